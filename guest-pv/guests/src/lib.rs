@@ -1,0 +1,2 @@
+//! Conformance guests.
+#![no_std]

@@ -1,0 +1,2 @@
+//! Floor 2: the runtime for paravirtualized guests.
+#![no_std]

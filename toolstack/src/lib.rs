@@ -1,0 +1,3 @@
+//! Floor 2: config, image, build plan, devices, commands.
+#![no_std]
+#![forbid(unsafe_code)]

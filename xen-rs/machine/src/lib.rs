@@ -1,0 +1,2 @@
+//! Floor 2: all `unsafe` of the hypervisor: CPU, paging, APIC.
+#![no_std]
