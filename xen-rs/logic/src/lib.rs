@@ -1,3 +1,5 @@
 //! Floor 1: the decisions of the hypervisor that need no register: page types, grants, events, scheduling, access.
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod regs;
