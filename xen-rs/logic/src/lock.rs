@@ -225,7 +225,8 @@ mod tests {
             *b += 1;
             assert!(outer.try_lock().is_none());
         }
-        assert_eq!((*outer.lock(&mut none).0, *inner.lock(&mut none).0), (2, 3));
+        assert_eq!(*outer.lock(&mut none).0, 2);
+        assert_eq!(*inner.lock(&mut none).0, 3);
     }
 
     #[test]
