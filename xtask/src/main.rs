@@ -1,2 +1,43 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: every task of the project, one subcommand each. This file holds the command line; the work is in
+//! the modules.
+#![forbid(unsafe_code)]
+
+mod boot;
+mod build;
+mod emulator;
+mod say;
+mod toolchain;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Build, run, test and check xen-rs.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    Build(build::Build),
+    Boot(boot::Boot),
+}
+
+fn main() -> ExitCode {
+    let done: Result<ExitCode> = match Cli::parse().task {
+        Task::Build(task) => task.run(),
+        Task::Boot(task) => task.run(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

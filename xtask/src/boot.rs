@@ -1,0 +1,157 @@
+//! `cargo xtask boot`: the developer's way to boot anything and to see its serial port.
+
+use crate::emulator::{self, End, Machine, Module, Payload};
+use crate::{build, workspace};
+use anyhow::{Result, bail};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Which hypervisor is booted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Hypervisor {
+    /// Ours.
+    #[value(name = "xen-rs")]
+    XenRs,
+    /// Debian's Xen 4.17.
+    Xen,
+}
+
+impl Hypervisor {
+    /// Options that every run of it gets: a serial console that says everything.
+    pub fn base_options(self) -> &'static str {
+        "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot dom0_mem=256M"
+    }
+
+    /// The multiboot ELF, built or fetched when it is not there.
+    pub fn kernel(self) -> Result<PathBuf> {
+        match self {
+            Self::XenRs => {
+                build::build("xen-rs")?;
+                Ok(build::program("xen-rs"))
+            }
+            Self::Xen => {
+                let kernel = workspace::path(".cache/xen");
+                if !kernel.exists() {
+                    bail!("{} is missing", kernel.display());
+                }
+                Ok(kernel)
+            }
+        }
+    }
+}
+
+/// The options that choose a machine; `run` and `boot` share them.
+#[derive(clap::Args)]
+pub struct MachineOptions {
+    /// Number of physical CPUs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub smp: u32,
+    /// Memory of the machine
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub mem: u32,
+    /// CPU model of the emulator
+    #[arg(long, value_name = "MODEL", default_value = "max")]
+    pub cpu: String,
+    /// Chipset
+    #[arg(long, value_name = "NAME", default_value = "pc", value_parser = ["pc", "q35"])]
+    pub machine: String,
+    /// Let the TSC count executed instructions (one CPU only)
+    #[arg(long)]
+    pub icount: bool,
+    /// One more argument for the emulator (repeat as needed)
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub emulator_arg: Vec<String>,
+    /// Show the emulator's command line
+    #[arg(long)]
+    pub verbose: bool,
+}
+
+impl MachineOptions {
+    /// The machine they describe.
+    pub fn machine(&self) -> Machine {
+        Machine {
+            smp: self.smp,
+            mem: self.mem,
+            cpu: self.cpu.clone(),
+            chipset: self.machine.clone(),
+            icount: self.icount,
+            extra: self.emulator_arg.clone(),
+        }
+    }
+}
+
+/// Boot a kernel and modules of your choice and print the serial port (for development).
+///
+/// Ends when the machine switches itself off (status 0), when TEXT appears (0), or at the deadline (1).
+#[derive(clap::Args)]
+pub struct Boot {
+    /// Multiboot ELF to boot instead of a hypervisor that is built or fetched
+    #[arg(long, value_name = "ELF")]
+    kernel: Option<PathBuf>,
+    /// Which hypervisor
+    #[arg(long, value_enum, default_value_t = Hypervisor::XenRs)]
+    hypervisor: Hypervisor,
+    /// A module and its command line, in order: dom0 kernel, its ramdisk, more
+    #[arg(long, value_name = "PATH ARGS")]
+    module: Vec<String>,
+    /// More options for the hypervisor
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    append: String,
+    #[command(flatten)]
+    machine: MachineOptions,
+    /// Deadline in seconds
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    timeout: u64,
+    /// End as soon as this appears on the serial port
+    #[arg(long, value_name = "TEXT")]
+    until: Option<String>,
+}
+
+impl Boot {
+    pub fn run(self) -> Result<ExitCode> {
+        let kernel = match &self.kernel {
+            Some(kernel) => kernel.clone(),
+            None => self.hypervisor.kernel()?,
+        };
+        let append = format!("{} {}", self.hypervisor.base_options(), self.append);
+        let payload = Payload {
+            kernel,
+            append: append.trim().to_owned(),
+            modules: self.module.iter().map(|text| Module::parse(text)).collect(),
+        };
+        emulator::must_exist(&payload.kernel)?;
+        for module in &payload.modules {
+            emulator::must_exist(&module.path)?;
+        }
+        let machine = self.machine.machine();
+        if self.machine.verbose {
+            eprintln!(
+                "    {}",
+                emulator::shell_line(&machine.command_line(&payload))
+            );
+        }
+        let limit = Duration::from_secs(self.timeout);
+        let mut stdout = std::io::stdout();
+        let (end, _) =
+            emulator::watch(&machine, &payload, self.until.as_deref(), limit, |bytes| {
+                // A closed stdout must not end the run before its own time.
+                let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+            })?;
+        println!();
+        match (end, &self.until) {
+            (End::Found, _) | (End::Off, None) => Ok(ExitCode::SUCCESS),
+            (End::Off, Some(text)) => bail!("the machine went off before {text:?} appeared"),
+            (End::Deadline, Some(text)) => {
+                bail!("{text:?} did not appear within {} s", self.timeout)
+            }
+            (End::Deadline, None) => bail!("deadline of {} s passed", self.timeout),
+        }
+    }
+}

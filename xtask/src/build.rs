@@ -1,0 +1,60 @@
+//! `cargo xtask build`: the bare-metal programs. Each package is built by a cargo of its own, since cargo unifies the
+//! features of what it builds together.
+
+use crate::say::Step;
+use crate::toolchain::{TARGET, Toolchain};
+use crate::workspace;
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What is built when nothing is named.
+const ALL: [&str; 3] = ["xen-rs", "dom0", "guests"];
+
+/// Build the hypervisor, dom0 and the conformance guests for bare metal.
+///
+/// The programs end up in target/none/x86_64-unknown-none/release/.
+#[derive(clap::Args)]
+pub struct Build {
+    /// Packages to build [default: xen-rs dom0 guests]
+    #[arg(value_name = "PKG")]
+    packages: Vec<String>,
+}
+
+impl Build {
+    pub fn run(self) -> Result<ExitCode> {
+        let packages: Vec<&str> = if self.packages.is_empty() {
+            ALL.to_vec()
+        } else {
+            self.packages.iter().map(String::as_str).collect()
+        };
+        for package in packages {
+            build(package)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Builds one package.
+pub fn build(package: &str) -> Result<()> {
+    let toolchain = Toolchain::choose()?;
+    let step = Step::begin(&format!("build {package} ({})", toolchain.describe()));
+    let status = toolchain
+        .cargo("build")
+        .args(["--quiet", "--release", "-p", package])
+        .status()
+        .context("cannot start cargo")?;
+    if !status.success() {
+        bail!("building {package} failed");
+    }
+    step.done();
+    Ok(())
+}
+
+/// Where the program `name` lies once built.
+pub fn program(name: &str) -> PathBuf {
+    workspace::path("target/none")
+        .join(TARGET)
+        .join("release")
+        .join(name)
+}

@@ -1,0 +1,319 @@
+//! The emulated machine: its command line, its serial port, and its end. A machine never outlives its deadline nor
+//! the program that started it.
+
+use crate::toolchain::on_path;
+use anyhow::{Context, Result};
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+const QEMU: &str = "qemu-system-x86_64";
+
+/// The hardware and firmware side of a run.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Number of physical CPUs.
+    pub smp: u32,
+    /// Memory in MiB.
+    pub mem: u32,
+    /// The emulator's CPU model.
+    pub cpu: String,
+    /// Chipset: `pc` or `q35`.
+    pub chipset: String,
+    /// Let the TSC count instructions.
+    pub icount: bool,
+    /// More arguments for the emulator, as they are.
+    pub extra: Vec<String>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            smp: 1,
+            mem: 1024,
+            cpu: "max".into(),
+            chipset: "pc".into(),
+            icount: false,
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// A boot module: a file and its command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// The file.
+    pub path: PathBuf,
+    /// Its command line, maybe empty.
+    pub args: String,
+}
+
+impl Module {
+    /// A module with a command line.
+    pub fn new(path: impl Into<PathBuf>, args: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            args: args.into(),
+        }
+    }
+
+    /// Reads `PATH args`.
+    pub fn parse(text: &str) -> Self {
+        let (path, args) = text.split_once(' ').unwrap_or((text, ""));
+        Self::new(path, args)
+    }
+
+    /// The emulator separates modules by commas, so a comma inside one is doubled.
+    fn quoted(&self) -> String {
+        let text = self.path.to_string_lossy();
+        let text = if self.args.is_empty() {
+            text.into_owned()
+        } else {
+            format!("{text} {}", self.args)
+        };
+        text.replace(',', ",,")
+    }
+}
+
+/// What is booted on the machine.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    /// The multiboot kernel.
+    pub kernel: PathBuf,
+    /// The kernel's command line.
+    pub append: String,
+    /// Its modules, in order.
+    pub modules: Vec<Module>,
+}
+
+impl Machine {
+    /// The emulator's whole command line.
+    pub fn command_line(&self, payload: &Payload) -> Vec<OsString> {
+        let mut line: Vec<OsString> = vec![QEMU.into()];
+        let mut add = |text: &str| line.push(text.into());
+        for text in [
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-serial",
+            "stdio",
+            "-no-reboot",
+            "-nodefaults",
+        ] {
+            add(text);
+        }
+        for (option, value) in [
+            ("-machine", self.chipset.clone()),
+            ("-cpu", self.cpu.clone()),
+            ("-smp", self.smp.to_string()),
+            ("-m", self.mem.to_string()),
+        ] {
+            add(option);
+            add(&value);
+        }
+        if self.icount {
+            add("-icount");
+            add("shift=0,align=off,sleep=off");
+        }
+        for text in &self.extra {
+            add(text);
+        }
+        add("-kernel");
+        line.push(payload.kernel.clone().into());
+        line.push("-append".into());
+        line.push(payload.append.clone().into());
+        if !payload.modules.is_empty() {
+            let modules: Vec<String> = payload.modules.iter().map(Module::quoted).collect();
+            line.push("-initrd".into());
+            line.push(modules.join(",").into());
+        }
+        line
+    }
+
+    /// Starts the machine.
+    pub fn start(&self, payload: &Payload) -> Result<Running> {
+        let line = self.command_line(payload);
+        // setpriv makes the kernel end the emulator when this program dies, whatever the way.
+        let mut command = if on_path("setpriv") {
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL", "--"]).args(&line);
+            command
+        } else {
+            let mut command = Command::new(QEMU);
+            command.args(&line[1..]);
+            command
+        };
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start {QEMU}"))?;
+        let input = child.stdin.take().context("the emulator has no stdin")?;
+        let mut output = child.stdout.take().context("the emulator has no stdout")?;
+        let (sender, serial) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count) = output.read(&mut buffer) {
+                let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+                    break;
+                };
+                if sender.send(bytes.to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Running {
+            child,
+            input,
+            serial,
+        })
+    }
+}
+
+/// Prints a command line so that a shell would take it back.
+pub fn shell_line(line: &[OsString]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    let quote = |word: &OsString| {
+        let word = word.to_string_lossy();
+        if !word.is_empty() && word.chars().all(plain) {
+            word.into_owned()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    };
+    line.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+/// A machine that runs. It is ended when this is dropped.
+pub struct Running {
+    child: Child,
+    input: ChildStdin,
+    serial: Receiver<Vec<u8>>,
+}
+
+/// What the serial port had to say within a time.
+pub enum Serial {
+    /// Some bytes.
+    Bytes(Vec<u8>),
+    /// The time is over.
+    Quiet,
+    /// The emulator ended.
+    Closed,
+}
+
+impl Running {
+    /// Waits for bytes until `deadline`.
+    pub fn read(&mut self, deadline: Instant) -> Serial {
+        match self
+            .serial
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            Ok(bytes) => Serial::Bytes(bytes),
+            Err(RecvTimeoutError::Timeout) => Serial::Quiet,
+            Err(RecvTimeoutError::Disconnected) => Serial::Closed,
+        }
+    }
+
+    /// Types at the serial port.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.input.write_all(bytes)?;
+        Ok(self.input.flush()?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The machine is stateless: nothing is lost by ending it at once. An error means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Why a watched run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The text it was watched for appeared.
+    Found,
+    /// The machine switched itself off.
+    Off,
+    /// The deadline passed.
+    Deadline,
+}
+
+/// Runs a machine until `until` appears on its serial port, it ends, or `limit` passes. Each piece of output goes to
+/// `see`; the whole of it is returned.
+pub fn watch(
+    machine: &Machine,
+    payload: &Payload,
+    until: Option<&str>,
+    limit: Duration,
+    mut see: impl FnMut(&[u8]),
+) -> Result<(End, Vec<u8>)> {
+    let deadline = Instant::now() + limit;
+    let mut running = machine.start(payload)?;
+    let mut text = Vec::new();
+    loop {
+        match running.read(deadline) {
+            Serial::Bytes(bytes) => {
+                see(&bytes);
+                let searched = text.len();
+                text.extend_from_slice(&bytes);
+                if until.is_some_and(|until| contains_since(&text, until.as_bytes(), searched)) {
+                    return Ok((End::Found, text));
+                }
+            }
+            Serial::Quiet => return Ok((End::Deadline, text)),
+            Serial::Closed => return Ok((End::Off, text)),
+        }
+    }
+}
+
+/// Whether `needle` ends in the part of `text` past `searched`.
+fn contains_since(text: &[u8], needle: &[u8], searched: usize) -> bool {
+    if needle.is_empty() {
+        return true;
+    }
+    let from = (searched + 1).saturating_sub(needle.len());
+    text.get(from..)
+        .is_some_and(|text| text.windows(needle.len()).any(|window| window == needle))
+}
+
+/// Whether a file is there, with an error that names it.
+pub fn must_exist(path: &Path) -> Result<()> {
+    std::fs::metadata(path)
+        .map(drop)
+        .with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_in_a_module_is_doubled() {
+        let module = Module::parse("/tmp/a console=hvc0,x");
+        assert_eq!(module, Module::new("/tmp/a", "console=hvc0,x"));
+        assert_eq!(module.quoted(), "/tmp/a console=hvc0,,x");
+    }
+
+    #[test]
+    fn text_across_two_pieces_is_found() {
+        let text = b"hello world";
+        assert!(contains_since(text, b"lo wo", 5));
+        assert!(!contains_since(text, b"hell", 5));
+        assert!(contains_since(text, b"hello", 4));
+        assert!(contains_since(text, b"", 0));
+    }
+
+    #[test]
+    fn a_shell_could_read_the_line_back() {
+        let line = ["a".into(), "b c".into(), "it's".into(), "".into()];
+        assert_eq!(shell_line(&line), r"a 'b c' 'it'\''s' ''");
+    }
+}
