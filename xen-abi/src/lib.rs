@@ -1,3 +1,26 @@
 //! Floor 0: every number and structure of the Xen 4.17 public ABI that a guest or tool can see. No behaviour.
+//!
+//! One module per public header. Constants keep the header's name in upper case, structures its name in camel case without the
+//! `xen_` prefix; guest handles (pointers) are `u64`. The authority is `/usr/include/xen`: `tests/layout.rs` compares everything
+//! declared here with it.
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[doc(hidden)]
+pub mod layout;
+
+pub mod arch_x86;
+pub mod callback;
+pub mod console;
+pub mod elfnote;
+pub mod errno;
+pub mod features;
+pub mod hypercall;
+pub mod ids;
+pub mod multicall;
+pub mod start;
+pub mod trap;
+pub mod version;
+pub mod vm_assist;
+
+pub use errno::Errno;
