@@ -3,4 +3,5 @@
 #![forbid(unsafe_code)]
 
 pub mod regs;
+pub mod hypercall;
 pub mod lock;
