@@ -37,13 +37,13 @@ impl From<Result<u64, Errno>> for Outcome {
 
 impl From<Result<u32, Errno>> for Outcome {
     fn from(result: Result<u32, Errno>) -> Self {
-        result.map(u64::from).into()
+        Outcome::from(result.map(u64::from))
     }
 }
 
 impl From<Result<(), Errno>> for Outcome {
     fn from(result: Result<(), Errno>) -> Self {
-        result.map(|()| 0).into()
+        Outcome::from(result.map(|()| 0_u64))
     }
 }
 
