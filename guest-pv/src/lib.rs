@@ -1,2 +1,26 @@
-//! Floor 2: the runtime for paravirtualized guests.
-#![no_std]
+//! Floor 2: the runtime for paravirtualized guests. dom0 and all conformance guests stand on it.
+//!
+//! This crate owns everything a PV kernel needs `unsafe` for: the entry point, the `syscall` instruction, page
+//! tables, trap frames and pages shared with the hypervisor or other domains. What it offers to the outside is safe,
+//! except for the raw hypercalls in [`call`], which conformance guests use to misbehave on purpose.
+//!
+//! The model is one vCPU and a cooperative event loop: event upcalls stay masked while a guest computes; handlers run
+//! from [`events::poll`] and [`events::wait_until`] only. So nothing here is ever preempted.
+#![cfg_attr(target_os = "none", no_std)]
+#![allow(unsafe_code)] // The runtime below every guest: see the text above.
+#![allow(clippy::cast_possible_truncation)] // x86-64 only: usize is 64 bits wide.
+
+#[doc(hidden)]
+pub extern crate alloc;
+
+pub mod boot;
+pub mod call;
+pub mod console;
+mod entry;
+mod heap;
+pub mod mem;
+mod panic;
+pub mod power;
+pub mod tap;
+
+pub use boot::boot;
