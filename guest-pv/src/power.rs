@@ -1,7 +1,10 @@
 //! Ending the domain.
 
 use crate::call;
-use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
+
+const SHUTDOWN_POWEROFF: u32 = 0;
+const SHUTDOWN_REBOOT: u32 = 1;
+const SHUTDOWN_CRASH: u32 = 3;
 
 /// Powers the domain off.
 pub fn off() -> ! {

@@ -3,7 +3,9 @@
 use super::{check, raw};
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::HYPERVISOR_SCHED_OP;
-use xen_abi::sched::SCHEDOP_SHUTDOWN;
+
+/// `SCHEDOP_shutdown` (sched.h).
+const SCHEDOP_SHUTDOWN: u32 = 2;
 
 /// Ends the domain for `reason` (`SHUTDOWN_*`). Returns only when refused.
 ///
