@@ -2,6 +2,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-pub mod regs;
 pub mod hypercall;
 pub mod lock;
+pub mod regs;
+pub mod trap;
