@@ -1,5 +1,24 @@
-//! xen-rs
+//! Floor 3: the hypervisor. Traps, hypercalls, the life of domains; all decisions are made one floor down in `logic`,
+//! all that touches the CPU in `machine`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
+#![cfg_attr(not(target_os = "none"), allow(unused, reason = "on the host this is an empty program"))]
 #![forbid(unsafe_code)]
+
+#[cfg(target_os = "none")]
+extern crate alloc;
+
+#[cfg(target_os = "none")]
+mod cpu;
+#[cfg(target_os = "none")]
+mod domain;
+#[cfg(target_os = "none")]
+mod hypercall;
+#[cfg(target_os = "none")]
+mod sync;
+#[cfg(target_os = "none")]
+mod vcpu;
+
 #[cfg(not(target_os = "none"))]
-fn main() {}
+fn main() {
+    eprintln!("xen-rs runs on the bare machine: `cargo xtask run` boots it");
+}

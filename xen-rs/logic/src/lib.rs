@@ -2,6 +2,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod hypercall;
 pub mod lock;
 pub mod regs;

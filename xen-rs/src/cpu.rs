@@ -1,0 +1,71 @@
+//! What floor 3 keeps for each physical CPU, and the context that a handler works in.
+
+use alloc::{boxed::Box, sync::Arc};
+
+use logic::{lock::Held, regs::GuestRegs};
+
+use crate::{
+    domain::Domain,
+    vcpu::{Vcpu, VcpuState},
+};
+
+/// A physical CPU: its own data, and the vCPU it runs.
+pub struct Cpu {
+    /// What belongs to the CPU itself.
+    pub local: CpuLocal,
+    /// The vCPU whose registers are on this CPU's stack; `None` while idle.
+    pub running: Option<Running>,
+}
+
+/// Data of one CPU that no other CPU touches.
+pub struct CpuLocal {
+    /// The CPU's number, dense from 0.
+    pub id: u32,
+    /// The running vCPU should be put back and another one chosen before the next return to a guest.
+    pub reschedule: bool,
+}
+
+/// A vCPU on a CPU: the CPU holds the domain alive and owns the vCPU's private state.
+pub struct Running {
+    /// The vCPU.
+    pub vcpu: Arc<Vcpu>,
+    /// Its domain.
+    pub domain: Arc<Domain>,
+    /// Its private state.
+    pub state: Box<VcpuState>,
+}
+
+/// What a handler gets: who calls, and everything it may change without a lock.
+pub struct Context<'a> {
+    /// This CPU.
+    pub cpu: &'a mut CpuLocal,
+    /// The calling vCPU, shared half.
+    pub vcpu: &'a Arc<Vcpu>,
+    /// The calling domain.
+    pub domain: &'a Arc<Domain>,
+    /// The calling vCPU, private half.
+    pub state: &'a mut VcpuState,
+    /// The guest's registers on this CPU's stack.
+    pub regs: &'a mut GuestRegs,
+    /// Hypercall arguments: rdi rsi rdx r10 r8 r9. A handler that returns `Again` leaves here what it wants to find.
+    pub args: [u64; 6],
+    /// The right to take any lock.
+    pub held: Held<'a, 0>,
+}
+
+impl Cpu {
+    /// The context of the running vCPU, or `None` while idle.
+    pub fn context<'a>(&'a mut self, regs: &'a mut GuestRegs, held: Held<'a, 0>) -> Option<Context<'a>> {
+        let running = self.running.as_mut()?;
+        let args = regs.hypercall_args();
+        Some(Context {
+            cpu: &mut self.local,
+            vcpu: &running.vcpu,
+            domain: &running.domain,
+            state: &mut running.state,
+            regs,
+            args,
+            held,
+        })
+    }
+}

@@ -1,0 +1,11 @@
+//! `HYPERVISOR_sysctl`: host control for the toolstack.
+
+use logic::hypercall::Outcome;
+use xen_abi::errno::Errno;
+
+use crate::cpu::Context;
+
+/// The hypercall.
+pub fn sysctl(_cx: &mut Context<'_>) -> Outcome {
+    Outcome::Fail(Errno::ENOSYS)
+}
