@@ -70,6 +70,8 @@ macro_rules! structures {
     } )*) => {
         $(
             $(#[$meta])*
+            #[doc = ""]
+            #[doc = concat!("C: `", $c, "`.")]
             #[allow(missing_docs)]
             #[repr(C)]
             #[derive(

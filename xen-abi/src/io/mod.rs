@@ -1,0 +1,4 @@
+//! Device protocols in shared memory (`io/*.h`).
+
+pub mod console;
+pub mod ring;
