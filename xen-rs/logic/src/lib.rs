@@ -2,7 +2,12 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
 pub mod access;
+pub mod event;
 pub mod hypercall;
 pub mod lock;
 pub mod regs;

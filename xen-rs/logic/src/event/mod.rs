@@ -1,0 +1,105 @@
+//! Event channels: one bit of news from a domain, a timer or an interrupt to a domain.
+//!
+//! What a port is bound to stands in one atomic word per port ([`Channels`]). Binding and closing happen under the
+//! lock around the domain's [`Table`]; sending takes no lock: it reads the words and sets bits in the receiver's
+//! shared page through [`EventDomain`]. A send that races with a close may set a bit on a port that was free for a
+//! moment; guests live with spurious events, since binding an interdomain port raises one by itself.
+//!
+//! Delivery is the 2-level scheme of `event_channel.h`: a pending bit per port, a selector bit per word of them and
+//! one byte per vCPU. What the sender has to do next (kick a vCPU, wake pollers) comes back as [`Notify`].
+
+mod bind;
+mod channel;
+mod poll;
+mod send;
+#[cfg(test)]
+mod tests;
+
+pub use bind::{Closed, Table};
+pub use channel::{Binding, Channel, Channels, PORTS_2L};
+pub use poll::{Poll, end_poll, is_polled, start_poll, wake_pollers};
+pub use send::{Sent, deliver_remote, raise, send, send_virq, unmask};
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use xen_abi::ids::{DomId, Port, VcpuId};
+
+/// `NR_VIRQS` of `xen.h`.
+pub const VIRQS: usize = 24;
+
+/// Whether a VIRQ belongs to the domain as a whole (bound on vCPU 0 and movable) or to each vCPU.
+///
+/// `xen.h`: those marked "V." are per-vCPU: TIMER (0), DEBUG (1), XENOPROF (7), XENPMU (13).
+#[must_use]
+pub const fn virq_is_global(virq: u32) -> bool {
+    !matches!(virq, 0 | 1 | 7 | 13)
+}
+
+/// The part of a vCPU that event channels need.
+#[derive(Debug, Default)]
+pub struct VcpuEvents {
+    /// The port each VIRQ is bound to, 0 for none.
+    virq_ports: [AtomicU32; VIRQS],
+    /// What the vCPU polls for, if it does.
+    poll: AtomicU32,
+}
+
+impl VcpuEvents {
+    /// A vCPU with nothing bound.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The port that a VIRQ is bound to.
+    #[must_use]
+    pub fn virq_port(&self, virq: u32) -> Option<Port> {
+        let port = self.virq_ports.get(usize::try_from(virq).ok()?)?.load(Ordering::Acquire);
+        (port != 0).then_some(Port(port))
+    }
+}
+
+/// What the event code sees of a domain: its ports, its vCPUs and the bits it shares with the hypervisor.
+///
+/// The bits lie in memory that the guest writes at any moment, so each access is one atomic operation and its answer
+/// is believed for no longer than it takes to act on it. Ports that are handed in are below [`PORTS_2L`].
+pub trait EventDomain {
+    /// The domain's number.
+    fn id(&self) -> DomId;
+    /// Its ports.
+    fn channels(&self) -> &Channels;
+    /// One of its vCPUs.
+    fn vcpu(&self, vcpu: VcpuId) -> Option<&VcpuEvents>;
+    /// How many vCPUs there can be: all are below this.
+    fn max_vcpus(&self) -> u32;
+
+    /// Sets `shared_info.evtchn_pending`; true if it was set before.
+    fn test_and_set_pending(&self, port: Port) -> bool;
+    /// Clears `shared_info.evtchn_pending`.
+    fn clear_pending(&self, port: Port);
+    /// Reads `shared_info.evtchn_pending`.
+    fn is_pending(&self, port: Port) -> bool;
+    /// Reads `shared_info.evtchn_mask`.
+    fn is_masked(&self, port: Port) -> bool;
+    /// Clears `shared_info.evtchn_mask`; true if it was set before.
+    fn test_and_clear_mask(&self, port: Port) -> bool;
+    /// Sets a bit of `vcpu_info.evtchn_pending_sel`; true if it was set before.
+    fn test_and_set_selector(&self, vcpu: VcpuId, word: u32) -> bool;
+    /// Sets `vcpu_info.evtchn_upcall_pending`; true if it was set before.
+    fn test_and_set_upcall(&self, vcpu: VcpuId) -> bool;
+}
+
+/// Who has to be told that an event came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[must_use]
+pub struct Notify {
+    /// A vCPU whose upcall just became pending: unblock it, and kick it if it runs on another CPU.
+    pub vcpu: Option<VcpuId>,
+    /// The port became pending while some vCPU of the domain polls: call [`wake_pollers`].
+    pub poll: Option<Port>,
+}
+
+impl Notify {
+    /// Nobody.
+    pub const NOBODY: Notify = Notify { vcpu: None, poll: None };
+}

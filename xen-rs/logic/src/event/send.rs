@@ -1,0 +1,83 @@
+//! Sending: who is told about an event, without a lock.
+
+use core::sync::atomic::{Ordering, fence};
+
+use xen_abi::errno::Errno;
+use xen_abi::ids::{DomId, Port, VcpuId};
+
+use super::channel::Binding;
+use super::{EventDomain, Notify, virq_is_global};
+
+/// What sending on a port comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It stayed in the domain.
+    Here(Notify),
+    /// It goes to this port of this domain: call [`deliver_remote`] there.
+    There(DomId, Port),
+}
+
+/// `EVTCHNOP_send`. EINVAL unless the port is interdomain, an IPI or unbound (then nobody hears it).
+#[inline]
+pub fn send<D: EventDomain>(domain: &D, port: Port) -> Result<Sent, Errno> {
+    let channel = domain.channels().get(port).ok_or(Errno::EINVAL)?;
+    match channel.binding {
+        Binding::Interdomain { remote, port } => Ok(Sent::There(remote, port)),
+        Binding::Ipi => Ok(Sent::Here(raise(domain, channel.vcpu, port))),
+        Binding::Unbound { .. } => Ok(Sent::Here(Notify::NOBODY)),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Brings an event that `from` sent to `port` of `domain`, if that port is still the other end of one of `from`'s.
+#[inline]
+pub fn deliver_remote<D: EventDomain>(domain: &D, port: Port, from: DomId) -> Notify {
+    match domain.channels().get(port) {
+        Some(channel) if matches!(channel.binding, Binding::Interdomain { remote, .. } if remote == from) => {
+            raise(domain, channel.vcpu, port)
+        }
+        _ => Notify::NOBODY,
+    }
+}
+
+/// Makes a port pending and says who has to know.
+#[inline]
+pub fn raise<D: EventDomain>(domain: &D, vcpu: VcpuId, port: Port) -> Notify {
+    if domain.test_and_set_pending(port) {
+        return Notify::NOBODY;
+    }
+    let wakes = !domain.is_masked(port)
+        && !domain.test_and_set_selector(vcpu, port.0 / u64::BITS)
+        && !domain.test_and_set_upcall(vcpu);
+    // A poller first says that it polls and then looks at the bits; here the bit was set first and the pollers are
+    // looked for afterwards. One of the two sees the other.
+    fence(Ordering::SeqCst);
+    let polled = domain.channels().pollers.load(Ordering::Relaxed) != 0;
+    Notify { vcpu: wakes.then_some(vcpu), poll: polled.then_some(port) }
+}
+
+/// Raises a VIRQ: on `vcpu` for the per-vCPU ones, wherever the guest moved it for the global ones. Nothing when it is
+/// not bound.
+#[inline]
+pub fn send_virq<D: EventDomain>(domain: &D, vcpu: VcpuId, virq: u32) -> Notify {
+    let global = virq_is_global(virq);
+    let home = if global { VcpuId(0) } else { vcpu };
+    let Some(port) = domain.vcpu(home).and_then(|events| events.virq_port(virq)) else {
+        return Notify::NOBODY;
+    };
+    let told = match domain.channels().get(port) {
+        Some(channel) if global => channel.vcpu,
+        _ => home,
+    };
+    raise(domain, told, port)
+}
+
+/// `EVTCHNOP_unmask`: EINVAL for a port that does not exist.
+pub fn unmask<D: EventDomain>(domain: &D, port: Port) -> Result<Notify, Errno> {
+    let channel = domain.channels().get(port).ok_or(Errno::EINVAL)?;
+    let wakes = domain.test_and_clear_mask(port)
+        && domain.is_pending(port)
+        && !domain.test_and_set_selector(channel.vcpu, port.0 / u64::BITS)
+        && !domain.test_and_set_upcall(channel.vcpu);
+    Ok(Notify { vcpu: wakes.then_some(channel.vcpu), poll: None })
+}
