@@ -1,0 +1,225 @@
+//! Files as they come: good ones, damaged ones, and, where `XEN_RS_TEST_KERNELS` names some (separated by colons), real ones.
+
+mod support;
+
+use domain_image::{Format, ImageError, Kernel, Payload, Plan, Request, Role};
+use support::{Load, bzimage, elf, linux_notes, small_kernel};
+
+const LIMIT: u64 = 1 << 30;
+
+fn load_error(file: &[u8]) -> ImageError {
+    let unpacked = match Payload::find(file)
+        .and_then(|p| p.unpack(1 << 24).map(std::borrow::Cow::into_owned))
+    {
+        Ok(unpacked) => unpacked,
+        Err(e) => return e,
+    };
+    Kernel::parse(&unpacked).unwrap_err()
+}
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    out.extend(miniz_oxide::deflate::compress_to_vec(data, 6));
+    out.extend([0; 4]);
+    out.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
+    out
+}
+
+/// A legacy frame with stored (literal-only) blocks.
+fn lz4(data: &[u8]) -> Vec<u8> {
+    let mut block = vec![0xf0];
+    let mut rest = data.len() - 15;
+    while rest >= 255 {
+        block.push(255);
+        rest -= 255;
+    }
+    block.push(u8::try_from(rest).unwrap());
+    block.extend(data);
+    let mut out = vec![0x02, 0x21, 0x4c, 0x18];
+    out.extend(u32::try_from(block.len()).unwrap().to_le_bytes());
+    out.extend(block);
+    out
+}
+
+fn with_size(mut payload: Vec<u8>, size: usize) -> Vec<u8> {
+    payload.extend(u32::try_from(size).unwrap().to_le_bytes());
+    payload
+}
+
+#[test]
+fn plain_and_packed() {
+    let kernel = small_kernel(0x10_0000, &[]);
+    for (file, format) in [
+        (kernel.clone(), Format::Elf),
+        (gzip(&kernel), Format::Gzip),
+        (lz4(&kernel), Format::Lz4),
+        (bzimage(&gzip(&kernel)), Format::Gzip),
+        (bzimage(&with_size(lz4(&kernel), kernel.len())), Format::Lz4),
+    ] {
+        let payload = Payload::find(&file).unwrap();
+        assert_eq!(payload.format, format);
+        assert_eq!(payload.unpack(LIMIT).unwrap(), kernel);
+    }
+}
+
+#[test]
+fn notes() {
+    let image = small_kernel(0x10_0000, &[]);
+    let kernel = Kernel::parse(&image).unwrap();
+    assert_eq!(kernel.notes.guest_os, "linux");
+    assert_eq!(kernel.notes.loader, "generic");
+    assert_eq!(kernel.notes.l1_mfn_valid, Some((1, 1)));
+    assert_eq!(kernel.notes.supported_features, 0x8811);
+    assert_eq!(kernel.notes.required_features, 1);
+    assert!(kernel.notes.mod_start_pfn && kernel.notes.hypercall_page.is_none());
+    assert_eq!((kernel.start, kernel.end), (0x10_0000, 0x20_0000));
+    assert_eq!(kernel.segments[0].data.len(), 16384);
+}
+
+#[test]
+fn messages() {
+    let kernel = small_kernel(0x10_0000, &[]);
+    let load = |paddr, memsz| {
+        vec![Load {
+            paddr,
+            data: vec![0; 16],
+            memsz,
+        }]
+    };
+    let mut narrow = kernel.clone();
+    narrow[4] = 1;
+    let mut arm = kernel.clone();
+    arm[18] = 183;
+    let mut old = bzimage(&gzip(&kernel));
+    old[0x206] = 7;
+    let damaged = bzimage(&with_size(
+        vec![0x02, 0x21, 0x4c, 0x18, 4, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
+        100,
+    ));
+    let short = bzimage(&with_size(lz4(&kernel), 100));
+    let huge = bzimage(&with_size(lz4(&kernel), 0x7000_0000));
+    let table: &[(&[u8], &str)] = &[
+        (b"", "the file is empty"),
+        (b"#!/bin/sh\n", "not an ELF file or bzImage"),
+        (
+            &bzimage(b"abcdefgh"),
+            "unknown compression (the payload starts with [61, 62, 63, 64])",
+        ),
+        (&bzimage(b"BZh91AY"), "unsupported compression bzip2"),
+        (
+            &old,
+            "bzImage boot protocol 2.7 names no payload (2.08 is needed)",
+        ),
+        (
+            &bzimage(&gzip(&kernel))[..1200],
+            "truncated: the bzImage payload needs",
+        ),
+        (&damaged, "damaged lz4 data: bad block"),
+        (
+            &short,
+            "the lz4 payload unpacks to more than the 100 bytes it announces",
+        ),
+        (&huge, "too large: 1879048192 bytes, the limit is 16777216"),
+        (&kernel[..40], "truncated: an ELF table needs"),
+        (
+            &kernel[..kernel.len() - 400],
+            "truncated: a note segment needs",
+        ),
+        (&narrow, "a 32-bit kernel"),
+        (&arm, "an ELF file for machine 183, not x86-64"),
+        (&elf(&load(0x10_0000, 4096), &[]), "no Xen notes"),
+        (
+            &elf(&[], &linux_notes(&[])),
+            "malformed ELF: nothing to load",
+        ),
+        (
+            &elf(&load(0x10_0000, 8), &linux_notes(&[])),
+            "segment 0 (paddr 0x100000, 0x8 bytes): has more bytes in the file",
+        ),
+        (
+            &elf(&load(u64::MAX - 5, 4096), &linux_notes(&[])),
+            "segment 0 (paddr 0xfffffffffffffffa, 0x1000 bytes): reaches past",
+        ),
+        (
+            &elf(&load(0x20_0000, 4096), &linux_notes(&[])),
+            "Xen note ENTRY: outside of the kernel",
+        ),
+        (
+            &elf(&load(1 << 40, 4096), &linux_notes(&[])),
+            "Xen note VIRT_BASE: the kernel reaches past",
+        ),
+    ];
+    for (file, want) in table {
+        let got = load_error(file).to_string();
+        assert!(got.starts_with(want), "got {got:?}, want {want:?}");
+    }
+}
+
+#[test]
+fn damage_never_panics() {
+    // Every byte of the headers and notes, every value of a few kinds; and every length.
+    let kernel = small_kernel(0x10_0000, &[]);
+    let interesting: Vec<usize> = (0..240).chain(kernel.len() - 300..kernel.len()).collect();
+    let attempt = |image: &[u8]| {
+        if let Ok(kernel) = Kernel::parse(image) {
+            let _ = Plan::new(
+                &kernel,
+                &Request {
+                    pages: 0x1_0000,
+                    ramdisk_len: 12345,
+                    role: Role::DomU,
+                },
+            );
+        }
+    };
+    for at in interesting {
+        for value in [0x00, 0x01, 0x7f, 0x80, 0xff] {
+            let mut bad = kernel.clone();
+            bad[at] = value;
+            attempt(&bad);
+        }
+    }
+    for len in (0..400).chain(kernel.len() - 400..kernel.len()) {
+        attempt(&kernel[..len]);
+    }
+    let packed = bzimage(&gzip(&kernel));
+    for at in (0x1f0..0x260).chain(1040..1200) {
+        for value in [0x00, 0x7f, 0xff] {
+            let mut bad = packed.clone();
+            bad[at] = value;
+            let _ = Payload::find(&bad).and_then(|p| p.unpack(1 << 22).map(|_| ()));
+        }
+    }
+}
+
+#[test]
+fn real_kernels() {
+    let Ok(list) = std::env::var("XEN_RS_TEST_KERNELS") else {
+        return;
+    };
+    for path in list.split(':') {
+        let file = std::fs::read(path).unwrap();
+        let payload = Payload::find(&file).unwrap();
+        let started = std::time::Instant::now();
+        let image = payload.unpack(LIMIT).unwrap();
+        let kernel = Kernel::parse(&image).unwrap();
+        let plan = Plan::new(
+            &kernel,
+            &Request {
+                pages: 192 << 8,
+                ramdisk_len: 3_000_000,
+                role: Role::DomU,
+            },
+        )
+        .unwrap();
+        println!(
+            "{path}: {} {} -> {} in {:?}",
+            payload.format,
+            file.len(),
+            image.len(),
+            started.elapsed()
+        );
+        println!("{:#x?}\n{plan:#x?}", kernel.notes);
+        assert_eq!(kernel.notes.loader, "generic");
+    }
+}
