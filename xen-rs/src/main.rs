@@ -14,6 +14,8 @@ mod domain;
 #[cfg(target_os = "none")]
 mod hypercall;
 #[cfg(target_os = "none")]
+mod start;
+#[cfg(target_os = "none")]
 mod sync;
 #[cfg(target_os = "none")]
 mod vcpu;

@@ -1,11 +1,10 @@
-//! Cross-CPU requests, and what a waiting CPU does about them.
+//! Requests from one CPU to another. Filled in with the start of secondary processors; until then a wait is a pause.
 
-/// How the hypervisor's spin locks wait.
+/// How a spinning CPU waits: it serves the requests of other CPUs.
 #[derive(Clone, Copy, Debug)]
 pub struct Poll;
 
 impl spin::RelaxStrategy for Poll {
-    #[inline]
     fn relax() {
         core::hint::spin_loop();
     }

@@ -1,0 +1,209 @@
+//! Between the entry code and the upcalls: sorts out what machine handles itself, hands the rest to the hypervisor above,
+//! and makes every frame that leaves for a guest harmless.
+
+use super::percpu::{self, PerCpu};
+use super::{panic, power};
+use crate::mem::layout::is_canonical;
+use crate::upcall::{Call, Exception, Hypervisor};
+use core::arch::asm;
+use core::sync::atomic::Ordering;
+use logic::regs::{GuestRegs, TRAP_SYSCALL, rflags, selector};
+
+/// First vector that is not an exception.
+const FIRST_INTERRUPT: u32 = 32;
+
+/// One entry of the exception table: distances from the fields themselves.
+#[repr(C)]
+struct Fixup {
+    instruction: i32,
+    target: i32,
+}
+
+unsafe extern "C" {
+    static __ex_table_start: Fixup;
+    static __ex_table_end: Fixup;
+}
+
+/// Where to go on after a fault at `rip`, if the fault was to be expected there.
+fn fixup(rip: u64) -> Option<u64> {
+    let mut at = &raw const __ex_table_start;
+    let end = &raw const __ex_table_end;
+    while at < end {
+        // SAFETY: an entry between the linker's symbols; read-only data.
+        let (entry, address) = unsafe { (&*at, at as u64) };
+        if address.wrapping_add_signed(i64::from(entry.instruction)) == rip {
+            return Some((address + 4).wrapping_add_signed(i64::from(entry.target)));
+        }
+        // SAFETY: stays within the table or one past it.
+        at = unsafe { at.add(1) };
+    }
+    None
+}
+
+/// This CPU's `H::Cpu`.
+///
+/// # Safety
+/// At most one of these references may live at a time: only the outermost entry from a guest makes one, and interrupts
+/// that hit the hypervisor itself do not reach the upcalls.
+#[inline(always)]
+unsafe fn cpu<H: Hypervisor>(per_cpu: &PerCpu) -> &'static mut H::Cpu {
+    // SAFETY: stored by `enter_guest`, which takes the object for good; uniqueness is the caller's promise.
+    unsafe { &mut *(per_cpu.hypervisor_cpu.load(Ordering::Relaxed) as *mut H::Cpu) }
+}
+
+/// Last steps before the return: upcall, then force what a guest may not choose. Returns 1 if SYSRET may be used.
+#[inline(always)]
+fn finish<H: Hypervisor>(cpu: &mut H::Cpu, regs: &mut GuestRegs) -> u8 {
+    H::before_guest(cpu, regs);
+    regs.cs |= 3;
+    regs.ss |= 3;
+    regs.rflags = (regs.rflags & !(rflags::IOPL | rflags::NT | rflags::VM)) | rflags::IF | rflags::FIXED;
+    // SYSRET loads fixed selectors, faults in ring 0 on a non-canonical rip, and must not set TF or RF.
+    let fast = regs.entry_vector == TRAP_SYSCALL
+        && regs.cs as u16 == selector::FLAT_RING3_CS64
+        && regs.ss as u16 == selector::FLAT_RING3_SS
+        && is_canonical(regs.rip)
+        && regs.rflags & (rflags::TF | rflags::RF) == 0;
+    u8::from(fast)
+}
+
+/// `syscall` or `sysenter` from a guest.
+///
+/// # Safety
+/// Called by the entry code alone, with the guest's frame.
+#[inline(always)]
+pub unsafe fn call<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
+    // SAFETY: the frame is on this CPU's stack, and the entry code does not touch it meanwhile.
+    let regs = unsafe { &mut *regs };
+    // SAFETY: an entry from a guest.
+    let cpu = unsafe { cpu::<H>(percpu::this()) };
+    let call = match regs.error_code {
+        0 => Call::Syscall64,
+        1 => Call::Syscall32,
+        _ => Call::Sysenter,
+    };
+    H::call(cpu, regs, call);
+    finish::<H>(cpu, regs)
+}
+
+/// Exception or interrupt that hit a guest.
+///
+/// # Safety
+/// Called by the entry code alone, with the guest's frame.
+#[inline(always)]
+pub unsafe fn trap<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
+    // SAFETY: as in `call`.
+    let regs = unsafe { &mut *regs };
+    // SAFETY: an entry from a guest.
+    let cpu = unsafe { cpu::<H>(percpu::this()) };
+    if regs.entry_vector < FIRST_INTERRUPT {
+        H::exception(cpu, regs, exception(regs));
+    } else {
+        note_interrupt(regs.entry_vector);
+    }
+    deliver_interrupts::<H>(cpu);
+    finish::<H>(cpu, regs)
+}
+
+/// The return to the guest failed.
+///
+/// # Safety
+/// Called by the entry code alone, with the frame that was tried.
+pub unsafe fn return_failed<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
+    // SAFETY: as in `call`.
+    let regs = unsafe { &mut *regs };
+    let per_cpu = percpu::this();
+    // SAFETY: the upcalls of the failed return are over.
+    let cpu = unsafe { cpu::<H>(per_cpu) };
+    let exception = Exception {
+        vector: per_cpu.fault_vector.load(Ordering::Relaxed) as u8,
+        error_code: per_cpu.fault_error.load(Ordering::Relaxed),
+        detail: 0,
+    };
+    regs.entry_vector = u32::from(exception.vector);
+    regs.error_code = exception.error_code;
+    H::bad_return(cpu, regs, exception);
+    finish::<H>(cpu, regs)
+}
+
+/// The first guest of this CPU.
+///
+/// # Safety
+/// Called by the entry code alone, with an empty frame.
+pub unsafe fn first_return<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
+    // SAFETY: as in `call`.
+    let regs = unsafe { &mut *regs };
+    *regs = GuestRegs::default();
+    // SAFETY: nothing else runs on this CPU.
+    let cpu = unsafe { cpu::<H>(percpu::this()) };
+    finish::<H>(cpu, regs)
+}
+
+/// What the CPU says about an exception besides its frame.
+#[inline]
+fn exception(regs: &GuestRegs) -> Exception {
+    let detail = match regs.entry_vector {
+        1 => {
+            let dr6: u64;
+            // SAFETY: DR6 is sticky: read it and set it to its idle value.
+            unsafe {
+                asm!("mov {}, dr6", out(reg) dr6, options(nomem, nostack, preserves_flags));
+                asm!("mov dr6, {}", in(reg) 0xffff_0ff0_u64, options(nomem, nostack, preserves_flags));
+            }
+            dr6
+        }
+        14 => {
+            let cr2: u64;
+            // SAFETY: reads a register.
+            unsafe { asm!("mov {}, cr2", out(reg) cr2, options(nomem, nostack, preserves_flags)) };
+            cr2
+        }
+        _ => 0,
+    };
+    Exception {
+        vector: regs.entry_vector as u8,
+        error_code: regs.error_code,
+        detail,
+    }
+}
+
+/// Remembers an interrupt and tells the APIC that it was taken.
+fn note_interrupt(vector: u32) {
+    let arrived = &percpu::this().arrived;
+    if let Some(word) = arrived.get((vector / 64) as usize) {
+        word.fetch_or(1 << (vector % 64), Ordering::Relaxed);
+    }
+}
+
+/// Hands every interrupt that has arrived to the hypervisor above.
+fn deliver_interrupts<H: Hypervisor>(cpu: &mut H::Cpu) {
+    for (base, word) in (0u32..).step_by(64).zip(&percpu::this().arrived) {
+        if word.load(Ordering::Relaxed) == 0 {
+            continue;
+        }
+        let mut bits = word.swap(0, Ordering::Relaxed);
+        while bits != 0 {
+            H::interrupt(cpu, (base + bits.trailing_zeros()) as u8);
+            bits &= bits - 1;
+        }
+    }
+}
+
+/// Exception or interrupt that hit the hypervisor itself, and NMI or #MC wherever they hit.
+#[unsafe(no_mangle)]
+extern "C" fn upcall_hypervisor_trap(regs: &mut GuestRegs) {
+    let per_cpu = percpu::this();
+    match regs.entry_vector {
+        2 if per_cpu.panicking.load(Ordering::Relaxed) => power::halt(),
+        FIRST_INTERRUPT.. => note_interrupt(regs.entry_vector),
+        vector => match fixup(regs.rip) {
+            // #DB, NMI, #DF and #MC are never what a fault at an instruction means.
+            Some(target) if !matches!(vector, 1 | 2 | 8 | 18) && regs.cs & 3 == 0 => {
+                per_cpu.fault_vector.store(vector, Ordering::Relaxed);
+                per_cpu.fault_error.store(regs.error_code, Ordering::Relaxed);
+                regs.rip = target;
+            }
+            _ => panic::fatal_exception(regs),
+        },
+    }
+}

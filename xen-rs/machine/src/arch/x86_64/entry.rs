@@ -1,0 +1,199 @@
+//! Every way into the hypervisor, in assembly: exceptions, interrupts, and the way back to a guest.
+//!
+//! Each entry leaves one [`GuestRegs`] on the stack. From a guest (CS with a ring) the frame is the last thing below
+//! [`PerCpu`](super::percpu::PerCpu) on the main stack. The asynchronous entries that can hit any instruction of the
+//! entry path (#DB, NMI, #MC) and #DF have stacks of their own.
+
+use super::percpu::{REGION, TOP};
+use core::arch::global_asm;
+use logic::regs::GuestRegs;
+
+global_asm!(
+    r#"
+    .pushsection .text.entry, "ax"
+
+    .macro PUSH_REGS
+    pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq %rcx
+    pushq %rax
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq %r11
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    .endm
+
+    .macro POP_REGS
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    popq %r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rax
+    popq %rcx
+    popq %rdx
+    popq %rsi
+    popq %rdi
+    .endm
+
+    // Three bytes that boot turns into clac where the CPU has SMAP: a guest can arrive with AC set.
+    .macro ALT_CLAC
+    771: .byte 0x0f, 0x1f, 0x00
+    .pushsection .alt_table, "a"
+    .long 771b - ., 1
+    .popsection
+    .endm
+
+    .macro EX_TABLE insn, fixup
+    .pushsection .ex_table, "a"
+    .long \insn - ., \fixup - .
+    .popsection
+    .endm
+
+    // One stub of 16 bytes for each vector: error code (or 0) and vector in one word.
+    .balign 16
+    .globl entry_stubs
+entry_stubs:
+    .set vector, 0
+    .rept 256
+    .balign 16
+    .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
+    .else
+    pushq $0
+    .endif
+    movl $vector, 4(%rsp)
+    .if (vector == 1) || (vector == 2) || (vector == 8) || (vector == 18)
+    jmp entry_own_stack
+    .else
+    jmp entry_common
+    .endif
+    .set vector, vector + 1
+    .endr
+
+    .balign 16
+entry_common:
+    PUSH_REGS
+    cld
+    ALT_CLAC
+    movq %rsp, %rdi
+    testb $3, 136(%rsp)
+    jz entry_from_hypervisor
+entry_from_guest:
+    xorl %ebp, %ebp
+    pushq %rdi
+    call upcall_trap
+    addq $8, %rsp
+return_to_guest:
+    testb %al, %al
+    POP_REGS
+    leaq 8(%rsp), %rsp
+    jnz 1f
+    .globl return_iretq
+return_iretq:
+    iretq
+1:  movq (%rsp), %rcx
+    movq 16(%rsp), %r11
+    movq 24(%rsp), %rsp
+    sysretq
+
+    // The frame could not be loaded. The registers are the guest's again and the five words of iretq are still there.
+return_failed:
+    pushq $0
+    PUSH_REGS
+    movq %rsp, %rsi
+    movq %rsp, %rdi
+    orq ${region_mask}, %rdi
+    subq ${frame_from_end}, %rdi
+    movq %rdi, %rdx
+    cmpq %rdi, %rsi
+    je 1f
+    movl $21, %ecx
+    rep movsq
+    movq %rdx, %rsp
+1:  movq %rsp, %rdi
+    xorl %ebp, %ebp
+    pushq %rdi
+    call upcall_return_failed
+    addq $8, %rsp
+    jmp return_to_guest
+
+    EX_TABLE return_iretq, return_failed
+
+entry_from_hypervisor:
+    // The CPU aligned the stack before its frame, so it is off by 8 now.
+    pushq %rdi
+    call upcall_hypervisor_trap
+    addq $8, %rsp
+    POP_REGS
+    addq $8, %rsp
+    iretq
+
+entry_own_stack:
+    PUSH_REGS
+    cld
+    ALT_CLAC
+    movq %rsp, %rdi
+    testb $3, 136(%rsp)
+    jz entry_from_hypervisor
+    // A guest's #DB goes on like any exception, on the main stack.
+    cmpl $1, 124(%rsp)
+    jne 1f
+    movq %rsp, %rsi
+    orq ${region_mask}, %rdi
+    subq ${frame_from_end}, %rdi
+    movq %rdi, %rsp
+    movl $21, %ecx
+    rep movsq
+    movq %rsp, %rdi
+    jmp entry_from_guest
+1:  xorl %ebp, %ebp
+    pushq %rdi
+    call upcall_hypervisor_trap
+    addq $8, %rsp
+    xorl %eax, %eax
+    jmp return_to_guest
+
+    .globl syscall_common
+syscall_common:
+    PUSH_REGS
+    movq %rsp, %rdi
+    xorl %ebp, %ebp
+    pushq %rdi
+    call upcall_call
+    addq $8, %rsp
+    jmp return_to_guest
+
+    .globl enter_guest_asm
+    // Starts over on an empty main stack: rdi holds the place of the guest's frame.
+enter_guest_asm:
+    movq %rdi, %rsp
+    xorl %ebp, %ebp
+    pushq %rdi
+    call upcall_first_return
+    addq $8, %rsp
+    jmp return_to_guest
+
+    .popsection
+    "#,
+    region_mask = const REGION - 1,
+    // From the last byte of the region down to the guest's frame.
+    frame_from_end = const REGION - 1 - (TOP - size_of::<GuestRegs>() as u64),
+    options(att_syntax)
+);
+
+unsafe extern "C" {
+    /// First of 256 entry stubs, 16 bytes each.
+    pub(super) static entry_stubs: [u8; 4096];
+}

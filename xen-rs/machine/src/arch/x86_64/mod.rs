@@ -1,0 +1,18 @@
+//! The x86-64 processor and the parts of a PC that every one of them has.
+
+#[cfg(target_os = "none")]
+pub mod boot;
+#[cfg(target_os = "none")]
+#[doc(hidden)]
+pub mod dispatch;
+#[cfg(target_os = "none")]
+pub mod entry;
+pub mod gdt;
+#[cfg(target_os = "none")]
+pub mod idt;
+#[cfg(target_os = "none")]
+pub mod panic;
+pub mod percpu;
+pub mod port;
+pub mod power;
+pub mod serial;

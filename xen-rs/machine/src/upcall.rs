@@ -1,0 +1,96 @@
+//! The seam to the binary above: what machine calls, and how the binary says who answers.
+
+use crate::boot_info::BootInfo;
+use logic::regs::GuestRegs;
+
+/// An exception raised by a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Vector, 0-31.
+    pub vector: u8,
+    /// Error code, or 0 for vectors that have none.
+    pub error_code: u32,
+    /// CR2 for a page fault, DR6 for a debug exception, else 0.
+    pub detail: u64,
+}
+
+/// How a guest asked for a service without a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `syscall` in 64-bit mode: a hypercall in kernel mode, the guest's own system call in user mode.
+    Syscall64,
+    /// `syscall` in compatibility mode (AMD).
+    Syscall32,
+    /// `sysenter`; rip and rsp of the caller are not known.
+    Sysenter,
+}
+
+/// What the hypervisor above the machine floor provides. All upcalls run on this CPU's stack with interrupts off.
+///
+/// An upcall from a guest is followed by [`Hypervisor::before_guest`] and then by the return to what `regs` describes
+/// (with the privilege bits forced to those of a guest).
+pub trait Hypervisor: Sized + 'static {
+    /// What one CPU owns. Exactly one upcall at a time holds the reference to it.
+    type Cpu: 'static;
+
+    /// Called once on the boot processor when there is a heap and a console. Ends in
+    /// [`run`](crate::arch::x86_64::cpu::run) or in a panic.
+    fn start(boot: BootInfo) -> !;
+
+    /// A guest executed `syscall` or `sysenter`.
+    fn call(cpu: &mut Self::Cpu, regs: &mut GuestRegs, call: Call);
+
+    /// A guest raised an exception.
+    fn exception(cpu: &mut Self::Cpu, regs: &mut GuestRegs, exception: Exception);
+
+    /// A device or inter-processor interrupt arrived: while a guest ran, or while this CPU idled or had opened its
+    /// window (then it is delivered when the window closes).
+    fn interrupt(cpu: &mut Self::Cpu, vector: u8);
+
+    /// The frame could not be loaded: a selector is not what the guest's tables hold. `regs` is what was tried.
+    fn bad_return(cpu: &mut Self::Cpu, regs: &mut GuestRegs, exception: Exception);
+
+    /// Called last before every return to a guest; also the place where the scheduler changes the vCPU. Returns when
+    /// `regs` is the frame of the guest to run.
+    fn before_guest(cpu: &mut Self::Cpu, regs: &mut GuestRegs);
+}
+
+/// Names the type that answers the upcalls: `machine::bind!(MyHypervisor);`, once, in the binary.
+#[macro_export]
+macro_rules! bind {
+    ($hypervisor:ty) => {
+        const _: () = {
+            use $crate::GuestRegs;
+            use $crate::arch::x86_64::dispatch;
+
+            #[unsafe(no_mangle)]
+            extern "C" fn upcall_start() -> ! {
+                <$hypervisor as $crate::upcall::Hypervisor>::start($crate::arch::x86_64::boot::take_boot_info())
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn upcall_call(regs: *mut GuestRegs) -> u8 {
+                // SAFETY: only the entry code calls this symbol.
+                unsafe { dispatch::call::<$hypervisor>(regs) }
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn upcall_trap(regs: *mut GuestRegs) -> u8 {
+                // SAFETY: only the entry code calls this symbol.
+                unsafe { dispatch::trap::<$hypervisor>(regs) }
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn upcall_return_failed(regs: *mut GuestRegs) -> u8 {
+                // SAFETY: only the entry code calls this symbol.
+                unsafe { dispatch::return_failed::<$hypervisor>(regs) }
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn upcall_first_return(regs: *mut GuestRegs) -> u8 {
+                // SAFETY: only the entry code calls this symbol.
+                unsafe { dispatch::first_return::<$hypervisor>(regs) }
+            }
+        };
+    };
+}
