@@ -23,7 +23,7 @@ macro_rules! errnos {
         }
 
         #[doc(hidden)]
-        pub const __CONSTANTS: &[Constant] = &[ $( Constant { name: stringify!($name), value: $value }, )* ];
+        pub const __CONSTANTS: &[Constant] = &[ $( Constant { name: stringify!($name), c: concat!("XEN_", stringify!($name)), value: $value }, )* ];
     };
 }
 

@@ -54,7 +54,7 @@ constants! {
     pub const HYPERVISOR_ARCH_6: u32 = 54;
     pub const HYPERVISOR_ARCH_7: u32 = 55;
     /// Machine check, `HYPERVISOR_ARCH_0` on x86.
-    pub const HYPERVISOR_MCA: u32 = HYPERVISOR_ARCH_0;
+    pub const HYPERVISOR_MCA: u32 = HYPERVISOR_ARCH_0 => "__HYPERVISOR_mca";
 
     /// Per vCPU: the time has come.
     pub const VIRQ_TIMER: u32 = 0;

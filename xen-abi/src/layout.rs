@@ -8,6 +8,8 @@
 pub struct Constant {
     /// Rust name.
     pub name: &'static str,
+    /// C expression where it is not simply that name, else empty.
+    pub c: &'static str,
     /// Value, widened.
     pub value: i128,
 }
@@ -51,13 +53,13 @@ pub struct Module {
     pub structures: &'static [Structure],
 }
 
-/// Declares public constants carrying the header's names in upper case.
+/// Declares public constants carrying the header's names in upper case: `pub const NAME: Type = value => "C expression";`.
 macro_rules! constants {
-    ($( $(#[$meta:meta])* pub const $name:ident: $ty:ty = $value:expr; )*) => {
+    ($( $(#[$meta:meta])* pub const $name:ident: $ty:ty = $value:expr $(=> $c:literal)?; )*) => {
         $( #[allow(missing_docs)] $(#[$meta])* pub const $name: $ty = $value; )*
         #[doc(hidden)]
         pub const __CONSTANTS: &[$crate::layout::Constant] = &[
-            $( $crate::layout::Constant { name: stringify!($name), value: $name as i128 }, )*
+            $( $crate::layout::Constant { name: stringify!($name), c: concat!($($c)?), value: $name as i128 }, )*
         ];
     };
 }
