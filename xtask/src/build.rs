@@ -5,8 +5,10 @@ use crate::say::Step;
 use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace;
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 /// What is built when nothing is named.
 const ALL: [&str; 3] = ["xen-rs", "dom0", "guests"];
@@ -23,11 +25,8 @@ pub struct Build {
 
 impl Build {
     pub fn run(self) -> Result<ExitCode> {
-        let packages: Vec<&str> = if self.packages.is_empty() {
-            ALL.to_vec()
-        } else {
-            self.packages.iter().map(String::as_str).collect()
-        };
+        let packages: Vec<&str> =
+            if self.packages.is_empty() { ALL.to_vec() } else { self.packages.iter().map(String::as_str).collect() };
         for package in packages {
             build(package)?;
         }
@@ -51,10 +50,18 @@ pub fn build(package: &str) -> Result<()> {
     Ok(())
 }
 
+/// Builds a package unless this process has done so already.
+pub fn build_once(package: &str) -> Result<()> {
+    static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !built.contains(package) {
+        build(package)?;
+        built.insert(package.to_owned());
+    }
+    Ok(())
+}
+
 /// Where the program `name` lies once built.
 pub fn program(name: &str) -> PathBuf {
-    workspace::path("target/none")
-        .join(TARGET)
-        .join("release")
-        .join(name)
+    workspace::path("target/none").join(TARGET).join("release").join(name)
 }

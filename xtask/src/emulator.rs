@@ -31,14 +31,7 @@ pub struct Machine {
 
 impl Default for Machine {
     fn default() -> Self {
-        Self {
-            smp: 1,
-            mem: 1024,
-            cpu: "max".into(),
-            chipset: "pc".into(),
-            icount: false,
-            extra: Vec::new(),
-        }
+        Self { smp: 1, mem: 1024, cpu: "max".into(), chipset: "pc".into(), icount: false, extra: Vec::new() }
     }
 }
 
@@ -54,10 +47,7 @@ pub struct Module {
 impl Module {
     /// A module with a command line.
     pub fn new(path: impl Into<PathBuf>, args: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            args: args.into(),
-        }
+        Self { path: path.into(), args: args.into() }
     }
 
     /// Reads `PATH args`.
@@ -69,11 +59,7 @@ impl Module {
     /// The emulator separates modules by commas, so a comma inside one is doubled.
     fn quoted(&self) -> String {
         let text = self.path.to_string_lossy();
-        let text = if self.args.is_empty() {
-            text.into_owned()
-        } else {
-            format!("{text} {}", self.args)
-        };
+        let text = if self.args.is_empty() { text.into_owned() } else { format!("{text} {}", self.args) };
         text.replace(',', ",,")
     }
 }
@@ -94,16 +80,7 @@ impl Machine {
     pub fn command_line(&self, payload: &Payload) -> Vec<OsString> {
         let mut line: Vec<OsString> = vec![QEMU.into()];
         let mut add = |text: &str| line.push(text.into());
-        for text in [
-            "-display",
-            "none",
-            "-monitor",
-            "none",
-            "-serial",
-            "stdio",
-            "-no-reboot",
-            "-nodefaults",
-        ] {
+        for text in ["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-nodefaults"] {
             add(text);
         }
         for (option, value) in [
@@ -147,13 +124,8 @@ impl Machine {
             command.args(&line[1..]);
             command
         };
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {QEMU}"))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().with_context(|| format!("cannot start {QEMU}"))?;
         let input = child.stdin.take().context("the emulator has no stdin")?;
         let mut output = child.stdout.take().context("the emulator has no stdout")?;
         let (sender, serial) = channel();
@@ -168,11 +140,7 @@ impl Machine {
                 }
             }
         });
-        Ok(Running {
-            child,
-            input,
-            serial,
-        })
+        Ok(Running { child, input, serial })
     }
 }
 
@@ -210,10 +178,7 @@ pub enum Serial {
 impl Running {
     /// Waits for bytes until `deadline`.
     pub fn read(&mut self, deadline: Instant) -> Serial {
-        match self
-            .serial
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
+        match self.serial.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(bytes) => Serial::Bytes(bytes),
             Err(RecvTimeoutError::Timeout) => Serial::Quiet,
             Err(RecvTimeoutError::Disconnected) => Serial::Closed,
@@ -246,49 +211,56 @@ pub enum End {
     Deadline,
 }
 
-/// Runs a machine until `until` appears on its serial port, it ends, or `limit` passes. Each piece of output goes to
-/// `see`; the whole of it is returned.
-pub fn watch(
+/// Runs a machine until `see` has seen enough of its output, it ends, or `limit` passes.
+pub fn watch_with(
     machine: &Machine,
     payload: &Payload,
-    until: Option<&str>,
     limit: Duration,
-    mut see: impl FnMut(&[u8]),
-) -> Result<(End, Vec<u8>)> {
+    mut see: impl FnMut(&[u8]) -> bool,
+) -> Result<End> {
     let deadline = Instant::now() + limit;
     let mut running = machine.start(payload)?;
-    let mut text = Vec::new();
     loop {
         match running.read(deadline) {
-            Serial::Bytes(bytes) => {
-                see(&bytes);
-                let searched = text.len();
-                text.extend_from_slice(&bytes);
-                if until.is_some_and(|until| contains_since(&text, until.as_bytes(), searched)) {
-                    return Ok((End::Found, text));
-                }
-            }
-            Serial::Quiet => return Ok((End::Deadline, text)),
-            Serial::Closed => return Ok((End::Off, text)),
+            Serial::Bytes(bytes) if see(&bytes) => return Ok(End::Found),
+            Serial::Bytes(_) => {}
+            Serial::Quiet => return Ok(End::Deadline),
+            Serial::Closed => return Ok(End::Off),
         }
     }
 }
 
-/// Whether `needle` ends in the part of `text` past `searched`.
-fn contains_since(text: &[u8], needle: &[u8], searched: usize) -> bool {
-    if needle.is_empty() {
-        return true;
+/// Finds a text in a stream that comes in pieces.
+pub struct Finder<'a> {
+    needle: &'a [u8],
+    /// The end of what came, as long as the needle less one byte.
+    kept: Vec<u8>,
+}
+
+impl<'a> Finder<'a> {
+    /// Looks for `needle`.
+    pub fn new(needle: &'a str) -> Self {
+        Self { needle: needle.as_bytes(), kept: Vec::new() }
     }
-    let from = (searched + 1).saturating_sub(needle.len());
-    text.get(from..)
-        .is_some_and(|text| text.windows(needle.len()).any(|window| window == needle))
+
+    /// Takes the next piece; whether the text has now come.
+    pub fn found(&mut self, bytes: &[u8]) -> bool {
+        if self.needle.is_empty() {
+            return false;
+        }
+        self.kept.extend_from_slice(bytes);
+        if self.kept.windows(self.needle.len()).any(|window| window == self.needle) {
+            return true;
+        }
+        let surplus = (self.kept.len() + 1).saturating_sub(self.needle.len());
+        self.kept.drain(..surplus.min(self.kept.len()));
+        false
+    }
 }
 
 /// Whether a file is there, with an error that names it.
 pub fn must_exist(path: &Path) -> Result<()> {
-    std::fs::metadata(path)
-        .map(drop)
-        .with_context(|| path.display().to_string())
+    std::fs::metadata(path).map(drop).with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]
@@ -303,12 +275,13 @@ mod tests {
     }
 
     #[test]
-    fn text_across_two_pieces_is_found() {
-        let text = b"hello world";
-        assert!(contains_since(text, b"lo wo", 5));
-        assert!(!contains_since(text, b"hell", 5));
-        assert!(contains_since(text, b"hello", 4));
-        assert!(contains_since(text, b"", 0));
+    fn text_across_pieces_is_found() {
+        let mut finder = Finder::new("lo wo");
+        assert!(!finder.found(b"hello"));
+        assert!(!finder.found(b" "));
+        assert!(finder.found(b"world"));
+        assert!(!Finder::new("").found(b"x"));
+        assert!(Finder::new("x").found(b"x"));
     }
 
     #[test]

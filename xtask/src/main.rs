@@ -4,8 +4,15 @@
 
 mod boot;
 mod build;
+mod cpio;
+mod doctor;
+mod dom0;
 mod emulator;
+mod packages;
+mod parts;
+mod ramdisk;
 mod say;
+mod suite;
 mod toolchain;
 mod workspace;
 
@@ -15,11 +22,7 @@ use std::process::ExitCode;
 
 /// Build, run, test and check xen-rs.
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    disable_help_subcommand = true
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -27,13 +30,17 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    Doctor(doctor::Doctor),
     Build(build::Build),
+    Test(suite::Test),
     Boot(boot::Boot),
 }
 
 fn main() -> ExitCode {
     let done: Result<ExitCode> = match Cli::parse().task {
+        Task::Doctor(task) => task.run(),
         Task::Build(task) => task.run(),
+        Task::Test(task) => task.run(),
         Task::Boot(task) => task.run(),
     };
     done.unwrap_or_else(|error| {

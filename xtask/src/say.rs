@@ -11,9 +11,7 @@ impl Step {
     /// Announces `what`.
     pub fn begin(what: &str) -> Self {
         eprintln!("==> {what}");
-        Self {
-            began: Instant::now(),
-        }
+        Self { began: Instant::now() }
     }
 
     /// Reports the end, but only of steps long enough to wonder about.

@@ -40,24 +40,16 @@ impl Toolchain {
 
     /// `cargo SUBCOMMAND` set up for the target, with its own target directory.
     pub fn cargo(self, subcommand: &str) -> Command {
-        let mut cargo = if self == Self::Debian
-            && subcommand == "clippy"
-            && Path::new(DEBIAN_CLIPPY).exists()
-        {
+        let mut cargo = if self == Self::Debian && subcommand == "clippy" && Path::new(DEBIAN_CLIPPY).exists() {
             let mut clippy = Command::new(DEBIAN_CLIPPY);
             clippy.arg("clippy");
             clippy
         } else {
-            let mut cargo =
-                Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             cargo.arg(subcommand);
             cargo
         };
-        let target_dir = if subcommand == "clippy" {
-            "target/none-clippy"
-        } else {
-            "target/none"
-        };
+        let target_dir = if subcommand == "clippy" { "target/none-clippy" } else { "target/none" };
         cargo.args(["--target", TARGET, "--target-dir", target_dir]);
         if self == Self::Debian {
             cargo
@@ -65,10 +57,7 @@ impl Toolchain {
                 // Cargo asks for this before it accepts -Zbuild-std; no crate here uses an unstable feature.
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("CARGO_TARGET_X86_64_UNKNOWN_NONE_LINKER", DEBIAN_LINKER)
-                .args([
-                    "-Zbuild-std=core,alloc,compiler_builtins",
-                    "-Zbuild-std-features=compiler-builtins-mem",
-                ]);
+                .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
         }
         cargo.current_dir(crate::workspace::root());
         cargo
@@ -85,27 +74,19 @@ impl Toolchain {
 
 /// Whether `rustc` holds a compiled `core` for the target.
 fn has_core(rustc: &str) -> bool {
-    let Ok(output) = Command::new(rustc)
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .output()
-    else {
+    let Ok(output) = Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).output() else {
         return false;
     };
     let dir = String::from_utf8_lossy(&output.stdout);
     let Ok(entries) = std::fs::read_dir(dir.trim()) else {
         return false;
     };
-    entries
-        .flatten()
-        .any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
+    entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
 }
 
 /// Whether Debian's compiler, its library sources and a linker are installed.
 fn debian_is_there() -> bool {
-    let Ok(output) = Command::new(DEBIAN_RUSTC)
-        .args(["--print", "sysroot"])
-        .output()
-    else {
+    let Ok(output) = Command::new(DEBIAN_RUSTC).args(["--print", "sysroot"]).output() else {
         return false;
     };
     let sysroot = String::from_utf8_lossy(&output.stdout);
@@ -115,6 +96,5 @@ fn debian_is_there() -> bool {
 
 /// Whether a program of that name is on the path.
 pub fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }

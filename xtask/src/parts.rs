@@ -1,0 +1,57 @@
+//! The names by which tests and `--module` call the things that can be booted, so that no one has to know a path.
+
+use crate::packages::Fetched;
+use crate::{build, ramdisk};
+use anyhow::{Result, bail};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// What was resolved already in this process; a part is built or fetched once.
+static RESOLVED: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// The names, for help texts.
+pub const NAMES: &str = "dom0, guest:NAME, kernel:cloud, kernel:generic, ramdisk, xen-rs, xen, text:CONTENT, or a path";
+
+/// The file for a name; built or fetched when need be.
+pub fn resolve(name: &str) -> Result<PathBuf> {
+    let mut resolved = RESOLVED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(path) = resolved.get(name) {
+        return Ok(path.clone());
+    }
+    let path = make(name)?;
+    resolved.insert(name.to_owned(), path.clone());
+    Ok(path)
+}
+
+fn make(name: &str) -> Result<PathBuf> {
+    if let Some(guest) = name.strip_prefix("guest:") {
+        build::build_once("guests")?;
+        return Ok(build::program(guest));
+    }
+    if let Some(text) = name.strip_prefix("text:") {
+        return text_file(text);
+    }
+    match name {
+        "dom0" | "xen-rs" => {
+            build::build_once(name)?;
+            Ok(build::program(name))
+        }
+        "kernel:cloud" => Fetched::CloudKernel.get(),
+        "kernel:generic" => Fetched::GenericKernel.get(),
+        "xen" => Fetched::Xen.get(),
+        "ramdisk" => ramdisk::ramdisk(),
+        path if Path::new(path).exists() => Ok(path.into()),
+        other => bail!("{other}: no such file, and none of {NAMES}"),
+    }
+}
+
+/// A file with that content: for modules that are no kernel at all.
+fn text_file(text: &str) -> Result<PathBuf> {
+    let dir = crate::workspace::path("target/guest");
+    std::fs::create_dir_all(&dir)?;
+    let name: String = text.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
+    let path = dir.join(format!("text-{name}"));
+    std::fs::write(&path, text)?;
+    Ok(path)
+}

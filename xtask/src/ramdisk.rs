@@ -1,0 +1,86 @@
+//! The ramdisk of the default guest: a busybox with a shell on the Xen console.
+
+use crate::cpio::Archive;
+use crate::packages::Fetched;
+use crate::workspace;
+use anyhow::Result;
+use std::path::PathBuf;
+
+/// What user space says first; tests wait for it.
+pub const FIRST_LINE: &str = "xen-rs guest: user space is up";
+
+/// Busybox's init reads this: one script at start, a login shell on the console, and what a shutdown request does.
+/// A second shell would need a second console, so leaving the shell powers the guest off.
+const INITTAB: &str = "\
+::sysinit:/etc/start
+hvc0::wait:-/bin/sh
+::wait:/bin/poweroff
+::ctrlaltdel:/bin/reboot
+::shutdown:/bin/umount -a -r
+";
+
+/// The line goes to the kernel log as well: a kernel that has no console but `earlyprintk=xen` shows it only there.
+const START: &str = "\
+#!/bin/sh
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+hostname guest
+if grep -q earlyprintk /proc/cmdline; then echo 'FIRST_LINE' > /dev/kmsg; else echo 'FIRST_LINE'; fi
+[ -x /test ] && /test
+# Without a Xen console there is nothing to do but to be there.
+while ! : < /dev/hvc0; do sleep 1; done 2> /dev/null
+exit 0
+";
+
+/// The prompt that ends in `~ #` comes from HOME.
+const PROFILE: &str = "\
+export HOME=/root PATH=/bin:/sbin TERM=${TERM:-linux}
+cd
+";
+
+/// Builds the ramdisk and says where it lies.
+pub fn ramdisk() -> Result<PathBuf> {
+    let busybox = std::fs::read(Fetched::Busybox.get()?)?;
+    let mut archive = Archive::default();
+    for dir in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
+        archive.directory(dir)?;
+    }
+    archive.device("dev/console", 5, 1)?;
+    archive.program("bin/busybox", &busybox)?;
+    archive.link("init", "bin/busybox")?;
+    archive.link("sbin", "bin")?;
+    for applet in APPLETS.split_whitespace() {
+        archive.link(&format!("bin/{applet}"), "busybox")?;
+    }
+    archive.file("etc/inittab", INITTAB.as_bytes())?;
+    archive.program("etc/start", START.replace("FIRST_LINE", FIRST_LINE).as_bytes())?;
+    archive.file("etc/profile", PROFILE.as_bytes())?;
+    archive.file("etc/passwd", b"root::0:0:root:/root:/bin/sh\n")?;
+    let path = workspace::path("target/guest");
+    std::fs::create_dir_all(&path)?;
+    let path = path.join("initrd");
+    std::fs::write(&path, archive.finish()?)?;
+    Ok(path)
+}
+
+/// The names under which busybox is found in the guest.
+const APPLETS: &str = "\
+[ ar arp arping ash awk base64 basename brctl bunzip2 bzcat cat chmod chown chroot clear cmp cp cpio crc32 cut date dc
+dd df diff dirname dmesg du echo egrep env expr false fdisk fgrep find free fsfreeze ftpget grep gunzip gzip halt head
+hexdump hostid hostname hwclock id ifconfig init insmod ionice ip kill killall less link ln ls lsmod lzcat md5sum mkdir
+mke2fs mkfifo mknod mktemp modinfo modprobe more mount mv nc netstat nice nproc nslookup od pidof ping poweroff printf
+ps pwd readlink realpath reboot renice reset rm rmdir rmmod route sed seq setsid sh sha1sum sha256sum sleep sort stat
+stty sync sysctl tac tail tar taskset tee test time timeout top touch tr traceroute true truncate tty udhcpc umount
+uname uniq unlzma unxz unzip uptime usleep vi watch wc wget which whoami xargs xxd xz xzcat yes zcat";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_is_in_the_script_once_per_way() {
+        assert_eq!(START.matches("FIRST_LINE").count(), 2);
+        assert!(!FIRST_LINE.contains('\''));
+    }
+}

@@ -1,0 +1,216 @@
+//! How a case is written down in `tests/harness/*.toml`, and the rows it stands for. tests/README.md explains the
+//! format to those who write cases.
+
+use crate::boot::Hypervisor;
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use std::path::Path;
+
+/// One file of cases.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuiteFile {
+    /// Text that fails every case of the file, unless the case has a `reject` of its own.
+    #[serde(default)]
+    pub reject: Vec<String>,
+    /// The cases.
+    #[serde(default)]
+    pub case: Vec<Case>,
+}
+
+/// One case: what is booted on which machines, and what must be seen.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Case {
+    /// What the case shows, in a few words.
+    pub name: String,
+    /// Only with `--full`.
+    #[serde(default)]
+    pub full: bool,
+    /// Modules, by the names of `xtask/src/parts.rs`, each with its command line.
+    #[serde(default)]
+    pub modules: Vec<String>,
+    /// Instead of modules: commands for dom0's shell.
+    pub script: Option<String>,
+    /// With `script`: the status it must end with.
+    #[serde(default)]
+    pub status: i32,
+    /// With `script`: more files for dom0, by part names; the default guest is always there.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// More options for the hypervisor.
+    #[serde(default)]
+    pub append: String,
+    /// Numbers of CPUs.
+    #[serde(default)]
+    pub smp: Axis<u32>,
+    /// Sizes of memory in MiB.
+    #[serde(default)]
+    pub mem: Axis<u32>,
+    /// CPU models.
+    #[serde(default)]
+    pub cpu: Axis<String>,
+    /// Chipsets.
+    #[serde(default)]
+    pub machine: Axis<String>,
+    /// Let the TSC count instructions.
+    #[serde(default)]
+    pub icount: bool,
+    /// Text that must appear, in this order.
+    #[serde(default)]
+    pub expect: Vec<String>,
+    /// Text that must not appear.
+    pub reject: Option<Vec<String>>,
+    /// Deadline in seconds.
+    #[serde(default = "default_timeout")]
+    pub timeout: u64,
+    /// The hypervisors it holds for [default: both].
+    #[serde(default = "both")]
+    pub on: Vec<String>,
+}
+
+fn default_timeout() -> u64 {
+    60
+}
+
+fn both() -> Vec<String> {
+    vec!["xen-rs".into(), "xen".into()]
+}
+
+/// One value, or several to go through.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Axis<T> {
+    /// One value.
+    One(T),
+    /// Several; the first is the usual one.
+    Many(Vec<T>),
+}
+
+impl<T> Default for Axis<T> {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl<T: Clone> Axis<T> {
+    fn values(&self, usual: T) -> Vec<T> {
+        match self {
+            Self::One(value) => vec![value.clone()],
+            Self::Many(values) if values.is_empty() => vec![usual],
+            Self::Many(values) => values.clone(),
+        }
+    }
+}
+
+/// A machine of a row. A CPU of `None` is the hypervisor's usual one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub smp: u32,
+    pub mem: u32,
+    pub cpu: Option<String>,
+    pub machine: String,
+}
+
+impl Shape {
+    /// Short text for a row's title.
+    pub fn title(&self) -> String {
+        let cpu = self.cpu.as_deref().unwrap_or("max");
+        format!("{} CPU, {} MiB, {cpu}, {}", self.smp, self.mem, self.machine)
+    }
+}
+
+impl Case {
+    /// A case with nothing but a name.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            full: false,
+            modules: Vec::new(),
+            script: None,
+            status: 0,
+            files: Vec::new(),
+            append: String::new(),
+            smp: Axis::default(),
+            mem: Axis::default(),
+            cpu: Axis::default(),
+            machine: Axis::default(),
+            icount: false,
+            expect: Vec::new(),
+            reject: None,
+            timeout: default_timeout(),
+            on: both(),
+        }
+    }
+
+    /// Whether it holds for that hypervisor.
+    pub fn holds_on(&self, hypervisor: Hypervisor) -> bool {
+        self.on.iter().any(|name| name == hypervisor.name())
+    }
+
+    /// The machines of the case. `full` goes through every combination; otherwise the usual machine, and then each
+    /// other value alone.
+    pub fn shapes(&self, full: bool) -> Vec<Shape> {
+        let cpus: Axis<Option<String>> = match &self.cpu {
+            Axis::One(cpu) => Axis::One(Some(cpu.clone())),
+            Axis::Many(cpus) => Axis::Many(cpus.iter().cloned().map(Some).collect()),
+        };
+        let (smps, mems) = (self.smp.values(1), self.mem.values(1024));
+        let (cpus, machines) = (cpus.values(None), self.machine.values("pc".into()));
+        let mut shapes = Vec::new();
+        for (a, smp) in smps.iter().enumerate() {
+            for (b, mem) in mems.iter().enumerate() {
+                for (c, cpu) in cpus.iter().enumerate() {
+                    for (d, machine) in machines.iter().enumerate() {
+                        let unusual = [a, b, c, d].iter().filter(|&&index| index > 0).count();
+                        if full || unusual <= 1 {
+                            let (cpu, machine) = (cpu.clone(), machine.clone());
+                            shapes.push(Shape { smp: *smp, mem: *mem, cpu, machine });
+                        }
+                    }
+                }
+            }
+        }
+        shapes
+    }
+}
+
+/// Reads a file of cases.
+pub fn read(path: &Path) -> Result<SuiteFile> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    toml::from_str(&text).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+        reject = ["crashed"]
+        [[case]]
+        name = "a"
+        modules = ["guest:hello"]
+        smp = [1, 2, 4]
+        cpu = ["max", "qemu64"]
+        expect = ["ok"]
+        on = ["xen-rs"]
+    "#;
+
+    #[test]
+    fn one_row_per_axis_or_all() {
+        let file: SuiteFile = toml::from_str(FILE).unwrap();
+        let case = &file.case[0];
+        let rows = case.shapes(false);
+        assert_eq!(rows.len(), 4);
+        assert!(rows.iter().filter(|row| row.smp > 1).all(|row| row.cpu.as_deref() == Some("max")));
+        assert_eq!(case.shapes(true).len(), 6);
+        assert!(case.holds_on(Hypervisor::XenRs) && !case.holds_on(Hypervisor::Xen));
+    }
+
+    #[test]
+    fn the_files_of_the_tree_can_be_read() {
+        for suite in super::super::EMULATED {
+            read(&super::super::file_of(suite)).unwrap();
+        }
+    }
+}

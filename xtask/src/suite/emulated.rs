@@ -1,0 +1,193 @@
+//! Runs one row in the emulator and judges it by what the serial port says.
+
+use super::case::{Case, Shape};
+use super::tap::Tap;
+use crate::boot::Hypervisor;
+use crate::dom0;
+use crate::emulator::{self, End, Machine, Module, Payload};
+use crate::parts;
+use anyhow::Result;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How a row is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judge {
+    /// By `expect`, `reject` and the script's status.
+    Text,
+    /// By the guest's TAP.
+    Tap,
+}
+
+/// One row of a suite: a case on a machine.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The case.
+    pub case: Case,
+    /// The machine.
+    pub shape: Shape,
+    /// Whether the title needs the machine to tell rows apart.
+    pub one_of_many: bool,
+    /// How it is judged.
+    pub judge: Judge,
+    /// What it runs on.
+    pub hypervisor: Hypervisor,
+}
+
+/// What came of a row.
+pub struct Verdict {
+    /// One line: what was seen, or what is wrong.
+    pub note: String,
+    /// Whether it passed.
+    pub passed: bool,
+    /// Seconds it took.
+    pub seconds: f32,
+    /// The machine's output.
+    pub log: PathBuf,
+}
+
+impl Row {
+    /// The row's name in reports.
+    pub fn title(&self) -> String {
+        if self.one_of_many { format!("{} [{}]", self.case.name, self.shape.title()) } else { self.case.name.clone() }
+    }
+
+    fn machine(&self) -> Machine {
+        Machine {
+            smp: self.shape.smp,
+            mem: self.shape.mem,
+            cpu: self.shape.cpu.clone().unwrap_or_else(|| self.hypervisor.default_cpu().into()),
+            chipset: self.shape.machine.clone(),
+            icount: self.case.icount,
+            extra: Vec::new(),
+        }
+    }
+
+    /// Builds or fetches all that the row needs, so that it does not count into its deadline.
+    pub fn prepare(&self) -> Result<()> {
+        self.payload().map(drop)
+    }
+
+    fn payload(&self) -> Result<Payload> {
+        let append = format!("{} {}", self.hypervisor.base_options(), self.case.append);
+        let modules = if let Some(script) = &self.case.script {
+            dom0::modules(&dom0::Files::Default { more: &self.case.files }, Some(script))?
+        } else {
+            let mut modules = Vec::new();
+            for text in &self.case.modules {
+                modules.push(module(text)?);
+            }
+            modules
+        };
+        Ok(Payload { kernel: self.hypervisor.kernel()?, append: append.trim().to_owned(), modules })
+    }
+
+    /// Runs it.
+    pub fn run(&self, log: PathBuf) -> Result<Verdict> {
+        let payload = self.payload()?;
+        let machine = self.machine();
+        let began = Instant::now();
+        let limit = Duration::from_secs(self.case.timeout);
+        let mut progress = Progress::default();
+        let mut text = String::new();
+        let end = emulator::watch_with(&machine, &payload, limit, |bytes| {
+            text.push_str(&String::from_utf8_lossy(bytes).replace('\r', ""));
+            self.over(&text, &mut progress)
+        })?;
+        let line = emulator::shell_line(&machine.command_line(&payload));
+        std::fs::write(&log, format!("# {line}\n{text}"))?;
+        let (passed, note) = self.judge(&text, &progress, end);
+        Ok(Verdict { note, passed, seconds: began.elapsed().as_secs_f32(), log })
+    }
+
+    /// Whether nothing more needs to be seen.
+    fn over(&self, text: &str, progress: &mut Progress) -> bool {
+        progress.follow(text, &self.case.expect);
+        if self.reject().iter().any(|reject| text.contains(reject.as_str())) {
+            return true;
+        }
+        match self.judge {
+            Judge::Tap => Tap::read(text).complete(),
+            Judge::Text if self.case.script.is_some() => dom0::status_in(text).is_some(),
+            Judge::Text => progress.seen == self.case.expect.len(),
+        }
+    }
+
+    fn reject(&self) -> &[String] {
+        self.case.reject.as_deref().unwrap_or_default()
+    }
+
+    fn judge(&self, text: &str, progress: &Progress, end: End) -> (bool, String) {
+        if let Some(reject) = self.reject().iter().find(|reject| text.contains(reject.as_str())) {
+            return (false, format!("saw {reject:?}"));
+        }
+        if self.judge == Judge::Tap {
+            let tap = Tap::read(text);
+            return match tap.fault() {
+                Some(fault) => (false, format!("{fault}{}", ending(end))),
+                None if tap.skipped > 0 => (true, format!("{} claims, {} skipped", tap.ok, tap.skipped)),
+                None => (true, format!("{} claims", tap.ok)),
+            };
+        }
+        if let Some(missing) = self.case.expect.get(progress.seen) {
+            return (false, format!("did not see {missing:?}{}", ending(end)));
+        }
+        if self.case.script.is_some() {
+            return match dom0::status_in(text) {
+                Some(status) if status == self.case.status => (true, String::new()),
+                Some(status) => (false, format!("the script ended with status {status}, not {}", self.case.status)),
+                None => (false, format!("the script did not end{}", ending(end))),
+            };
+        }
+        (true, String::new())
+    }
+}
+
+/// `PART command line` as a module.
+pub fn module(text: &str) -> Result<Module> {
+    if text.starts_with("text:") {
+        return Ok(Module::new(parts::resolve(text)?, ""));
+    }
+    let named = Module::parse(text);
+    Ok(Module::new(parts::resolve(&named.path.to_string_lossy())?, named.args))
+}
+
+fn ending(end: End) -> &'static str {
+    match end {
+        End::Found => "",
+        End::Off => "; the machine went off",
+        End::Deadline => "; deadline",
+    }
+}
+
+/// How far the expected texts have been seen.
+#[derive(Debug, Default)]
+struct Progress {
+    seen: usize,
+    from: usize,
+}
+
+impl Progress {
+    fn follow(&mut self, text: &str, expect: &[String]) {
+        while let Some(next) = expect.get(self.seen) {
+            let Some(at) = text.get(self.from..).and_then(|rest| rest.find(next.as_str())) else { break };
+            self.from += at + next.len();
+            self.seen += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expected_texts_come_in_order() {
+        let expect = ["b".to_owned(), "a".to_owned()];
+        let mut progress = Progress::default();
+        progress.follow("ab", &expect);
+        assert_eq!(progress.seen, 1);
+        progress.follow("abxa", &expect);
+        assert_eq!(progress.seen, 2);
+    }
+}

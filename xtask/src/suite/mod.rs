@@ -1,0 +1,171 @@
+//! `cargo xtask test`: the suites, in the order in which they are worth knowing about. What the cases are stands in
+//! `tests/harness/*.toml`; what each suite is for stands in tests/README.md.
+
+mod case;
+mod emulated;
+mod host;
+mod report;
+mod tap;
+
+use crate::boot::Hypervisor;
+use crate::doctor::{self, Need};
+use crate::workspace;
+use anyhow::{Context, Result, bail};
+use case::{Case, SuiteFile};
+pub use emulated::module;
+use emulated::{Judge, Row};
+use report::Tally;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The suites that run in the emulator.
+pub const EMULATED: [&str; 4] = ["boot", "conformance", "kernel", "toolstack"];
+
+/// Run the tests: everything that CI runs, or the suites that are named.
+///
+/// The last line is always `N passed, N failed`. Each case's serial output is kept in target/test-logs/.
+#[derive(clap::Args)]
+pub struct Test {
+    /// host, boot, conformance, kernel, toolstack [default: all]
+    #[arg(value_name = "SUITE", value_parser = ["host", "boot", "conformance", "kernel", "toolstack"])]
+    suites: Vec<String>,
+    /// Every combination of every matrix, and the long cases; records the results in docs/results/
+    #[arg(long)]
+    full: bool,
+    /// The hypervisor the emulated suites run on
+    #[arg(long, value_enum, value_name = "HYPERVISOR", default_value_t = Hypervisor::XenRs)]
+    on: Hypervisor,
+    /// Only cases whose title contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    case: String,
+    /// How many emulators run side by side [default: the number of CPUs, at most 4]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+}
+
+impl Test {
+    /// The test that `ci` runs.
+    pub fn everything() -> Self {
+        Self { suites: Vec::new(), full: false, on: Hypervisor::XenRs, case: String::new(), jobs: None }
+    }
+
+    pub fn run(self) -> Result<ExitCode> {
+        let tally = self.tally()?;
+        println!("{tally}");
+        Ok(tally.exit())
+    }
+
+    /// Runs what was asked for and counts, leaving the last line to the caller.
+    pub fn tally(&self) -> Result<Tally> {
+        let mut tally = Tally::default();
+        if self.wants("host") && self.on == Hypervisor::XenRs && self.case.is_empty() {
+            doctor::ensure(&[Need::Layout])?;
+            tally += host::run()?;
+        }
+        for suite in EMULATED {
+            if self.wants(suite) {
+                tally += self.emulated(suite)?;
+            }
+        }
+        Ok(tally)
+    }
+
+    fn wants(&self, suite: &str) -> bool {
+        self.suites.is_empty() || self.suites.iter().any(|wanted| wanted == suite)
+    }
+
+    fn emulated(&self, suite: &'static str) -> Result<Tally> {
+        let file = case::read(&file_of(suite))?;
+        let rows = self.rows(suite, file)?;
+        if rows.is_empty() {
+            return Ok(Tally::default());
+        }
+        doctor::ensure(&[Need::Emulator, Need::Compiler])?;
+        let logs = workspace::path("target/test-logs").join(suite);
+        std::fs::create_dir_all(&logs)?;
+        println!("\nsuite {suite} on {}", self.on.name());
+        // What a row cannot be built from fails that row; the others still run.
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(Vec::new());
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = self.jobs.unwrap_or(cpus.min(4)).clamp(1, rows.len());
+        std::thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(|| {
+                    while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let log = logs.join(report::file_name(&format!("{}-{}", self.on.name(), row.title())));
+                        let verdict = row.prepare().and_then(|()| row.run(log));
+                        let passed = report::row(&row.title(), &verdict);
+                        let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        results.push((row.title(), passed, report::note(&verdict)));
+                    }
+                });
+            }
+        });
+        let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.full && self.case.is_empty() {
+            report::record(suite, self.on, &rows.iter().map(Row::title).collect::<Vec<_>>(), &results)?;
+        }
+        Ok(results.iter().map(|(_, passed, _)| *passed).collect())
+    }
+
+    /// The rows of a suite: its cases on their machines.
+    fn rows(&self, suite: &'static str, file: SuiteFile) -> Result<Vec<Row>> {
+        let judge = if suite == "conformance" { Judge::Tap } else { Judge::Text };
+        let cases = if judge == Judge::Tap { guests(file.case)? } else { file.case };
+        let mut rows = Vec::new();
+        for mut case in cases {
+            if !case.holds_on(self.on) || (case.full && !self.full) {
+                continue;
+            }
+            case.reject.get_or_insert_with(|| file.reject.clone());
+            let shapes = case.shapes(self.full);
+            let one_of_many = shapes.len() > 1;
+            for shape in shapes {
+                rows.push(Row { case: case.clone(), shape, one_of_many, judge, hypervisor: self.on });
+            }
+        }
+        rows.retain(|row| row.title().contains(&self.case));
+        Ok(rows)
+    }
+}
+
+/// The file that holds a suite's cases.
+pub fn file_of(suite: &str) -> PathBuf {
+    workspace::path("tests/harness").join(format!("{suite}.toml"))
+}
+
+/// One case for each conformance guest there is. A case in the file may give its guest another machine or deadline;
+/// a file's case that names no guest is a mistake.
+fn guests(mut written: Vec<Case>) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for guest in workspace::binaries("guests")? {
+        let matching = |case: &Case| case.name == guest || case.name.starts_with(&format!("{guest} "));
+        let (mut own, rest): (Vec<Case>, Vec<Case>) = written.into_iter().partition(matching);
+        written = rest;
+        if own.is_empty() {
+            own.push(Case::named(&guest));
+        }
+        for case in &mut own {
+            if case.modules.is_empty() {
+                case.modules.push(format!("guest:{guest}"));
+            }
+        }
+        cases.append(&mut own);
+    }
+    if let Some(case) = written.first() {
+        bail!("tests/harness/conformance.toml: {:?} names no guest", case.name);
+    }
+    Ok(cases)
+}
+
+/// The last lines of a log, for a row that failed.
+fn tail(log: &std::path::Path, lines: usize) -> Result<String> {
+    let text = std::fs::read(log).with_context(|| log.display().to_string())?;
+    let text = String::from_utf8_lossy(&text);
+    let all: Vec<&str> = text.lines().collect();
+    let from = all.len().saturating_sub(lines);
+    Ok(all.get(from..).unwrap_or_default().join("\n"))
+}

@@ -1,0 +1,139 @@
+//! What a test run leaves behind: rows on the screen, counts, and the record of a full run.
+
+use super::emulated::Verdict;
+use crate::boot::Hypervisor;
+use crate::packages::{Fetched, output};
+use crate::workspace;
+use anyhow::Result;
+use std::fmt;
+use std::fmt::Write as _;
+use std::ops::AddAssign;
+use std::process::{Command, ExitCode};
+
+/// How much of a failing row's log is shown.
+const TAIL: usize = 30;
+
+/// Passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Tests that passed.
+    pub passed: usize,
+    /// Tests that did not.
+    pub failed: usize,
+}
+
+impl Tally {
+    /// A run in which nothing passed is no success either.
+    pub fn exit(self) -> ExitCode {
+        if self.failed == 0 && self.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+impl FromIterator<bool> for Tally {
+    fn from_iter<I: IntoIterator<Item = bool>>(results: I) -> Self {
+        let mut tally = Self::default();
+        for passed in results {
+            if passed { tally.passed += 1 } else { tally.failed += 1 }
+        }
+        tally
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+/// Prints a row as it ends; says whether it passed.
+pub fn row(title: &str, verdict: &Result<Verdict>) -> bool {
+    let (word, seconds) = match verdict {
+        Ok(verdict) if verdict.passed => ("ok", verdict.seconds),
+        Ok(verdict) => ("FAILED", verdict.seconds),
+        Err(_) => ("FAILED", 0.0),
+    };
+    let mut text = format!("  {word:<7} {title:<60} {seconds:>5.1} s  {}\n", note(verdict));
+    if let Ok(verdict) = verdict
+        && !verdict.passed
+    {
+        let tail = super::tail(&verdict.log, TAIL).unwrap_or_default();
+        for line in tail.lines() {
+            let _ = writeln!(text, "          | {line}");
+        }
+        let _ = writeln!(text, "          all of it: {}", verdict.log.display());
+    }
+    print!("{text}");
+    verdict.as_ref().is_ok_and(|verdict| verdict.passed)
+}
+
+/// What was seen, or what is wrong.
+pub fn note(verdict: &Result<Verdict>) -> String {
+    match verdict {
+        Ok(verdict) => verdict.note.clone(),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+/// A file name for a row's log.
+pub fn file_name(title: &str) -> String {
+    let mut name: String =
+        title.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(150).collect();
+    name.push_str(".log");
+    name
+}
+
+/// Writes the record of a full run to `docs/results/`.
+pub fn record(suite: &str, on: Hypervisor, order: &[String], results: &[(String, bool, String)]) -> Result<()> {
+    let dir = workspace::path("docs/results");
+    std::fs::create_dir_all(&dir)?;
+    let mut text = format!("# Suite {suite} on {}, all rows\n\n", on.name());
+    let _ = writeln!(text, "Written by `cargo xtask test --full`; not edited by hand.\n");
+    let _ = writeln!(text, "- emulator: {}", first_line(&mut Command::new("qemu-system-x86_64")));
+    if on == Hypervisor::Xen {
+        let _ = writeln!(text, "- Xen: {}", Fetched::Xen.version().unwrap_or_default());
+    }
+    for kernel in [Fetched::CloudKernel, Fetched::GenericKernel] {
+        if let Some(version) = kernel.version().filter(|_| suite != "conformance") {
+            let _ = writeln!(text, "- {}: {version}", kernel.name());
+        }
+    }
+    let _ = writeln!(text, "\n| case | result |\n|---|---|");
+    for title in order {
+        if let Some((_, passed, note)) = results.iter().find(|(name, ..)| name == title) {
+            let word = if *passed { "ok" } else { "FAILED" };
+            let _ = writeln!(text, "| {title} | {} |", format!("{word} {note}").trim_end().replace('|', "\\|"));
+        }
+    }
+    let tally: Tally = results.iter().map(|(_, passed, _)| *passed).collect();
+    let _ = writeln!(text, "\n{tally}");
+    Ok(std::fs::write(dir.join(format!("{suite}-{}.md", on.name())), text)?)
+}
+
+fn first_line(program: &mut Command) -> String {
+    let text = output(program.arg("--version")).unwrap_or_default();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_plain() {
+        let mut tally: Tally = [true, false, true].into_iter().collect();
+        tally += Tally { passed: 1, failed: 0 };
+        assert_eq!(tally.to_string(), "3 passed, 1 failed");
+    }
+
+    #[test]
+    fn a_log_has_a_plain_name() {
+        assert_eq!(file_name("xen-a b [2 CPU]"), "xen-a_b__2_CPU_.log");
+    }
+}
