@@ -8,6 +8,7 @@ extern crate std;
 
 pub mod access;
 pub mod event;
+pub mod grant;
 pub mod hypercall;
 pub mod lock;
 pub mod regs;

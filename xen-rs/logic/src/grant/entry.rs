@@ -1,0 +1,191 @@
+//! One entry: the guest's word, and our count of its uses.
+
+use xen_abi::grant_table as abi;
+use xen_abi::ids::{DomId, Gfn, Mfn};
+
+use super::Refusal;
+
+/// A page of version 1 entries that a guest and the hypervisor both write. Each entry is one 64-bit word:
+/// flags (bits 0..16), domain (16..32), frame (32..64). Indices are below [`super::ENTRIES_PER_FRAME`].
+pub trait EntryPage {
+    /// Where the page is, for the guest to map.
+    fn mfn(&self) -> Mfn;
+    /// One atomic read.
+    fn load(&self, index: usize) -> u64;
+    /// One atomic write.
+    fn store(&self, index: usize, word: u64);
+    /// One atomic compare-and-exchange: the word found is the error.
+    fn compare_exchange(&self, index: usize, old: u64, new: u64) -> Result<(), u64>;
+    /// One atomic AND.
+    fn and(&self, index: usize, mask: u64);
+}
+
+/// Why a page is pinned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be mapped.
+    Map,
+    /// For the duration of a copy by the hypervisor.
+    Copy,
+}
+
+/// Read, or write too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Only reads.
+    Read,
+    /// Reads and writes.
+    Write,
+}
+
+/// Through which addresses a page is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Via {
+    /// A CPU's page tables (and copies).
+    pub host: bool,
+    /// A device's.
+    pub device: bool,
+}
+
+impl Via {
+    /// CPU only.
+    pub const HOST: Via = Via { host: true, device: false };
+    /// Nothing.
+    pub const NOTHING: Via = Via { host: false, device: false };
+
+    /// Whether there is anything.
+    #[must_use]
+    pub const fn any(self) -> bool {
+        self.host || self.device
+    }
+}
+
+/// The uses of one entry, and what it granted when the first of them began.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Active {
+    host_read: u8,
+    host_write: u8,
+    device_read: u8,
+    device_write: u8,
+    domain: DomId,
+    pub(super) frame: Mfn,
+}
+
+/// A counter this high is refused, so that it can never wrap.
+const MANY: u8 = 0x80;
+
+impl Active {
+    pub(super) fn is_pinned(&self) -> bool {
+        self.host_read | self.host_write | self.device_read | self.device_write != 0
+    }
+
+    fn is_written(&self) -> bool {
+        self.host_write | self.device_write != 0
+    }
+
+    fn counters(&mut self, access: Access, via: Via) -> [Option<&mut u8>; 2] {
+        let (host, device) = match access {
+            Access::Read => (&mut self.host_read, &mut self.device_read),
+            Access::Write => (&mut self.host_write, &mut self.device_write),
+        };
+        [via.host.then_some(host), via.device.then_some(device)]
+    }
+
+    /// Whether `by` may use it once more.
+    pub(super) fn admits(&mut self, by: DomId, access: Access, via: Via) -> bool {
+        !self.is_pinned()
+            || (self.domain == by && self.counters(access, via).into_iter().flatten().all(|count| *count < MANY))
+    }
+
+    /// Whether the guest's word has to be looked at: for the first use, and for the first that writes.
+    pub(super) fn needs_status(&self, access: Access) -> bool {
+        !self.is_pinned() || (access == Access::Write && !self.is_written())
+    }
+
+    /// The first use.
+    pub(super) fn begin(&mut self, by: DomId, frame: Mfn) {
+        self.domain = by;
+        self.frame = frame;
+    }
+
+    pub(super) fn pin(&mut self, access: Access, via: Via) {
+        self.counters(access, via).into_iter().flatten().for_each(|count| *count = count.saturating_add(1));
+    }
+
+    pub(super) fn unpin(&mut self, access: Access, via: Via) {
+        self.counters(access, via).into_iter().flatten().for_each(|count| *count = count.saturating_sub(1));
+    }
+
+    /// The status flags that no use justifies any more after one of `access` ended.
+    pub(super) fn stale_flags(&self, access: Access) -> u16 {
+        let mut flags = 0;
+        if access == Access::Write && !self.is_written() {
+            flags |= abi::GTF_WRITING;
+        }
+        if !self.is_pinned() {
+            flags |= abi::GTF_READING;
+        }
+        flags
+    }
+}
+
+/// The fields of an entry's word.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Word(pub(super) u64);
+
+impl Word {
+    #[allow(clippy::cast_possible_truncation, reason = "takes the low field")]
+    pub(super) fn flags(self) -> u16 {
+        self.0 as u16
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "takes one field")]
+    pub(super) fn domain(self) -> DomId {
+        DomId((self.0 >> 16) as u16)
+    }
+
+    pub(super) fn frame(self) -> Gfn {
+        Gfn(self.0 >> 32)
+    }
+
+    pub(super) fn new(flags: u16, domain: DomId, frame: u32) -> Word {
+        Word(u64::from(flags) | u64::from(domain.0) << 16 | u64::from(frame) << 32)
+    }
+}
+
+/// How often a word that the guest keeps changing is tried before the guest is told off.
+const TRIES: u32 = 5;
+
+/// Sets `GTF_reading` (and `GTF_writing`) in an entry that grants `by` the access. The word as it was then.
+pub(super) fn set_status<P: EntryPage>(
+    page: &P,
+    index: usize,
+    pinned: bool,
+    by: DomId,
+    access: Access,
+    purpose: Purpose,
+) -> Result<Word, Refusal> {
+    let mask = match purpose {
+        Purpose::Map => abi::GTF_TYPE_MASK | abi::GTF_SUB_PAGE,
+        Purpose::Copy => abi::GTF_TYPE_MASK,
+    };
+    let mut word = Word(page.load(index));
+    for _ in 0..TRIES {
+        let permits = word.flags() & mask == abi::GTF_PERMIT_ACCESS && word.domain() == by;
+        if !pinned && !permits {
+            return Err(Refusal::GeneralError);
+        }
+        let mut set = abi::GTF_READING;
+        if access == Access::Write {
+            if word.flags() & abi::GTF_READONLY != 0 {
+                return Err(Refusal::GeneralError);
+            }
+            set |= abi::GTF_WRITING;
+        }
+        match page.compare_exchange(index, word.0, word.0 | u64::from(set)) {
+            Ok(()) => return Ok(word),
+            Err(found) => word = Word(found),
+        }
+    }
+    Err(Refusal::GeneralError)
+}

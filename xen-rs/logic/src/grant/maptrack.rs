@@ -1,0 +1,271 @@
+//! The mapping side: handles, and the life of a mapping.
+
+use alloc::vec::Vec;
+
+use xen_abi::ids::{DomId, GrantHandle, GrantRef, Mfn};
+
+use super::Refusal;
+use super::entry::{Access, Via};
+
+/// The mappings that a domain holds, by handle.
+#[derive(Debug)]
+pub struct Maptrack {
+    tracks: Vec<Track>,
+    /// Most handles it may ever have.
+    limit: u32,
+    /// First of the free handles, linked through `gref`.
+    free: u32,
+    /// Handles that are not free.
+    used: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Track {
+    frame: Mfn,
+    gref: GrantRef,
+    domain: DomId,
+    access: Access,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Free,
+    /// Given out, the mapping is being made.
+    Reserved,
+    /// Mapped; `claimed` of it is being unmapped by someone.
+    Live {
+        via: Via,
+        claimed: Via,
+    },
+}
+
+const NO_HANDLE: u32 = u32::MAX;
+/// Handles in one page of Xen's map track, the unit its limit is given in.
+const PER_FRAME: u32 = 256;
+
+/// A handle for a mapping that is being made: give it to [`Maptrack::commit`] or [`Maptrack::cancel`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Reserved(GrantHandle);
+
+/// A mapping of which some ways were claimed for unmapping: they are this holder's to take away.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct GrantMapping {
+    handle: GrantHandle,
+    granter: DomId,
+    gref: GrantRef,
+    frame: Mfn,
+    access: Access,
+    via: Via,
+}
+
+/// A mapping whose page-table entry is gone while TLBs may still know it.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Detached {
+    granter: DomId,
+    gref: GrantRef,
+    frame: Mfn,
+    access: Access,
+    via: Via,
+}
+
+/// Proof that the TLBs of all CPUs that may have used a mapping were flushed after it was detached.
+///
+/// Only the code that waited for the flush makes one.
+#[derive(Debug)]
+pub struct Flushed(());
+
+impl Flushed {
+    /// To be called where a flush has just been acknowledged by all CPUs.
+    #[must_use]
+    pub const fn acknowledged() -> Self {
+        Flushed(())
+    }
+}
+
+/// What to unmap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unmap {
+    /// The mapping.
+    pub handle: GrantHandle,
+    /// Which of its ways (those it does not have are ignored).
+    pub via: Via,
+}
+
+impl Maptrack {
+    /// A map track of at most `frames` of Xen's pages of 256 handles.
+    #[must_use]
+    pub fn new(frames: u32) -> Self {
+        Maptrack { tracks: Vec::new(), limit: frames.saturating_mul(PER_FRAME), free: NO_HANDLE, used: 0 }
+    }
+
+    /// Handles in use.
+    #[must_use]
+    pub fn used(&self) -> u32 {
+        self.used
+    }
+
+    fn track(&mut self, handle: GrantHandle) -> Option<&mut Track> {
+        self.tracks.get_mut(usize::try_from(handle.0).ok()?)
+    }
+
+    /// A handle for a new mapping: no space at the limit or when memory is short.
+    pub fn reserve(&mut self) -> Result<Reserved, Refusal> {
+        let handle = if self.free == NO_HANDLE {
+            let next = u32::try_from(self.tracks.len()).unwrap_or(u32::MAX);
+            if next >= self.limit || self.tracks.try_reserve(1).is_err() {
+                return Err(Refusal::NoSpace);
+            }
+            self.tracks.push(Track {
+                frame: Mfn(0),
+                gref: GrantRef(NO_HANDLE),
+                domain: DomId(0),
+                access: Access::Read,
+                state: State::Reserved,
+            });
+            GrantHandle(next)
+        } else {
+            let handle = GrantHandle(self.free);
+            let track = self.track(handle).ok_or(Refusal::NoSpace)?;
+            track.state = State::Reserved;
+            self.free = track.gref.0;
+            handle
+        };
+        self.used += 1;
+        Ok(Reserved(handle))
+    }
+
+    fn release(&mut self, handle: GrantHandle) {
+        let next = self.free;
+        if let Some(track) = self.track(handle) {
+            track.state = State::Free;
+            track.gref = GrantRef(next);
+            self.free = handle.0;
+            self.used = self.used.saturating_sub(1);
+        }
+    }
+
+    /// The mapping was not made.
+    pub fn cancel(&mut self, handle: Reserved) {
+        self.release(handle.0);
+    }
+
+    /// The mapping was made: from now on its handle can be unmapped.
+    pub fn commit(
+        &mut self,
+        handle: Reserved,
+        granter: DomId,
+        gref: GrantRef,
+        frame: Mfn,
+        access: Access,
+        via: Via,
+    ) -> GrantHandle {
+        if let Some(track) = self.track(handle.0) {
+            *track = Track { frame, gref, domain: granter, access, state: State::Live { via, claimed: Via::NOTHING } };
+        }
+        handle.0
+    }
+
+    /// Claims ways of a mapping for unmapping. Bad handle for one that is not mapped, or all of whose wanted ways
+    /// somebody else is unmapping at the moment; `None` when it has none of the wanted ways.
+    pub fn claim(&mut self, unmap: Unmap) -> Result<Option<GrantMapping>, Refusal> {
+        let track = self.track(unmap.handle).ok_or(Refusal::BadHandle)?;
+        let State::Live { via, claimed } = &mut track.state else { return Err(Refusal::BadHandle) };
+        let wanted = Via { host: via.host && unmap.via.host, device: via.device && unmap.via.device };
+        let got = Via { host: wanted.host && !claimed.host, device: wanted.device && !claimed.device };
+        if !wanted.any() {
+            return Ok(None);
+        }
+        if !got.any() {
+            return Err(Refusal::BadHandle);
+        }
+        claimed.host |= got.host;
+        claimed.device |= got.device;
+        Ok(Some(GrantMapping {
+            handle: unmap.handle,
+            granter: track.domain,
+            gref: track.gref,
+            frame: track.frame,
+            access: track.access,
+            via: got,
+        }))
+    }
+
+    /// The unmapping failed: the mapping stays.
+    pub fn unclaim(&mut self, mapping: GrantMapping) {
+        if let Some(Track { state: State::Live { claimed, .. }, .. }) = self.track(mapping.handle) {
+            claimed.host &= !mapping.via.host;
+            claimed.device &= !mapping.via.device;
+        }
+    }
+
+    /// The page-table entry is gone. The handle is free when nothing of the mapping is left.
+    pub fn detach(&mut self, mapping: GrantMapping) -> Detached {
+        let GrantMapping { handle, granter, gref, frame, access, via: gone } = mapping;
+        let empty = match self.track(handle) {
+            Some(Track { state: State::Live { via, claimed }, .. }) => {
+                via.host &= !gone.host;
+                via.device &= !gone.device;
+                claimed.host &= !gone.host;
+                claimed.device &= !gone.device;
+                !via.any()
+            }
+            _ => false,
+        };
+        if empty {
+            self.release(handle);
+        }
+        Detached { granter, gref, frame, access, via: gone }
+    }
+
+    /// The next mapping at or after `from` of a domain that dies, claimed whole, and where to go on.
+    pub fn claim_next(&mut self, from: GrantHandle) -> Option<(GrantMapping, GrantHandle)> {
+        let everything = Via { host: true, device: true };
+        let count = u32::try_from(self.tracks.len()).unwrap_or(u32::MAX);
+        (from.0..count).find_map(|handle| {
+            let mapping = self.claim(Unmap { handle: GrantHandle(handle), via: everything }).ok()??;
+            Some((mapping, GrantHandle(handle + 1)))
+        })
+    }
+}
+
+impl GrantMapping {
+    /// The domain whose grant it is.
+    #[must_use]
+    pub fn granter(&self) -> DomId {
+        self.granter
+    }
+
+    /// The page.
+    #[must_use]
+    pub fn frame(&self) -> Mfn {
+        self.frame
+    }
+
+    /// What the mapping allows.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// The ways that were claimed.
+    #[must_use]
+    pub fn via(&self) -> Via {
+        self.via
+    }
+}
+
+impl Detached {
+    /// The domain whose table has to be told.
+    #[must_use]
+    pub fn granter(&self) -> DomId {
+        self.granter
+    }
+
+    pub(super) fn into_parts(self) -> (GrantRef, Access, Via, Mfn) {
+        (self.gref, self.access, self.via, self.frame)
+    }
+}
