@@ -7,6 +7,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod access;
+pub mod control;
 pub mod event;
 pub mod grant;
 pub mod hypercall;
