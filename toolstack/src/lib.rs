@@ -1,3 +1,12 @@
-//! Floor 2: config, image, build plan, devices, commands.
+//! Floor 2: the toolstack's library: domain configurations, the domain builder, and the commands with xl's names.
+//!
+//! It touches the world only through traits that the program above implements: [`calls::XenCalls`] for the hypervisor,
+//! and the services of [`host`] for xenstore, consoles, files and the terminal. So all of it runs in host tests too.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod config;

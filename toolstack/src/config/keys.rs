@@ -1,0 +1,214 @@
+//! The keys of xl.cfg: those that mean something here, and those that xl knows and we do not act upon yet.
+
+/// What becomes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// It is acted upon.
+    Used,
+    /// xl.cfg has it; it is accepted with a warning.
+    Ignored,
+    /// xl.cfg has it; for a PV domain it says nothing, so no warning either.
+    Meaningless,
+    /// Neither.
+    Unknown,
+}
+
+/// Keys that are acted upon.
+pub const USED: &[&str] = &[
+    "bootargs",
+    "builder",
+    "cmdline",
+    "event_channels",
+    "extra",
+    "kernel",
+    "max_event_channels",
+    "max_grant_frames",
+    "max_grant_version",
+    "max_maptrack_frames",
+    "maxmem",
+    "maxvcpus",
+    "memory",
+    "name",
+    "on_crash",
+    "on_poweroff",
+    "on_reboot",
+    "on_soft_reset",
+    "on_watchdog",
+    "ramdisk",
+    "root",
+    "tsc_mode",
+    "type",
+    "uuid",
+    "vcpus",
+];
+
+/// Keys of xl.cfg(5) whose absence changes what the domain gets.
+const IGNORED: &[&str] = &[
+    "altp2m",
+    "argo",
+    "bootloader",
+    "bootloader_args",
+    "channel",
+    "claim_mode",
+    "cpu_weight",
+    "cpus",
+    "cpus_soft",
+    "cap",
+    "cpuid",
+    "device_tree",
+    "disk",
+    "driver_domain",
+    "dtdev",
+    "e820_host",
+    "exec_ssidref",
+    "ioports",
+    "iomem",
+    "irqs",
+    "localtime",
+    "msr_relaxed",
+    "numa_placement",
+    "nodes",
+    "p9",
+    "passthrough",
+    "pci",
+    "pci_msitranslate",
+    "pci_permissive",
+    "pci_power_mgmt",
+    "pci_seize",
+    "pool",
+    "poolid",
+    "pvcalls",
+    "pvshim",
+    "rdm",
+    "rdm_mem_boundary",
+    "rtc_timeoffset",
+    "seclabel",
+    "init_seclabel",
+    "swiotlb",
+    "usbctrl",
+    "usbdev",
+    "vdispl",
+    "vfb",
+    "vif",
+    "vkb",
+    "vnuma",
+    "vpmu",
+    "vsnd",
+    "vtpm",
+    "vuart",
+    "virtio",
+    "xend_suspend_evtchn_compat",
+    "suppress_spurious_page_faults",
+    "default_bridge",
+    "timer_mode",
+    "xenstore_quota",
+    "vmtrace_buf_kb",
+    "xen_platform_pci",
+    "rambase",
+];
+
+/// Keys of HVM and PVH domains.
+const MEANINGLESS: &[&str] = &[
+    "acpi",
+    "acpi_firmware",
+    "acpi_s3",
+    "acpi_s4",
+    "acpi_laptop_slate",
+    "apic",
+    "bios",
+    "bios_path_override",
+    "boot",
+    "device_model_override",
+    "device_model_version",
+    "device_model_args",
+    "device_model_user",
+    "firmware",
+    "firmware_override",
+    "gfx_passthru",
+    "gpio",
+    "hap",
+    "hdtype",
+    "hpet",
+    "keymap",
+    "mmio_hole",
+    "monitor",
+    "nestedhvm",
+    "nographic",
+    "nx",
+    "ovmf_path",
+    "pae",
+    "parallel",
+    "sdl",
+    "serial",
+    "shadow_memory",
+    "smbios_firmware",
+    "soundhw",
+    "spice",
+    "spicehost",
+    "spiceport",
+    "stdvga",
+    "system_firmware",
+    "usb",
+    "usbdevice",
+    "vga",
+    "vendor_device",
+    "videoram",
+    "viridian",
+    "vnc",
+    "vnclisten",
+    "vncpasswd",
+    "vncunused",
+    "vpt_align",
+    "xen_extended_power_mgmt",
+];
+
+/// What becomes of `key`.
+#[must_use]
+pub fn support(key: &str) -> Support {
+    if USED.contains(&key) {
+        Support::Used
+    } else if IGNORED.contains(&key) {
+        Support::Ignored
+    } else if MEANINGLESS.contains(&key) {
+        Support::Meaningless
+    } else {
+        Support::Unknown
+    }
+}
+
+/// The known key that is most like `key`, if one is like it at all.
+#[must_use]
+pub fn nearest(key: &str) -> Option<&'static str> {
+    nearest_of(key, USED.iter().chain(IGNORED).chain(MEANINGLESS).copied())
+}
+
+/// The word of `words` that is most like `word`: at most a third of its letters (and at least one) may differ.
+pub fn nearest_of<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (word.len() / 3).max(1);
+    words.map(|known| (distance(word, known), known)).filter(|(d, _)| *d <= allowed).min().map(|(_, known)| known)
+}
+
+/// Letters to insert, delete, replace or swap with a neighbour to make `a` into `b`.
+fn distance(a: &str, b: &str) -> usize {
+    const LONGEST: usize = 32;
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() > LONGEST || b.len() > LONGEST {
+        return usize::MAX;
+    }
+    let mut rows = [[0usize; LONGEST + 1]; LONGEST + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let same = usize::from(a[i - 1] != b[j - 1]);
+                let mut best = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + same);
+                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    best = best.min(rows[i - 2][j - 2] + 1);
+                }
+                best
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}

@@ -1,0 +1,11 @@
+//! Domain configuration: xl.cfg's syntax ([`syntax`]), its keys ([`keys`]), and what they add up to ([`DomainConfig`]).
+
+pub mod domain;
+pub mod error;
+pub mod keys;
+pub mod syntax;
+pub mod uuid;
+
+pub use domain::{Action, DomainConfig, DomainType, Parsed};
+pub use error::{ConfigError, Place};
+pub use uuid::Uuid;

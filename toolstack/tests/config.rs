@@ -1,0 +1,146 @@
+//! xl.cfg files: what they mean, and what is said about wrong ones.
+
+use toolstack::config::domain::TscMode;
+use toolstack::config::{Action, DomainConfig, Uuid};
+
+const DEBIAN: &str = r#"
+# An ordinary guest.
+name    = "debian"
+type    = 'pv'
+kernel  = "/files/vmlinuz"   # the stock kernel
+ramdisk = "/files/initrd"
+extra   = "console=hvc0 earlyprintk=xen"
+memory  = 192; vcpus = 2
+disk    = [ ]
+on_crash = 'preserve'
+"#;
+
+fn parse(text: &str) -> Result<toolstack::config::Parsed, String> {
+    DomainConfig::parse("t.cfg", text, &[]).map_err(|e| e.to_string())
+}
+
+fn minimal(more: &str) -> String {
+    format!("name='a'\nkernel='k'\n{more}")
+}
+
+#[test]
+fn an_ordinary_file() {
+    let parsed = parse(DEBIAN).unwrap();
+    assert_eq!(parsed.warnings, []);
+    let c = parsed.config;
+    assert_eq!((c.name.as_str(), c.kernel.as_str()), ("debian", "/files/vmlinuz"));
+    assert_eq!(c.ramdisk.as_deref(), Some("/files/initrd"));
+    assert_eq!(c.cmdline, "console=hvc0 earlyprintk=xen");
+    assert_eq!((c.memory_kib, c.max_memory_kib, c.vcpus, c.max_vcpus), (192 * 1024, 192 * 1024, 2, 2));
+    assert_eq!((c.on_poweroff, c.on_reboot, c.on_crash), (Action::Destroy, Action::Restart, Action::Preserve));
+    assert_eq!(c.tsc_mode, TscMode::Default);
+}
+
+#[test]
+fn the_grammar() {
+    let good: &[(&str, &str)] = &[
+        ("extra = \"a\\tb\\x41\\101\\\"\"", "a\tbAA\""),
+        ("extra = 'it''s'", ""),
+        ("extra = \"a\"\nextra += \" b\"", "a b"),
+        ("extra = \\\n  'continued'", "continued"),
+        ("root = '/dev/xvda'", "root=/dev/xvda"),
+        ("root = '/dev/xvda'\nextra='ro'", "root=/dev/xvda ro"),
+        ("cpus = [ 'a', # one\n 'b',\n ]\nextra='x'", "x"),
+        ("cpus = [ ['a', 1], 0x10 ];;;extra='y'", "y"),
+        ("extra = 'x'\r\n", "x"),
+    ];
+    for (text, cmdline) in good {
+        match parse(&minimal(text)) {
+            Ok(parsed) => assert_eq!(parsed.config.cmdline, *cmdline, "{text}"),
+            Err(e) => assert!(cmdline.is_empty(), "{text}: {e}"),
+        }
+    }
+}
+
+#[test]
+fn messages() {
+    let table: &[(&str, &str)] = &[
+        ("memory = ", "t.cfg:3:10: expected a value, found the end of the file"),
+        ("memory = \n", "t.cfg:3:10: expected a value, found the end of the line"),
+        ("memory 5", "t.cfg:3:8: expected \"=\" after \"memory\", found the number 5"),
+        ("memory = 5 6", "t.cfg:3:12: expected the end of the line, found the number 6"),
+        ("extra = hvc0", "t.cfg:3:9: expected a value, found \"hvc0\" (strings need quotes)"),
+        ("extra = \"abc", "t.cfg:3:9: the string is not closed on its line"),
+        ("extra = 'abc\n'", "t.cfg:3:9: the string is not closed on its line"),
+        ("extra = \"a\\q\"", "t.cfg:3:11: unknown escape \"\\q\""),
+        ("extra = \"a\\xg1\"", "t.cfg:3:11: \\x needs two hexadecimal digits"),
+        ("disk = [ 'a' 'b' ]", "t.cfg:3:14: expected \",\" or \"]\", found a string"),
+        ("disk = [ 'a'", "t.cfg:3:13: expected \",\" or \"]\", found the end of the file"),
+        ("disk = [ , ]", "t.cfg:3:10: expected a value, found \",\""),
+        ("= 5", "t.cfg:3:1: expected a key, found \"=\""),
+        ("memory = -5", "t.cfg:3:10: numbers cannot be negative"),
+        ("memory = 12MB", "t.cfg:3:10: \"12MB\" is not a number"),
+        ("memory = 5 \\ 6", "t.cfg:3:12: a \"\\\" outside of a string must end its line"),
+        ("memory = 5 @", "t.cfg:3:12: unexpected character '@'"),
+        ("memory = 'lots'", "t.cfg:3:10: memory must be a number, not \"lots\""),
+        ("memory = ['5']", "t.cfg:3:10: memory must be a number, not a list"),
+        ("memory = 0", "t.cfg:3:10: memory must be 1 to 1073741824, not 0"),
+        ("memory = 99999999999999999999", "t.cfg:3:10: \"99999999999999999999\" is not a number"),
+        ("memory = 64\nmaxmem = 32", "t.cfg:4:10: maxmem (32) is less than memory (64)"),
+        ("vcpus = 3\nmaxvcpus = 2", "t.cfg:4:12: maxvcpus (2) is less than vcpus (3)"),
+        ("vcpus = 513", "t.cfg:3:9: vcpus must be 1 to 512, not 513"),
+        ("ramdisk = 5", "t.cfg:3:11: ramdisk must be a string, not a number"),
+        ("type = 'pvh'", "t.cfg:3:8: type \"pvh\" is not supported yet: only \"pv\" is"),
+        ("type = 'vm'", "t.cfg:3:8: type must be \"pv\", not \"vm\""),
+        ("uuid = 'abc'", "t.cfg:3:8: uuid must be 32 hexadecimal digits, not \"abc\""),
+        (
+            "on_crash = 'restrat'",
+            "t.cfg:3:12: on_crash must be one of destroy, restart, rename-restart, preserve, coredump-destroy, \
+             coredump-restart, soft-reset, not \"restrat\" (did you mean \"restart\"?)",
+        ),
+        ("extra = 'a'\nextra += 5", "t.cfg:4:10: cannot append a number to extra, which is a string"),
+        ("name = 'a b'", "t.cfg:3:8: name \"a b\" has a slash, a space or a control character"),
+        ("name = '17'", "t.cfg:3:8: name \"17\" is a number, which would be taken for a domain's number"),
+    ];
+    for (text, want) in table {
+        assert_eq!(parse(&minimal(text)).expect_err(text), *want, "{text}");
+    }
+    assert_eq!(parse("memory = 5\n").unwrap_err(), "t.cfg:1:1: name is missing: a domain needs one");
+    assert_eq!(parse("name='a'").unwrap_err(), "t.cfg:1:1: kernel is missing: the path of a kernel");
+    let deep = minimal(&format!("disk = {}", "[".repeat(100)));
+    assert_eq!(parse(&deep).unwrap_err(), "t.cfg:3:24: lists are nested too deep");
+}
+
+#[test]
+fn warnings() {
+    let table: &[(&str, &[&str])] = &[
+        ("memroy = 5", &["t.cfg:3:1: unknown key \"memroy\" has no effect (did you mean \"memory\"?)"]),
+        ("frobnicate = 5", &["t.cfg:3:1: unknown key \"frobnicate\" has no effect"]),
+        ("disk = [ 'file:/x,xvda,w' ]", &["t.cfg:3:1: \"disk\" is not supported yet and has no effect"]),
+        ("disk = []\nvnc = 1\nboot='c'", &[]),
+        ("cmdline = 'x'\nroot = 'y'", &["t.cfg:4:8: root and extra have no effect beside cmdline"]),
+    ];
+    for (text, want) in table {
+        let parsed = parse(&minimal(text)).unwrap();
+        let got: Vec<_> = parsed.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(got, *want, "{text}");
+    }
+}
+
+#[test]
+fn overrides() {
+    let given =
+        &["memory=256", "name=web", "extra='quoted words'", "on_crash=destroy", "vcpus=\"4\"", "kernel=/boot/k=v 1"];
+    let c = DomainConfig::parse("t.cfg", DEBIAN, given).unwrap().config;
+    assert_eq!((c.memory_kib, c.vcpus), (256 << 10, 4));
+    assert_eq!((c.name.as_str(), c.cmdline.as_str(), c.kernel.as_str()), ("web", "quoted words", "/boot/k=v 1"));
+    assert_eq!(c.on_crash, Action::Destroy);
+    let error = DomainConfig::parse("t.cfg", DEBIAN, &["memory=lots"]).unwrap_err();
+    assert_eq!(error.to_string(), "command line:1:8: memory must be a number, not \"lots\"");
+}
+
+#[test]
+fn uuids() {
+    let text = "4a3f3c1e-0b5d-4f6a-9c1d-00112233aabb";
+    assert_eq!(Uuid::parse(text).unwrap().to_string(), text);
+    assert_eq!(Uuid::parse(&text.replace('-', "")).unwrap().to_string(), text);
+    for bad in ["", "4a3f", "4a3f3c1e-0b5d-4f6a-9c1d-00112233aabbcc", "4a3f3c1e-0b5d-4f6a-9c1d-00112233aabé"] {
+        assert_eq!(Uuid::parse(bad), None, "{bad}");
+    }
+    assert_eq!(Uuid::from_random([0xff; 16]).to_string(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+}
