@@ -17,6 +17,9 @@ const EXEC: &str = ".exec";
 /// What stands before the status in dom0's last line.
 pub const STATUS: &str = "xen-rs: exec finished with status ";
 
+/// The shell's prompt.
+pub const PROMPT: &str = "dom0# ";
+
 /// The files that dom0 gets.
 pub enum Files<'a> {
     /// The default guest, and more by part names.

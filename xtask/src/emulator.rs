@@ -112,7 +112,7 @@ impl Machine {
     }
 
     /// Starts the machine.
-    pub fn start(&self, payload: &Payload) -> Result<Running> {
+    pub fn start(&self, payload: &Payload) -> Result<(Running, Input)> {
         let line = self.command_line(payload);
         // setpriv makes the kernel end the emulator when this program dies, whatever the way.
         let mut command = if on_path("setpriv") {
@@ -126,7 +126,7 @@ impl Machine {
         };
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().with_context(|| format!("cannot start {QEMU}"))?;
-        let input = child.stdin.take().context("the emulator has no stdin")?;
+        let input = Input(child.stdin.take().context("the emulator has no stdin")?);
         let mut output = child.stdout.take().context("the emulator has no stdout")?;
         let (sender, serial) = channel();
         std::thread::spawn(move || {
@@ -140,7 +140,7 @@ impl Machine {
                 }
             }
         });
-        Ok(Running { child, input, serial })
+        Ok((Running { child, serial }, input))
     }
 }
 
@@ -161,7 +161,6 @@ pub fn shell_line(line: &[OsString]) -> String {
 /// A machine that runs. It is ended when this is dropped.
 pub struct Running {
     child: Child,
-    input: ChildStdin,
     serial: Receiver<Vec<u8>>,
 }
 
@@ -184,11 +183,16 @@ impl Running {
             Err(RecvTimeoutError::Disconnected) => Serial::Closed,
         }
     }
+}
 
-    /// Types at the serial port.
+/// The keyboard of a machine's serial port.
+pub struct Input(ChildStdin);
+
+impl Input {
+    /// Types.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.input.write_all(bytes)?;
-        Ok(self.input.flush()?)
+        self.0.write_all(bytes)?;
+        Ok(self.0.flush()?)
     }
 }
 
@@ -219,7 +223,8 @@ pub fn watch_with(
     mut see: impl FnMut(&[u8]) -> bool,
 ) -> Result<End> {
     let deadline = Instant::now() + limit;
-    let mut running = machine.start(payload)?;
+    // Nothing is typed, but the port must not see its other end close.
+    let (mut running, _input) = machine.start(payload)?;
     loop {
         match running.read(deadline) {
             Serial::Bytes(bytes) if see(&bytes) => return Ok(End::Found),

@@ -11,8 +11,10 @@ mod emulator;
 mod packages;
 mod parts;
 mod ramdisk;
+mod run;
 mod say;
 mod suite;
+mod terminal;
 mod toolchain;
 mod workspace;
 
@@ -32,6 +34,7 @@ struct Cli {
 enum Task {
     Doctor(doctor::Doctor),
     Build(build::Build),
+    Run(run::Run),
     Test(suite::Test),
     Boot(boot::Boot),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let done: Result<ExitCode> = match Cli::parse().task {
         Task::Doctor(task) => task.run(),
         Task::Build(task) => task.run(),
+        Task::Run(task) => task.run(),
         Task::Test(task) => task.run(),
         Task::Boot(task) => task.run(),
     };
