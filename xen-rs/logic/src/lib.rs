@@ -7,10 +7,14 @@ extern crate alloc;
 extern crate std;
 
 pub mod access;
+pub mod boot;
 pub mod control;
+pub mod cpuid;
+pub mod emulate;
 pub mod event;
 pub mod grant;
 pub mod hypercall;
 pub mod lock;
+pub mod msr;
 pub mod regs;
 pub mod trap;

@@ -43,12 +43,7 @@ pub struct DebugRegisters {
 
 impl Default for DebugRegisters {
     fn default() -> Self {
-        Self {
-            address: [0; 4],
-            dr6: DR6_DEFAULT,
-            dr7: DR7_DEFAULT,
-            io_enable: 0,
-        }
+        Self { address: [0; 4], dr6: DR6_DEFAULT, dr7: DR7_DEFAULT, io_enable: 0 }
     }
 }
 
@@ -65,11 +60,7 @@ impl DebugRegisters {
     /// [`Refused::NoRegister`].
     pub fn read(&self, index: u64, guest_cr4: u64) -> Result<u64, Refused> {
         match index {
-            0..=3 => self
-                .address
-                .get(index as usize & 3)
-                .copied()
-                .ok_or(Refused::NoRegister),
+            0..=3 => self.address.get(index as usize & 3).copied().ok_or(Refused::NoRegister),
             4 | 5 if guest_cr4 & CR4_DE != 0 => Err(Refused::NoRegister),
             4 | 6 => Ok(self.dr6),
             5 | 7 => Ok(self.dr7 | self.io_enable),
@@ -139,10 +130,7 @@ mod tests {
     #[test]
     fn addresses_of_ours_are_refused() {
         let mut dr = DebugRegisters::default();
-        assert_eq!(
-            dr.write(0, 0xffff_8300_0000_0000, 0),
-            Err(Refused::NotAllowed)
-        );
+        assert_eq!(dr.write(0, 0xffff_8300_0000_0000, 0), Err(Refused::NotAllowed));
         assert_eq!(dr.write(3, 0xffff_ffff_8100_0000, 0), Ok(()));
         assert_eq!(dr.read(3, 0), Ok(0xffff_ffff_8100_0000));
     }

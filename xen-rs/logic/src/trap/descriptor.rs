@@ -40,10 +40,7 @@ pub const fn check(raw: u64) -> Result<u64, Forbidden> {
 }
 
 const fn check_call_gate(raw: u64, _wanted: u64) -> Result<u64, Forbidden> {
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "the selector field is 16 bits wide"
-    )]
+    #[allow(clippy::cast_possible_truncation, reason = "the selector field is 16 bits wide")]
     let target = (raw >> 16) as u16;
     if !target_is_allowed(target) {
         return Err(Forbidden);
@@ -59,9 +56,7 @@ const fn check_call_gate(raw: u64, _wanted: u64) -> Result<u64, Forbidden> {
 /// Whether a gate may name the selector: its own tables, or the flat code segment.
 const fn target_is_allowed(target: u16) -> bool {
     const LOCAL: u16 = 4;
-    target & LOCAL != 0
-        || target >> 3 < selector::FIRST_RESERVED_ENTRY
-        || target as u64 == selector::FLAT_CODE64
+    target & LOCAL != 0 || target >> 3 < selector::FIRST_RESERVED_ENTRY || target as u64 == selector::FLAT_CODE64
 }
 
 #[cfg(test)]
@@ -70,28 +65,16 @@ mod tests {
 
     #[test]
     fn privilege_is_forced_to_3() {
-        assert_eq!(
-            check(0x00af_9b00_0000_ffff),
-            Ok(0x00af_fb00_0000_ffff),
-            "64-bit code, ring 0"
-        );
+        assert_eq!(check(0x00af_9b00_0000_ffff), Ok(0x00af_fb00_0000_ffff), "64-bit code, ring 0");
         assert_eq!(check(0x00cf_f300_0000_ffff), Ok(0x00cf_f300_0000_ffff));
         assert_eq!(check(0), Ok(0));
-        assert_eq!(
-            check(0x0000_1200_dead_beef),
-            Ok(0x0000_1200_dead_beef),
-            "absent ones stay as they are"
-        );
+        assert_eq!(check(0x0000_1200_dead_beef), Ok(0x0000_1200_dead_beef), "absent ones stay as they are");
     }
 
     #[test]
     fn system_segments_are_refused() {
         for kind in [0x2u64, 0x5, 0x9, 0xb, 0xe, 0xf] {
-            assert_eq!(
-                check(PRESENT | DPL | kind << TYPE_SHIFT),
-                Err(Forbidden),
-                "type {kind:x}"
-            );
+            assert_eq!(check(PRESENT | DPL | kind << TYPE_SHIFT), Err(Forbidden), "type {kind:x}");
         }
     }
 

@@ -81,20 +81,11 @@ pub enum Refused {
 ///
 /// # Errors
 /// See [`Refused`].
-pub fn build(
-    regs: &GuestRegs,
-    state: &Interrupted,
-    handler: Handler,
-    extra: Extra,
-) -> Result<Frame, Refused> {
+pub fn build(regs: &GuestRegs, state: &Interrupted, handler: Handler, extra: Extra) -> Result<Frame, Refused> {
     if handler.address == 0 {
         return Err(Refused::NoHandler);
     }
-    let stack = if state.in_kernel {
-        regs.rsp
-    } else {
-        state.kernel_sp
-    };
+    let stack = if state.in_kernel { regs.rsp } else { state.kernel_sp };
 
     let mut flags = regs.rflags & !(rflags::IF | rflags::IOPL);
     if !state.upcall_mask {
@@ -104,11 +95,7 @@ pub fn build(
         flags |= iopl & rflags::IOPL;
     }
     // The kernel must not take itself for user mode: its selector shows privilege 0 in the frame.
-    let cs = if state.in_kernel {
-        regs.cs & 0xfffc
-    } else {
-        regs.cs & 0xffff
-    };
+    let cs = if state.in_kernel { regs.cs & 0xfffc } else { regs.cs & 0xffff };
 
     let mut words = ArrayVec::<u64, MAX_WORDS>::new();
     words.push(regs.rcx);
@@ -120,13 +107,7 @@ pub fn build(
             words.extend([ds, es, fs, gs].map(u64::from));
         }
     }
-    words.extend([
-        regs.rip,
-        cs | u64::from(state.upcall_mask) << 32,
-        flags,
-        regs.rsp,
-        regs.ss & 0xffff,
-    ]);
+    words.extend([regs.rip, cs | u64::from(state.upcall_mask) << 32, flags, regs.rsp, regs.ss & 0xffff]);
 
     let top = stack & !0xf;
     let sp = top.wrapping_sub(8 * words.len() as u64);
@@ -143,13 +124,7 @@ pub fn build(
         ss: selector::FLAT_DATA,
         ..*regs
     };
-    Ok(Frame {
-        sp,
-        words,
-        regs: entered,
-        switch_to_kernel: !state.in_kernel,
-        mask_events: handler.masks_events,
-    })
+    Ok(Frame { sp, words, regs: entered, switch_to_kernel: !state.in_kernel, mask_events: handler.masks_events })
 }
 
 /// The error code of a page fault as the guest must see it: the U bit tells the guest's own mode, since its kernel
@@ -157,11 +132,7 @@ pub fn build(
 #[must_use]
 pub const fn page_fault_error_code(hardware: u32, in_kernel: bool) -> u32 {
     const USER: u32 = 1 << 2;
-    if in_kernel {
-        hardware & !USER
-    } else {
-        hardware | USER
-    }
+    if in_kernel { hardware & !USER } else { hardware | USER }
 }
 
 #[cfg(test)]
@@ -183,34 +154,17 @@ mod tests {
     }
 
     fn state() -> Interrupted {
-        Interrupted {
-            in_kernel: true,
-            kernel_sp: 0xffff_c900_0000_4000,
-            upcall_mask: false,
-            architectural_iopl: None,
-        }
+        Interrupted { in_kernel: true, kernel_sp: 0xffff_c900_0000_4000, upcall_mask: false, architectural_iopl: None }
     }
 
-    const HANDLER: Handler = Handler {
-        address: 0xffff_ffff_81c0_0000,
-        masks_events: true,
-    };
+    const HANDLER: Handler = Handler { address: 0xffff_ffff_81c0_0000, masks_events: true };
 
     #[test]
     fn an_exception_in_the_kernel() {
         let frame = build(&regs(), &state(), HANDLER, Extra::ErrorCode(2)).unwrap();
         assert_eq!(
             frame.words.as_slice(),
-            &[
-                1,
-                2,
-                2,
-                0xffff_ffff_8100_1234,
-                0xe030,
-                0x10346,
-                0xffff_ffff_8280_3f58,
-                0xe02b
-            ]
+            &[1, 2, 2, 0xffff_ffff_8100_1234, 0xe030, 0x10346, 0xffff_ffff_8280_3f58, 0xe02b]
         );
         assert_eq!(frame.sp, 0xffff_ffff_8280_3f50 - 64);
         assert!(!frame.switch_to_kernel);
@@ -223,14 +177,8 @@ mod tests {
 
     #[test]
     fn an_event_in_user_mode_uses_the_registered_stack() {
-        let user = GuestRegs {
-            rsp: 0x7fff_ffff_e000,
-            ..regs()
-        };
-        let kernel_is_left = Interrupted {
-            in_kernel: false,
-            ..state()
-        };
+        let user = GuestRegs { rsp: 0x7fff_ffff_e000, ..regs() };
+        let kernel_is_left = Interrupted { in_kernel: false, ..state() };
         let frame = build(&user, &kernel_is_left, HANDLER, Extra::None).unwrap();
         assert!(frame.switch_to_kernel);
         assert_eq!(frame.sp, 0xffff_c900_0000_4000 - 56);
@@ -240,11 +188,7 @@ mod tests {
 
     #[test]
     fn the_mask_is_saved_beside_the_selector_and_in_the_flags() {
-        let masked = Interrupted {
-            upcall_mask: true,
-            architectural_iopl: Some(1 << 12),
-            ..state()
-        };
+        let masked = Interrupted { upcall_mask: true, architectural_iopl: Some(1 << 12), ..state() };
         let frame = build(&regs(), &masked, HANDLER, Extra::None).unwrap();
         assert_eq!(frame.words[3], 0xe030 | 1 << 32);
         assert_eq!(frame.words[4] & rflags::IF, 0);
@@ -253,12 +197,7 @@ mod tests {
 
     #[test]
     fn the_failsafe_frame_carries_selectors() {
-        let extra = Extra::Selectors {
-            ds: 0x2b,
-            es: 0x2b,
-            fs: 7,
-            gs: 0xf,
-        };
+        let extra = Extra::Selectors { ds: 0x2b, es: 0x2b, fs: 7, gs: 0xf };
         let frame = build(&regs(), &state(), HANDLER, extra).unwrap();
         assert_eq!(&frame.words[2..6], &[0x2b, 0x2b, 7, 0xf]);
         assert_eq!(frame.words.len(), 11);
@@ -266,26 +205,11 @@ mod tests {
 
     #[test]
     fn hopeless_guests_are_refused() {
-        let none = Handler {
-            address: 0,
-            ..HANDLER
-        };
-        assert_eq!(
-            build(&regs(), &state(), none, Extra::None),
-            Err(Refused::NoHandler)
-        );
-        for rsp in [
-            0xffff_8000_0000_0010,
-            0xffff_8800_0000_0000,
-            0,
-            8,
-            0x8000_0000_0020,
-        ] {
+        let none = Handler { address: 0, ..HANDLER };
+        assert_eq!(build(&regs(), &state(), none, Extra::None), Err(Refused::NoHandler));
+        for rsp in [0xffff_8000_0000_0010, 0xffff_8800_0000_0000, 0, 8, 0x8000_0000_0020] {
             let wild = GuestRegs { rsp, ..regs() };
-            assert!(
-                build(&wild, &state(), HANDLER, Extra::None).is_err(),
-                "{rsp:x}"
-            );
+            assert!(build(&wild, &state(), HANDLER, Extra::None).is_err(), "{rsp:x}");
         }
     }
 

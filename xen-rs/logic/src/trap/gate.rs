@@ -55,13 +55,7 @@ impl TrapTable {
     /// A table without any handler.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            gates: [Gate {
-                flags: 0,
-                cs: 0,
-                address: 0,
-            }; 256],
-        }
+        Self { gates: [Gate { flags: 0, cs: 0, address: 0 }; 256] }
     }
 
     /// Forgets all gates, as `set_trap_table` with a null pointer does.
@@ -72,10 +66,7 @@ impl TrapTable {
     /// The gate of a vector.
     #[must_use]
     pub fn gate(&self, vector: u8) -> Gate {
-        self.gates
-            .get(usize::from(vector))
-            .copied()
-            .unwrap_or_default()
+        self.gates.get(usize::from(vector)).copied().unwrap_or_default()
     }
 
     /// Sets one gate.
@@ -87,10 +78,7 @@ impl TrapTable {
             return Err(NotCanonical);
         }
         if let Some(slot) = self.gates.get_mut(usize::from(vector)) {
-            *slot = Gate {
-                cs: gate.cs | 3,
-                ..gate
-            };
+            *slot = Gate { cs: gate.cs | 3, ..gate };
         }
         Ok(())
     }
@@ -102,11 +90,7 @@ mod tests {
 
     #[test]
     fn software_interrupts_follow_the_gate_level() {
-        let gate = |flags| Gate {
-            flags,
-            cs: 0xe033,
-            address: 0x1000,
-        };
+        let gate = |flags| Gate { flags, cs: 0xe033, address: 0x1000 };
         assert!(!gate(0).allows_software(true));
         assert!(gate(1).allows_software(true));
         assert!(!gate(1).allows_software(false));
@@ -119,22 +103,9 @@ mod tests {
     #[test]
     fn a_wild_handler_is_refused_and_changes_nothing() {
         let mut table = TrapTable::new();
-        let good = Gate {
-            flags: 3,
-            cs: 0xe033,
-            address: 0xffff_ffff_8100_0000,
-        };
+        let good = Gate { flags: 3, cs: 0xe033, address: 0xffff_ffff_8100_0000 };
         table.set(0x80, good).unwrap();
-        assert_eq!(
-            table.set(
-                0x80,
-                Gate {
-                    address: 0x8000_0000_0000,
-                    ..good
-                }
-            ),
-            Err(NotCanonical)
-        );
+        assert_eq!(table.set(0x80, Gate { address: 0x8000_0000_0000, ..good }), Err(NotCanonical));
         assert_eq!(table.gate(0x80).address, good.address);
         table.clear();
         assert_eq!(table.gate(0x80), Gate::default());

@@ -3,44 +3,7 @@
 
 use super::rflags;
 use crate::regs::GuestRegs;
-
-/// Number of words on the stack.
-pub const WORDS: usize = 9;
-
-/// `VGCF_in_syscall`: the guest came by `syscall`, so rcx and r11 are rip and flags already.
-const IN_SYSCALL: u64 = 1 << 8;
-
-/// The words as they lie on the stack, low to high.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are those of struct iret_context")]
-pub struct IretContext {
-    pub rax: u64,
-    pub r11: u64,
-    pub rcx: u64,
-    pub flags: u64,
-    pub rip: u64,
-    pub cs: u64,
-    pub rflags: u64,
-    pub rsp: u64,
-    pub ss: u64,
-}
-
-impl From<[u64; WORDS]> for IretContext {
-    fn from(words: [u64; WORDS]) -> Self {
-        let [rax, r11, rcx, flags, rip, cs, rflags, rsp, ss] = words;
-        Self {
-            rax,
-            r11,
-            rcx,
-            flags,
-            rip,
-            cs,
-            rflags,
-            rsp,
-            ss,
-        }
-    }
-}
+use xen_abi::arch_x86::{IretContext, VGCF_IN_SYSCALL};
 
 /// What the binary has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +24,7 @@ pub struct Return {
 /// load goes to the failsafe callback.
 #[must_use]
 pub fn decode(regs: &GuestRegs, frame: &IretContext) -> Return {
-    let in_syscall = frame.flags & IN_SYSCALL != 0;
+    let in_syscall = frame.flags & VGCF_IN_SYSCALL != 0;
     let mut next = GuestRegs {
         rax: frame.rax,
         rip: frame.rip,
@@ -89,64 +52,44 @@ mod tests {
     use super::*;
 
     fn frame() -> IretContext {
-        IretContext::from([1, 2, 3, 0, 0x40_0000, 0xe033, 0x202, 0x7fff_0000, 0xe02b])
+        IretContext {
+            rax: 1,
+            r11: 2,
+            rcx: 3,
+            flags: 0,
+            rip: 0x40_0000,
+            cs: 0xe033,
+            rflags: 0x202,
+            rsp: 0x7fff_0000,
+            ss: 0xe02b,
+        }
     }
 
     #[test]
     fn to_user_mode() {
-        let back = decode(
-            &GuestRegs {
-                r11: 9,
-                rcx: 8,
-                rbx: 5,
-                ..GuestRegs::default()
-            },
-            &frame(),
-        );
+        let back = decode(&GuestRegs { r11: 9, rcx: 8, rbx: 5, ..GuestRegs::default() }, &frame());
         assert!(back.to_user);
         assert!(!back.upcall_mask);
         assert!(!back.by_sysret);
-        assert_eq!(
-            (back.regs.rax, back.regs.r11, back.regs.rcx, back.regs.rbx),
-            (1, 2, 3, 5)
-        );
+        assert_eq!((back.regs.rax, back.regs.r11, back.regs.rcx, back.regs.rbx), (1, 2, 3, 5));
         assert_eq!(back.regs.rip, 0x40_0000);
     }
 
     #[test]
     fn to_the_kernel_with_events_masked() {
-        let kernel = IretContext {
-            cs: 0xe030,
-            ss: 0xe028,
-            rflags: 0x3_3002,
-            ..frame()
-        };
+        let kernel = IretContext { cs: 0xe030, ss: 0xe028, rflags: 0x3_3002, ..frame() };
         let back = decode(&GuestRegs::default(), &kernel);
         assert!(!back.to_user);
         assert!(back.upcall_mask);
         assert_eq!(back.iopl, 0x3000);
-        assert_eq!(
-            (back.regs.cs, back.regs.ss),
-            (0xe033, 0xe02b),
-            "never above ring 3"
-        );
+        assert_eq!((back.regs.cs, back.regs.ss), (0xe033, 0xe02b), "never above ring 3");
         assert_eq!(back.regs.rflags, 0x1_0202, "IF on, IOPL and VM off");
     }
 
     #[test]
     fn a_system_call_keeps_rcx_and_r11() {
-        let fast = IretContext {
-            flags: IN_SYSCALL,
-            ..frame()
-        };
-        let back = decode(
-            &GuestRegs {
-                r11: 9,
-                rcx: 8,
-                ..GuestRegs::default()
-            },
-            &fast,
-        );
+        let fast = IretContext { flags: VGCF_IN_SYSCALL, ..frame() };
+        let back = decode(&GuestRegs { r11: 9, rcx: 8, ..GuestRegs::default() }, &fast);
         assert_eq!((back.regs.r11, back.regs.rcx), (9, 8));
         assert!(back.by_sysret);
     }
@@ -154,14 +97,7 @@ mod tests {
     #[test]
     fn nothing_in_a_frame_reaches_ring_0() {
         for cs in [0, 8, 0xe008, 0xffff_ffff_ffff_0000] {
-            let back = decode(
-                &GuestRegs::default(),
-                &IretContext {
-                    cs,
-                    ss: 0x10,
-                    ..frame()
-                },
-            );
+            let back = decode(&GuestRegs::default(), &IretContext { cs, ss: 0x10, ..frame() });
             assert_eq!(back.regs.cs & 3, 3);
             assert_eq!(back.regs.ss & 3, 3);
             assert_eq!(back.regs.cs >> 16, 0);

@@ -111,9 +111,7 @@ mod tests {
 
     #[test]
     fn the_hole_is_not_the_guests() {
-        assert!(is_guest_address(
-            0xffff_7fff_ffff_ffff_u64 & 0x7fff_ffff_ffff
-        ));
+        assert!(is_guest_address(0xffff_7fff_ffff_ffff_u64 & 0x7fff_ffff_ffff));
         assert!(!is_guest_address(0xffff_8000_0000_0000));
         assert!(!is_guest_address(0xffff_87ff_ffff_ffff));
         assert!(is_guest_address(0xffff_8800_0000_0000));

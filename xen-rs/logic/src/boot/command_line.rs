@@ -1,0 +1,664 @@
+//! The hypervisor's command line, with Xen's options and their spelling (docs/misc/xen-command-line of Xen 4.17 names
+//! them). Options that are not known, or have a value that makes no sense, are reported and otherwise ignored.
+//!
+//! A boolean is written `x`, `x=1`, `x=yes`, `x=on`, `x=true`, `x=enable`, or denied as `no-x`, `x=0`, `x=no`, ...
+
+use arrayvec::ArrayVec;
+
+/// Where console output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Console {
+    /// First serial port.
+    Com1,
+    /// Second serial port.
+    Com2,
+    /// The screen: accepted, since boot loaders name it, but there is no driver.
+    Vga,
+}
+
+/// A serial port's settings: `com1=115200,8n1,0x3f8,4`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serial {
+    /// Bits per second; `None` leaves what the firmware set (`auto`).
+    pub baud: Option<u32>,
+    /// Data bits.
+    pub data_bits: u8,
+    /// Parity: n, o, e, m or s.
+    pub parity: char,
+    /// Stop bits.
+    pub stop_bits: u8,
+    /// Base port, if given.
+    pub port: Option<u16>,
+    /// Interrupt line, if given; 0 asks for polling.
+    pub irq: Option<u8>,
+}
+
+impl Default for Serial {
+    fn default() -> Self {
+        Self { baud: None, data_bits: 8, parity: 'n', stop_bits: 1, port: None, irq: None }
+    }
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Nothing.
+    None,
+    /// Errors.
+    Error,
+    /// And warnings.
+    Warning,
+    /// And progress.
+    Info,
+    /// And details.
+    Debug,
+}
+
+/// Two levels: up to the first all is printed, up to the second at a limited rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLevel {
+    /// Always printed.
+    pub always: Level,
+    /// Printed at a limited rate.
+    pub limited: Level,
+}
+
+/// A size for dom0: bytes, or a share of the host's memory; negative sizes count from the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amount {
+    /// Bytes, counted from the host's memory when `from_total`.
+    pub bytes: u64,
+    /// Percent of the host's memory, added to `bytes`.
+    pub percent: u8,
+    /// `-512M`: all but that.
+    pub from_total: bool,
+}
+
+/// `dom0_mem=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dom0Memory {
+    /// What it gets.
+    pub size: Option<Amount>,
+    /// At least.
+    pub min: Option<Amount>,
+    /// What its reservation may grow to.
+    pub max: Option<Amount>,
+}
+
+/// Everything the command line can say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `console=`
+    pub console: ArrayVec<Console, 4>,
+    /// `com1=`
+    pub com1: Serial,
+    /// `com2=`
+    pub com2: Serial,
+    /// `loglvl=`
+    pub log: LogLevel,
+    /// `guest_loglvl=`
+    pub guest_log: LogLevel,
+    /// `dom0_mem=`
+    pub dom0_memory: Dom0Memory,
+    /// `dom0_max_vcpus=MIN-MAX`
+    pub dom0_vcpus: (u32, u32),
+    /// `dom0=pvh`
+    pub dom0_pvh: bool,
+    /// `dom0_vcpus_pin`
+    pub dom0_pinned: bool,
+    /// `sched=`; every name is served by the one scheduler.
+    pub scheduler_named: bool,
+    /// `noreboot`
+    pub no_reboot: bool,
+    /// `maxcpus=`, 0 for all
+    pub max_cpus: u32,
+    /// `nosmp`
+    pub no_smp: bool,
+    /// `smep`, `smap`, `x2apic`, `pcid`, `xsave`, `fsgsbase`: `Some(false)` when denied.
+    pub features: Features,
+    /// `mem=`: use no more of the host's memory than that.
+    pub memory_limit: Option<u64>,
+    /// `watchdog`
+    pub watchdog: bool,
+    /// `console_timestamps`
+    pub timestamps: bool,
+    /// `sync_console`
+    pub sync_console: bool,
+    /// `conring_size=`
+    pub ring_size: Option<u64>,
+}
+
+/// CPU features that can be denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "one option each")]
+pub struct Features {
+    /// Supervisor-mode execution prevention.
+    pub smep: bool,
+    /// Supervisor-mode access prevention.
+    pub smap: bool,
+    /// x2APIC mode.
+    pub x2apic: bool,
+    /// Process-context identifiers.
+    pub pcid: bool,
+    /// XSAVE.
+    pub xsave: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            console: ArrayVec::new(),
+            com1: Serial::default(),
+            com2: Serial::default(),
+            log: LogLevel { always: Level::Info, limited: Level::Info },
+            guest_log: LogLevel { always: Level::Error, limited: Level::Warning },
+            dom0_memory: Dom0Memory::default(),
+            dom0_vcpus: (1, u32::MAX),
+            dom0_pvh: false,
+            dom0_pinned: false,
+            scheduler_named: false,
+            no_reboot: false,
+            max_cpus: 0,
+            no_smp: false,
+            features: Features { smep: true, smap: true, x2apic: true, pcid: true, xsave: true },
+            memory_limit: None,
+            watchdog: false,
+            timestamps: false,
+            sync_console: false,
+            ring_size: None,
+        }
+    }
+}
+
+/// Something to tell the administrator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Complaint<'a> {
+    /// No such option.
+    Unknown(&'a str),
+    /// The option exists, its value makes no sense.
+    BadValue(&'a str),
+    /// Known, but without effect here.
+    NoEffect(&'a str),
+}
+
+impl core::fmt::Display for Complaint<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Unknown(option) => write!(f, "unknown option '{option}'"),
+            Self::BadValue(option) => write!(f, "option '{option}' has a bad value, ignored"),
+            Self::NoEffect(option) => write!(f, "option '{option}' has no effect here"),
+        }
+    }
+}
+
+/// Options of Xen's that may stand in a boot loader's entry and need no action.
+const WITHOUT_EFFECT: &[&str] = &[
+    "placeholder",
+    "vga",
+    "edd",
+    "iommu",
+    "ucode",
+    "spec-ctrl",
+    "xpti",
+    "pv-l1tf",
+    "cpufreq",
+    "crashkernel",
+    "kexec",
+    "dom0-iommu",
+    "tsx",
+    "mce",
+    "efi",
+    "acpi",
+    "apic",
+    "clocksource",
+    "cpuidle",
+    "max_cstate",
+    "gnttab_max_frames",
+    "gnttab_max_maptrack_frames",
+    "gnttab",
+    "credit2_runqueue",
+    "psr",
+    "vpmu",
+    "hap",
+    "nmi",
+    "pci",
+    "low_crashinfo",
+    "dma_bits",
+    "e820-mtrr-clip",
+    "invpcid",
+    "pv",
+    "vwfi",
+    "tboot",
+    "noirqbalance",
+    "dom0_nodes",
+    "trace_buf_size",
+    "smt",
+    "serial_tx_buffer",
+    "sync_console_log",
+    "cpuid",
+    "dom0-cpuid",
+    "flask",
+    "argo",
+    "ept",
+    "allow_unsafe",
+    "ats",
+    "bootscrub",
+    "bootscrub_chunk",
+    "console_to_ring",
+    "gdb",
+    "global-pages",
+    "ioapic_ack",
+    "ler",
+    "nolapic",
+    "noapic",
+    "idle_latency_factor",
+    "loglvl_limit",
+    "pku",
+    "shim_mem",
+    "sched_credit_tslice_ms",
+    "real-mode",
+    "hpet",
+    "hardware_dom",
+    "extra_guest_irqs",
+    "tevt_mask",
+    "tsc",
+    "tickle_one_idle_cpu",
+    "altp2m",
+    "branch-harden",
+    "asid",
+    "viridian",
+    "vpid_enabled",
+];
+
+/// Parses a command line. Each complaint is handed to `complain` with the text it is about.
+pub fn parse<'a>(line: &'a str, mut complain: impl FnMut(Complaint<'a>)) -> Options {
+    let mut options = Options::default();
+    for word in Words(line) {
+        if word == "--" {
+            break; // what follows is for somebody else
+        }
+        if let Err(complaint) = options.apply(word) {
+            complain(complaint);
+        }
+    }
+    options
+}
+
+/// Drops the first word when it is the loader's file name: QEMU's multiboot loader puts it there, GRUB 2 does not.
+#[must_use]
+pub fn without_file_name(line: &str) -> &str {
+    let line = line.trim_start();
+    let end = line.find(char::is_whitespace).unwrap_or(line.len());
+    let (first, rest) = line.split_at(end);
+    if first.starts_with('/') || first.starts_with('(') || first.starts_with("./") { rest.trim_start() } else { line }
+}
+
+/// Splits at white space outside of double quotes.
+struct Words<'a>(&'a str);
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.0.trim_start();
+        if text.is_empty() {
+            return None;
+        }
+        let mut quoted = false;
+        let end = text
+            .find(|c: char| {
+                quoted ^= c == '"';
+                !quoted && c.is_whitespace()
+            })
+            .unwrap_or(text.len());
+        let (word, rest) = text.split_at(end);
+        self.0 = rest;
+        Some(word)
+    }
+}
+
+impl Options {
+    fn apply<'a>(&mut self, word: &'a str) -> Result<(), Complaint<'a>> {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value.trim_matches('"'))),
+            None => (word, None),
+        };
+        let bad = Complaint::BadValue(word);
+        let text = || value.filter(|v| !v.is_empty()).ok_or(bad);
+        match name {
+            "console" => {
+                self.console.clear();
+                for part in text()?.split(',') {
+                    let to = match part {
+                        "com1" => Console::Com1,
+                        "com2" => Console::Com2,
+                        "vga" => Console::Vga,
+                        "none" => continue,
+                        _ => return Err(bad),
+                    };
+                    self.console.try_push(to).map_err(|_| bad)?;
+                }
+            }
+            "com1" => self.com1 = serial(text()?).ok_or(bad)?,
+            "com2" => self.com2 = serial(text()?).ok_or(bad)?,
+            "loglvl" => self.log = log_level(text()?).ok_or(bad)?,
+            "guest_loglvl" => self.guest_log = log_level(text()?).ok_or(bad)?,
+            "dom0_mem" => self.dom0_memory = dom0_memory(text()?).ok_or(bad)?,
+            "dom0_max_vcpus" => self.dom0_vcpus = vcpus(text()?).ok_or(bad)?,
+            "dom0" => {
+                for part in text()?.split(',') {
+                    match part {
+                        "pv" => self.dom0_pvh = false,
+                        "pvh" => self.dom0_pvh = true,
+                        _ if matches!(key(part), "shadow" | "verbose" | "cpuid-faulting" | "msr-relaxed") => {}
+                        _ => return Err(bad),
+                    }
+                }
+            }
+            "sched" => {
+                let known = ["credit", "credit2", "rtds", "null", "arinc653"];
+                self.scheduler_named = known.contains(&text()?);
+                if !self.scheduler_named {
+                    return Err(bad);
+                }
+            }
+            "maxcpus" => self.max_cpus = number(text()?).and_then(|n| n.try_into().ok()).ok_or(bad)?,
+            "mem" => self.memory_limit = Some(size(text()?).ok_or(bad)?),
+            "conring_size" => self.ring_size = Some(size(text()?).ok_or(bad)?),
+            _ => return self.apply_switch(word, name, value),
+        }
+        Ok(())
+    }
+
+    fn apply_switch<'a>(&mut self, word: &'a str, name: &'a str, value: Option<&'a str>) -> Result<(), Complaint<'a>> {
+        let (plain, denied) = match name.strip_prefix("no-") {
+            Some(plain) => (plain, true),
+            None => (name, false),
+        };
+        // Options whose own name begins with "no".
+        let (plain, denied) = match plain {
+            "nosmp" => ("nosmp", denied),
+            "noreboot" => ("noreboot", denied),
+            _ => (plain, denied),
+        };
+        let slot = match plain {
+            "noreboot" => &mut self.no_reboot,
+            "nosmp" => &mut self.no_smp,
+            "smep" => &mut self.features.smep,
+            "smap" => &mut self.features.smap,
+            "x2apic" => &mut self.features.x2apic,
+            "pcid" => &mut self.features.pcid,
+            "xsave" => &mut self.features.xsave,
+            "watchdog" => &mut self.watchdog,
+            "console_timestamps" => &mut self.timestamps,
+            "sync_console" => &mut self.sync_console,
+            "dom0_vcpus_pin" => &mut self.dom0_pinned,
+            _ if WITHOUT_EFFECT.contains(&plain) => return Err(Complaint::NoEffect(word)),
+            _ => return Err(Complaint::Unknown(word)),
+        };
+        let on = match value {
+            None => true,
+            Some(text) if plain == "console_timestamps" && matches!(text, "date" | "datems" | "boot" | "raw") => true,
+            Some("none") if plain == "console_timestamps" => false,
+            Some(text) => boolean(text).ok_or(Complaint::BadValue(word))?,
+        };
+        *slot = on != denied;
+        Ok(())
+    }
+}
+
+fn key(part: &str) -> &str {
+    part.split('=').next().unwrap_or(part).trim_start_matches("no-")
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "yes" | "on" | "true" | "enable" => Some(true),
+        "0" | "no" | "off" | "false" | "disable" => Some(false),
+        _ => None,
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// A size with an optional suffix; without one it counts KiB, as Xen reads it.
+fn size(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.char_indices().last()? {
+        (at, 'b' | 'B') => (&text[..at], 0),
+        (at, 'k' | 'K') => (&text[..at], 10),
+        (at, 'm' | 'M') => (&text[..at], 20),
+        (at, 'g' | 'G') => (&text[..at], 30),
+        (at, 't' | 'T') => (&text[..at], 40),
+        _ => (text, 10),
+    };
+    // A hexadecimal number may end in b: only decimal ones take that suffix.
+    if shift == 0 && text.starts_with("0x") {
+        return number(text)?.checked_mul(1 << 10);
+    }
+    number(digits)?.checked_mul(1 << shift)
+}
+
+fn amount(text: &str) -> Option<Amount> {
+    let (text, from_total) = match text.strip_prefix('-') {
+        Some(rest) => (rest, true),
+        None => (text, false),
+    };
+    let mut all = Amount { bytes: 0, percent: 0, from_total };
+    for part in text.split('+') {
+        if let Some(percent) = part.strip_suffix('%') {
+            all.percent = percent.parse().ok().filter(|p| *p < 100)?;
+        } else {
+            all.bytes = all.bytes.checked_add(size(part)?)?;
+        }
+    }
+    Some(all)
+}
+
+fn dom0_memory(text: &str) -> Option<Dom0Memory> {
+    let mut memory = Dom0Memory::default();
+    for part in text.split(',') {
+        if let Some(rest) = part.strip_prefix("min:") {
+            memory.min = Some(amount(rest)?);
+        } else if let Some(rest) = part.strip_prefix("max:") {
+            memory.max = Some(amount(rest)?);
+        } else {
+            memory.size = Some(amount(part)?);
+        }
+    }
+    Some(memory)
+}
+
+impl Amount {
+    /// The amount in bytes on a host with `total` bytes.
+    #[must_use]
+    pub fn bytes_of(&self, total: u64) -> u64 {
+        let share = total / 100 * u64::from(self.percent);
+        let plain = self.bytes.saturating_add(share).min(total);
+        if self.from_total { total - plain } else { plain }
+    }
+}
+
+fn vcpus(text: &str) -> Option<(u32, u32)> {
+    let (min, max) = match text.split_once('-') {
+        Some((min, "")) => (min.parse().ok()?, u32::MAX),
+        Some(("", max)) => (1, max.parse().ok()?),
+        Some((min, max)) => (min.parse().ok()?, max.parse().ok()?),
+        None => {
+            let n = text.parse().ok()?;
+            (n, n)
+        }
+    };
+    (min <= max && max > 0).then_some((min.max(1), max))
+}
+
+fn level(text: &str) -> Option<Level> {
+    Some(match text {
+        "none" => Level::None,
+        "error" => Level::Error,
+        "warning" => Level::Warning,
+        "info" => Level::Info,
+        "debug" | "all" => Level::Debug,
+        _ => return None,
+    })
+}
+
+fn log_level(text: &str) -> Option<LogLevel> {
+    match text.split_once('/') {
+        Some((always, limited)) => {
+            let always = level(always)?;
+            Some(LogLevel { always, limited: level(limited)?.max(always) })
+        }
+        None => level(text).map(|both| LogLevel { always: both, limited: both }),
+    }
+}
+
+fn serial(text: &str) -> Option<Serial> {
+    let mut port = Serial::default();
+    let mut parts = text.split(',');
+    let rate = parts.next()?;
+    // "115200/1843200" names the clock as well.
+    let baud = rate.split('/').next()?;
+    if !baud.is_empty() && baud != "auto" {
+        port.baud = Some(baud.parse().ok().filter(|b| *b >= 50)?);
+    }
+    if let Some(format) = parts.next().filter(|f| !f.is_empty()) {
+        let mut chars = format.chars();
+        port.data_bits = u8::try_from(chars.next()?.to_digit(10)?).ok().filter(|n| (5..=8).contains(n))?;
+        port.parity = chars.next().filter(|c| "noems".contains(*c))?;
+        port.stop_bits = u8::try_from(chars.next()?.to_digit(10)?).ok().filter(|n| (1..=2).contains(n))?;
+        if chars.next().is_some() {
+            return None;
+        }
+    }
+    if let Some(base) = parts.next().filter(|p| !p.is_empty()) {
+        if base == "pci" || base == "amt" {
+            return None;
+        }
+        port.port = Some(number(base)?.try_into().ok()?);
+    }
+    if let Some(irq) = parts.next().filter(|p| !p.is_empty()) {
+        port.irq = Some(number(irq)?.try_into().ok()?);
+    }
+    Some(port)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::format;
+    use std::string::String;
+    use std::vec::Vec;
+
+    fn good(line: &str) -> Options {
+        parse(line, |c| panic!("{c}"))
+    }
+
+    fn complaints(line: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        parse(line, |c| all.push(format!("{c:?}")));
+        all
+    }
+
+    const M: u64 = 1 << 20;
+
+    #[test]
+    fn the_usual_line() {
+        let options = good(
+            "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=error/all noreboot dom0_mem=128M,max:1G maxcpus=2",
+        );
+        assert_eq!(options.console.as_slice(), &[Console::Com1]);
+        assert_eq!(options.com1.baud, Some(115_200));
+        assert_eq!(options.log.always, Level::Debug);
+        assert_eq!(options.guest_log, LogLevel { always: Level::Error, limited: Level::Debug });
+        assert!(options.no_reboot);
+        assert_eq!(options.max_cpus, 2);
+        assert_eq!(options.dom0_memory.size.unwrap().bytes_of(1 << 40), 128 * M);
+        assert_eq!(options.dom0_memory.max.unwrap().bytes_of(1 << 40), 1024 * M);
+        assert_eq!(options.dom0_memory.min, None);
+    }
+
+    #[test]
+    fn booleans_in_every_spelling() {
+        for (line, smep) in [
+            ("smep", true),
+            ("smep=1", true),
+            ("smep=on", true),
+            ("no-smep", false),
+            ("smep=no", false),
+            ("smep=false", false),
+            ("no-smep=off", true),
+        ] {
+            assert_eq!(good(line).features.smep, smep, "{line}");
+        }
+        assert!(!good("noreboot no-noreboot").no_reboot);
+        assert!(good("noreboot=1").no_reboot);
+        assert!(good("dom0_vcpus_pin").dom0_pinned);
+    }
+
+    #[test]
+    fn sizes() {
+        let bytes = |text| dom0_memory(text).unwrap().size.unwrap().bytes_of(1 << 30);
+        assert_eq!(bytes("512M"), 512 * M);
+        assert_eq!(bytes("262144"), 256 * M, "KiB without a suffix");
+        assert_eq!(bytes("-128M"), 896 * M);
+        assert_eq!(bytes("25%"), (1 << 30) / 100 * 25);
+        assert_eq!(bytes("4096b"), 4096);
+        assert_eq!(bytes("0x10M"), 16 * M);
+        assert_eq!(bytes("8G"), 1 << 30, "never more than there is");
+        assert_eq!(dom0_memory("99999999999999999999G"), None);
+        assert_eq!(dom0_memory("12Q"), None);
+        assert_eq!(dom0_memory("18446744073709551615T"), None);
+    }
+
+    #[test]
+    fn vcpu_ranges() {
+        assert_eq!(good("dom0_max_vcpus=4").dom0_vcpus, (4, 4));
+        assert_eq!(good("dom0_max_vcpus=2-4").dom0_vcpus, (2, 4));
+        assert_eq!(good("dom0_max_vcpus=-3").dom0_vcpus, (1, 3));
+        assert_eq!(good("dom0_max_vcpus=2-").dom0_vcpus, (2, u32::MAX));
+        assert_eq!(complaints("dom0_max_vcpus=4-2").len(), 1);
+    }
+
+    #[test]
+    fn complaints_do_not_stop_the_rest() {
+        let mut seen = Vec::new();
+        let options = parse("frobnicate maxcpus=many iommu=0 noreboot", |c| seen.push(c));
+        assert_eq!(
+            seen,
+            [Complaint::Unknown("frobnicate"), Complaint::BadValue("maxcpus=many"), Complaint::NoEffect("iommu=0")]
+        );
+        assert!(options.no_reboot);
+        assert_eq!(complaints("com1=fast").len(), 1);
+        assert_eq!(complaints("console=").len(), 1);
+        assert_eq!(complaints("dom0=hvm").len(), 1);
+    }
+
+    #[test]
+    fn the_loaders_file_name() {
+        assert_eq!(without_file_name("/boot/xen-rs noreboot"), "noreboot");
+        assert_eq!(without_file_name("noreboot x"), "noreboot x");
+        assert_eq!(without_file_name("/xen"), "");
+        assert_eq!(good("a=1".trim_start_matches("a=1")).max_cpus, 0);
+    }
+
+    #[test]
+    fn quotes_and_the_end() {
+        assert_eq!(Words(r#"a="b c"  d"#).collect::<Vec<_>>(), [r#"a="b c""#, "d"]);
+        assert!(!good("-- noreboot").no_reboot);
+    }
+
+    #[test]
+    fn any_text_is_survived() {
+        for line in ["=", "==", "no-", "\"", "com1=,,,", "dom0_mem=,", "dom0_mem=-", "mem=é", "loglvl=/", "no-no-smep"]
+        {
+            complaints(line);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What boot decides without touching hardware.
+
+pub mod command_line;

@@ -1,0 +1,461 @@
+//! Decodes the few instructions that are emulated for PV guests (SDM vol. 2; APM vol. 3). By hand: the set is small,
+//! and each byte is looked at once.
+
+use crate::regs::GuestRegs;
+
+/// Longest instruction the architecture allows.
+pub const MAX_LENGTH: usize = 15;
+
+/// `ud2; .ascii "xen"`: what follows is to be emulated even though the CPU would execute it.
+pub const FORCED_EMULATION: [u8; 5] = [0x0f, 0x0b, b'x', b'e', b'n'];
+
+/// How the code segment of the guest decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeSize {
+    /// 64-bit code.
+    Long,
+    /// 32-bit code of a compatibility-mode user program.
+    Compat,
+}
+
+/// Number of a general register, 0-15 as in the ModRM and REX bits (rax rcx rdx rbx rsp rbp rsi rdi r8..).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gpr(pub u8);
+
+impl Gpr {
+    /// The register's value.
+    #[must_use]
+    pub const fn read(self, regs: &GuestRegs) -> u64 {
+        match self.0 & 15 {
+            0 => regs.rax,
+            1 => regs.rcx,
+            2 => regs.rdx,
+            3 => regs.rbx,
+            4 => regs.rsp,
+            5 => regs.rbp,
+            6 => regs.rsi,
+            7 => regs.rdi,
+            8 => regs.r8,
+            9 => regs.r9,
+            10 => regs.r10,
+            11 => regs.r11,
+            12 => regs.r12,
+            13 => regs.r13,
+            14 => regs.r14,
+            _ => regs.r15,
+        }
+    }
+
+    /// Replaces the register's value.
+    pub const fn write(self, regs: &mut GuestRegs, value: u64) {
+        *match self.0 & 15 {
+            0 => &mut regs.rax,
+            1 => &mut regs.rcx,
+            2 => &mut regs.rdx,
+            3 => &mut regs.rbx,
+            4 => &mut regs.rsp,
+            5 => &mut regs.rbp,
+            6 => &mut regs.rsi,
+            7 => &mut regs.rdi,
+            8 => &mut regs.r8,
+            9 => &mut regs.r9,
+            10 => &mut regs.r10,
+            11 => &mut regs.r11,
+            12 => &mut regs.r12,
+            13 => &mut regs.r13,
+            14 => &mut regs.r14,
+            _ => &mut regs.r15,
+        } = value;
+    }
+}
+
+/// Width of a port access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// 1 byte.
+    Byte,
+    /// 2 bytes.
+    Word,
+    /// 4 bytes.
+    Dword,
+}
+
+impl Width {
+    /// Size in bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u16 {
+        match self {
+            Self::Byte => 1,
+            Self::Word => 2,
+            Self::Dword => 4,
+        }
+    }
+}
+
+/// Where the port number of an I/O instruction comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// The immediate byte.
+    Immediate(u8),
+    /// DX.
+    Dx,
+}
+
+/// A segment register, by its number in the instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the registers are named after themselves")]
+pub enum Segment {
+    Es,
+    Cs,
+    Ss,
+    Ds,
+    Fs,
+    Gs,
+}
+
+/// A string I/O instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StringIo {
+    /// Width of one element.
+    pub width: Width,
+    /// With a REP prefix.
+    pub repeated: bool,
+    /// Addresses and count are 32 bits wide.
+    pub address32: bool,
+    /// Segment of the memory operand (ES for `ins`).
+    pub segment: Segment,
+}
+
+/// An instruction that may be emulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// `mov reg, crN`
+    ReadCr {
+        /// Control register.
+        cr: u8,
+        /// Destination.
+        into: Gpr,
+    },
+    /// `mov crN, reg`
+    WriteCr {
+        /// Control register.
+        cr: u8,
+        /// Source.
+        from: Gpr,
+    },
+    /// `mov reg, drN`
+    ReadDr {
+        /// Debug register.
+        dr: u8,
+        /// Destination.
+        into: Gpr,
+    },
+    /// `mov drN, reg`
+    WriteDr {
+        /// Debug register.
+        dr: u8,
+        /// Source.
+        from: Gpr,
+    },
+    /// `clts`
+    Clts,
+    /// `wbinvd` or `wbnoinvd`
+    WriteBack,
+    /// `rdmsr`
+    Rdmsr,
+    /// `wrmsr`
+    Wrmsr,
+    /// `cpuid`
+    Cpuid,
+    /// `rdtsc`
+    Rdtsc,
+    /// `rdtscp`
+    Rdtscp,
+    /// `xsetbv`
+    Xsetbv,
+    /// `in`
+    In {
+        /// Port.
+        port: Port,
+        /// Width.
+        width: Width,
+    },
+    /// `out`
+    Out {
+        /// Port.
+        port: Port,
+        /// Width.
+        width: Width,
+    },
+    /// `ins`
+    Ins(StringIo),
+    /// `outs`
+    Outs(StringIo),
+    /// `cli` or `sti`
+    InterruptFlag,
+}
+
+/// A decoded instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// What it does.
+    pub op: Op,
+    /// Its length in bytes.
+    pub length: u8,
+}
+
+/// Why there is nothing to emulate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undecoded {
+    /// The copied bytes end inside the instruction.
+    Truncated,
+    /// Another instruction: its fault is the guest's.
+    Foreign,
+}
+
+#[derive(Clone, Copy)]
+struct Prefixes {
+    operand16: bool,
+    address: bool,
+    repeat: bool,
+    repeat_ne: bool,
+    lock: bool,
+    segment: Option<Segment>,
+    rex: u8,
+}
+
+struct Bytes<'a> {
+    all: &'a [u8],
+    at: usize,
+}
+
+impl Bytes<'_> {
+    fn next(&mut self) -> Result<u8, Undecoded> {
+        if self.at >= MAX_LENGTH {
+            return Err(Undecoded::Foreign);
+        }
+        let byte = self.all.get(self.at).copied().ok_or(Undecoded::Truncated)?;
+        self.at += 1;
+        Ok(byte)
+    }
+}
+
+/// Decodes the instruction at the start of `code`.
+///
+/// # Errors
+/// See [`Undecoded`].
+pub fn decode(code: &[u8], size: CodeSize) -> Result<Instruction, Undecoded> {
+    let mut bytes = Bytes { all: code, at: 0 };
+    let (prefixes, opcode) = prefixes(&mut bytes, size)?;
+    if prefixes.lock {
+        return Err(Undecoded::Foreign);
+    }
+    let op = match opcode {
+        0x0f => two_byte(&mut bytes, prefixes, size)?,
+        0x6c..=0x6f => {
+            let io = StringIo {
+                width: width(opcode, prefixes),
+                repeated: prefixes.repeat || prefixes.repeat_ne,
+                address32: prefixes.address || size == CodeSize::Compat,
+                segment: prefixes.segment.unwrap_or(Segment::Ds),
+            };
+            if size == CodeSize::Compat && prefixes.address {
+                return Err(Undecoded::Foreign); // 16-bit addresses
+            }
+            if opcode & 2 == 0 { Op::Ins(StringIo { segment: Segment::Es, ..io }) } else { Op::Outs(io) }
+        }
+        0xe4 | 0xe5 => Op::In { port: Port::Immediate(bytes.next()?), width: width(opcode, prefixes) },
+        0xe6 | 0xe7 => Op::Out { port: Port::Immediate(bytes.next()?), width: width(opcode, prefixes) },
+        0xec | 0xed => Op::In { port: Port::Dx, width: width(opcode, prefixes) },
+        0xee | 0xef => Op::Out { port: Port::Dx, width: width(opcode, prefixes) },
+        0xfa | 0xfb => Op::InterruptFlag,
+        _ => return Err(Undecoded::Foreign),
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "at most MAX_LENGTH")]
+    let length = bytes.at as u8;
+    Ok(Instruction { op, length })
+}
+
+/// Decodes `ud2; "xen"; cpuid`; returns the length of all of it.
+#[must_use]
+pub fn is_forced_cpuid(code: &[u8]) -> Option<u8> {
+    const CPUID: [u8; 2] = [0x0f, 0xa2];
+    let rest = code.strip_prefix(&FORCED_EMULATION)?;
+    rest.starts_with(&CPUID).then_some(7)
+}
+
+fn prefixes(bytes: &mut Bytes<'_>, size: CodeSize) -> Result<(Prefixes, u8), Undecoded> {
+    let mut found = Prefixes {
+        operand16: false,
+        address: false,
+        repeat: false,
+        repeat_ne: false,
+        lock: false,
+        segment: None,
+        rex: 0,
+    };
+    loop {
+        let byte = bytes.next()?;
+        match byte {
+            0x66 => found.operand16 = true,
+            0x67 => found.address = true,
+            0xf0 => found.lock = true,
+            0xf2 => found.repeat_ne = true,
+            0xf3 => found.repeat = true,
+            0x26 | 0x2e | 0x36 | 0x3e if size == CodeSize::Long => {}
+            0x26 => found.segment = Some(Segment::Es),
+            0x2e => found.segment = Some(Segment::Cs),
+            0x36 => found.segment = Some(Segment::Ss),
+            0x3e => found.segment = Some(Segment::Ds),
+            0x64 => found.segment = Some(Segment::Fs),
+            0x65 => found.segment = Some(Segment::Gs),
+            0x40..=0x4f if size == CodeSize::Long => {
+                // A REX prefix counts only directly before the opcode.
+                found.rex = byte;
+                continue;
+            }
+            opcode => return Ok((found, opcode)),
+        }
+        found.rex = 0;
+    }
+}
+
+fn two_byte(bytes: &mut Bytes<'_>, prefixes: Prefixes, size: CodeSize) -> Result<Op, Undecoded> {
+    Ok(match bytes.next()? {
+        0x01 => match bytes.next()? {
+            0xd1 if !prefixes.operand16 && !prefixes.repeat && !prefixes.repeat_ne => Op::Xsetbv,
+            0xf9 => Op::Rdtscp,
+            _ => return Err(Undecoded::Foreign),
+        },
+        0x06 => Op::Clts,
+        0x09 => Op::WriteBack,
+        opcode @ 0x20..=0x23 => {
+            if size == CodeSize::Compat {
+                return Err(Undecoded::Foreign);
+            }
+            // ModRM.mod is ignored: the operand is always a register.
+            let modrm = bytes.next()?;
+            let special = modrm >> 3 & 7 | (prefixes.rex & 4) << 1;
+            let gpr = Gpr(modrm & 7 | (prefixes.rex & 1) << 3);
+            match opcode {
+                0x20 => Op::ReadCr { cr: special, into: gpr },
+                0x21 => Op::ReadDr { dr: special, into: gpr },
+                0x22 => Op::WriteCr { cr: special, from: gpr },
+                _ => Op::WriteDr { dr: special, from: gpr },
+            }
+        }
+        0x30 => Op::Wrmsr,
+        0x31 => Op::Rdtsc,
+        0x32 => Op::Rdmsr,
+        0xa2 => Op::Cpuid,
+        _ => return Err(Undecoded::Foreign),
+    })
+}
+
+const fn width(opcode: u8, prefixes: Prefixes) -> Width {
+    if opcode & 1 == 0 {
+        Width::Byte
+    } else if prefixes.operand16 && prefixes.rex & 8 == 0 {
+        Width::Word
+    } else {
+        Width::Dword
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn long(code: &[u8]) -> Result<(Op, u8), Undecoded> {
+        decode(code, CodeSize::Long).map(|i| (i.op, i.length))
+    }
+
+    #[test]
+    fn control_and_debug_registers() {
+        assert_eq!(long(&[0x0f, 0x20, 0xc0]), Ok((Op::ReadCr { cr: 0, into: Gpr(0) }, 3)));
+        assert_eq!(long(&[0x41, 0x0f, 0x22, 0xd8]), Ok((Op::WriteCr { cr: 3, from: Gpr(8) }, 4)));
+        assert_eq!(long(&[0x44, 0x0f, 0x20, 0xc1]), Ok((Op::ReadCr { cr: 8, into: Gpr(1) }, 4)));
+        assert_eq!(long(&[0x0f, 0x23, 0xff]), Ok((Op::WriteDr { dr: 7, from: Gpr(7) }, 3)));
+        assert_eq!(long(&[0x0f, 0x21, 0xf2]), Ok((Op::ReadDr { dr: 6, into: Gpr(2) }, 3)));
+    }
+
+    #[test]
+    fn plain_two_byte_instructions() {
+        for (code, op) in [
+            (&[0x0f, 0x06][..], Op::Clts),
+            (&[0x0f, 0x09], Op::WriteBack),
+            (&[0x0f, 0x30], Op::Wrmsr),
+            (&[0x0f, 0x31], Op::Rdtsc),
+            (&[0x0f, 0x32], Op::Rdmsr),
+            (&[0x0f, 0xa2], Op::Cpuid),
+            (&[0x0f, 0x01, 0xd1], Op::Xsetbv),
+            (&[0x0f, 0x01, 0xf9], Op::Rdtscp),
+        ] {
+            assert_eq!(long(code), Ok((op, u8::try_from(code.len()).unwrap())));
+        }
+    }
+
+    #[test]
+    fn ports() {
+        let dx = Port::Dx;
+        assert_eq!(long(&[0xee]), Ok((Op::Out { port: dx, width: Width::Byte }, 1)));
+        assert_eq!(long(&[0xef]), Ok((Op::Out { port: dx, width: Width::Dword }, 1)));
+        assert_eq!(long(&[0x66, 0xed]), Ok((Op::In { port: dx, width: Width::Word }, 2)));
+        assert_eq!(long(&[0xe4, 0x61]), Ok((Op::In { port: Port::Immediate(0x61), width: Width::Byte }, 2)));
+        assert_eq!(long(&[0xe6]), Err(Undecoded::Truncated));
+    }
+
+    #[test]
+    fn string_ports() {
+        let io = StringIo { width: Width::Word, repeated: true, address32: false, segment: Segment::Es };
+        assert_eq!(long(&[0xf3, 0x66, 0x6d]), Ok((Op::Ins(io), 3)));
+        let outs = StringIo { width: Width::Byte, repeated: false, segment: Segment::Gs, ..io };
+        assert_eq!(long(&[0x65, 0x6e]), Ok((Op::Outs(outs), 2)));
+        let compat = decode(&[0x6c], CodeSize::Compat).unwrap();
+        let expected = StringIo { width: Width::Byte, repeated: false, address32: true, ..io };
+        assert_eq!(compat.op, Op::Ins(expected));
+    }
+
+    #[test]
+    fn others_are_foreign() {
+        for code in [
+            &[0xf4][..],               // hlt
+            &[0x0f, 0x01, 0x38],       // invlpg
+            &[0x0f, 0x08],             // invd
+            &[0x0f, 0x01, 0xf0],       // lmsw
+            &[0xf0, 0x0f, 0x20, 0xc0], // lock mov cr0
+            &[0x90],
+            &[0x48, 0x89, 0x07],
+        ] {
+            assert_eq!(long(code), Err(Undecoded::Foreign), "{code:x?}");
+        }
+        assert_eq!(long(&[0x66; 20]), Err(Undecoded::Foreign), "longer than 15 bytes");
+        assert_eq!(long(&[0x66; 4]), Err(Undecoded::Truncated));
+        assert_eq!(long(&[]), Err(Undecoded::Truncated));
+        assert_eq!(decode(&[0x0f, 0x20, 0xc0], CodeSize::Compat), Err(Undecoded::Foreign));
+    }
+
+    #[test]
+    fn a_rex_prefix_counts_only_last() {
+        assert_eq!(long(&[0x41, 0x66, 0x0f, 0x20, 0xc0]), Ok((Op::ReadCr { cr: 0, into: Gpr(0) }, 5)));
+    }
+
+    #[test]
+    fn registers_by_number() {
+        let mut regs = GuestRegs::default();
+        for n in 0..16 {
+            Gpr(n).write(&mut regs, u64::from(n) + 100);
+        }
+        for n in 0..16 {
+            assert_eq!(Gpr(n).read(&regs), u64::from(n) + 100);
+        }
+        assert_eq!((regs.rcx, regs.rsp, regs.r15), (101, 104, 115));
+    }
+
+    #[test]
+    fn forced_cpuid() {
+        assert_eq!(is_forced_cpuid(&[0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0xa2, 0x90]), Some(7));
+        assert_eq!(is_forced_cpuid(&[0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0x31]), None);
+        assert_eq!(is_forced_cpuid(&[0x0f, 0x0b]), None);
+    }
+}
