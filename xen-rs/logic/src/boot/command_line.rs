@@ -267,7 +267,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "branch-harden",
     "asid",
     "viridian",
-    "vpid_enabled",
 ];
 
 /// Parses a command line. Each complaint is handed to `complain` with the text it is about.
