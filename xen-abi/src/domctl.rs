@@ -281,6 +281,7 @@ pub type DomainHandle = [u8; 16];
 
 structures! {
     /// The argument.
+    #[repr(align(8))]
     pub struct Domctl = "struct xen_domctl" {
         /// `XEN_DOMCTL_*`.
         pub cmd: u32,

@@ -98,7 +98,7 @@ structures! {
         /// Out: whom it notifies.
         pub vcpu: VcpuId,
         /// Out: domain of an unbound or interdomain port (low 16 bits), `pirq` or `virq`.
-        pub u: u32,
+        pub u: u32 => "u.pirq",
         /// Out: the remote port of an interdomain port.
         pub interdomain_port: Port => "u.interdomain.port",
     }

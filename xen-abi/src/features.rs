@@ -23,7 +23,6 @@ constants! {
     pub const XENFEAT_HVM_PIRQS: u32 = 10;
     /// The caller is the initial domain.
     pub const XENFEAT_DOM0: u32 = 11;
-    pub const XENFEAT_GRANT_MAP_IDENTITY: u32 = 12;
     pub const XENFEAT_MEMORY_OP_VNODE_SUPPORTED: u32 = 13;
     pub const XENFEAT_ARM_SMCCC_SUPPORTED: u32 = 14;
     pub const XENFEAT_LINUX_RSDP_UNRESTRICTED: u32 = 15;

@@ -40,19 +40,6 @@ pub struct Field {
     pub size: usize,
 }
 
-/// One module's tables.
-#[derive(Clone, Copy, Debug)]
-pub struct Module {
-    /// Module path inside the crate.
-    pub name: &'static str,
-    /// Header below `/usr/include/xen` that declares its items.
-    pub header: &'static str,
-    /// Its constants.
-    pub constants: &'static [Constant],
-    /// Its structures.
-    pub structures: &'static [Structure],
-}
-
 /// Declares public constants carrying the header's names in upper case: `pub const NAME: Type = value => "C expression";`.
 macro_rules! constants {
     ($( $(#[$meta:meta])* pub const $name:ident: $ty:ty = $value:expr $(=> $c:literal)?; )*) => {

@@ -106,8 +106,16 @@ pub mod e820 {
 /// One entry of a [`MemoryMap`] buffer: 20 bytes, packed, as the BIOS call of that name returns it.
 #[repr(C, packed)]
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq,
-    zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
 )]
 pub struct E820Entry {
     /// First byte.

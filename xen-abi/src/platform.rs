@@ -91,6 +91,7 @@ constants! {
 
 structures! {
     /// The argument: a header and 128 bytes, whose start is one of the payloads below.
+    #[repr(align(8))]
     pub struct PlatformOp = "struct xen_platform_op" {
         /// `XENPF_*`.
         pub cmd: u32,
@@ -184,7 +185,7 @@ structures! {
         /// `XEN_PM_*`.
         pub type_: u32 => "type",
         /// By type: power states, performance states, or the virtual address of the _PDC buffer.
-        pub u: [u64; 14],
+        pub u: [u64; 13],
     }
     pub struct PcpuInfo = "struct xenpf_pcpuinfo" {
         pub xen_cpuid: u32,

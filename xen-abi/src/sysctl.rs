@@ -123,6 +123,7 @@ constants! {
 
 structures! {
     /// The argument.
+    #[repr(align(8))]
     pub struct Sysctl = "struct xen_sysctl" {
         /// `XEN_SYSCTL_*`.
         pub cmd: u32,
