@@ -69,7 +69,6 @@ impl Boot {
 ///
 /// # Safety
 /// `info` is the pointer that the domain builder passed to the entry point, and nothing has been overwritten yet.
-#[cfg_attr(not(target_os = "none"), expect(dead_code))]
 pub(crate) unsafe fn init(info: *const StartInfo) {
     // SAFETY: by the contract above it points to a mapped start_info of this ABI.
     let info = unsafe { info.read() };

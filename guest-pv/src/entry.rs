@@ -3,7 +3,7 @@
 //! Notes as in Xen's public `elfnote.h`. There is no HYPERCALL_PAGE: hypercalls are a bare `syscall` instruction.
 
 #[cfg(target_os = "none")]
-use crate::{boot, heap, mem, power};
+use crate::{boot, events, mem, power, time, traps};
 #[cfg(target_os = "none")]
 use xen_abi::start::StartInfo;
 
@@ -71,8 +71,11 @@ unsafe extern "Rust" {
 extern "C" fn start(info: *const StartInfo) -> ! {
     // SAFETY: called once, by the entry code, with the pointer the domain builder left in rsi.
     unsafe { boot::init(info) };
-    let memory = mem::init(boot::boot());
-    heap::init(memory);
+    let boot = boot::boot();
+    traps::init();
+    mem::init(boot);
+    events::init(boot.shared_info);
+    time::init();
     guest_pv_main();
     power::off()
 }

@@ -1,15 +1,29 @@
-//! The global allocator: talc over frames of the direct map.
+//! The global allocator: talc, which takes runs of free frames from the direct map when it needs more.
 
-use core::ops::Range;
-use talc::{TalcLock, source::Manual};
+use crate::mem::{PAGE_SIZE, address, frames};
+use core::alloc::Layout;
+use talc::base::Talc;
+use talc::base::binning::Binning;
+use talc::{TalcLock, source::Source};
+
+/// Memory is taken in pieces of at least this many pages: 1 MiB.
+const PIECE: u64 = 256;
+
+#[derive(Debug)]
+struct Frames;
+
+// SAFETY: `acquire` takes frames only and allocates nothing.
+unsafe impl Source for Frames {
+    fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
+        // Room for the allocation, its alignment and talc's own notes.
+        let need = (layout.size() as u64 + layout.align() as u64).div_ceil(PAGE_SIZE) + 4;
+        let run = |pages| frames::take_run(pages).map(|pfn| (pfn, pages));
+        let (pfn, pages) = run(need.max(PIECE)).or_else(|| run(need)).ok_or(())?;
+        // SAFETY: the run is mapped writable and nobody else's.
+        let claimed = unsafe { talc.claim(address(pfn) as *mut u8, (pages * PAGE_SIZE) as usize) };
+        claimed.map(drop).ok_or(())
+    }
+}
 
 #[cfg_attr(target_os = "none", global_allocator)]
-static HEAP: TalcLock<spin::Mutex<()>, Manual> = TalcLock::new(Manual);
-
-/// Gives the heap its first memory.
-#[cfg_attr(not(target_os = "none"), expect(dead_code))]
-pub(crate) fn init(memory: Range<u64>) {
-    let size = (memory.end - memory.start) as usize;
-    // SAFETY: `mem::init` hands out memory that is mapped writable and that nothing else uses.
-    unsafe { HEAP.lock().claim(memory.start as *mut u8, size) };
-}
+static HEAP: TalcLock<spin::Mutex<()>, Frames> = TalcLock::new(Frames);

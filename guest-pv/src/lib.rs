@@ -8,6 +8,7 @@
 //! from [`events::poll`] and [`events::wait_until`] only. So nothing here is ever preempted.
 #![cfg_attr(target_os = "none", no_std)]
 #![allow(unsafe_code)] // The runtime below every guest: see the text above.
+#![cfg_attr(not(target_os = "none"), allow(dead_code))] // On the host nothing ever starts.
 #![allow(clippy::cast_possible_truncation)] // x86-64 only: usize is 64 bits wide.
 
 #[doc(hidden)]
@@ -17,10 +18,14 @@ pub mod boot;
 pub mod call;
 pub mod console;
 mod entry;
+pub mod events;
+pub mod grants;
 mod heap;
 pub mod mem;
 mod panic;
 pub mod power;
 pub mod tap;
+pub mod time;
+pub mod traps;
 
 pub use boot::boot;

@@ -1,10 +1,7 @@
 //! Ending the domain.
 
 use crate::call;
-
-const SHUTDOWN_POWEROFF: u32 = 0;
-const SHUTDOWN_REBOOT: u32 = 1;
-const SHUTDOWN_CRASH: u32 = 3;
+use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
 
 /// Powers the domain off.
 pub fn off() -> ! {

@@ -5,9 +5,19 @@
 
 use core::arch::asm;
 use xen_abi::errno::Errno;
+use zerocopy::{FromBytes, IntoBytes};
 
+pub mod callback;
 pub mod console_io;
+pub mod event_channel;
+pub mod grant_table;
+pub mod memory;
+pub mod mmu;
+pub mod multicall;
 pub mod sched;
+pub mod traps;
+pub mod vcpu;
+pub mod version;
 
 /// Makes one hypercall with up to five arguments (missing ones are zero) and returns rax.
 ///
@@ -45,4 +55,31 @@ pub fn check(result: u64) -> Result<u64, Errno> {
         Some(errno) => Err(errno),
         None => Ok(result),
     }
+}
+
+/// The common shape `call(command, &argument)` with an argument that the hypervisor may also write to.
+///
+/// # Safety
+/// As for [`raw`]: the caller answers for what the operation does.
+///
+/// # Errors
+/// Those of the hypercall.
+#[inline]
+pub unsafe fn command<T: FromBytes + IntoBytes>(number: u32, command: u32, argument: &mut T) -> Result<u64, Errno> {
+    // SAFETY: passed on to the caller; the argument itself outlives the call and is ours alone.
+    check(unsafe { raw(number.into(), [command.into(), (&raw mut *argument) as u64]) })
+}
+
+/// The shape `call(command, array, count)`.
+///
+/// # Safety
+/// As for [`raw`].
+///
+/// # Errors
+/// Those of the hypercall.
+#[inline]
+pub unsafe fn commands<T: FromBytes + IntoBytes>(number: u32, command: u32, array: &mut [T]) -> Result<u64, Errno> {
+    let args = [command.into(), array.as_mut_ptr() as u64, array.len() as u64];
+    // SAFETY: passed on to the caller; the array outlives the call and is ours alone.
+    check(unsafe { raw(number.into(), args) })
 }

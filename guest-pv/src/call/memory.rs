@@ -1,0 +1,149 @@
+//! `memory_op` (public `memory.h`).
+
+use super::{check, command, raw};
+use alloc::vec;
+use alloc::vec::Vec;
+use xen_abi::errno::Errno;
+use xen_abi::hypercall::HYPERVISOR_MEMORY_OP;
+use xen_abi::ids::DomId;
+use xen_abi::memory::{
+    AddToPhysmap, E820Entry, ForeignMemoryMap, MemAcquireResource, MemoryDomain, MemoryMap, MemoryReservation,
+    XENMEM_ACQUIRE_RESOURCE, XENMEM_ADD_TO_PHYSMAP, XENMEM_CLAIM_PAGES, XENMEM_CURRENT_RESERVATION,
+    XENMEM_DECREASE_RESERVATION, XENMEM_MACHINE_MEMORY_MAP, XENMEM_MAXIMUM_RAM_PAGE, XENMEM_MAXIMUM_RESERVATION,
+    XENMEM_MEMORY_MAP, XENMEM_POPULATE_PHYSMAP, XENMEM_SET_MEMORY_MAP,
+};
+
+fn reservation(dom: DomId, frames: &[u64], order: u32, mem_flags: u32) -> MemoryReservation {
+    MemoryReservation {
+        extent_start: frames.as_ptr() as u64,
+        nr_extents: frames.len() as u64,
+        extent_order: order,
+        mem_flags,
+        domid: dom,
+        _pad: [0; 3],
+    }
+}
+
+/// Gives `dom` memory at the pseudo-physical frames listed, in extents of `1 << order` frames. For a PV domain each
+/// number is replaced by the first machine frame of its extent. Returns how many extents were filled.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn populate_physmap(dom: DomId, frames: &mut [u64], order: u32, mem_flags: u32) -> Result<usize, Errno> {
+    let mut arg = reservation(dom, frames, order, mem_flags);
+    arg.extent_start = frames.as_mut_ptr() as u64;
+    // SAFETY: new frames are unknown to anyone yet; the hypervisor writes within `frames`.
+    let done = unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_POPULATE_PHYSMAP, &mut arg) }?;
+    Ok(done as usize)
+}
+
+/// Takes the frames listed (machine frames of a PV domain) away from `dom`. Returns how many extents were freed.
+/// A frame that is still mapped somewhere is freed with its last mapping.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn decrease_reservation(dom: DomId, frames: &[u64], order: u32) -> Result<usize, Errno> {
+    let mut arg = reservation(dom, frames, order, 0);
+    // SAFETY: mappings hold references, so no mapped memory goes away.
+    let done = unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_DECREASE_RESERVATION, &mut arg) }?;
+    Ok(done as usize)
+}
+
+/// One more than the highest machine frame that is memory.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn maximum_ram_page() -> Result<u64, Errno> {
+    // SAFETY: no memory is involved.
+    check(unsafe { raw(HYPERVISOR_MEMORY_OP.into(), [XENMEM_MAXIMUM_RAM_PAGE.into(), 0]) })
+}
+
+/// Pages that `dom` has.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn current_reservation(dom: DomId) -> Result<u64, Errno> {
+    // SAFETY: the hypervisor only reads the struct.
+    unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_CURRENT_RESERVATION, &mut MemoryDomain { domid: dom }) }
+}
+
+/// Pages that `dom` may have.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn maximum_reservation(dom: DomId) -> Result<u64, Errno> {
+    // SAFETY: the hypervisor only reads the struct.
+    unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_MAXIMUM_RESERVATION, &mut MemoryDomain { domid: dom }) }
+}
+
+fn read_map(which: u32) -> Result<Vec<E820Entry>, Errno> {
+    let mut entries = vec![E820Entry::default(); 128];
+    let mut arg = MemoryMap { nr_entries: 128, _pad: 0, buffer: entries.as_mut_ptr() as u64 };
+    // SAFETY: the hypervisor writes at most `nr_entries` entries.
+    unsafe { command(HYPERVISOR_MEMORY_OP, which, &mut arg) }?;
+    entries.truncate(arg.nr_entries as usize);
+    Ok(entries)
+}
+
+/// This domain's pseudo-physical memory map.
+///
+/// # Errors
+/// Those of the hypercall; `ENOSYS` when the toolstack has set none.
+pub fn memory_map() -> Result<Vec<E820Entry>, Errno> {
+    read_map(XENMEM_MEMORY_MAP)
+}
+
+/// The machine's memory map (initial domain only).
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn machine_memory_map() -> Result<Vec<E820Entry>, Errno> {
+    read_map(XENMEM_MACHINE_MEMORY_MAP)
+}
+
+/// Sets the memory map that `domid` will see.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn set_memory_map(domid: DomId, entries: &[E820Entry]) -> Result<(), Errno> {
+    let nr_entries = u32::try_from(entries.len()).map_err(|_| Errno::EINVAL)?;
+    let map = MemoryMap { nr_entries, _pad: 0, buffer: entries.as_ptr() as u64 };
+    let mut arg = ForeignMemoryMap { domid, _pad: [0; 3], map };
+    // SAFETY: the hypervisor only reads the struct and the entries.
+    unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_SET_MEMORY_MAP, &mut arg) }.map(drop)
+}
+
+/// Sets memory aside for a domain that is being built; 0 gives back what is left.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn claim_pages(dom: DomId, pages: u64) -> Result<(), Errno> {
+    let mut arg = reservation(dom, &[], 0, 0);
+    arg.extent_start = 0;
+    arg.nr_extents = pages;
+    // SAFETY: the hypervisor only reads the struct.
+    unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_CLAIM_PAGES, &mut arg) }.map(drop)
+}
+
+/// Puts a page of `space` (`XENMAPSPACE_*`) into an auto-translated domain.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn add_to_physmap(domid: DomId, space: u32, idx: u64, gpfn: u64) -> Result<(), Errno> {
+    let mut arg = AddToPhysmap { domid, size: 0, space, idx, gpfn };
+    // SAFETY: refused for PV domains, so this domain's memory is not concerned.
+    unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_ADD_TO_PHYSMAP, &mut arg) }.map(drop)
+}
+
+/// Machine frames of a resource of `domid` (`XENMEM_RESOURCE_*`), starting at `frame`; to be mapped as frames of
+/// `domid`.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn acquire_resource(domid: DomId, type_: u16, id: u32, frame: u64, frames: &mut [u64]) -> Result<(), Errno> {
+    let nr_frames = u32::try_from(frames.len()).map_err(|_| Errno::EINVAL)?;
+    let frame_list = frames.as_mut_ptr() as u64;
+    let mut arg = MemAcquireResource { domid, type_, id, nr_frames, pad: 0, frame, frame_list };
+    // SAFETY: the hypervisor writes `nr_frames` numbers.
+    unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_ACQUIRE_RESOURCE, &mut arg) }.map(drop)
+}

@@ -1,0 +1,18 @@
+//! `multicall`: several hypercalls in one.
+
+use super::{check, raw};
+use xen_abi::errno::Errno;
+use xen_abi::hypercall::HYPERVISOR_MULTICALL;
+use xen_abi::multicall::MulticallEntry;
+
+/// Runs the calls in order; each leaves its result in its entry.
+///
+/// # Safety
+/// As for [`raw`], for each entry.
+///
+/// # Errors
+/// Those of the hypercall itself.
+pub unsafe fn multicall(calls: &mut [MulticallEntry]) -> Result<(), Errno> {
+    // SAFETY: passed on to the caller.
+    check(unsafe { raw(HYPERVISOR_MULTICALL.into(), [calls.as_mut_ptr() as u64, calls.len() as u64]) }).map(drop)
+}

@@ -1,0 +1,79 @@
+//! `vcpu_op` and `set_timer_op` (public `vcpu.h`).
+
+use super::{check, raw};
+use xen_abi::errno::Errno;
+use xen_abi::hypercall::{HYPERVISOR_SET_TIMER_OP, HYPERVISOR_VCPU_OP};
+use xen_abi::ids::VcpuId;
+use xen_abi::vcpu::{
+    VCPUOP_GET_RUNSTATE_INFO, VCPUOP_IS_UP, VCPUOP_SET_SINGLESHOT_TIMER, VCPUOP_STOP_PERIODIC_TIMER,
+    VCPUOP_STOP_SINGLESHOT_TIMER, VcpuRunstateInfo, VcpuSetSingleshotTimer,
+};
+
+/// The call `vcpu_op(command, vcpu, argument pointer)`.
+///
+/// # Safety
+/// As for [`raw`]: several commands register memory that the hypervisor writes to from then on.
+///
+/// # Errors
+/// Those of the hypercall.
+pub unsafe fn op(command: u32, vcpu: VcpuId, argument: u64) -> Result<u64, Errno> {
+    // SAFETY: passed on to the caller.
+    check(unsafe { raw(HYPERVISOR_VCPU_OP.into(), [command.into(), vcpu.0.into(), argument]) })
+}
+
+/// Stops the periodic timer that every vCPU starts with.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn stop_periodic_timer(vcpu: VcpuId) -> Result<(), Errno> {
+    // SAFETY: no memory is involved.
+    unsafe { op(VCPUOP_STOP_PERIODIC_TIMER, vcpu, 0) }.map(drop)
+}
+
+/// Raises `VIRQ_TIMER` at system time `timeout_abs_ns`.
+///
+/// # Errors
+/// Those of the hypercall; `ETIME` for a time gone by when `flags` has `VCPU_SSHOTTMR_FUTURE`.
+pub fn set_singleshot_timer(vcpu: VcpuId, timeout_abs_ns: u64, flags: u32) -> Result<(), Errno> {
+    let arg = VcpuSetSingleshotTimer { timeout_abs_ns, flags, _pad: 0 };
+    // SAFETY: the hypervisor only reads the struct.
+    unsafe { op(VCPUOP_SET_SINGLESHOT_TIMER, vcpu, (&raw const arg) as u64) }.map(drop)
+}
+
+/// Disarms the one-shot timer.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn stop_singleshot_timer(vcpu: VcpuId) -> Result<(), Errno> {
+    // SAFETY: no memory is involved.
+    unsafe { op(VCPUOP_STOP_SINGLESHOT_TIMER, vcpu, 0) }.map(drop)
+}
+
+/// Is the vCPU running or able to?
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn is_up(vcpu: VcpuId) -> Result<bool, Errno> {
+    // SAFETY: no memory is involved.
+    unsafe { op(VCPUOP_IS_UP, vcpu, 0) }.map(|up| up != 0)
+}
+
+/// How a vCPU has spent its time.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn runstate(vcpu: VcpuId) -> Result<VcpuRunstateInfo, Errno> {
+    let mut info = VcpuRunstateInfo::default();
+    // SAFETY: the hypervisor fills the struct.
+    unsafe { op(VCPUOP_GET_RUNSTATE_INFO, vcpu, (&raw mut info) as u64) }?;
+    Ok(info)
+}
+
+/// The old one-shot timer: raises `VIRQ_TIMER` at system time `timeout_abs_ns`; 0 disarms.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn set_timer(timeout_abs_ns: u64) -> Result<(), Errno> {
+    // SAFETY: no memory is involved.
+    check(unsafe { raw(HYPERVISOR_SET_TIMER_OP.into(), [timeout_abs_ns]) }).map(drop)
+}

@@ -1,0 +1,203 @@
+//! Event channels, and the loop that a guest spends its life in.
+//!
+//! Upcalls stay masked (`evtchn_upcall_mask` = 1) while the guest runs; [`poll`] takes one pending port at a time, and
+//! [`wait`] sleeps until there is one. The upcall that ends a sleep only masks events again. So nothing preempts
+//! anything, and no wake-up is lost: `SCHEDOP_block` unmasks and looks for pending events in one step.
+
+use crate::call::{event_channel, sched};
+use crate::mem::{Access, Mapping, SharedBytes};
+use crate::time;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use spin::Once;
+use xen_abi::arch_x86::{shared_info, vcpu_info};
+use xen_abi::errno::Errno;
+use xen_abi::ids::{DomId, Port, VcpuId};
+
+static SHARED: Once<&'static SharedBytes> = Once::new();
+/// Words of pending bits that have been announced to us and not been looked through yet.
+static ANNOUNCED: AtomicU64 = AtomicU64::new(0);
+/// The port after the last one taken: the search goes round, so that no port starves another.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+const VCPU0: usize = shared_info::VCPU_INFO;
+
+/// The shared info page.
+///
+/// # Panics
+/// Before the runtime is up; a guest's own code never sees that.
+pub fn shared() -> &'static SharedBytes {
+    SHARED.get().expect("the shared info page is mapped early")
+}
+
+/// The address of the last page fault.
+pub fn cr2() -> u64 {
+    SHARED.get().map_or(0, |shared| shared.load_u64(VCPU0 + vcpu_info::ARCH_CR2))
+}
+
+/// Maps the shared info page and masks all ports.
+pub(crate) fn init(shared_info_address: u64) {
+    let page = Mapping::own(&[shared_info_address >> 12], Access::ReadWrite).expect("the shared info page can be mapped");
+    let shared = page.leak();
+    SHARED.call_once(|| shared);
+    set_upcall_mask(true);
+    for word in 0..64 {
+        shared.store_u64(shared_info::EVTCHN_MASK + word * 8, u64::MAX);
+    }
+}
+
+/// Masks or unmasks the upcall itself. A guest that unmasks it should have set a handler for
+/// [`crate::traps::EVENT`], or look at [`poll`] again afterwards.
+pub fn set_upcall_mask(masked: bool) {
+    shared().u8_at(VCPU0 + vcpu_info::EVTCHN_UPCALL_MASK).store(u8::from(masked), Ordering::SeqCst);
+}
+
+fn bit(array: usize, port: Port) -> (&'static AtomicU64, u64) {
+    let word = shared().u64_at(array + (port.0 / 64) as usize * 8);
+    (word, 1 << (port.0 % 64))
+}
+
+/// Is the port pending?
+pub fn is_pending(port: Port) -> bool {
+    let (word, bit) = bit(shared_info::EVTCHN_PENDING, port);
+    word.load(Ordering::SeqCst) & bit != 0
+}
+
+/// Clears a port's pending bit; was it set?
+pub fn clear(port: Port) -> bool {
+    let (word, bit) = bit(shared_info::EVTCHN_PENDING, port);
+    word.fetch_and(!bit, Ordering::SeqCst) & bit != 0
+}
+
+/// Is the port masked?
+pub fn is_masked(port: Port) -> bool {
+    let (word, bit) = bit(shared_info::EVTCHN_MASK, port);
+    word.load(Ordering::SeqCst) & bit != 0
+}
+
+/// Masks a port: it may become pending but is not announced.
+pub fn mask(port: Port) {
+    let (word, bit) = bit(shared_info::EVTCHN_MASK, port);
+    word.fetch_or(bit, Ordering::SeqCst);
+}
+
+/// Unmasks a port; if it is pending it is announced now.
+pub fn unmask(port: Port) {
+    event_channel::unmask(port).expect("a port of ours can be unmasked");
+}
+
+/// Notifies the other end of a port.
+///
+/// # Errors
+/// `EINVAL` when the port is not bound to anyone.
+pub fn notify(port: Port) -> Result<(), Errno> {
+    event_channel::send(port)
+}
+
+/// Binds a virtual interrupt (`VIRQ_*`) and unmasks its port.
+///
+/// # Errors
+/// Those of the hypercall; `EEXIST` when it is bound already.
+pub fn bind_virq(virq: u32) -> Result<Port, Errno> {
+    event_channel::bind_virq(virq, VcpuId(0)).inspect(|&port| unmask(port))
+}
+
+/// Makes a port by which this domain notifies itself, unmasked.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn bind_ipi() -> Result<Port, Errno> {
+    event_channel::bind_ipi(VcpuId(0)).inspect(|&port| unmask(port))
+}
+
+/// Binds to a port that `remote` left open for this domain, and unmasks it. It is pending at once, as Xen does it.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn bind_interdomain(remote: DomId, remote_port: Port) -> Result<Port, Errno> {
+    event_channel::bind_interdomain(remote, remote_port).inspect(|&port| unmask(port))
+}
+
+/// Allocates a port for `remote` to bind to, unmasked.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn alloc_unbound(remote: DomId) -> Result<Port, Errno> {
+    event_channel::alloc_unbound(DomId::SELF, remote).inspect(|&port| unmask(port))
+}
+
+/// Masks and closes a port.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn close(port: Port) -> Result<(), Errno> {
+    mask(port);
+    event_channel::close(port)?;
+    clear(port);
+    Ok(())
+}
+
+/// Finds the next pending and unmasked port.
+fn find() -> Option<Port> {
+    let shared = shared();
+    shared.u8_at(VCPU0 + vcpu_info::EVTCHN_UPCALL_PENDING).store(0, Ordering::SeqCst);
+    let fresh = shared.u64_at(VCPU0 + vcpu_info::EVTCHN_PENDING_SEL).swap(0, Ordering::SeqCst);
+    let mut announced = ANNOUNCED.load(Ordering::Relaxed) | fresh;
+    let mut next = NEXT.load(Ordering::Relaxed);
+    // Each round looks at one word; the first word may be looked at twice, since the search starts in its middle.
+    while announced != 0 {
+        let ahead = announced & u64::MAX.checked_shl(next / 64).unwrap_or(0);
+        let word = if ahead != 0 { ahead } else { announced }.trailing_zeros();
+        if word != next / 64 {
+            next = word * 64;
+        }
+        let at = word as usize * 8;
+        let pending = shared.u64_at(shared_info::EVTCHN_PENDING + at).load(Ordering::SeqCst)
+            & !shared.u64_at(shared_info::EVTCHN_MASK + at).load(Ordering::SeqCst);
+        let ahead = pending & u64::MAX << (next % 64);
+        if ahead != 0 {
+            ANNOUNCED.store(announced, Ordering::Relaxed);
+            return Some(Port(word * 64 + ahead.trailing_zeros()));
+        }
+        if pending == 0 {
+            announced &= !(1 << word);
+        }
+        next = (word + 1) * 64 % 4096;
+    }
+    ANNOUNCED.store(0, Ordering::Relaxed);
+    None
+}
+
+/// Takes the next pending port and clears its bit. The timer's own port is kept to ourselves.
+pub fn poll() -> Option<Port> {
+    loop {
+        let port = find()?;
+        NEXT.store((port.0 + 1) % 4096, Ordering::Relaxed);
+        clear(port);
+        if !time::is_timer(port) {
+            return Some(port);
+        }
+    }
+}
+
+/// Sleeps until a port is pending, or the system time `deadline` (ns) has come. Returns at once when a port is
+/// pending already.
+pub fn wait(deadline: Option<u64>) {
+    loop {
+        match find() {
+            Some(port) if time::is_timer(port) => {
+                clear(port);
+            }
+            Some(_) => return,
+            None => {}
+        }
+        if let Some(deadline) = deadline {
+            if time::now() >= deadline {
+                return;
+            }
+            time::set_timer(deadline);
+        }
+        sched::block().expect("a vCPU can always block");
+        // The upcall that ended the sleep has masked events again, but there is none when the event was gone by then.
+        set_upcall_mask(true);
+    }
+}

@@ -1,0 +1,220 @@
+//! Windows: parts of the address space for machine frames outside of the direct map.
+
+use super::table::{self, READ_ONLY, READ_WRITE, UNCACHED};
+use super::{PAGE_SIZE, SharedBytes};
+use crate::call;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Deref;
+use spin::Mutex;
+use xen_abi::errno::Errno;
+use xen_abi::grant_table::GnttabUnmapGrantRef;
+use xen_abi::ids::{DomId, GrantHandle};
+
+/// Start of the address range for windows, far behind any direct map.
+const BASE: u64 = 0xffff_a000_0000_0000;
+/// Its size in pages: 256 GiB.
+const PAGES: u64 = 1 << 26;
+
+/// Free parts of the range: first page and number of pages, ordered.
+static FREE: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
+static READY: spin::Once<()> = spin::Once::new();
+
+fn reserve(pages: u64) -> Option<u64> {
+    let mut free = FREE.lock();
+    READY.call_once(|| free.push((0, PAGES)));
+    let at = free.iter().position(|&(_, len)| len >= pages)?;
+    let (first, len) = free[at];
+    if len == pages {
+        free.remove(at);
+    } else {
+        free[at] = (first + pages, len - pages);
+    }
+    Some(BASE + first * PAGE_SIZE)
+}
+
+fn release(va: u64, pages: u64) {
+    let first = (va - BASE) / PAGE_SIZE;
+    let mut free = FREE.lock();
+    let at = free.partition_point(|&(start, _)| start < first);
+    free.insert(at, (first, pages));
+    if free.get(at + 1).is_some_and(|&(start, _)| start == first + pages) {
+        free[at].1 += free.remove(at + 1).1;
+    }
+    if at > 0 && free[at - 1].0 + free[at - 1].1 == first {
+        free[at - 1].1 += free.remove(at).1;
+    }
+}
+
+/// Why memory could not be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapError {
+    /// Which of the pages asked for.
+    pub index: usize,
+    /// What the hypervisor said.
+    pub errno: Errno,
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "page {}: {}", self.index, self.errno)
+    }
+}
+
+/// What may be done with mapped memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Writes fault.
+    ReadOnly,
+    /// Reads and writes.
+    ReadWrite,
+}
+
+impl Access {
+    const fn flags(self) -> u64 {
+        match self {
+            Self::ReadOnly => READ_ONLY,
+            Self::ReadWrite => READ_WRITE,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Mapped by page-table updates.
+    Frames,
+    /// Mapped by grant operations, one handle per page.
+    Grants(Vec<GrantHandle>),
+}
+
+/// Machine frames mapped side by side; unmapped when dropped. Use it as [`SharedBytes`].
+#[derive(Debug)]
+pub struct Mapping {
+    bytes: SharedBytes,
+    kind: Kind,
+}
+
+impl Deref for Mapping {
+    type Target = SharedBytes;
+
+    fn deref(&self) -> &SharedBytes {
+        &self.bytes
+    }
+}
+
+/// Address space that is not mapped yet.
+pub(crate) struct Window {
+    pub va: u64,
+    pages: u64,
+}
+
+impl Window {
+    /// Reserves address space; the tables down to L1 are there.
+    pub(crate) fn new(pages: usize) -> Result<Self, Errno> {
+        let pages = pages as u64;
+        let window = Self { va: reserve(pages).ok_or(Errno::ENOMEM)?, pages };
+        let mut va = window.va;
+        while va < window.va + pages * PAGE_SIZE {
+            table::ensure_slot(va)?;
+            va = (va | (512 * PAGE_SIZE - 1)) + 1;
+        }
+        Ok(window)
+    }
+
+    fn into_mapping(self, kind: Kind) -> Mapping {
+        let len = (self.pages * PAGE_SIZE) as usize;
+        // SAFETY: the window was mapped by the caller, and only the mapping unmaps it.
+        let bytes = unsafe { SharedBytes::new(self.va as *mut u8, len) };
+        core::mem::forget(self);
+        Mapping { bytes, kind }
+    }
+
+    /// The window has been filled by grant operations.
+    pub(crate) fn into_grants(self, handles: Vec<GrantHandle>) -> Mapping {
+        self.into_mapping(Kind::Grants(handles))
+    }
+
+    fn clear(&self) {
+        let empty = (0..self.pages).map(|_| 0);
+        // SAFETY: the window is not used any more.
+        let cleared = unsafe { table::set_entries(self.va, empty, DomId::SELF) };
+        cleared.expect("entries can always be cleared");
+        call::mmu::flush_tlb().expect("the TLB can always be flushed");
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        release(self.va, self.pages);
+    }
+}
+
+impl Mapping {
+    fn map(frames: &[u64], flags: u64, owner: DomId) -> Result<Self, MapError> {
+        let window = Window::new(frames.len()).map_err(|errno| MapError { index: 0, errno })?;
+        // SAFETY: the window is new.
+        let mapped = unsafe { table::set_entries(window.va, frames.iter().map(|mfn| mfn << 12 | flags), owner) };
+        match mapped {
+            Ok(()) => Ok(window.into_mapping(Kind::Frames)),
+            Err(error) => {
+                window.clear();
+                Err(error)
+            }
+        }
+    }
+
+    /// Maps memory of another domain by machine frame (for a PV domain) or guest frame.
+    ///
+    /// # Errors
+    /// Which page cannot be mapped, and why. Nothing stays mapped then.
+    pub fn foreign(owner: DomId, frames: &[u64], access: Access) -> Result<Self, MapError> {
+        Self::map(frames, access.flags(), owner)
+    }
+
+    /// Maps machine frames that this domain may access but that are not its memory: the shared info page, its grant
+    /// table.
+    ///
+    /// # Errors
+    /// Which page cannot be mapped, and why.
+    pub fn own(frames: &[u64], access: Access) -> Result<Self, MapError> {
+        Self::map(frames, access.flags(), DomId::SELF)
+    }
+
+    /// Maps `pages` pages of device memory at machine frame `first`, uncached.
+    ///
+    /// # Errors
+    /// Which page cannot be mapped, and why.
+    pub fn device(first: u64, pages: usize) -> Result<Self, MapError> {
+        let frames: Vec<u64> = (first..first + pages as u64).collect();
+        Self::map(&frames, READ_WRITE | UNCACHED, DomId::IO)
+    }
+
+    /// Bytes that stay mapped for good.
+    pub fn leak(self) -> &'static SharedBytes {
+        let bytes = alloc::boxed::Box::leak(alloc::boxed::Box::new(self));
+        &bytes.bytes
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let window = Window { va: self.bytes.address(), pages: self.bytes.len() as u64 / PAGE_SIZE };
+        match &self.kind {
+            Kind::Frames => window.clear(),
+            Kind::Grants(handles) => {
+                let mut ops: Vec<GnttabUnmapGrantRef> = handles
+                    .iter()
+                    .zip(0u64..)
+                    .map(|(&handle, page)| GnttabUnmapGrantRef {
+                        host_addr: window.va + page * PAGE_SIZE,
+                        handle,
+                        ..Default::default()
+                    })
+                    .collect();
+                // SAFETY: the mapping is being dropped, so nothing uses it.
+                let unmapped = unsafe { call::grant_table::unmap(&mut ops) };
+                assert!(unmapped.is_ok() && ops.iter().all(|op| op.status == 0), "a mapped grant can be unmapped");
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The clock and the one-shot timer.
+
+use crate::call;
+use crate::events;
+use core::arch::asm;
+use core::sync::atomic::{AtomicU32, Ordering, fence};
+use xen_abi::arch_x86::{shared_info, vcpu_info};
+use xen_abi::ids::{Port, VcpuId};
+
+/// The port of `VIRQ_TIMER`; no port has number 0.
+static TIMER: AtomicU32 = AtomicU32::new(0);
+
+/// Reads the time-stamp counter.
+pub fn tsc() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: reads a counter. The fence keeps earlier loads before it, as pvclock asks for.
+    unsafe { asm!("lfence", "rdtsc", out("eax") low, out("edx") high, options(nostack)) };
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// System time in nanoseconds: since the hypervisor booted, never going backwards.
+///
+/// The formula is that of `struct vcpu_time_info` (public `xen.h`).
+pub fn now() -> u64 {
+    let shared = events::shared();
+    let time = shared_info::VCPU_INFO;
+    loop {
+        let version = shared.load_u32(time + vcpu_info::TIME_VERSION);
+        let stamp = shared.load_u64(time + vcpu_info::TIME_TSC_TIMESTAMP);
+        let base = shared.load_u64(time + vcpu_info::TIME_SYSTEM_TIME);
+        let mul = shared.load_u32(time + vcpu_info::TIME_TSC_TO_SYSTEM_MUL);
+        let shift = shared.u8_at(time + vcpu_info::TIME_TSC_SHIFT).load(Ordering::Acquire).cast_signed();
+        let now = tsc();
+        fence(Ordering::SeqCst);
+        if version & 1 != 0 || version != shared.load_u32(time + vcpu_info::TIME_VERSION) {
+            continue;
+        }
+        let delta = now.wrapping_sub(stamp);
+        let delta = if shift >= 0 { delta << shift } else { delta >> -shift };
+        let scaled = (u128::from(delta) * u128::from(mul)) >> 32;
+        return base.wrapping_add(scaled as u64);
+    }
+}
+
+/// Unix time in nanoseconds.
+pub fn wall_clock() -> u64 {
+    let shared = events::shared();
+    loop {
+        let version = shared.load_u32(shared_info::WC_VERSION);
+        let low = shared.load_u32(shared_info::WC_SEC);
+        let nsec = shared.load_u32(shared_info::WC_NSEC);
+        let high = shared.load_u32(shared_info::WC_SEC_HI);
+        if version & 1 == 0 && version == shared.load_u32(shared_info::WC_VERSION) {
+            let seconds = u64::from(high) << 32 | u64::from(low);
+            return seconds * 1_000_000_000 + u64::from(nsec) + now();
+        }
+    }
+}
+
+/// Binds the timer interrupt and stops the periodic timer.
+pub(crate) fn init() {
+    call::vcpu::stop_periodic_timer(VcpuId(0)).expect("the periodic timer can be stopped");
+    let port = events::bind_virq(xen_abi::hypercall::VIRQ_TIMER).expect("the timer can be bound");
+    TIMER.store(port.0, Ordering::Relaxed);
+}
+
+/// The port of the timer interrupt.
+pub fn timer_port() -> Port {
+    Port(TIMER.load(Ordering::Relaxed))
+}
+
+pub(crate) fn is_timer(port: Port) -> bool {
+    port == timer_port()
+}
+
+/// Arms the one-shot timer for system time `deadline` (ns). A time gone by fires at once.
+pub(crate) fn set_timer(deadline: u64) {
+    call::vcpu::set_singleshot_timer(VcpuId(0), deadline, 0).expect("the timer can be set");
+}
+
+/// Sleeps for so many nanoseconds; events stay pending meanwhile.
+pub fn sleep(ns: u64) {
+    let end = now() + ns;
+    while now() < end {
+        call::sched::poll(&[], end).expect("a vCPU can always sleep");
+    }
+}
