@@ -11,8 +11,8 @@ struct Xen;
 impl Hypervisor for Xen {
     type Cpu = Cpu;
 
-    fn start(boot: BootInfo) -> ! {
-        log::info!("{} modules", boot.modules.len());
+    fn start(boot: BootInfo, frames: machine::mem::boot_frames::BootFrames) -> ! {
+        log::info!("{} modules, {} bytes free", boot.modules.len(), frames.free_bytes());
         panic!("nothing to run");
     }
 

@@ -58,6 +58,16 @@ impl Module {
     pub fn phys(&self) -> Range<u64> {
         self.phys.clone()
     }
+
+    /// Its content, for as long as the module keeps its frames.
+    #[cfg(target_os = "none")]
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        let start = crate::mem::direct_map::va_of_phys(self.phys.start);
+        let length = (self.phys.end - self.phys.start) as usize;
+        // SAFETY: the loader put it in RAM, which is in the direct map; the frames are this object's and nobody writes.
+        unsafe { core::slice::from_raw_parts(start as *const u8, length) }
+    }
 }
 
 /// Everything the loader said.

@@ -1,6 +1,7 @@
 //! The seam to the binary above: what machine calls, and how the binary says who answers.
 
 use crate::boot_info::BootInfo;
+use crate::mem::boot_frames::BootFrames;
 use logic::regs::GuestRegs;
 
 /// An exception raised by a guest.
@@ -33,9 +34,9 @@ pub trait Hypervisor: Sized + 'static {
     /// What one CPU owns. Exactly one upcall at a time holds the reference to it.
     type Cpu: 'static;
 
-    /// Called once on the boot processor when there is a heap and a console. Ends in
+    /// Called once on the boot processor when there is a heap and a console. `frames` is all memory that is free. Ends in
     /// [`run`](crate::arch::x86_64::cpu::run) or in a panic.
-    fn start(boot: BootInfo) -> !;
+    fn start(boot: BootInfo, frames: BootFrames) -> !;
 
     /// A guest executed `syscall` or `sysenter`.
     fn call(cpu: &mut Self::Cpu, regs: &mut GuestRegs, call: Call);
@@ -65,7 +66,8 @@ macro_rules! bind {
 
             #[unsafe(no_mangle)]
             extern "C" fn upcall_start() -> ! {
-                <$hypervisor as $crate::upcall::Hypervisor>::start($crate::arch::x86_64::boot::take_boot_info())
+                let (boot, frames) = $crate::arch::x86_64::boot::take_handover();
+                <$hypervisor as $crate::upcall::Hypervisor>::start(boot, frames)
             }
 
             #[unsafe(no_mangle)]

@@ -80,3 +80,17 @@ pub(crate) unsafe fn set_source(more: unsafe fn(usize) -> *mut u8) {
 pub fn size() -> usize {
     SIZE.load(Ordering::Relaxed)
 }
+
+/// Gives the heap its share of the machine at boot: a 64th, within bounds.
+pub(crate) fn grow_at_boot(frames: &mut super::boot_frames::BootFrames) {
+    let share = (frames.free_bytes() / 64).clamp(4 << 20, 32 << 20) & !(STEP as u64 - 1);
+    let Some(phys) = frames.take(share, STEP as u64) else {
+        panic!("no memory for the heap");
+    };
+    SIZE.fetch_add(share as usize, Ordering::Relaxed);
+    // SAFETY: fresh memory of the direct map, given away for good.
+    unsafe {
+        HEAP.lock()
+            .claim(super::direct_map::va_of_phys(phys) as *mut u8, share as usize)
+    };
+}

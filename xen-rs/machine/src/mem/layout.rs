@@ -50,6 +50,8 @@ pub const IMAGE_OFFSET: u64 = IMAGE - IMAGE_PHYS;
 pub const FRAME_TABLE: u64 = 0xffff_82e0_0000_0000;
 /// End of the frame table's address space.
 pub const FRAME_TABLE_END: u64 = 0xffff_8300_0000_0000;
+/// Bytes of one record of the frame table.
+pub const FRAME_RECORD: u64 = 32;
 /// The direct map: physical address 0 is here.
 pub const DIRECT_MAP: u64 = 0xffff_8300_0000_0000;
 /// How much physical memory the direct map can reach; what lies above is ignored.

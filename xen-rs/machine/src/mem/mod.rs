@@ -1,5 +1,16 @@
-//! Memory: where everything lies, page tables, the heap.
+//! Memory: where everything lies, the hypervisor's own page tables, the heap.
 
+pub mod boot_frames;
+pub mod direct_map;
 #[cfg(target_os = "none")]
 pub mod heap;
+#[cfg(target_os = "none")]
+pub mod hypervisor_map;
 pub mod layout;
+#[cfg(target_os = "none")]
+pub(crate) mod setup;
+#[cfg(target_os = "none")]
+pub mod window;
+
+#[cfg(target_os = "none")]
+pub use setup::end_of_ram;

@@ -2,8 +2,9 @@
 //!
 //! Multiboot 1 (GNU specification 0.6.96): EAX holds the magic number, EBX the physical address of the information.
 
-use super::percpu::REGION;
-use super::{idt, power, serial};
+use super::percpu::{self, REGION};
+use super::{alternatives, cpu, idt, power, serial};
+use crate::mem::boot_frames::BootFrames;
 use crate::boot_info::{BootInfo, MemoryKind, MemoryRange, Module};
 use crate::command_line::CommandLine;
 use crate::mem::layout::{DIRECT_MAP, IMAGE_OFFSET};
@@ -286,14 +287,15 @@ fn strip_name(line: &'static str, name_in_front: bool) -> &'static str {
     line.split_once(' ').map_or("", |(_, rest)| rest.trim_start())
 }
 
-static mut BOOT_INFO: Option<BootInfo> = None;
+/// What boot leaves for the hypervisor above.
+static mut HANDOVER: Option<(BootInfo, BootFrames)> = None;
 
-/// Hands out what the loader said, once.
+/// Hands out what the loader said and the free memory, once.
 #[doc(hidden)]
-pub fn take_boot_info() -> BootInfo {
+pub fn take_handover() -> (BootInfo, BootFrames) {
     // SAFETY: called by the boot processor alone, which also filled it.
-    match unsafe { (*(&raw mut BOOT_INFO)).take() } {
-        Some(info) => info,
+    match unsafe { (*(&raw mut HANDOVER)).take() } {
+        Some(handover) => handover,
         None => panic!("the boot information was taken twice"),
     }
 }
@@ -313,7 +315,33 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
         serial::init(CommandLine(""));
         panic!("not started by a multiboot loader (magic {magic:#x})");
     }
-    let multiboot = Multiboot(u64::from(info));
+    let boot = read_multiboot(&Multiboot(u64::from(info)));
+    let line = CommandLine(boot.command_line);
+    cpu::detect(line);
+    // SAFETY: the first page tables leave the image writable.
+    unsafe { alternatives::apply() };
+    let mut frames = crate::mem::setup::init(&boot, image_phys(), EARLY_MAPPED);
+    crate::mem::heap::grow_at_boot(&mut frames);
+    // SAFETY: one CPU.
+    unsafe { percpu::create(&mut frames, 0) };
+    log::info!(
+        "memory: {} MiB free of {} MiB",
+        frames.free_bytes() >> 20,
+        boot.memory_map.iter().filter(|r| r.kind == MemoryKind::Ram).map(|r| r.end - r.start).sum::<u64>() >> 20
+    );
+    // SAFETY: one CPU, and nobody has read it yet.
+    unsafe { *(&raw mut HANDOVER) = Some((boot, frames)) };
+    // The stack in the image was a loan: go on at the top of this CPU's own.
+    let top = percpu::region_of(0) + percpu::TOP - 256;
+    // SAFETY: the region exists; nothing of the old stack is used any more.
+    unsafe {
+        core::arch::asm!("mov rsp, {}", "xor ebp, ebp", "push rbp", "call {}", "ud2",
+            in(reg) top, sym boot_on_own_stack, options(noreturn));
+    }
+}
+
+/// Reads the loader's structure and starts the console.
+fn read_multiboot(multiboot: &Multiboot) -> BootInfo {
     let loader = multiboot.string(9, 64);
     // GRUB 2 gives the arguments alone, all others put the file name first.
     let names_in_front = !loader.starts_with("GRUB 2");
@@ -321,7 +349,7 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     let line = CommandLine(command_line);
     serial::init(line);
     power::set_no_reboot(line.flag("noreboot", false));
-    let boot_info = BootInfo {
+    let boot = BootInfo {
         command_line,
         loader,
         memory_map: multiboot.memory_map(),
@@ -330,15 +358,23 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     serial::write_text(format_args!("\n"));
     log::info!("xen-rs {} started by {loader}", env!("CARGO_PKG_VERSION"));
     log::info!("command line: {command_line}");
-    for range in &boot_info.memory_map {
+    for range in &boot.memory_map {
         log::info!("memory {:#014x}-{:#014x} {:?}", range.start, range.end, range.kind);
     }
-    for (i, module) in boot_info.modules.iter().enumerate() {
+    for (i, module) in boot.modules.iter().enumerate() {
         let phys = module.phys();
         log::info!("module {i}: {:#x}-{:#x} {}", phys.start, phys.end, module.command_line);
     }
-    // SAFETY: one CPU, and nobody has read it yet.
-    unsafe { *(&raw mut BOOT_INFO) = Some(boot_info) };
+    boot
+}
+
+/// The boot processor on its own stack and the final page tables.
+extern "C" fn boot_on_own_stack() -> ! {
+    // SAFETY: the region of this CPU exists, and from here on every exception finds its stack.
+    unsafe {
+        idt::fill(true);
+        cpu::init_this();
+    }
     // SAFETY: the binary's `bind!` defines it with this signature.
     unsafe { upcall_start() }
 }

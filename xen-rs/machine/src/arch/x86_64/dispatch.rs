@@ -194,6 +194,11 @@ fn deliver_interrupts<H: Hypervisor>(cpu: &mut H::Cpu) {
 extern "C" fn upcall_hypervisor_trap(regs: &mut GuestRegs) {
     let per_cpu = percpu::this();
     match regs.entry_vector {
+        // Single step or a breakpoint that a guest set: SYSENTER does not clear TF, and MOV SS delays #DB into an entry.
+        1 if regs.cs & 3 == 0 => {
+            regs.rflags &= !rflags::TF;
+            exception(regs);
+        }
         2 if per_cpu.panicking.load(Ordering::Relaxed) => power::halt(),
         FIRST_INTERRUPT.. => note_interrupt(regs.entry_vector),
         vector => match fixup(regs.rip) {

@@ -4,7 +4,7 @@
 //! [`PerCpu`](super::percpu::PerCpu) on the main stack. The asynchronous entries that can hit any instruction of the
 //! entry path (#DB, NMI, #MC) and #DF have stacks of their own.
 
-use super::percpu::{REGION, TOP};
+use super::percpu::{PerCpu, REGION, TOP};
 use core::arch::global_asm;
 use logic::regs::GuestRegs;
 
@@ -175,6 +175,55 @@ syscall_common:
     addq $8, %rsp
     jmp return_to_guest
 
+    // The stubs that SYSCALL and SYSENTER lead to: a template that is copied into the first page of each CPU's region,
+    // where distances from its beginning are distances from the beginning of the region.
+    .balign 64
+    .globl stub_base
+stub_base:
+    movq %rsp, stub_base + {scratch}(%rip)
+    leaq stub_base + {top}(%rip), %rsp
+    pushq $0xe02b
+    pushq stub_base + {scratch}(%rip)
+    pushq %r11
+    pushq $0xe033
+    pushq %rcx
+    pushq $0
+    movl $256, 4(%rsp)
+    jmp syscall_common
+    .globl stub_syscall64_end
+stub_syscall64_end:
+
+    .org stub_base + 64, 0xcc
+    movq %rsp, stub_base + {scratch}(%rip)
+    leaq stub_base + {top}(%rip), %rsp
+    pushq $0xe02b
+    pushq stub_base + {scratch}(%rip)
+    pushq %r11
+    pushq $0xe023
+    pushq %rcx
+    pushq $1
+    movl $256, 4(%rsp)
+    jmp syscall_common
+    .globl stub_syscall32_end
+stub_syscall32_end:
+
+    // SYSENTER leaves most flags alone; iretq would fault on NT.
+    .org stub_base + 128, 0xcc
+    pushq $0xe02b
+    pushq $0
+    pushfq
+    pushq $2
+    popfq
+    pushq $0xe023
+    pushq $0
+    pushq $2
+    movl $256, 4(%rsp)
+    jmp syscall_common
+    .globl stub_sysenter_end
+stub_sysenter_end:
+    .globl stub_end
+stub_end:
+
     .globl enter_guest_asm
     // Starts over on an empty main stack: rdi holds the place of the guest's frame.
 enter_guest_asm:
@@ -188,6 +237,8 @@ enter_guest_asm:
     .popsection
     "#,
     region_mask = const REGION - 1,
+    top = const TOP,
+    scratch = const TOP + core::mem::offset_of!(PerCpu, scratch_rsp) as u64,
     // From the last byte of the region down to the guest's frame.
     frame_from_end = const REGION - 1 - (TOP - size_of::<GuestRegs>() as u64),
     options(att_syntax)

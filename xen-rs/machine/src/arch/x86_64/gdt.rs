@@ -24,6 +24,25 @@ pub const LDT_INDEX: usize = 10;
 /// Selector of the LDT.
 pub const LDT_SELECTOR: u16 = 0xe000 + (LDT_INDEX as u16) * 8;
 
+/// Pages of the table that belong to the guest (`FIRST_RESERVED_GDT_PAGE`).
+pub const GUEST_PAGES: usize = 14;
+/// Type of an available 64-bit TSS.
+pub const TYPE_TSS: u64 = 9;
+/// Type of an LDT.
+pub const TYPE_LDT: u64 = 2;
+
+/// A system descriptor of 16 bytes (SDM vol. 3A, 3.5 and figure 8-4).
+#[must_use]
+pub const fn system_descriptor(base: u64, limit: u64, kind: u64) -> [u64; 2] {
+    let low = (limit & 0xffff)
+        | ((base & 0xff_ffff) << 16)
+        | (kind << 40)
+        | (1 << 47)
+        | ((limit >> 16 & 0xf) << 48)
+        | ((base >> 24 & 0xff) << 56);
+    [low, base >> 32]
+}
+
 /// The task state segment (SDM vol. 3A, 8.7): stack pointers for entries to ring 0.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, packed(4))]
@@ -43,3 +62,35 @@ pub struct Tss {
 }
 
 const _: () = assert!(size_of::<Tss>() == 104);
+
+/// Loads the tables in this CPU's region: GDT, TSS, no LDT.
+///
+/// # Safety
+/// On the stack of the region, which `percpu::create` made.
+#[cfg(target_os = "none")]
+pub(super) unsafe fn load() {
+    use super::idt::Descriptor;
+    use super::percpu;
+    let descriptor = Descriptor {
+        limit: 0xe000 + 12 * 8 - 1,
+        base: percpu::region() + percpu::GDT_WINDOW,
+    };
+    // SAFETY: the table holds the present selectors with the same meaning, and the TSS is this CPU's own.
+    unsafe {
+        core::arch::asm!(
+            "lgdt [{table}]",
+            "mov ss, {data:e}",
+            "lldt {null:x}",
+            "mov ds, {null:e}",
+            "mov es, {null:e}",
+            "mov fs, {null:e}",
+            "mov gs, {null:e}",
+            "ltr {tss:x}",
+            table = in(reg) &raw const descriptor,
+            data = in(reg) u32::from(logic::regs::selector::HYPERVISOR_DS),
+            null = in(reg) 0u32,
+            tss = in(reg) TSS_SELECTOR,
+            options(nostack, preserves_flags)
+        );
+    }
+}

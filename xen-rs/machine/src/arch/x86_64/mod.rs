@@ -1,7 +1,11 @@
 //! The x86-64 processor and the parts of a PC that every one of them has.
 
 #[cfg(target_os = "none")]
+mod alternatives;
+#[cfg(target_os = "none")]
 pub mod boot;
+#[cfg(target_os = "none")]
+pub mod cpu;
 #[cfg(target_os = "none")]
 #[doc(hidden)]
 pub mod dispatch;

@@ -6,16 +6,30 @@
 //! + 0x09000   not mapped: overflow of the main stack faults
 //! + 0x0a000   main stack, growing down from ...
 //! + 0x20000   ... the block `PerCpu`, which ends here
+//! + 0x20000   the GDT that this CPU runs on: 14 pages of the guest, then the hypervisor's own
+//! + 0x30000   the LDT: 16 pages of the guest
 //! ```
 //!
 //! No GS base is used: guests own both.
 
-use super::gdt::Tss;
+use super::gdt::{self, Tss};
+use crate::mem::layout::{PAGE_SIZE, PER_CPU, PER_CPU_END};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// Bytes of one region, and its alignment.
 pub const REGION: u64 = 0x2_0000;
+/// Distance of one CPU's region to the next.
+pub const STRIDE: u64 = 2 * REGION;
+/// Offset of the window with the global descriptor table.
+pub const GDT_WINDOW: u64 = REGION;
+/// Offset of the window with the local descriptor table.
+pub const LDT_WINDOW: u64 = REGION + 0x1_0000;
+/// Pages of either window.
+pub const WINDOW_PAGES: usize = 16;
+/// How many CPUs there can be.
+pub const MAX_CPUS: u32 = ((PER_CPU_END - PER_CPU) / STRIDE) as u32;
+
 /// Offset of the first IST stack.
 pub const IST_STACKS: u64 = 0x1000;
 /// Bytes of one IST stack.
@@ -42,6 +56,8 @@ pub struct PerCpu {
     pub(super) hypervisor_cpu: AtomicU64,
     /// Interrupts that arrived while this CPU was not in a guest: one bit for each vector.
     pub(super) arrived: [AtomicU64; 4],
+    /// First of the last-level entries of the GDT window, then of the LDT window.
+    pub(super) window_entries: AtomicU64,
     /// The task state segment.
     pub(super) tss: Tss,
 }
@@ -72,4 +88,114 @@ pub fn this() -> &'static PerCpu {
 #[must_use]
 pub fn number() -> u32 {
     this().number.load(core::sync::atomic::Ordering::Relaxed)
+}
+
+/// First address of the region of CPU `number`.
+#[must_use]
+pub const fn region_of(number: u32) -> u64 {
+    PER_CPU + number as u64 * STRIDE
+}
+
+/// The data of CPU `number`, whose region must exist.
+#[cfg(target_os = "none")]
+pub(super) fn of(number: u32) -> &'static PerCpu {
+    // SAFETY: as in `this`; callers pass numbers of CPUs that were counted at boot, after `create`.
+    unsafe { &*((region_of(number) + TOP) as *const PerCpu) }
+}
+
+#[cfg(target_os = "none")]
+unsafe extern "C" {
+    static stub_base: u8;
+    static stub_syscall64_end: u8;
+    static stub_syscall32_end: u8;
+    static stub_sysenter_end: u8;
+    static stub_end: u8;
+}
+
+/// Offsets of the entry stubs in the first page of a region.
+pub(super) const STUB_SYSCALL64: u64 = 0;
+/// Compatibility mode.
+pub(super) const STUB_SYSCALL32: u64 = 64;
+/// Sysenter.
+pub(super) const STUB_SYSENTER: u64 = 128;
+
+/// Copies the entry stubs for the region at `region` to the page at `phys`: their jumps are relative.
+#[cfg(target_os = "none")]
+fn write_stubs(phys: u64, region: u64) {
+    let base = (&raw const stub_base) as u64;
+    let length = (&raw const stub_end) as u64 - base;
+    let page = crate::mem::direct_map::va_of_phys(phys);
+    // SAFETY: a fresh page in the direct map; the template is shorter than a page.
+    unsafe {
+        (page as *mut u8).write_bytes(0xcc, PAGE_SIZE as usize);
+        core::ptr::copy_nonoverlapping(base as *const u8, page as *mut u8, length as usize);
+    }
+    for end in [&raw const stub_syscall64_end, &raw const stub_syscall32_end, &raw const stub_sysenter_end] {
+        // Each stub ends with a jump whose 32-bit distance is its last four bytes.
+        let at = (page + (end as u64 - base) - 4) as *mut i32;
+        let moved = base.wrapping_sub(region) as i64 as i32;
+        // SAFETY: inside the copy; regions lie within 2 GiB of the image.
+        unsafe { at.write_unaligned(at.read_unaligned().wrapping_add(moved)) };
+    }
+}
+
+/// Makes the region of CPU `number`.
+///
+/// # Safety
+/// Boot, one CPU, once for each number.
+#[cfg(target_os = "none")]
+pub(super) unsafe fn create(frames: &mut crate::mem::boot_frames::BootFrames, number: u32) {
+    use crate::mem::direct_map::va_of_phys;
+    use crate::mem::hypervisor_map::{Access, Tables};
+
+    assert!(number < MAX_CPUS, "too many CPUs");
+    let region = region_of(number);
+    // SAFETY: one CPU, so nobody else changes the tables.
+    let mut tables = unsafe { Tables::current(frames) };
+    let mut zeroed = |bytes: u64| -> u64 {
+        let Some(phys) = tables.frames().take(bytes, PAGE_SIZE) else {
+            panic!("no memory for CPU {number}");
+        };
+        // SAFETY: fresh memory in the direct map.
+        unsafe { (va_of_phys(phys) as *mut u8).write_bytes(0, bytes as usize) };
+        phys
+    };
+    let stub = zeroed(PAGE_SIZE);
+    let ist = zeroed(GUARD - IST_STACKS);
+    let main = zeroed(REGION - GUARD - PAGE_SIZE);
+    let gdt_page = zeroed(PAGE_SIZE);
+    let no_descriptors = zeroed(PAGE_SIZE);
+    write_stubs(stub, region);
+    tables.map(region, stub, PAGE_SIZE, Access::Execute);
+    tables.map(region + IST_STACKS, ist, GUARD - IST_STACKS, Access::Write);
+    tables.map(region + GUARD + PAGE_SIZE, main, REGION - GUARD - PAGE_SIZE, Access::Write);
+
+    let window_entries = tables.window(region + GDT_WINDOW, Access::WriteLocal);
+    for page in 0..gdt::GUEST_PAGES as u64 {
+        tables.map(region + GDT_WINDOW + page * PAGE_SIZE, no_descriptors, PAGE_SIZE, Access::ReadLocal);
+    }
+    let own = region + GDT_WINDOW + gdt::GUEST_PAGES as u64 * PAGE_SIZE;
+    tables.map(own, gdt_page, PAGE_SIZE, Access::Write);
+
+    let block = (region + TOP) as *mut PerCpu;
+    let tss = region + TOP + core::mem::offset_of!(PerCpu, tss) as u64;
+    let [tss_low, tss_high] = gdt::system_descriptor(tss, size_of::<Tss>() as u64 - 1, gdt::TYPE_TSS);
+    // SAFETY: both pages were just mapped and belong to this function until the CPU starts.
+    unsafe {
+        let table = own as *mut u64;
+        for (i, entry) in gdt::RESERVED.iter().enumerate() {
+            table.add(i).write(*entry);
+        }
+        table.add(gdt::TSS_INDEX).write(tss_low);
+        table.add(gdt::TSS_INDEX + 1).write(tss_high);
+        (*block).number = AtomicU32::new(number);
+        (*block).window_entries = AtomicU64::new(window_entries as u64);
+        (*block).tss.rsp0 = region + TOP;
+        (*block).tss.io_map_base = size_of::<Tss>() as u16;
+        let mut stacks = [0u64; 7];
+        for (stack, at) in stacks.iter_mut().zip((IST_STACKS + IST_STACK..=GUARD).step_by(IST_STACK as usize)) {
+            *stack = region + at;
+        }
+        (*block).tss.ist = stacks;
+    }
 }
