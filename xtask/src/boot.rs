@@ -1,6 +1,6 @@
 //! `cargo xtask boot`: the developer's way to boot anything and to see its serial port.
 
-use crate::emulator::{self, End, Finder, Machine, Payload};
+use crate::emulator::{self, End, Finder, Machine, Next, Payload};
 use crate::parts;
 use crate::suite::module;
 use anyhow::{Result, bail};
@@ -93,7 +93,8 @@ impl MachineOptions {
 
 /// Boot a kernel and modules of your choice and print the serial port (for development).
 ///
-/// Ends when the machine switches itself off (status 0), when TEXT appears (0), or at the deadline (1).
+/// Ends when the machine switches itself off (status 0), when TEXT appears (0), or at the deadline or when
+/// nothing more can happen (1).
 #[derive(clap::Args)]
 pub struct Boot {
     /// Multiboot ELF to boot instead of a hypervisor that is built or fetched
@@ -139,15 +140,16 @@ impl Boot {
         let limit = Duration::from_secs(self.timeout);
         let mut stdout = std::io::stdout();
         let mut finder = Finder::new(self.until.as_deref().unwrap_or_default());
-        let end = emulator::watch_with(&machine, &payload, limit, |bytes| {
+        let end = emulator::watch(&machine, &payload, limit, |bytes| {
             // A closed stdout must not end the run before its own time.
             let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
-            finder.found(bytes)
+            if finder.found(bytes) { Next::Stop } else { Next::Watch }
         })?;
         println!();
         match (end, &self.until) {
             (End::Found, _) | (End::Off, None) => Ok(ExitCode::SUCCESS),
-            (End::Off, Some(text)) => bail!("the machine went off before {text:?} appeared"),
+            (End::Gone, None) => bail!("the machine stopped"),
+            (End::Off | End::Gone, Some(text)) => bail!("the machine stopped before {text:?} appeared"),
             (End::Deadline, Some(text)) => {
                 bail!("{text:?} did not appear within {} s", self.timeout)
             }

@@ -31,7 +31,8 @@ pub enum Need {
     Unpacker,
 }
 
-const ALL: [Need; 5] = [Need::Compiler, Need::Clippy, Need::Emulator, Need::Layout, Need::Unpacker];
+/// Everything.
+pub const ALL: [Need; 5] = [Need::Compiler, Need::Clippy, Need::Emulator, Need::Layout, Need::Unpacker];
 
 impl Need {
     fn what(self) -> &'static str {

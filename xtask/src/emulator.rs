@@ -211,25 +211,46 @@ pub enum End {
     Found,
     /// The machine switched itself off.
     Off,
+    /// The machine stands still: dom0 or the hypervisor is gone.
+    Gone,
     /// The deadline passed.
     Deadline,
 }
 
-/// Runs a machine until `see` has seen enough of its output, it ends, or `limit` passes.
-pub fn watch_with(
-    machine: &Machine,
-    payload: &Payload,
-    limit: Duration,
-    mut see: impl FnMut(&[u8]) -> bool,
-) -> Result<End> {
-    let deadline = Instant::now() + limit;
+/// What to do after a piece of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Go on.
+    Watch,
+    /// Enough was seen.
+    Stop,
+}
+
+/// A hypervisor says one of these when nothing more will happen.
+pub const GONE: [&str; 4] = ["Hardware Dom0 halted", "Hardware Dom0 crashed", "Hardware Dom0 shutdown", "Panic on CPU"];
+
+/// How long the last words may take once the machine is known to stop.
+pub const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Runs a machine until `see` has seen enough of its output, it is gone, or `limit` passes.
+pub fn watch(machine: &Machine, payload: &Payload, limit: Duration, mut see: impl FnMut(&[u8]) -> Next) -> Result<End> {
+    let mut deadline = Instant::now() + limit;
+    let mut end = End::Deadline;
+    let mut gone = GONE.map(Finder::new);
     // Nothing is typed, but the port must not see its other end close.
     let (mut running, _input) = machine.start(payload)?;
     loop {
         match running.read(deadline) {
-            Serial::Bytes(bytes) if see(&bytes) => return Ok(End::Found),
-            Serial::Bytes(_) => {}
-            Serial::Quiet => return Ok(End::Deadline),
+            Serial::Bytes(bytes) => {
+                if see(&bytes) == Next::Stop {
+                    return Ok(End::Found);
+                }
+                if end != End::Gone && gone.iter_mut().any(|gone| gone.found(&bytes)) {
+                    deadline = deadline.min(Instant::now() + LAST_WORDS);
+                    end = End::Gone;
+                }
+            }
+            Serial::Quiet => return Ok(end),
             Serial::Closed => return Ok(End::Off),
         }
     }

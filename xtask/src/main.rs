@@ -4,10 +4,12 @@
 
 mod boot;
 mod build;
+mod ci;
 mod cpio;
 mod doctor;
 mod dom0;
 mod emulator;
+mod lint;
 mod packages;
 mod parts;
 mod ramdisk;
@@ -36,6 +38,8 @@ enum Task {
     Build(build::Build),
     Run(run::Run),
     Test(suite::Test),
+    Lint(lint::Lint),
+    Ci(ci::Ci),
     Boot(boot::Boot),
 }
 
@@ -45,6 +49,8 @@ fn main() -> ExitCode {
         Task::Build(task) => task.run(),
         Task::Run(task) => task.run(),
         Task::Test(task) => task.run(),
+        Task::Lint(task) => task.run(),
+        Task::Ci(task) => task.run(),
         Task::Boot(task) => task.run(),
     };
     done.unwrap_or_else(|error| {

@@ -3,7 +3,7 @@
 use crate::boot::{Hypervisor, MachineOptions};
 use crate::doctor::{self, Need};
 use crate::dom0::{self, Files};
-use crate::emulator::{self, End, Finder, Input, Machine, Payload, Running, Serial};
+use crate::emulator::{self, End, Finder, GONE, Input, LAST_WORDS, Machine, Next, Payload, Running, Serial};
 use crate::say::Step;
 use crate::terminal::Raw;
 use crate::workspace;
@@ -44,14 +44,10 @@ pub struct Run {
 const SCRIPT_SECONDS: u64 = 300;
 /// How long dom0 may take to its prompt.
 const BOOT_SECONDS: u64 = 120;
-/// How long the last words may take once the machine is known to stop.
-const LAST_WORDS: Duration = Duration::from_millis(300);
 /// What is typed for a newcomer.
 const FIRST_COMMAND: &str = "create -c /files/debian.cfg\r";
 /// The status when the deadline passed, as timeout(1) has it.
 const DEADLINE_STATUS: u8 = 124;
-/// A hypervisor says one of these when dom0 is gone; after that nothing more happens.
-const GONE: [&str; 3] = ["Hardware Dom0 halted", "Hardware Dom0 crashed", "Hardware Dom0 shutdown"];
 
 impl Run {
     pub fn run(self) -> Result<ExitCode> {
@@ -80,7 +76,7 @@ impl Run {
         let seconds = self.timeout.unwrap_or(SCRIPT_SECONDS);
         let mut text = String::new();
         let mut shown = 0;
-        let end = emulator::watch_with(machine, payload, Duration::from_secs(seconds), |bytes| {
+        let end = emulator::watch(machine, payload, Duration::from_secs(seconds), |bytes| {
             text.push_str(&String::from_utf8_lossy(bytes).replace('\r', ""));
             let whole = text.rfind('\n').map_or(0, |at| at + 1);
             for line in text.get(shown..whole).unwrap_or_default().lines() {
@@ -89,7 +85,7 @@ impl Run {
                 }
             }
             shown = shown.max(whole);
-            dom0::status_in(&text).is_some() || GONE.iter().any(|gone| text.contains(gone))
+            if dom0::status_in(&text).is_some() { Next::Stop } else { Next::Watch }
         })?;
         keep_log(text.as_bytes())?;
         if let Some(status) = dom0::status_in(&text) {
@@ -104,7 +100,7 @@ impl Run {
                 eprintln!("error: deadline of {seconds} s passed");
                 Ok(ExitCode::from(DEADLINE_STATUS))
             }
-            End::Found | End::Off => bail!("the machine stopped before the script ended"),
+            End::Found | End::Off | End::Gone => bail!("the machine stopped before the script ended"),
         }
     }
 

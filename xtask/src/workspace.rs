@@ -41,3 +41,13 @@ pub fn binaries(package: &str) -> Result<Vec<String>> {
         .filter(|target| target["kind"].as_array().is_some_and(|kind| kind.iter().any(|kind| kind == "bin")));
     Ok(programs.filter_map(|program| program["name"].as_str().map(str::to_owned)).collect())
 }
+
+/// All Rust files that git knows, relative to the root; new ones too.
+pub fn sources() -> Result<Vec<PathBuf>> {
+    let mut git = Command::new("git");
+    git.args(["ls-files", "--cached", "--others", "--exclude-standard", "--", "*.rs"]).current_dir(root());
+    let mut files: Vec<PathBuf> = output(&mut git)?.lines().map(PathBuf::from).collect();
+    // A file that was removed but not yet committed is still listed.
+    files.retain(|file| root().join(file).is_file());
+    Ok(files)
+}

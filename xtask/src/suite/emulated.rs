@@ -4,7 +4,7 @@ use super::case::{Case, Shape};
 use super::tap::Tap;
 use crate::boot::Hypervisor;
 use crate::dom0;
-use crate::emulator::{self, End, Machine, Module, Payload};
+use crate::emulator::{self, End, Machine, Module, Next, Payload};
 use crate::parts;
 use anyhow::Result;
 use std::path::PathBuf;
@@ -90,9 +90,9 @@ impl Row {
         let limit = Duration::from_secs(self.case.timeout);
         let mut progress = Progress::default();
         let mut text = String::new();
-        let end = emulator::watch_with(&machine, &payload, limit, |bytes| {
+        let end = emulator::watch(&machine, &payload, limit, |bytes| {
             text.push_str(&String::from_utf8_lossy(bytes).replace('\r', ""));
-            self.over(&text, &mut progress)
+            if self.over(&text, &mut progress) { Next::Stop } else { Next::Watch }
         })?;
         let line = emulator::shell_line(&machine.command_line(&payload));
         std::fs::write(&log, format!("# {line}\n{text}"))?;
@@ -156,6 +156,7 @@ fn ending(end: End) -> &'static str {
     match end {
         End::Found => "",
         End::Off => "; the machine went off",
+        End::Gone => "; the machine stopped",
         End::Deadline => "; deadline",
     }
 }

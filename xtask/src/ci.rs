@@ -1,0 +1,27 @@
+//! `cargo xtask ci`: what CI runs, in one command: the lints, then all tests.
+
+use crate::doctor;
+use crate::lint::Lint;
+use crate::suite::Test;
+use anyhow::Result;
+use std::process::ExitCode;
+
+/// Run the lints and all tests, as CI does.
+///
+/// The last line is `N passed, N failed`; the lints count as one.
+#[derive(clap::Args)]
+pub struct Ci {}
+
+impl Ci {
+    pub fn run(self) -> Result<ExitCode> {
+        doctor::ensure(&doctor::ALL)?;
+        let clean = Lint::everything().clean()?;
+        let mut tally = Test::everything().tally()?;
+        tally += std::iter::once(clean).collect();
+        if !clean {
+            println!("\n  FAILED  lint (see above, or `cargo xtask lint`)");
+        }
+        println!("\n{tally}");
+        Ok(tally.exit())
+    }
+}

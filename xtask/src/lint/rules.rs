@@ -1,0 +1,169 @@
+//! Rules for one source file: a header, a reason at each `unsafe`, no raw spin loop in the hypervisor, no left-overs.
+
+use super::source::{Line, has_word, lines};
+use super::{Finding, finding};
+use std::path::Path;
+
+/// Crates that may hold unsafe code, as the starts of paths.
+const UNSAFE_ALLOWED: [&str; 4] = ["xen-rs/machine/", "guest-pv/src/", "guest-pv/guests/", "dom0/hal/"];
+
+/// Where the hypervisor's code lies.
+const HYPERVISOR: [&str; 1] = ["xen-rs/"];
+
+/// Files of the hypervisor that may wait in a loop: the mailbox is what all other waiting goes through, and the
+/// serial port waits for a device, not for another CPU.
+const MAY_SPIN: [&str; 2] = ["mailbox", "serial"];
+
+/// Words that end up in a file by mistake.
+const LEFTOVERS: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
+
+fn below(file: &Path, places: &[&str]) -> bool {
+    places.iter().any(|place| file.starts_with(place))
+}
+
+/// Checks one file.
+pub fn check(file: &Path, text: &str) -> Vec<Finding> {
+    let lines = lines(text);
+    let mut findings = Vec::new();
+    if !lines.first().is_some_and(|line| line.comment.starts_with("//!")) {
+        findings.push(finding(file, 1, "no `//!` header that says what lives here"));
+    }
+    for (index, line) in lines.iter().enumerate() {
+        let number = index + 1;
+        if has_word(&line.code, "unsafe") {
+            if !below(file, &UNSAFE_ALLOWED) && !attribute_only(&line.code) {
+                findings.push(finding(file, number, "unsafe code is not allowed in this crate"));
+            } else if let Some(missing) = missing_reason(&lines, index) {
+                findings.push(finding(file, number, missing));
+            }
+        }
+        if below(file, &HYPERVISOR) && spins(&lines, index) && !may_spin(file) {
+            findings.push(finding(file, number, "a raw spin loop: wait through the mailbox (machine::mailbox)"));
+        }
+        for leftover in LEFTOVERS.into_iter().filter(|leftover| line.code.contains(leftover)) {
+            findings.push(finding(file, number, format!("left-over `{leftover}`")));
+        }
+    }
+    findings
+}
+
+/// Checks the root file of a crate that must be free of unsafe code.
+pub fn check_root(file: &Path, text: &str) -> Option<Finding> {
+    let forbidden = lines(text).iter().any(|line| line.code.replace(' ', "").contains("#![forbid(unsafe_code)]"));
+    (!below(file, &UNSAFE_ALLOWED) && !forbidden).then(|| finding(file, 1, "lacks #![forbid(unsafe_code)]"))
+}
+
+/// `unsafe` as part of an attribute of edition 2024, such as `#[unsafe(no_mangle)]`.
+fn attribute_only(code: &str) -> bool {
+    code.matches("unsafe").count() == code.matches("unsafe(").count()
+}
+
+/// What reason is missing at the `unsafe` of a line.
+fn missing_reason(lines: &[Line], index: usize) -> Option<&'static str> {
+    let code = &lines.get(index)?.code;
+    let after = code.split("unsafe").nth(1)?.trim_start();
+    // Not a use of unsafe code: an attribute, a trait's or function pointer's type, a foreign declaration.
+    if after.starts_with('(') || after.starts_with("extern \"\" {") {
+        return None;
+    }
+    let function = after.starts_with("fn") || after.starts_with("extern") || after.starts_with("trait");
+    if function && is_type(code) {
+        return None;
+    }
+    let above = comments_above(lines, index);
+    if function {
+        let told = above.iter().any(|text| text.contains("# Safety") || text.contains("SAFETY:"));
+        return (!told).then_some("an unsafe fn without `# Safety` in its documentation");
+    }
+    let told = above.iter().any(|text| text.contains("SAFETY:"));
+    (!told).then_some("unsafe without a `// SAFETY:` comment")
+}
+
+/// Whether `unsafe fn` here is a function pointer's type: nothing of a declaration stands before it.
+fn is_type(code: &str) -> bool {
+    let before = code.split("unsafe").next().unwrap_or_default();
+    before.contains(':') || before.contains('(') || before.contains('=') || before.contains('<')
+}
+
+/// The comments of a statement and of the lines right above it, attributes skipped.
+fn comments_above(lines: &[Line], index: usize) -> Vec<&str> {
+    let mut found = Vec::new();
+    // A comment may also stand inside, as the first line of the block.
+    for line in lines.iter().skip(index).take(1).chain(lines.get(index + 1).filter(|line| line.only_comment())) {
+        found.push(line.comment.as_str());
+    }
+    for line in lines.iter().take(index).rev() {
+        let code = line.code.trim();
+        let attribute = code.starts_with("#[") || code.ends_with(")]");
+        if line.blank() || (!attribute && (code.ends_with(';') || code.ends_with('{') || code.ends_with('}'))) {
+            break;
+        }
+        found.push(&line.comment);
+    }
+    found
+}
+
+/// Whether the line waits in a loop for something another CPU does.
+fn spins(lines: &[Line], index: usize) -> bool {
+    let Some(line) = lines.get(index) else { return false };
+    let code = line.code.trim();
+    let empty = code.starts_with("while ") && code.replace(' ', "").ends_with("{}");
+    empty || has_word(code, "spin_loop") || code.contains("spin::Mutex") || code.contains("spin::RwLock")
+}
+
+fn may_spin(file: &Path) -> bool {
+    let name = file.to_string_lossy();
+    MAY_SPIN.iter().any(|part| name.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(file: &str, text: &str) -> Vec<String> {
+        check(Path::new(file), text).into_iter().map(|found| format!("{}: {}", found.line, found.rule)).collect()
+    }
+
+    #[test]
+    fn every_file_says_what_it_holds() {
+        assert_eq!(rules("xtask/src/a.rs", "fn a() {}\n").len(), 1);
+        assert!(rules("xtask/src/a.rs", "//! A.\nfn a() {}\n").is_empty());
+    }
+
+    #[test]
+    fn unsafe_stays_where_it_may_be() {
+        let text = "//! A.\n// SAFETY: yes.\nunsafe { a() }\n";
+        assert!(rules("xen-rs/machine/src/a.rs", text).is_empty());
+        assert_eq!(rules("xen-rs/src/a.rs", text), ["3: unsafe code is not allowed in this crate"]);
+        assert!(rules("xen-rs/src/a.rs", "//! A.\nlet a = \"unsafe\"; // unsafe\n").is_empty());
+    }
+
+    #[test]
+    fn unsafe_has_a_reason() {
+        let file = "xen-rs/machine/src/a.rs";
+        assert_eq!(rules(file, "//! A.\n\nlet a = unsafe { b() };\n").len(), 1);
+        assert!(rules(file, "//! A.\n// SAFETY: b.\nlet a =\n    unsafe { b() };\n").is_empty());
+        assert_eq!(rules(file, "//! A.\n// SAFETY: b.\nb();\nunsafe { c() };\n").len(), 1);
+        assert!(rules(file, "//! A.\n// SAFETY: b.\n#[allow(x)]\nunsafe impl Send for A {}\n").is_empty());
+        assert_eq!(rules(file, "//! A.\n\npub unsafe fn a() {}\n").len(), 1);
+        assert!(rules(file, "//! A.\n\n/// # Safety\n/// None.\npub unsafe fn a() {}\n").is_empty());
+        assert!(rules(file, "//! A.\nlet a: unsafe fn() = b;\n").is_empty());
+        assert!(rules(file, "//! A.\n#[unsafe(no_mangle)]\nfn a() {}\n").is_empty());
+    }
+
+    #[test]
+    fn waiting_goes_through_the_mailbox() {
+        let text = "//! A.\nwhile !done() { core::hint::spin_loop() }\n";
+        assert_eq!(rules("xen-rs/machine/src/a.rs", text).len(), 1);
+        assert!(rules("xen-rs/machine/src/mailbox.rs", text).is_empty());
+        assert!(rules("guest-pv/src/a.rs", text).is_empty());
+        assert_eq!(rules("xen-rs/src/a.rs", "//! A.\nwhile a.load(X) == 0 {}\n").len(), 1);
+    }
+
+    #[test]
+    fn a_root_forbids_unsafe_code() {
+        assert!(check_root(Path::new("xen-rs/src/main.rs"), "//! A.\n").is_some());
+        assert!(check_root(Path::new("xen-rs/src/main.rs"), "//! A.\n#![forbid(unsafe_code)]\n").is_none());
+        assert!(check_root(Path::new("xen-rs/machine/src/lib.rs"), "//! A.\n").is_none());
+    }
+}
