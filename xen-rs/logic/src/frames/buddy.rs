@@ -1,0 +1,162 @@
+//! The buddy allocator over the frame table.
+//!
+//! A free block of 2^order frames is aligned to its size; its order is in the word of its first frame, and its links too.
+//! Blocks that may hold an earlier owner's data go to the end of their list, clean ones to the front. Which frames of a
+//! block are dirty is known frame by frame, so that nothing is zeroed twice and merging loses no knowledge.
+
+use xen_abi::ids::Mfn;
+
+use super::{Block, PageList, Stale};
+use crate::page::{Frame, FrameTable};
+
+/// Blocks have up to 2^18 frames: 1 GiB.
+pub const MAX_ORDER: u8 = 18;
+const ORDERS: usize = MAX_ORDER as usize + 1;
+
+/// Where memory has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zone {
+    /// Below 4 GiB, for devices that cannot address more.
+    Low,
+    /// Anywhere; memory above 4 GiB is used up first.
+    Any,
+}
+
+const LOW_END: u64 = 1 << 20;
+
+/// The free memory of the machine.
+#[derive(Debug)]
+pub struct Buddy {
+    /// By zone (low, high) and order.
+    lists: [[PageList; ORDERS]; 2],
+    free: [u64; 2],
+}
+
+impl Default for Buddy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const fn zone_of(mfn: Mfn) -> usize {
+    (mfn.0 >= LOW_END) as usize
+}
+
+#[allow(clippy::indexing_slicing, reason = "zones are 0 and 1, orders are checked to be at most MAX_ORDER")]
+impl Buddy {
+    /// An allocator without memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        Buddy { lists: [const { [const { PageList::new() }; ORDERS] }; 2], free: [0; 2] }
+    }
+
+    /// Number of free frames.
+    #[must_use]
+    pub const fn free_pages(&self) -> u64 {
+        self.free[0] + self.free[1]
+    }
+
+    /// Number of free frames below 4 GiB.
+    #[must_use]
+    pub const fn free_low_pages(&self) -> u64 {
+        self.free[0]
+    }
+
+    /// Adds memory that was never used: the frames `from..to`, holes in the table already or not. `dirty`: not known to
+    /// be zero.
+    pub fn add(&mut self, table: FrameTable<'_>, from: Mfn, to: Mfn, dirty: bool) {
+        let mut mfn = from.0;
+        let end = to.0.min(table.end().0);
+        for mfn in mfn..end {
+            if let Some(info) = table.info(Mfn(mfn)) {
+                info.set_ram(dirty);
+            }
+        }
+        while mfn < end {
+            let mut order = if mfn == 0 { MAX_ORDER } else { mfn.trailing_zeros().min(u32::from(MAX_ORDER)) as u8 };
+            while mfn + (1 << order) > end {
+                order -= 1;
+            }
+            self.free(table, Block::new(Mfn(mfn), order));
+            mfn += 1 << order;
+        }
+    }
+
+    /// Takes 2^order frames.
+    pub fn alloc(&mut self, table: FrameTable<'_>, order: u8, zone: Zone) -> Option<Stale> {
+        let zones: &[usize] = match zone {
+            Zone::Low => &[0],
+            Zone::Any => &[1, 0],
+        };
+        for &zone in zones {
+            for have in order..=MAX_ORDER {
+                let Some(f) = self.lists[zone][usize::from(have)].pop(table) else { continue };
+                let dirty = f.info().is_block_dirty();
+                f.info().set_block(None);
+                self.free[zone] -= 1 << order;
+                // The lower half is kept, the upper goes back, until the size fits.
+                for half in (order..have).rev() {
+                    if let Some(upper) = table.ram(Mfn(f.mfn().0 + (1 << half))) {
+                        self.insert(table, upper, half, dirty);
+                    }
+                }
+                return Some(Stale(Block::new(f.mfn(), order)));
+            }
+        }
+        None
+    }
+
+    /// Gives frames back.
+    pub fn free(&mut self, table: FrameTable<'_>, block: Block) {
+        let (mut mfn, mut order) = (block.mfn(), block.order());
+        let mut dirty = block.frames(table).any(|f| f.info().is_dirty());
+        self.free[zone_of(mfn)] += 1 << order;
+        while order < MAX_ORDER {
+            let buddy = Mfn(mfn.0 ^ (1 << order));
+            let Some(f) = table.ram(buddy) else { break };
+            if f.info().block() != Some(order) {
+                break;
+            }
+            self.lists[zone_of(buddy)][usize::from(order)].remove(table, f);
+            f.info().set_block(None);
+            dirty |= f.info().is_block_dirty();
+            mfn = Mfn(mfn.0.min(buddy.0));
+            order += 1;
+        }
+        if let Some(f) = table.ram(mfn) {
+            self.insert(table, f, order, dirty);
+        }
+    }
+
+    fn insert(&mut self, table: FrameTable<'_>, f: Frame<'_>, order: u8, dirty: bool) {
+        f.info().set_block(Some(order));
+        f.info().set_block_dirty(dirty);
+        let list = &mut self.lists[zone_of(f.mfn())][usize::from(order)];
+        if dirty { list.push(table, f) } else { list.push_front(table, f) }
+    }
+
+    /// Takes a block with dirty frames out, at most 2^`order` frames, for an idle CPU to scrub and give back.
+    pub fn take_dirty(&mut self, table: FrameTable<'_>, order: u8) -> Option<Block> {
+        for zone in [1, 0] {
+            for have in 0..=MAX_ORDER {
+                let list = &mut self.lists[zone][usize::from(have)];
+                let Some(f) = list.last(table).and_then(|mfn| table.ram(mfn)) else { continue };
+                if !f.info().is_block_dirty() {
+                    continue;
+                }
+                list.remove(table, f);
+                f.info().set_block(None);
+                let order = have.min(order);
+                self.free[zone] -= 1 << order;
+                for half in (order..have).rev() {
+                    if let Some(upper) = table.ram(Mfn(f.mfn().0 + (1 << half))) {
+                        let soiled = Block::new(upper.mfn(), half).frames(table).any(|f| f.info().is_dirty());
+                        self.insert(table, upper, half, soiled);
+                    }
+                }
+                return Some(Block::new(f.mfn(), order));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,109 @@
+//! Free memory, and lists of pages.
+//!
+//! A frame is in exactly one place: the allocator ([`Buddy`]), a domain's page list ([`PageList`]), or the hypervisor's
+//! own use. Between these it travels as a [`Block`] that cannot be copied, and out of the allocator first as [`Stale`]:
+//! TLBs may still map it for its last owner, and its content may still be that owner's.
+
+mod buddy;
+mod list;
+
+#[cfg(test)]
+mod tests;
+
+use xen_abi::ids::{DomId, Mfn};
+
+pub use buddy::{Buddy, MAX_ORDER, Zone};
+pub use list::PageList;
+
+use crate::page::{Frame, FrameTable, Stamp};
+
+/// 2^order frames that belong to nobody but the holder of this value.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the frames would be lost"]
+pub struct Block {
+    mfn: Mfn,
+    order: u8,
+}
+
+/// A block as it comes from the allocator: its last owner may still reach it.
+#[derive(Debug)]
+#[must_use = "the frames would be lost"]
+pub struct Stale(Block);
+
+impl Stale {
+    /// Makes the block safe to use: `flush` flushes each TLB that was not flushed after that moment.
+    pub fn flushed(self, table: FrameTable<'_>, flush: impl FnOnce(Stamp)) -> Block {
+        flush(self.0.frames(table).map(|f| f.info().stamp()).max().unwrap_or_default());
+        self.0
+    }
+}
+
+impl Block {
+    pub(crate) const fn new(mfn: Mfn, order: u8) -> Self {
+        Block { mfn, order }
+    }
+
+    /// Number of the first frame.
+    #[must_use]
+    pub const fn mfn(&self) -> Mfn {
+        self.mfn
+    }
+
+    /// It has 2^order frames.
+    #[must_use]
+    pub const fn order(&self) -> u8 {
+        self.order
+    }
+
+    /// Number of frames.
+    #[must_use]
+    pub const fn pages(&self) -> u64 {
+        1 << self.order
+    }
+
+    /// The frames.
+    pub fn frames<'f>(&self, table: FrameTable<'f>) -> impl Iterator<Item = Frame<'f>> + use<'f> {
+        (self.mfn.0..self.mfn.0 + self.pages()).filter_map(move |mfn| table.ram(Mfn(mfn)))
+    }
+
+    /// Zeroes what is not zero yet, by `zero`.
+    pub fn scrub(&mut self, table: FrameTable<'_>, mut zero: impl FnMut(Frame<'_>)) {
+        for f in self.frames(table).filter(|f| f.info().is_dirty()) {
+            zero(f);
+            f.info().set_clean();
+        }
+    }
+
+    /// Marks all of it as holding somebody's data.
+    pub fn soil(&mut self, table: FrameTable<'_>) {
+        for f in self.frames(table) {
+            f.info().set_ram(true);
+        }
+    }
+
+    /// Gives the frames to a domain: on its list, with one reference each. The first frame's number.
+    pub fn assign(self, table: FrameTable<'_>, owner: DomId, list: &mut PageList) -> Mfn {
+        for f in self.frames(table) {
+            list.push(table, f);
+            f.info().assign(owner, false);
+        }
+        self.mfn
+    }
+
+    /// Gives the frames to a domain (or `DOMID_XEN`) as pages of the hypervisor that the owner may map: they are on no
+    /// list, and the hypervisor drops the reference of the allocation when it has no more use for them.
+    pub fn share(self, table: FrameTable<'_>, owner: DomId) -> Mfn {
+        for f in self.frames(table) {
+            f.info().assign(owner, true);
+        }
+        self.mfn
+    }
+
+    /// Keeps the frames for the hypervisor itself.
+    pub fn keep(self, table: FrameTable<'_>) -> (Mfn, u8) {
+        for f in self.frames(table) {
+            f.info().keep();
+        }
+        (self.mfn, self.order)
+    }
+}

@@ -1,0 +1,101 @@
+//! The allocator against an obvious model: a set of free frames.
+#![allow(clippy::cast_possible_truncation, reason = "test code")]
+
+use std::collections::BTreeSet;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::page::PageInfo;
+
+fn holes(frames: usize) -> Vec<PageInfo> {
+    (0..frames).map(|_| PageInfo::hole()).collect()
+}
+
+#[test]
+fn memory_with_holes() {
+    let info = holes(1000);
+    let table = FrameTable::new(&info);
+    let mut buddy = Buddy::new();
+    buddy.add(table, Mfn(1), Mfn(159), true);
+    buddy.add(table, Mfn(256), Mfn(2000), false);
+    assert_eq!(buddy.free_pages(), 158 + 744);
+    assert!(buddy.alloc(table, 9, Zone::Any).is_none(), "no aligned block of that size");
+    let mut seen = BTreeSet::new();
+    while let Some(stale) = buddy.alloc(table, 0, Zone::Low) {
+        let block = stale.flushed(table, |_| ());
+        let (mfn, _) = block.keep(table);
+        assert!(seen.insert(mfn.0));
+    }
+    assert_eq!(seen.len(), 158 + 744);
+    assert!(!seen.contains(&200));
+    assert_eq!(buddy.free_pages(), 0);
+}
+
+#[test]
+fn scrubs_each_dirty_frame_once() {
+    let info = holes(64);
+    let table = FrameTable::new(&info);
+    let mut buddy = Buddy::new();
+    buddy.add(table, Mfn(0), Mfn(64), false);
+    let mut list = PageList::new();
+    let block = buddy.alloc(table, 2, Zone::Any).unwrap().flushed(table, |_| ());
+    let first = block.assign(table, DomId(1), &mut list);
+    assert_eq!((list.len(), list.first(table)), (4, Some(first)));
+    let f = list.pop(table).unwrap();
+    f.info().set_ram(true);
+    buddy.free(table, Block::new(f.mfn(), 0));
+    while let Some(f) = list.pop(table) {
+        f.info().set_ram(false);
+        buddy.free(table, Block::new(f.mfn(), 0));
+    }
+    assert_eq!(buddy.free_pages(), 64);
+    let mut whole = buddy.alloc(table, 6, Zone::Any).unwrap().flushed(table, |_| ());
+    let mut zeroed = 0;
+    whole.scrub(table, |_| zeroed += 1);
+    whole.scrub(table, |_| zeroed += 1);
+    assert_eq!(zeroed, 1);
+    buddy.free(table, whole);
+    assert!(buddy.take_dirty(table, 4).is_none());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn against_a_set(ops in prop::collection::vec((any::<bool>(), 0..5u8, any::<usize>()), 1..200)) {
+        let info = holes(300);
+        let table = FrameTable::new(&info);
+        let mut buddy = Buddy::new();
+        buddy.add(table, Mfn(3), Mfn(290), false);
+        let mut free: BTreeSet<u64> = (3..290).collect();
+        let mut held: Vec<Block> = Vec::new();
+        for (take, order, pick) in ops {
+            if take {
+                match buddy.alloc(table, order, Zone::Any) {
+                    Some(stale) => {
+                        let block = stale.flushed(table, |_| ());
+                        prop_assert_eq!(block.mfn().0 % (1 << order), 0);
+                        for mfn in block.mfn().0..block.mfn().0 + (1 << order) {
+                            prop_assert!(free.remove(&mfn));
+                        }
+                        held.push(block);
+                    }
+                    None => {
+                        let size = 1u64 << order;
+                        let fits = (0..300 / size).any(|i| (i * size..(i + 1) * size).all(|m| free.contains(&m)));
+                        prop_assert!(!fits, "a block of order {} is free", order);
+                    }
+                }
+            } else if !held.is_empty() {
+                let mut block = held.swap_remove(pick % held.len());
+                free.extend(block.mfn().0..block.mfn().0 + block.pages());
+                if order == 0 {
+                    block.soil(table);
+                }
+                buddy.free(table, block);
+            }
+            prop_assert_eq!(buddy.free_pages(), free.len() as u64);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The rules of PV memory: who may use a page as what.
+//!
+//! A PV guest's page tables are the CPU's own tables, so what a guest writes to them decides what it can reach. The
+//! rule that keeps guests apart: **a page that is in use as a page table (or holds descriptors) is never writable by
+//! any guest, and every entry of a table in use has been checked.** To uphold it, each frame has two counts:
+//!
+//! * general references: everything that would break if the frame were given to somebody else (the owner's own
+//!   allocation, each entry that maps it, each root in use, each operation under way);
+//! * type references: every use in one particular role ([`Kind`]). The role can change only when this count is zero,
+//!   and then only after all TLBs have been flushed that may still hold the old role.
+//!
+//! A page that becomes a table is *validated*: each of its entries takes references to what it maps. Giving up the last
+//! type reference devalidates it. Both can take long, so both stop when the slice is used up and leave the page in a
+//! partial state, from which any CPU can go on in either direction. The states are described at [`word`].
+//!
+//! Recursive ("linear") tables are refused, as Xen 4.17 does by default: the graph of tables has no cycle, and locks on
+//! page words are taken from the root down.
+//!
+//! Waiting: a CPU that waits for another's page word calls [`Env::relax`]. What it waits for needs no lock that the
+//! waiting CPU holds, as long as **no ranked lock is held while an operation of [`Mmu`] is under way** except those
+//! that rank below the owner's page list.
+
+mod atomic {
+    #[cfg(loom)]
+    pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+    #[cfg(not(loom))]
+    pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+}
+
+mod data;
+pub mod entry;
+mod env;
+pub(crate) mod info;
+mod pin;
+mod refs;
+mod table;
+mod update;
+pub mod word;
+
+#[cfg(test)]
+mod tests;
+
+pub use entry::Entry;
+pub use env::{Deferred, Env, Freed, Slot, Table};
+pub use info::{Frame, FrameTable, PageInfo};
+pub use pin::pin_kind;
+pub use refs::{Fail, Mmu};
+pub use update::{Changed, Locked, Owners, Replace};
+pub use word::{Kind, Progress, Stamp, State, Word};

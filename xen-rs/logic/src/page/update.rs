@@ -1,0 +1,235 @@
+//! Changing one entry of a table that is in use.
+
+use xen_abi::Errno;
+use xen_abi::ids::DomId;
+
+use super::atomic::Ordering;
+use super::entry::{Entry, bit};
+use super::env::{Env, Slot, Table};
+use super::info::Frame;
+use super::refs::{Fail, Mmu};
+use super::word::{Kind, State, Word};
+
+/// A table in use whose entries this CPU alone changes, until [`Mmu::unlock`].
+#[derive(Debug)]
+#[must_use = "the table would stay locked"]
+pub struct Locked<'f>(Table<'f>);
+
+impl<'f> Locked<'f> {
+    /// The table.
+    #[inline(always)]
+    #[must_use]
+    pub const fn table(&self) -> &Table<'f> {
+        &self.0
+    }
+}
+
+impl Drop for Locked<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.frame.info().word.fetch_and(!Word::UPDATING, Ordering::Release);
+    }
+}
+
+/// How a new entry takes the place of an old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// As it is.
+    Whole,
+    /// Accessed and dirty of the old entry are kept (`MMU_PT_UPDATE_PRESERVE_AD`).
+    KeepAccessedDirty,
+    /// Only if the old entry is still this one (an emulated `cmpxchg`).
+    IfStill(Entry),
+}
+
+/// For whom an entry is changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Owners {
+    /// Whose pages L1 entries may point to: a domain, `DOMID_IO` or `DOMID_XEN`.
+    pub pages: DomId,
+    /// Who asks.
+    pub caller: DomId,
+}
+
+/// What a change of an entry calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Nothing more than the guest itself does.
+    Data,
+    /// An upper-level entry that was in use: CPUs may walk the old table until they are flushed.
+    OldTable,
+}
+
+impl<'f, E: Env> Mmu<'f, E> {
+    /// Locks a table of `owner` for a change of entries. `None` if the frame is not a table in use of that owner.
+    #[inline]
+    pub fn lock_table(&mut self, f: Frame<'f>, owner: DomId) -> Option<Locked<'f>> {
+        let mut word = f.word();
+        loop {
+            let kind = word.kind();
+            if !matches!(word.state(), State::Valid(_)) || !kind.is_table() {
+                return None;
+            }
+            if word.is_updating() {
+                self.env.relax();
+                word = f.word();
+                continue;
+            }
+            let new = word.0 | Word::UPDATING;
+            let seen = f.info().word.compare_exchange_weak(word.0, new, Ordering::Acquire, Ordering::Relaxed);
+            match seen {
+                Ok(_) => {
+                    // While the lock is held the type reference, and so the page and its owner, stay.
+                    let locked = Locked(Table { frame: f, kind });
+                    return (f.info().owner() == Some(owner)).then_some(locked);
+                }
+                Err(now) => word = Word(now),
+            }
+        }
+    }
+
+    /// Writes `new` to an entry of a locked table of `owner`, counting what it points to and giving up what the old one
+    /// did. Errors are Xen's.
+    #[inline]
+    pub fn update(
+        &mut self,
+        locked: Locked<'f>,
+        slot: Slot,
+        new: Entry,
+        replace: Replace,
+        owner: DomId,
+        owners: Owners,
+    ) -> Result<Changed, Fail> {
+        if locked.0.kind == Kind::L1 {
+            self.update_l1(&locked, slot, new, replace, owner, owners).map(|()| Changed::Data).map_err(Fail::Refused)
+        } else {
+            self.update_upper(locked, slot, new, replace, owner, owners)
+        }
+    }
+
+    #[inline]
+    fn update_l1(
+        &mut self,
+        locked: &Locked<'f>,
+        slot: Slot,
+        new: Entry,
+        replace: Replace,
+        owner: DomId,
+        owners: Owners,
+    ) -> Result<(), Errno> {
+        let table = &locked.0;
+        if !new.is_present() {
+            if new.0 != 0 && self.env.refuse_absent(owner, new) {
+                return Err(Errno::EPERM);
+            }
+            let old = self.exchange(table, slot, new, replace).map_err(|_| Errno::EBUSY)?;
+            if old.is_present() {
+                self.put_data(old, owner);
+            }
+            return Ok(());
+        }
+        let forbidden = Entry::forbidden(Kind::L1, self.env.may_choose_caching(owner), self.env.has_nx());
+        if new.0 & forbidden != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let new = new.adjusted(Kind::L1);
+        let seen = self.env.read(table, slot);
+        if seen.is_present() && seen.same_reference(new, Kind::L1) {
+            return self.exchange(table, slot, new, replace).map(drop).map_err(|_| Errno::EBUSY);
+        }
+        let new = self.get_data(new, owner, owners.pages, owners.caller)?;
+        match self.exchange(table, slot, new, replace) {
+            Ok(old) => {
+                if old.is_present() {
+                    self.put_data(old, owner);
+                }
+                Ok(())
+            }
+            Err(_) => {
+                self.put_data(new, owner);
+                Err(Errno::EBUSY)
+            }
+        }
+    }
+
+    fn update_upper(
+        &mut self,
+        locked: Locked<'f>,
+        slot: Slot,
+        new: Entry,
+        replace: Replace,
+        owner: DomId,
+        owners: Owners,
+    ) -> Result<Changed, Fail> {
+        let table = &locked.0;
+        let kind = table.kind;
+        if owners.pages != owner || !slot.is_guests(kind) {
+            return Err(Fail::Refused(Errno::EINVAL));
+        }
+        let new = new.adjusted(kind);
+        if new.is_present() {
+            if new.0 & Entry::forbidden(kind, false, self.env.has_nx()) != 0 {
+                return Err(Fail::Refused(Errno::EINVAL));
+            }
+            let seen = self.env.read(table, slot);
+            if seen.is_present() && seen.same_reference(new, kind) {
+                return match self.exchange(table, slot, new, replace) {
+                    Ok(_) => Ok(Changed::OldTable),
+                    Err(_) => Err(Fail::Refused(Errno::EBUSY)),
+                };
+            }
+            // A table that could only be validated in part is put aside and found again by the next attempt.
+            if let Err(stop) = self.get_table(table, new, owner, false) {
+                use super::refs::Stop;
+                let child = self.frames.ram(new.mfn());
+                return match (stop, child) {
+                    (Stop::Partial, Some(child)) => {
+                        self.put_page(child);
+                        Err(Fail::Again)
+                    }
+                    (Stop::RefusedPartial(errno), Some(child)) => {
+                        let fail = self.settle(child, Stop::RefusedPartial(errno));
+                        self.put_page(child);
+                        Err(fail)
+                    }
+                    (Stop::Refused(errno) | Stop::RefusedPartial(errno), _) => Err(Fail::Refused(errno)),
+                    (Stop::Busy | Stop::Partial, _) => Err(Fail::Again),
+                };
+            }
+        } else if new.0 != 0 && self.env.refuse_absent(owner, new) {
+            return Err(Fail::Refused(Errno::EPERM));
+        }
+        let (dropped, result) = match self.exchange(table, slot, new, replace) {
+            Ok(old) if old.is_present() => (old, Ok(Changed::OldTable)),
+            Ok(old) => (old, Ok(Changed::Data)),
+            Err(_) => (new, Err(Fail::Refused(Errno::EBUSY))),
+        };
+        drop(locked);
+        if dropped.is_present()
+            && let Some(child) = self.frames.ram(dropped.mfn())
+        {
+            self.put_page_and_type(child);
+        }
+        result
+    }
+
+    /// Puts an entry in place; what was there before. `Err`: the old entry was not the expected one.
+    #[inline(always)]
+    fn exchange(&mut self, table: &Table<'f>, slot: Slot, new: Entry, replace: Replace) -> Result<Entry, Entry> {
+        match replace {
+            Replace::Whole => Ok(self.env.swap(table, slot, new)),
+            Replace::KeepAccessedDirty => {
+                let mut old = self.env.read(table, slot);
+                loop {
+                    let kept = Entry(new.0 | (old.0 & (bit::ACCESSED | bit::DIRTY)));
+                    match self.env.compare_exchange(table, slot, old, kept) {
+                        Ok(()) => return Ok(old),
+                        // The CPU sets these bits by itself; nothing else changes under the lock.
+                        Err(now) => old = now,
+                    }
+                }
+            }
+            Replace::IfStill(old) => self.env.compare_exchange(table, slot, old, new).map(|()| old),
+        }
+    }
+}
