@@ -19,4 +19,6 @@ pub mod lock;
 pub mod msr;
 pub mod page;
 pub mod regs;
+pub mod sched;
+pub mod time;
 pub mod trap;

@@ -1,0 +1,15 @@
+//! Which vCPU runs where: who may run, the run queue of each CPU, where a woken vCPU goes, and the time that each spends.
+
+mod place;
+mod queue;
+mod readiness;
+mod runstate;
+mod slice;
+#[cfg(test)]
+mod tests;
+
+pub use place::{CpuMask, place};
+pub use queue::{RunQueue, Standing, Tickle};
+pub use readiness::{PauseState, Readiness, Wake};
+pub use runstate::{RunClock, RunSnapshot, Runstate};
+pub use slice::{Account, CREDIT_INIT, SLICE_MAX, SLICE_MIN, WEIGHT_DEFAULT};
