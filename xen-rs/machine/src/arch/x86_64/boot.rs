@@ -3,7 +3,7 @@
 //! Multiboot 1 (GNU specification 0.6.96): EAX holds the magic number, EBX the physical address of the information.
 
 use super::percpu::{self, REGION};
-use super::{alternatives, cpu, idt, power, serial};
+use super::{alternatives, cpu, idt, pic, power, serial};
 use crate::mem::boot_frames::BootFrames;
 use crate::boot_info::{BootInfo, MemoryKind, MemoryRange, Module};
 use crate::command_line::CommandLine;
@@ -310,6 +310,7 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     // SAFETY: one CPU, no IST stacks yet.
     unsafe { idt::fill(false) };
     idt::load();
+    pic::disable();
     crate::mem::heap::init_early();
     if magic != MULTIBOOT_MAGIC {
         serial::init(CommandLine(""));

@@ -17,6 +17,7 @@ pub mod idt;
 #[cfg(target_os = "none")]
 pub mod panic;
 pub mod percpu;
+pub mod pic;
 pub mod port;
 pub mod power;
 pub mod serial;
