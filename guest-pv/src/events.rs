@@ -36,7 +36,8 @@ pub fn cr2() -> u64 {
 
 /// Maps the shared info page and masks all ports.
 pub(crate) fn init(shared_info_address: u64) {
-    let page = Mapping::own(&[shared_info_address >> 12], Access::ReadWrite).expect("the shared info page can be mapped");
+    let page =
+        Mapping::own(&[shared_info_address >> 12], Access::ReadWrite).expect("the shared info page can be mapped");
     let shared = page.leak();
     SHARED.call_once(|| shared);
     set_upcall_mask(true);

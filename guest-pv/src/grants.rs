@@ -81,7 +81,9 @@ pub fn revoke(reference: GrantRef) -> Result<(), Errno> {
     let (bytes, at) = table.entry(reference.0).ok_or(Errno::EINVAL)?;
     let flags = bytes.u16_at(at);
     flags
-        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |flags| (flags & (GTF_READING | GTF_WRITING) == 0).then_some(0))
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |flags| {
+            (flags & (GTF_READING | GTF_WRITING) == 0).then_some(0)
+        })
         .map_err(|_| Errno::EBUSY)?;
     table.free.push(reference.0);
     Ok(())

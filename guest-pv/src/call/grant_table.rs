@@ -26,8 +26,7 @@ pub fn query_size(dom: DomId) -> Result<GnttabQuerySize, Errno> {
 /// Those of the hypercall.
 pub fn setup_table(dom: DomId, frames: &mut [u64]) -> Result<i16, Errno> {
     let nr_frames = u32::try_from(frames.len()).map_err(|_| Errno::EINVAL)?;
-    let mut op =
-        [GnttabSetupTable { dom, nr_frames, frame_list: frames.as_mut_ptr() as u64, ..Default::default() }];
+    let mut op = [GnttabSetupTable { dom, nr_frames, frame_list: frames.as_mut_ptr() as u64, ..Default::default() }];
     // SAFETY: the hypervisor writes `nr_frames` numbers.
     unsafe { commands(HYPERVISOR_GRANT_TABLE_OP, GNTTABOP_SETUP_TABLE, &mut op) }?;
     Ok(op[0].status)

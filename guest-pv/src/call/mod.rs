@@ -9,12 +9,14 @@ use zerocopy::{FromBytes, IntoBytes};
 
 pub mod callback;
 pub mod console_io;
+pub mod domctl;
 pub mod event_channel;
 pub mod grant_table;
 pub mod memory;
 pub mod mmu;
 pub mod multicall;
 pub mod sched;
+pub mod sysctl;
 pub mod traps;
 pub mod vcpu;
 pub mod version;

@@ -37,7 +37,7 @@ impl Bitmap {
         let mut start = self.first as u64 * 64;
         let mut at = start;
         while at < end {
-            if at % 64 == 0 && self.words[(at / 64) as usize] == 0 {
+            if at.is_multiple_of(64) && self.words[(at / 64) as usize] == 0 {
                 at += 64;
                 start = at;
             } else if self.is_free(at) {

@@ -156,8 +156,7 @@ pub unsafe fn set_entries(va: u64, entries: impl Iterator<Item = u64>, owner: Do
         batch.push(MmuUpdate { ptr: entry_address(l1, index(page, 1)) | MMU_NORMAL_PT_UPDATE, val });
         if batch.len() == 512 || entries.peek().is_none() {
             // SAFETY: by the contract above.
-            unsafe { mmu_update(&batch, owner) }
-                .map_err(|(count, errno)| MapError { index: done + count, errno })?;
+            unsafe { mmu_update(&batch, owner) }.map_err(|(count, errno)| MapError { index: done + count, errno })?;
             done += batch.len();
             batch.clear();
         }

@@ -196,18 +196,35 @@ struct Caught(Cell<Frame>);
 unsafe impl Sync for Caught {}
 
 static CAUGHT: Caught = Caught(Cell::new(Frame {
-    r15: 0, r14: 0, r13: 0, r12: 0, r11: 0, r10: 0, r9: 0, r8: 0, rdi: 0, rsi: 0, rbp: 0, rbx: 0, rdx: 0, rcx: 0,
-    rax: 0, vector: 0, error: 0, rip: 0, cs: 0, rflags: 0, rsp: 0, ss: 0,
+    r15: 0,
+    r14: 0,
+    r13: 0,
+    r12: 0,
+    r11: 0,
+    r10: 0,
+    r9: 0,
+    r8: 0,
+    rdi: 0,
+    rsi: 0,
+    rbp: 0,
+    rbx: 0,
+    rdx: 0,
+    rcx: 0,
+    rax: 0,
+    vector: 0,
+    error: 0,
+    rip: 0,
+    cs: 0,
+    rflags: 0,
+    rsp: 0,
+    ss: 0,
 }));
 
-/// Runs `body`; a trap without a handler of its own ends it and is returned.
+/// Runs `body`; a trap without a handler of its own ends it, and its frame is returned.
 ///
 /// # Safety
 /// The rest of `body` is skipped after a trap, destructors included: it must hold no locks and owe nothing to anyone.
-///
-/// # Errors
-/// The frame of the trap.
-pub unsafe fn catch<F: FnOnce()>(body: F) -> Result<(), Frame> {
+pub unsafe fn catch<F: FnOnce()>(body: F) -> Option<Frame> {
     extern "C" fn run<F: FnOnce()>(body: *mut Option<F>) {
         // SAFETY: `catch` passes a pointer to its own variable.
         if let Some(body) = unsafe { (*body).take() } {
@@ -230,7 +247,7 @@ pub unsafe fn catch<F: FnOnce()>(body: F) -> Result<(), Frame> {
         trapped = 0;
     }
     CATCH.store(outer, Ordering::Relaxed);
-    if trapped == 0 { Ok(()) } else { Err(CAUGHT.0.get()) }
+    (trapped != 0).then(|| CAUGHT.0.get())
 }
 
 /// ds, es, fs and gs as the last failsafe callback reported them.

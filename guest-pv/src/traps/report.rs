@@ -4,11 +4,38 @@ use super::{EVENT, FAILSAFE, Frame, SYSCALL, peek};
 use crate::{events, print, println};
 
 const NAMES: [&str; 32] = [
-    "divide error", "debug", "NMI", "breakpoint", "overflow", "bound range exceeded", "invalid opcode",
-    "device not available", "double fault", "coprocessor segment overrun", "invalid TSS", "segment not present",
-    "stack fault", "general protection", "page fault", "reserved", "x87 error", "alignment check", "machine check",
-    "SIMD error", "virtualization", "control protection", "reserved", "reserved", "reserved", "reserved", "reserved",
-    "reserved", "hypervisor injection", "VMM communication", "security", "reserved",
+    "divide error",
+    "debug",
+    "NMI",
+    "breakpoint",
+    "overflow",
+    "bound range exceeded",
+    "invalid opcode",
+    "device not available",
+    "double fault",
+    "coprocessor segment overrun",
+    "invalid TSS",
+    "segment not present",
+    "stack fault",
+    "general protection",
+    "page fault",
+    "reserved",
+    "x87 error",
+    "alignment check",
+    "machine check",
+    "SIMD error",
+    "virtualization",
+    "control protection",
+    "reserved",
+    "reserved",
+    "reserved",
+    "reserved",
+    "reserved",
+    "reserved",
+    "hypervisor injection",
+    "VMM communication",
+    "security",
+    "reserved",
 ];
 
 fn name(vector: u64) -> &'static str {
@@ -24,8 +51,13 @@ fn name(vector: u64) -> &'static str {
 pub(super) fn crash(f: &Frame) {
     let mode = if f.from_user() { "user" } else { "kernel" };
     println!("guest crash: {} (vector {}, error {:#x}) in {mode} mode", name(f.vector), f.vector, f.error);
-    println!("  rip {:016x}  cs {:04x}  events {}  rflags {:08x}", f.rip, f.cs & 0xffff,
-        if f.events_masked() { "masked" } else { "open" }, f.rflags);
+    println!(
+        "  rip {:016x}  cs {:04x}  events {}  rflags {:08x}",
+        f.rip,
+        f.cs & 0xffff,
+        if f.events_masked() { "masked" } else { "open" },
+        f.rflags
+    );
     println!("  rsp {:016x}  ss {:04x}  cr2 {:016x}", f.rsp, f.ss & 0xffff, events::cr2());
     println!("  rax {:016x}  rbx {:016x}  rcx {:016x}  rdx {:016x}", f.rax, f.rbx, f.rcx, f.rdx);
     println!("  rsi {:016x}  rdi {:016x}  rbp {:016x}  r8  {:016x}", f.rsi, f.rdi, f.rbp, f.r8);

@@ -1,0 +1,112 @@
+//! `sysctl`: the machine and all domains (public `sysctl.h`). For the control domain.
+
+use super::{check, raw};
+use alloc::vec;
+use alloc::vec::Vec;
+use xen_abi::domctl::GetDomainInfo;
+use xen_abi::errno::Errno;
+use xen_abi::hypercall::HYPERVISOR_SYSCTL;
+use xen_abi::ids::DomId;
+use xen_abi::sysctl::{
+    CpuFeatureset, DebugKeys, GetDomainInfoList, PhysInfo, ReadConsole, SchedId, Sysctl, XEN_SYSCTL_DEBUG_KEYS,
+    XEN_SYSCTL_GET_CPU_FEATURESET, XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION, XEN_SYSCTL_PHYSINFO,
+    XEN_SYSCTL_READCONSOLE, XEN_SYSCTL_SCHED_ID,
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Runs an operation with its payload, which is replaced by the answer.
+///
+/// # Safety
+/// Pointers in the payload are valid for what the operation does with them.
+///
+/// # Errors
+/// Those of the hypercall.
+pub unsafe fn payload<T>(cmd: u32, payload: &mut T) -> Result<(), Errno>
+where
+    T: FromBytes + IntoBytes + Immutable + KnownLayout,
+{
+    let mut op = Sysctl { cmd, interface_version: XEN_SYSCTL_INTERFACE_VERSION, ..Default::default() };
+    payload.write_to_prefix(&mut op.u).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: by the contract above; the struct outlives the call.
+    check(unsafe { raw(HYPERVISOR_SYSCTL.into(), [(&raw mut op) as u64]) })?;
+    let (answer, _) = T::read_from_prefix(&op.u).map_err(|_| Errno::EINVAL)?;
+    *payload = answer;
+    Ok(())
+}
+
+/// The machine: CPUs, memory, capabilities.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn physinfo() -> Result<PhysInfo, Errno> {
+    let mut info = PhysInfo::default();
+    // SAFETY: no pointers.
+    unsafe { payload(XEN_SYSCTL_PHYSINFO, &mut info) }?;
+    Ok(info)
+}
+
+/// All domains from number `first` on, at most `max`.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn domain_list(first: DomId, max: u32) -> Result<Vec<GetDomainInfo>, Errno> {
+    let mut list = vec![GetDomainInfo::default(); max as usize];
+    let mut arg = GetDomainInfoList {
+        first_domain: first,
+        max_domains: max,
+        buffer: list.as_mut_ptr() as u64,
+        ..Default::default()
+    };
+    // SAFETY: the hypervisor writes at most `max_domains` entries.
+    unsafe { payload(XEN_SYSCTL_GETDOMAININFOLIST, &mut arg) }?;
+    list.truncate(arg.num_domains as usize);
+    Ok(list)
+}
+
+/// The number of the scheduler (`XEN_SCHEDULER_*`).
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn sched_id() -> Result<u32, Errno> {
+    let mut arg = SchedId::default();
+    // SAFETY: no pointers.
+    unsafe { payload(XEN_SYSCTL_SCHED_ID, &mut arg) }?;
+    Ok(arg.sched_id)
+}
+
+/// Reads the hypervisor's log from `*index` on and moves the index; returns the number of bytes.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn read_console(index: &mut u32, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let count = u32::try_from(buffer.len()).map_err(|_| Errno::EINVAL)?;
+    let mut arg =
+        ReadConsole { incremental: 1, index: *index, buffer: buffer.as_mut_ptr() as u64, count, ..Default::default() };
+    // SAFETY: the hypervisor writes at most `count` bytes.
+    unsafe { payload(XEN_SYSCTL_READCONSOLE, &mut arg) }?;
+    *index = arg.index;
+    Ok(arg.count as usize)
+}
+
+/// Presses the hypervisor's debug keys.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn debug_keys(keys: &[u8]) -> Result<(), Errno> {
+    let nr_keys = u32::try_from(keys.len()).map_err(|_| Errno::EINVAL)?;
+    let mut arg = DebugKeys { keys: keys.as_ptr() as u64, nr_keys, _pad: 0 };
+    // SAFETY: the hypervisor only reads the keys.
+    unsafe { payload(XEN_SYSCTL_DEBUG_KEYS, &mut arg) }
+}
+
+/// Reads a CPU feature set (`XEN_SYSCTL_CPU_FEATURESET_*`); returns its length in words.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn cpu_featureset(index: u32, words: &mut [u32]) -> Result<usize, Errno> {
+    let nr_features = u32::try_from(words.len()).map_err(|_| Errno::EINVAL)?;
+    let mut arg = CpuFeatureset { index, nr_features, features: words.as_mut_ptr() as u64 };
+    // SAFETY: the hypervisor writes at most `nr_features` words.
+    unsafe { payload(XEN_SYSCTL_GET_CPU_FEATURESET, &mut arg) }?;
+    Ok(arg.nr_features as usize)
+}
