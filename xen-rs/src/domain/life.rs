@@ -21,7 +21,7 @@ pub struct Shutdown(pub u32);
 
 impl Shutdown {
     /// Stopped by the hypervisor after a fault of its own.
-    pub const CRASH: Self = Self(3);
+    pub const CRASH: Self = Self(xen_abi::sched::SHUTDOWN_CRASH);
 }
 
 const NOT_SHUT_DOWN: u32 = u32::MAX;

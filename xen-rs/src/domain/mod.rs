@@ -3,8 +3,13 @@
 //! A `Domain` is shared between CPUs. Each part that changes has a lock of its own; what belongs to one subject
 //! (memory, events, grants, time) is a struct of that subject's file, so that this file stays a table of contents.
 
+pub mod context;
 mod life;
+pub mod memory;
+mod pause;
+mod shutdown;
 mod table;
+pub mod teardown;
 
 use alloc::{
     boxed::Box,
@@ -13,11 +18,15 @@ use alloc::{
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use logic::access::{Caller, Privilege};
-use xen_abi::ids::{DomId, VcpuId};
+use logic::lock::Held;
+use xen_abi::{
+    errno::Errno,
+    ids::{DomId, Mfn, VcpuId},
+};
 
 pub use self::{
     life::{Life, Shutdown},
-    table::{find, first_free_id, for_each, insert, next_from, remove},
+    table::{find, for_each, insert, next_free_id, next_from, remove},
 };
 use crate::{sync::Once, vcpu::Vcpu};
 
@@ -35,6 +44,10 @@ pub struct Domain {
     pub life: life::State,
     /// How many reasons there are for none of its vCPUs to run.
     pub pause_count: AtomicU32,
+    /// How many of them are the toolstack's.
+    controller_pauses: AtomicU32,
+    /// Its memory.
+    pub memory: memory::DomainMemory,
     /// `VMASST_TYPE_*` bits that are on.
     pub vm_assist: AtomicU64,
     /// The CPUs whose TLB may hold entries of this domain, a bit each.
@@ -57,13 +70,28 @@ pub struct Blueprint {
     pub handle: [u8; 16],
     /// How many vCPUs it has.
     pub max_vcpus: u32,
+    /// Its highest event channel.
+    pub max_event_port: u32,
+    /// Frames its grant table may grow to.
+    pub max_grant_frames: u32,
+    /// Frames of its maptrack table: how many grants of others it may map, in pages of entries.
+    pub max_maptrack_frames: u32,
+}
+
+impl Blueprint {
+    /// The most vCPUs a domain can have.
+    pub const MAX_VCPUS: u32 = 128;
+    /// Xen's `gnttab_max_frames`.
+    pub const DEFAULT_GRANT_FRAMES: u32 = 64;
+    /// Xen's `gnttab_max_maptrack_frames`.
+    pub const DEFAULT_MAPTRACK_FRAMES: u32 = 1024;
 }
 
 impl Domain {
     /// A domain without memory and vCPUs, paused once as the toolstack expects.
     #[must_use]
-    pub fn new(blueprint: &Blueprint) -> Arc<Self> {
-        Arc::new_cyclic(|this| {
+    pub fn new(blueprint: &Blueprint, _held: &mut Held<'_, 0>) -> Result<Arc<Self>, Errno> {
+        Ok(Arc::new_cyclic(|this| {
             let domain = Self {
                 id: blueprint.id,
                 privilege: blueprint.privilege,
@@ -71,6 +99,8 @@ impl Domain {
                 handle: [AtomicU64::new(0), AtomicU64::new(0)],
                 life: life::State::new(),
                 pause_count: AtomicU32::new(1),
+                controller_pauses: AtomicU32::new(1),
+                memory: memory::DomainMemory::new(),
                 vm_assist: AtomicU64::new(0),
                 dirty_cpus: AtomicU64::new(0),
                 max_vcpus: blueprint.max_vcpus,
@@ -79,7 +109,7 @@ impl Domain {
             };
             domain.set_handle(blueprint.handle);
             domain
-        })
+        }))
     }
 
     /// Makes its vCPUs, all down (`XEN_DOMCTL_max_vcpus`). A second call changes nothing.
@@ -103,6 +133,12 @@ impl Domain {
     #[must_use]
     pub fn vcpu(&self, id: VcpuId) -> Option<&Arc<Vcpu>> {
         self.vcpus().get(usize::try_from(id.0).ok()?)
+    }
+
+    /// The frame of its `shared_info` page.
+    #[must_use]
+    pub const fn shared_info_frame(&self) -> Mfn {
+        Mfn(0)
     }
 
     /// Whether it may control other domains.

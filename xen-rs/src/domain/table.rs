@@ -1,6 +1,7 @@
 //! The table of all domains.
 
 use alloc::{collections::BTreeMap, sync::Arc};
+use core::sync::atomic::{AtomicU16, Ordering};
 
 use logic::lock::{Held, rank};
 use xen_abi::ids::{DOMID_FIRST_RESERVED, DomId};
@@ -9,6 +10,8 @@ use super::Domain;
 use crate::sync::Lock;
 
 static DOMAINS: Lock<BTreeMap<u16, Arc<Domain>>, { rank::DOMAIN_LIST }> = Lock::new(BTreeMap::new());
+/// Changed under the lock of `DOMAINS`.
+static LAST_GIVEN: AtomicU16 = AtomicU16::new(0);
 
 /// The domain of a number.
 #[must_use]
@@ -28,11 +31,15 @@ pub fn for_each(held: &mut Held<'_, 0>, mut f: impl FnMut(&Arc<Domain>)) {
     domains.values().for_each(&mut f);
 }
 
-/// The lowest number from 1 that is not in use.
+/// A number that is not in use, counting on from the last one given out and starting over at the end: numbers of
+/// domains that are gone come back as late as possible.
 #[must_use]
-pub fn first_free_id(held: &mut Held<'_, 0>) -> Option<DomId> {
+pub fn next_free_id(held: &mut Held<'_, 0>) -> Option<DomId> {
     let (domains, _held) = DOMAINS.lock(held);
-    (1..DOMID_FIRST_RESERVED).find(|id| !domains.contains_key(id)).map(DomId)
+    let last = LAST_GIVEN.load(Ordering::Relaxed);
+    let id = (last.saturating_add(1)..DOMID_FIRST_RESERVED).chain(1..=last).find(|id| !domains.contains_key(id))?;
+    LAST_GIVEN.store(id, Ordering::Relaxed);
+    Some(DomId(id))
 }
 
 /// Enters a domain under its number; fails when the number is taken.

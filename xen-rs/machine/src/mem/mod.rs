@@ -3,6 +3,7 @@
 pub mod boot_frames;
 pub mod direct_map;
 #[cfg(target_os = "none")]
+pub mod guest_copy;
 pub mod heap;
 #[cfg(target_os = "none")]
 pub mod hypervisor_map;

@@ -1,0 +1,19 @@
+//! Which vCPU runs next on this CPU: waking, kicking, switching, idling.
+
+use alloc::sync::Arc;
+
+use logic::lock::Held;
+
+use crate::vcpu::Vcpu;
+
+/// The vCPU may have become runnable: puts it on a queue and tells a CPU.
+pub fn wake(_vcpu: &Arc<Vcpu>, _held: &mut Held<'_, 0>) {}
+
+/// Makes the CPU that runs it, if one does, look at it again soon (for events, or because it may no longer run).
+pub fn kick(_vcpu: &Arc<Vcpu>, _held: &mut Held<'_, 0>) {}
+
+/// Whether no CPU owns its private state.
+#[must_use]
+pub fn is_parked(vcpu: &Vcpu, held: &mut Held<'_, 0>) -> bool {
+    vcpu.parked.lock(held).0.is_some()
+}

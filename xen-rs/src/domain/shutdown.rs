@@ -1,0 +1,59 @@
+//! A domain stops: by its own wish or by a crash.
+
+use log::{error, info};
+use logic::lock::Held;
+
+use machine::arch::x86_64::power;
+use xen_abi::sched;
+
+use super::{Domain, life::Shutdown};
+use crate::{console, event};
+
+impl Domain {
+    /// Stops it for `reason` and tells the control domain. The control domain's own end is the machine's.
+    pub fn shut_down(&self, reason: Shutdown, held: &mut Held<'_, 0>) {
+        if self.is_control() {
+            end_machine(reason);
+        }
+        if self.life.record_shutdown(reason) {
+            self.pause(held);
+            event::raise_dom_exc(held);
+        }
+    }
+
+    /// The guest is broken: prints why and stops it. Never the host's end, unless it is the control domain.
+    pub fn crash(&self, why: &dyn core::fmt::Display, held: &mut Held<'_, 0>) {
+        error!("domain_crash called for d{}: {why}", self.id);
+        self.shut_down(Shutdown::CRASH, held);
+    }
+}
+
+/// What the control domain's end means for the machine, in Xen's words.
+fn end_machine(reason: Shutdown) -> ! {
+    console::flush();
+    let reboot = match reason.0 {
+        sched::SHUTDOWN_POWEROFF => {
+            info!("Hardware Dom0 halted: halting machine");
+            false
+        }
+        sched::SHUTDOWN_CRASH => {
+            let what_now =
+                if power::no_reboot() { "'noreboot' set - not rebooting." } else { "rebooting machine in 5 seconds." };
+            error!("Hardware Dom0 crashed: {what_now}");
+            !power::no_reboot()
+        }
+        sched::SHUTDOWN_REBOOT => {
+            info!("Hardware Dom0 shutdown: rebooting machine");
+            true
+        }
+        sched::SHUTDOWN_WATCHDOG => {
+            info!("Hardware Dom0 shutdown: watchdog rebooting machine");
+            true
+        }
+        other => {
+            info!("Hardware Dom0 shutdown: unknown reason {other}, rebooting machine");
+            true
+        }
+    };
+    if reboot { power::reboot() } else { power::halt() }
+}

@@ -1,0 +1,25 @@
+//! Typed access to the memory of the guest that runs on this CPU, by its own virtual addresses.
+//!
+//! Everything is copied: no reference to a guest's memory exists. A page fault inside a copy is `EFAULT`.
+
+use machine::mem::guest_copy;
+use xen_abi::errno::Errno;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+
+/// Copies one value in.
+pub fn read<T: FromBytes + IntoBytes>(va: u64) -> Result<T, Errno> {
+    let mut value = T::new_zeroed();
+    guest_copy::copy_in(va, value.as_mut_bytes()).map_err(|_| Errno::EFAULT)?;
+    Ok(value)
+}
+
+/// Copies one value out.
+pub fn write<T: IntoBytes + Immutable + ?Sized>(va: u64, value: &T) -> Result<(), Errno> {
+    guest_copy::copy_out(va, value.as_bytes()).map_err(|_| Errno::EFAULT)
+}
+
+/// The address of element `index` of an array of `T` at `va`; `EFAULT` when it wraps around.
+pub fn element<T>(va: u64, index: u64) -> Result<u64, Errno> {
+    let size = size_of::<T>() as u64;
+    index.checked_mul(size).and_then(|offset| va.checked_add(offset)).ok_or(Errno::EFAULT)
+}

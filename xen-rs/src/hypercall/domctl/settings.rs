@@ -1,0 +1,85 @@
+//! Settings of a domain that the toolstack makes while building it.
+
+use alloc::sync::Arc;
+
+use xen_abi::{
+    domctl::{self as abi, Domctl},
+    errno::Errno,
+    ids::Mfn,
+};
+use zerocopy::FromZeros;
+
+use super::{Reply, put};
+use crate::{cpu::Context, domain::Domain};
+
+/// Kibibytes in a page, as a shift.
+const KIB_PER_PAGE_SHIFT: u32 = 2;
+
+/// `tsc_mode` of `tsc_info` (Xen's docs/man/xl.cfg.5, "tsc_mode").
+const TSC_MODE_DEFAULT: u32 = 0;
+/// Every read of the TSC is emulated.
+const TSC_MODE_ALWAYS_EMULATE: u32 = 1;
+/// The guest reads the CPU's TSC.
+const TSC_MODE_NEVER_EMULATE: u32 = 2;
+
+/// `XEN_DOMCTL_max_mem`: how much memory it may have, in KiB; below what it has is allowed, growth is refused then.
+pub(super) fn max_mem(cx: &mut Context<'_>, target: &Arc<Domain>, arg: &abi::MaxMem) -> Result<Reply, Errno> {
+    target.memory.set_maximum(arg.max_memkb >> KIB_PER_PAGE_SHIFT, &mut cx.held);
+    Ok(Reply::Nothing)
+}
+
+/// `XEN_DOMCTL_setdomainhandle`.
+pub(super) fn set_handle(target: &Arc<Domain>, arg: &abi::SetDomainHandle) -> Result<Reply, Errno> {
+    target.set_handle(arg.handle);
+    Ok(Reply::Nothing)
+}
+
+/// `XEN_DOMCTL_hypercall_init`: fills a page of the domain with the ways into the hypervisor.
+pub(super) fn hypercall_init(
+    cx: &mut Context<'_>,
+    target: &Arc<Domain>,
+    arg: &abi::HypercallInit,
+) -> Result<Reply, Errno> {
+    target.memory.write_hypercall_page(target, Mfn(arg.gmfn), &mut cx.held)?;
+    Ok(Reply::Nothing)
+}
+
+/// `XEN_DOMCTL_set_address_size`: 64-bit is what every PV domain is; 32-bit PV is not offered.
+pub(super) fn set_address_size(arg: &abi::AddressSize) -> Result<Reply, Errno> {
+    match arg.size {
+        64 => Ok(Reply::Nothing),
+        32 => Err(Errno::EOPNOTSUPP),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `XEN_DOMCTL_get_address_size`.
+pub(super) fn get_address_size(raw: &mut Domctl) -> Result<Reply, Errno> {
+    put(raw, &abi::AddressSize { size: 64 })
+}
+
+/// `XEN_DOMCTL_settscinfo`: the default mode and the native one are the same here, a TSC that is never emulated.
+pub(super) fn set_tsc_info(arg: &abi::TscInfo) -> Result<Reply, Errno> {
+    match arg.tsc_mode {
+        TSC_MODE_DEFAULT | TSC_MODE_NEVER_EMULATE => Ok(Reply::Nothing),
+        TSC_MODE_ALWAYS_EMULATE => Err(Errno::EOPNOTSUPP),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `XEN_DOMCTL_gettscinfo`.
+pub(super) fn get_tsc_info(raw: &mut Domctl) -> Result<Reply, Errno> {
+    let mut info = abi::TscInfo::new_zeroed();
+    info.gtsc_khz = crate::time::tsc_khz();
+    put(raw, &info)
+}
+
+/// `XEN_DOMCTL_scheduler_op`: weight and cap of credit2.
+pub(super) fn scheduler_op(
+    _cx: &mut Context<'_>,
+    _target: &Arc<Domain>,
+    _arg: &abi::SchedulerOp,
+    _raw: &mut Domctl,
+) -> Result<Reply, Errno> {
+    Err(Errno::EOPNOTSUPP)
+}

@@ -1,0 +1,68 @@
+//! A domain's vCPUs as the toolstack sees them.
+
+use alloc::{boxed::Box, sync::Arc};
+
+use xen_abi::{
+    arch_x86::VcpuGuestContext,
+    domctl::{self as abi, Domctl},
+    errno::Errno,
+    ids::VcpuId,
+};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::{Reply, put};
+use crate::{
+    cpu::Context,
+    domain::{Domain, context},
+    guest,
+    vcpu::VcpuFlags,
+};
+use machine::mem::guest_copy;
+
+/// `XEN_DOMCTL_max_vcpus`: makes the vCPUs that the domain was created for.
+pub(super) fn max_vcpus(cx: &Context<'_>, target: &Arc<Domain>, arg: &abi::MaxVcpus) -> Result<Reply, Errno> {
+    if target.id == cx.domain.id || arg.max != target.max_vcpus() {
+        return Err(Errno::EINVAL);
+    }
+    target.allocate_vcpus();
+    Ok(Reply::Nothing)
+}
+
+/// `XEN_DOMCTL_setvcpucontext`.
+pub(super) fn set_context(cx: &mut Context<'_>, target: &Arc<Domain>, arg: &abi::VcpuContext) -> Result<Reply, Errno> {
+    let vcpu = target.vcpu(arg.vcpu).ok_or(Errno::EINVAL)?;
+    if target.id == cx.domain.id {
+        return Err(Errno::EINVAL);
+    }
+    let mut wanted: Box<VcpuGuestContext> = Box::new(VcpuGuestContext::new_zeroed());
+    guest_copy::copy_in(arg.ctxt, wanted.as_mut_bytes()).map_err(|_| Errno::EFAULT)?;
+    context::set(target, vcpu, &wanted, &mut cx.held).map(|done| if done { Reply::Nothing } else { Reply::Again })
+}
+
+/// `XEN_DOMCTL_getvcpucontext`.
+pub(super) fn get_context(cx: &mut Context<'_>, target: &Arc<Domain>, arg: &abi::VcpuContext) -> Result<Reply, Errno> {
+    let vcpu = target.vcpu(arg.vcpu).ok_or(Errno::EINVAL)?;
+    if target.id == cx.domain.id {
+        return Err(Errno::EINVAL);
+    }
+    let context = context::get(target, vcpu, &mut cx.held)?;
+    guest::write(arg.ctxt, &*context)?;
+    Ok(Reply::Nothing)
+}
+
+/// `XEN_DOMCTL_getvcpuinfo`.
+pub(super) fn info(target: &Arc<Domain>, id: VcpuId, raw: &mut Domctl) -> Result<Reply, Errno> {
+    if id.0 >= target.max_vcpus() {
+        return Err(Errno::EINVAL);
+    }
+    let vcpu = target.vcpu(id).ok_or(Errno::ESRCH)?;
+    let flags = vcpu.flags();
+    let mut info = abi::GetVcpuInfo::new_zeroed();
+    info.vcpu = id;
+    info.online = u8::from(!flags.contains(VcpuFlags::DOWN));
+    info.blocked = u8::from(flags.intersects(VcpuFlags::BLOCKED | VcpuFlags::POLLING));
+    info.running = u8::from(flags.contains(VcpuFlags::RUNNING));
+    info.cpu_time = vcpu.cpu_time_ns();
+    info.cpu = vcpu.processor();
+    put(raw, &info)
+}

@@ -1,0 +1,38 @@
+//! `XEN_SYSCTL_readconsole`: the hypervisor's log, as `dmesg` shows it.
+
+use xen_abi::{
+    errno::Errno,
+    sysctl::{ReadConsole, Sysctl},
+};
+
+use super::put;
+use crate::{console, cpu::Context, guest};
+
+/// Bytes copied at a time.
+const CHUNK: usize = 256;
+
+/// Copies from the console ring into the caller's buffer.
+pub(super) fn read(cx: &mut Context<'_>, arg: &ReadConsole, raw: &mut Sysctl) -> Result<(), Errno> {
+    let mut reply = *arg;
+    let start = if arg.incremental != 0 { arg.index } else { console::ring_start(&mut cx.held) };
+    let mut position = start;
+    let mut copied = 0;
+    let mut chunk = [0; CHUNK];
+    while copied < arg.count {
+        let room = usize::try_from(arg.count - copied).map_or(CHUNK, |left| left.min(CHUNK));
+        let Some(part) = chunk.get_mut(..room) else { break };
+        let (from, length) = console::ring_read(position, part, &mut cx.held);
+        let Some(bytes) = part.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
+        let va = arg.buffer.checked_add(copied.into()).ok_or(Errno::EFAULT)?;
+        guest::write(va, bytes)?;
+        let length = u32::try_from(length).unwrap_or(0);
+        copied += length;
+        position = from.wrapping_add(length);
+    }
+    if arg.clear != 0 {
+        console::ring_clear(&mut cx.held);
+    }
+    reply.count = copied;
+    reply.index = position;
+    put(raw, &reply)
+}

@@ -1,0 +1,50 @@
+//! What there is to know about the host: CPUs, memory, scheduler.
+
+use xen_abi::{
+    domctl::XEN_SCHEDULER_CREDIT2,
+    errno::Errno,
+    sysctl::{self as abi, CpuTopo, CpuTopoInfo, PhysInfo, SchedId, Sysctl},
+};
+use zerocopy::FromZeros;
+
+use super::put;
+use crate::{cpu::Context, guest, memory, time};
+
+/// `XEN_SYSCTL_physinfo`. `hw_cap` is in the order of Xen's feature words.
+pub(super) fn physical_info(cx: &mut Context<'_>, raw: &mut Sysctl) -> Result<(), Errno> {
+    let frames = memory::census(&mut cx.held);
+    let cpus = crate::topology::online();
+    let mut info = PhysInfo::new_zeroed();
+    info.threads_per_core = 1;
+    info.cores_per_socket = cpus;
+    info.nr_cpus = cpus;
+    info.max_cpu_id = cpus.saturating_sub(1);
+    info.nr_nodes = 1;
+    info.cpu_khz = time::tsc_khz();
+    info.capabilities = abi::XEN_SYSCTL_PHYSCAP_PV | abi::XEN_SYSCTL_PHYSCAP_GNTTAB_V1;
+    info.total_pages = frames.total;
+    info.free_pages = frames.free;
+    info.scrub_pages = frames.dirty;
+    info.max_mfn = frames.highest.0;
+    info.hw_cap = crate::topology::feature_words();
+    put(raw, &info)
+}
+
+/// `XEN_SYSCTL_sched_id`.
+pub(super) fn scheduler(raw: &mut Sysctl) -> Result<(), Errno> {
+    put(raw, &SchedId { sched_id: XEN_SCHEDULER_CREDIT2 })
+}
+
+/// `XEN_SYSCTL_cputopoinfo`: all CPUs as cores of one socket of one node.
+pub(super) fn topology(arg: &CpuTopoInfo, raw: &mut Sysctl) -> Result<(), Errno> {
+    let cpus = crate::topology::online();
+    let mut reply = *arg;
+    if arg.cputopo != 0 {
+        for core in 0..cpus.min(arg.num_cpus) {
+            let entry = CpuTopo { core, socket: 0, node: 0 };
+            guest::write(guest::element::<CpuTopo>(arg.cputopo, core.into())?, &entry)?;
+        }
+    }
+    reply.num_cpus = cpus;
+    put(raw, &reply)
+}
