@@ -25,7 +25,7 @@ pub enum Need {
     Clippy,
     /// The emulator.
     Emulator,
-    /// The headers of Xen and a library that reads C, for the test that compares layouts.
+    /// The headers of Xen and a C compiler, for the test that compares layouts.
     Layout,
     /// What unpacks Debian's packages.
     Unpacker,
@@ -40,7 +40,7 @@ impl Need {
             Self::Compiler => "a compiler for x86_64-unknown-none",
             Self::Clippy => "clippy for x86_64-unknown-none",
             Self::Emulator => "the emulator (QEMU, 7.2 or later)",
-            Self::Layout => "Xen's public headers and libclang",
+            Self::Layout => "Xen's public headers and a C compiler",
             Self::Unpacker => "tools that unpack Debian's packages",
         }
     }
@@ -54,7 +54,10 @@ impl Need {
                 Err(_) => false,
             },
             Self::Emulator => on_path("qemu-system-x86_64"),
-            Self::Layout => Path::new("/usr/include/xen/xen.h").exists() && libclang_is_there(),
+            Self::Layout => {
+                ["/usr/include/xen/xen.h", "/usr/include/stdio.h"].iter().all(|file| Path::new(file).exists())
+                    && on_path("cc")
+            }
             Self::Unpacker => ["apt-get", "dpkg-deb", "tar", "gzip"].into_iter().all(on_path),
         }
     }
@@ -65,7 +68,7 @@ impl Need {
             Self::Compiler => &["rustc-web", "rust-web-src", "lld"],
             Self::Clippy => &["rust-web-clippy"],
             Self::Emulator => &["qemu-system-x86"],
-            Self::Layout => &["libxen-dev", "libclang-14-dev"],
+            Self::Layout => &["libxen-dev", "gcc", "libc6-dev"],
             Self::Unpacker => &["tar", "gzip"],
         }
     }
@@ -76,7 +79,7 @@ impl Need {
             Self::Compiler => "rustup target add x86_64-unknown-none",
             Self::Clippy => "rustup component add clippy",
             Self::Emulator => "your system's package of qemu-system-x86_64",
-            Self::Layout => "your system's packages of Xen's headers (/usr/include/xen) and libclang",
+            Self::Layout => "your system's packages of Xen's headers (/usr/include/xen) and of a C compiler",
             Self::Unpacker => "apt and dpkg; or put kernels and busybox into .cache/ by hand",
         }
     }
@@ -171,18 +174,6 @@ pub fn is_debian_12() -> bool {
 fn is_bookworm(os_release: &str) -> bool {
     let has = |line: &str| os_release.lines().any(|found| found.replace('"', "") == line);
     has("ID=debian") && has("VERSION_ID=12")
-}
-
-/// Where Debian and others keep libclang.
-fn libclang_is_there() -> bool {
-    let mut places: Vec<_> = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"].map(Into::into).to_vec();
-    places.extend((11..30).map(|version| format!("/usr/lib/llvm-{version}/lib")));
-    places.extend(std::env::var("LIBCLANG_PATH"));
-    places.iter().any(|place: &String| {
-        std::fs::read_dir(place).is_ok_and(|entries| {
-            entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libclang.so"))
-        })
-    })
 }
 
 #[cfg(test)]
