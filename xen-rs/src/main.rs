@@ -32,6 +32,10 @@ mod time;
 #[cfg(target_os = "none")]
 mod topology;
 #[cfg(target_os = "none")]
+mod trap;
+#[cfg(target_os = "none")]
+mod upcalls;
+#[cfg(target_os = "none")]
 mod vcpu;
 
 #[cfg(not(target_os = "none"))]

@@ -1,30 +1,9 @@
-//! Where machine hands over: the start of the hypervisor, and the upcalls from the entry code.
+//! The start of the hypervisor, phase by phase: console, memory, CPUs, time, dom0, and off it runs.
 
-use crate::cpu::Cpu;
-use machine::GuestRegs;
-use machine::boot_info::BootInfo;
-use machine::upcall::{Call, Exception, Hypervisor};
+use machine::{boot_info::BootInfo, mem::boot_frames::BootFrames};
 
-/// Who answers machine's upcalls.
-struct Xen;
-
-impl Hypervisor for Xen {
-    type Cpu = Cpu;
-
-    fn start(boot: BootInfo, frames: machine::mem::boot_frames::BootFrames) -> ! {
-        log::info!("{} modules, {} bytes free", boot.modules.len(), frames.free_bytes());
-        panic!("nothing to run");
-    }
-
-    fn call(_cpu: &mut Cpu, _regs: &mut GuestRegs, _call: Call) {}
-
-    fn exception(_cpu: &mut Cpu, _regs: &mut GuestRegs, _exception: Exception) {}
-
-    fn interrupt(_cpu: &mut Cpu, _vector: u8) {}
-
-    fn bad_return(_cpu: &mut Cpu, _regs: &mut GuestRegs, _exception: Exception) {}
-
-    fn before_guest(_cpu: &mut Cpu, _regs: &mut GuestRegs) {}
+/// All phases; returns to nobody.
+pub fn start(boot: BootInfo, frames: BootFrames) -> ! {
+    log::info!("{} modules, {} bytes free", boot.modules.len(), frames.free_bytes());
+    panic!("nothing to run");
 }
-
-machine::bind!(Xen);
