@@ -9,4 +9,11 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod build;
+pub mod calls;
+pub mod cmd;
 pub mod config;
+pub mod domains;
+pub mod host;
+pub mod lifecycle;
+pub mod store;

@@ -1,0 +1,235 @@
+//! What the toolstack asks of the hypervisor, as one trait. The program above implements it with hypercalls; tests
+//! implement it with a table.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use xen_abi::arch_x86::VcpuGuestContext;
+use xen_abi::errno::Errno;
+use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
+
+use crate::config::Uuid;
+
+/// A domain to be made (`XEN_DOMCTL_createdomain`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewDomain {
+    /// Its handle.
+    pub uuid: Uuid,
+    /// The most vCPUs.
+    pub max_vcpus: u32,
+    /// The highest event channel.
+    pub max_evtchn_port: u32,
+    /// Frames of the grant table; negative for the hypervisor's default.
+    pub max_grant_frames: i32,
+    /// Frames of the map-track array; negative for the hypervisor's default.
+    pub max_maptrack_frames: i32,
+    /// The newest version of grant tables.
+    pub max_grant_version: u32,
+}
+
+/// A domain as it is (`XEN_DOMCTL_getdomaininfo`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DomainInfo {
+    /// Its number.
+    pub id: DomId,
+    /// `XEN_DOMINF_*`.
+    pub flags: u32,
+    /// Pages it has.
+    pub tot_pages: u64,
+    /// Pages it may have.
+    pub max_pages: u64,
+    /// Pages claimed for it.
+    pub outstanding_pages: u64,
+    /// The frame of its shared info.
+    pub shared_info_frame: Mfn,
+    /// Time it ran, nanoseconds.
+    pub cpu_time: u64,
+    /// vCPUs that are up.
+    pub online_vcpus: u32,
+    /// Its highest vCPU.
+    pub max_vcpu_id: u32,
+    /// Its handle.
+    pub uuid: Uuid,
+    /// Its CPU pool.
+    pub cpupool: u32,
+}
+
+impl DomainInfo {
+    /// `XEN_DOMINF_dying`.
+    pub const DYING: u32 = 1 << 0;
+    /// `XEN_DOMINF_hvm_guest`.
+    pub const HVM: u32 = 1 << 1;
+    /// `XEN_DOMINF_shutdown`.
+    pub const SHUTDOWN: u32 = 1 << 2;
+    /// `XEN_DOMINF_paused`.
+    pub const PAUSED: u32 = 1 << 3;
+    /// `XEN_DOMINF_blocked`.
+    pub const BLOCKED: u32 = 1 << 4;
+    /// `XEN_DOMINF_running`.
+    pub const RUNNING: u32 = 1 << 5;
+
+    /// Whether a flag is set.
+    #[must_use]
+    pub const fn is(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Why it shut down (`SHUTDOWN_*`), if it did.
+    #[must_use]
+    pub fn shutdown_reason(&self) -> Option<u32> {
+        self.is(Self::SHUTDOWN).then_some((self.flags >> 16) & 0xff)
+    }
+}
+
+/// The machine (`XEN_SYSCTL_physinfo`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "the fields are the structure's of sysctl.h")]
+pub struct PhysInfo {
+    pub threads_per_core: u32,
+    pub cores_per_socket: u32,
+    pub nr_cpus: u32,
+    pub max_cpu_id: u32,
+    pub nr_nodes: u32,
+    pub cpu_khz: u32,
+    pub capabilities: u32,
+    pub total_pages: u64,
+    pub free_pages: u64,
+    pub scrub_pages: u64,
+    pub outstanding_pages: u64,
+    pub hw_cap: [u32; 8],
+}
+
+impl PhysInfo {
+    /// `XEN_SYSCTL_PHYSCAP_gnttab_v2`.
+    pub const GNTTAB_V2: u32 = 1 << 9;
+}
+
+/// The hypervisor's account of itself (`xen_version`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "the fields are those that `info` prints")]
+pub struct VersionInfo {
+    pub major: u32,
+    pub minor: u32,
+    pub extra: String,
+    pub capabilities: String,
+    pub changeset: String,
+    pub commandline: String,
+    pub page_size: u32,
+    pub virt_start: u64,
+    pub compiler: String,
+    pub compile_by: String,
+    pub compile_domain: String,
+    pub compile_date: String,
+    /// In hexadecimal.
+    pub build_id: String,
+}
+
+/// A vCPU as it is (`XEN_DOMCTL_getvcpuinfo`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "the fields are the structure's of domctl.h")]
+pub struct VcpuInfo {
+    pub online: bool,
+    pub blocked: bool,
+    pub running: bool,
+    /// Nanoseconds.
+    pub cpu_time: u64,
+    pub cpu: u32,
+}
+
+/// What to put into a domain's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill<'a> {
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// So many zeros.
+    Zeros(usize),
+}
+
+impl Fill<'_> {
+    /// How many bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Zeros(len) => *len,
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The hypervisor, as the toolstack needs it. Every method is one hypercall or a few that belong together.
+#[allow(clippy::missing_errors_doc, reason = "the hypervisor's errors are passed on as they are")]
+pub trait XenCalls {
+    /// `createdomain`. Any free number is taken.
+    fn create_domain(&mut self, new: &NewDomain) -> Result<DomId, Errno>;
+    /// `destroydomain`. `EAGAIN` asks to be called again: there was too much to do in one go.
+    fn destroy_domain(&mut self, dom: DomId) -> Result<(), Errno>;
+    /// `pausedomain`.
+    fn pause_domain(&mut self, dom: DomId) -> Result<(), Errno>;
+    /// `unpausedomain`.
+    fn unpause_domain(&mut self, dom: DomId) -> Result<(), Errno>;
+    /// `sched_op` `remote_shutdown`: the domain is marked as shut down for this reason.
+    fn remote_shutdown(&mut self, dom: DomId, reason: u32) -> Result<(), Errno>;
+    /// sysctl `getdomaininfolist`: at most `max` domains, from the number `first` on, by number.
+    fn domain_list(&mut self, first: DomId, max: usize) -> Result<Vec<DomainInfo>, Errno>;
+    /// domctl `getvcpuinfo`.
+    fn vcpu_info(&mut self, dom: DomId, vcpu: VcpuId) -> Result<VcpuInfo, Errno>;
+
+    /// `max_vcpus`.
+    fn set_max_vcpus(&mut self, dom: DomId, count: u32) -> Result<(), Errno>;
+    /// `max_mem`.
+    fn set_max_mem(&mut self, dom: DomId, kib: u64) -> Result<(), Errno>;
+    /// `settscinfo`, with `XEN_CPUID_TSC_MODE_*`.
+    fn set_tsc_mode(&mut self, dom: DomId, mode: u32) -> Result<(), Errno>;
+    /// `set_address_size`.
+    fn set_address_size(&mut self, dom: DomId, bits: u32) -> Result<(), Errno>;
+    /// memory_op `set_memory_map`: RAM from 0 to this.
+    fn set_memory_map(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno>;
+    /// `hypercall_init`.
+    fn fill_hypercall_page(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno>;
+    /// `setvcpucontext`.
+    fn set_vcpu_context(&mut self, dom: DomId, vcpu: VcpuId, context: &VcpuGuestContext) -> Result<(), Errno>;
+
+    /// memory_op `populate_physmap`: gives the domain an extent of `1 << order` pages at each of `pfns`, and says in
+    /// `mfns` where they begin. Returns how many it gave; fewer than asked where memory ran out.
+    fn populate(&mut self, dom: DomId, order: u32, pfns: &[Pfn], mfns: &mut [Mfn]) -> Result<usize, Errno>;
+    /// Writes to frames of the domain, taken as one run: maps them for as long as it takes.
+    fn write_frames(&mut self, dom: DomId, frames: &[Mfn], offset: usize, fill: Fill<'_>) -> Result<(), Errno>;
+    /// mmuext_op `PIN_L4_TABLE`.
+    fn pin_root(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno>;
+
+    /// event_channel_op `alloc_unbound`: a channel of `dom` that `remote` may bind to.
+    fn alloc_unbound(&mut self, dom: DomId, remote: DomId) -> Result<Port, Errno>;
+    /// grant_table_op `setup_table`: the first frame of the domain's grant table.
+    fn grant_table_frame(&mut self, dom: DomId) -> Result<Mfn, Errno>;
+
+    /// sysctl `physinfo`.
+    fn phys_info(&mut self) -> Result<PhysInfo, Errno>;
+    /// `xen_version`.
+    fn version(&mut self) -> Result<VersionInfo, Errno>;
+    /// sysctl `sched_id`: `XEN_SCHEDULER_*`.
+    fn scheduler(&mut self) -> Result<u32, Errno>;
+    /// sysctl `readconsole`: all that is in the console ring.
+    fn read_console(&mut self, clear: Clear) -> Result<Vec<u8>, Errno>;
+    /// sysctl `debug_keys`.
+    fn debug_keys(&mut self, keys: &str) -> Result<(), Errno>;
+
+    /// One domain, or `ESRCH`.
+    fn domain_info(&mut self, dom: DomId) -> Result<DomainInfo, Errno> {
+        self.domain_list(dom, 1)?.into_iter().find(|info| info.id == dom).ok_or(Errno::ESRCH)
+    }
+}
+
+/// Whether reading the console ring empties it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clear {
+    /// It stays.
+    No,
+    /// It is emptied.
+    Yes,
+}

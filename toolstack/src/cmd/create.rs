@@ -1,0 +1,214 @@
+//! `create`: a domain from a configuration file.
+
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use domain_image::{ImageError, Kernel, Payload};
+use xen_abi::errno::Errno;
+use xen_abi::ids::DomId;
+
+use super::options::{Options, flag, value};
+use super::{Command, FAILURE, SUCCESS, Status, console, destroy, target};
+use crate::build::{self, BuildError};
+use crate::config::{DomainConfig, Uuid};
+use crate::domains::Record;
+use crate::host::Host;
+use crate::store;
+
+pub const COMMAND: Command = Command {
+    name: "create",
+    usage: "<ConfigFile> [options] [key=value..]",
+    about: "Create a domain from config file <filename>",
+    flags: &[
+        flag('p', "paused"),
+        flag('c', "console"),
+        flag('q', "quiet"),
+        flag('n', "dryrun"),
+        // Ours never stays in the background to begin with.
+        flag('e', ""),
+        flag('F', ""),
+        value('f', "defconfig"),
+    ],
+    needs: 0,
+    run,
+};
+
+/// The largest unpacked kernel (Xen has no such limit, dom0's memory is one).
+const KERNEL_LIMIT: u64 = 1 << 30;
+
+/// Why a domain could not be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CreateError {
+    /// There is one of this name.
+    NameTaken(String),
+    /// There is one with this UUID.
+    UuidTaken(Uuid),
+    /// A file cannot be read.
+    File {
+        /// What it was to be.
+        what: &'static str,
+        /// Its path.
+        path: String,
+        /// Why.
+        errno: Errno,
+    },
+    /// The kernel cannot be used.
+    Kernel {
+        /// Its path.
+        path: String,
+        /// Why.
+        error: ImageError,
+    },
+    /// The domain cannot be built.
+    Build(BuildError),
+    /// A service failed.
+    Service {
+        /// What it was to do.
+        what: &'static str,
+        /// Why.
+        errno: Errno,
+    },
+}
+
+impl fmt::Display for CreateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NameTaken(name) => write!(f, "a domain with name \"{name}\" already exists"),
+            Self::UuidTaken(uuid) => write!(f, "a domain with UUID {uuid} already exists"),
+            Self::File { what, path, errno } => {
+                let why = if *errno == Errno::ENOENT { "no such file" } else { errno.name() };
+                write!(f, "{what} {path}: {why}")
+            }
+            Self::Kernel { path, error } => write!(f, "kernel {path}: {error}"),
+            Self::Build(error) => error.fmt(f),
+            Self::Service { what, errno } => write!(f, "cannot {what}: {}", errno.name()),
+        }
+    }
+}
+
+fn run(host: &mut dyn Host, options: &Options) -> Status {
+    let (mut overrides, mut file) = (Vec::new(), options.get('f'));
+    for argument in &options.positional {
+        if argument.contains('=') {
+            overrides.push(argument.as_str());
+        } else if file.is_none() {
+            file = Some(argument);
+        } else {
+            host.print_error(&format!("create: unexpected argument \"{argument}\"\n"));
+            return FAILURE;
+        }
+    }
+    let text = match file {
+        None if overrides.is_empty() => {
+            host.print_error("create: which configuration file?\n");
+            return FAILURE;
+        }
+        None => Cow::Borrowed(&b""[..]),
+        Some(path) => match host.file(path) {
+            Ok(text) => text,
+            Err(errno) => {
+                let error = CreateError::File { what: "configuration", path: path.to_string(), errno };
+                host.print_error(&format!("create: {error}\n"));
+                return FAILURE;
+            }
+        },
+    };
+    let name = file.unwrap_or("command line");
+    let quiet = options.has('q');
+    if !quiet && file.is_some() {
+        host.print(&format!("Parsing config from {name}\n"));
+    }
+    let parsed = match core::str::from_utf8(&text) {
+        Ok(text) => DomainConfig::parse(name, text, &overrides).map_err(|e| e.to_string()),
+        Err(_) => Err(format!("{name}: not a text file")),
+    };
+    let parsed = match parsed {
+        Ok(parsed) => parsed,
+        Err(message) => {
+            host.print_error(&format!("create: {message}\n"));
+            return FAILURE;
+        }
+    };
+    if !quiet {
+        for warning in &parsed.warnings {
+            host.print_error(&format!("WARNING: {warning}\n"));
+        }
+    }
+    if options.has('n') {
+        return SUCCESS;
+    }
+    let dom = match create_domain(host, &parsed.config) {
+        Ok(dom) => dom,
+        Err(error) => {
+            host.print_error(&format!("create: {error}\n"));
+            return FAILURE;
+        }
+    };
+    if !options.has('p')
+        && let Err(errno) = host.unpause_domain(dom)
+    {
+        destroy_domain(host, dom);
+        return target::failed(host, "unpausing", dom, errno);
+    }
+    if options.has('c') { console::interact(host, dom) } else { SUCCESS }
+}
+
+fn destroy_domain(host: &mut dyn Host, dom: DomId) {
+    let _ = destroy::destroy_domain(host, dom);
+}
+
+/// Creates a domain. It stays paused.
+///
+/// # Errors
+/// What went wrong; nothing is left of the domain then.
+pub fn create_domain(host: &mut dyn Host, config: &DomainConfig) -> Result<DomId, CreateError> {
+    let others = target::all(host).map_err(|errno| CreateError::Service { what: "list the domains", errno })?;
+    if others.iter().any(|info| store::name_of(host, info.id).as_deref() == Some(&config.name)) {
+        return Err(CreateError::NameTaken(config.name.clone()));
+    }
+    let uuid = config.uuid.unwrap_or_else(|| Uuid::from_random(host.random()));
+    if others.iter().any(|info| info.uuid == uuid) {
+        return Err(CreateError::UuidTaken(uuid));
+    }
+    let built = build_domain(host, config, uuid)?;
+    let dom = built.dom;
+    let start_time = host.wall_clock();
+    let result = store::write_domain(host, &built, &uuid, config, start_time)
+        .map_err(|errno| CreateError::Service { what: "write the domain's xenstore entries", errno })
+        .and_then(|()| {
+            host.store_introduce(dom, built.store_frame, built.store_port)
+                .map_err(|errno| CreateError::Service { what: "connect the domain to xenstore", errno })
+        })
+        .and_then(|()| {
+            host.console_attach(dom, built.console_frame, built.console_port)
+                .map_err(|errno| CreateError::Service { what: "connect the domain's console", errno })
+        });
+    if let Err(error) = result {
+        destroy_domain(host, dom);
+        return Err(error);
+    }
+    let started = host.now();
+    host.domains().add(Record { dom, uuid, config: config.clone(), settled: false, started });
+    Ok(dom)
+}
+
+/// Reads the files and builds; the unpacked kernel lives no longer than this.
+fn build_domain(host: &mut dyn Host, config: &DomainConfig, uuid: Uuid) -> Result<build::Built, CreateError> {
+    let file = read(host, "kernel", &config.kernel)?;
+    let ramdisk = match &config.ramdisk {
+        Some(path) => read(host, "ramdisk", path)?,
+        None => Cow::Borrowed(&[][..]),
+    };
+    let wrong = |error| CreateError::Kernel { path: config.kernel.clone(), error };
+    let image = Payload::find(&file).and_then(|payload| payload.unpack(KERNEL_LIMIT)).map_err(wrong)?;
+    let kernel = Kernel::parse(&image).map_err(wrong)?;
+    let request = build::Request { config, uuid, kernel: &kernel, ramdisk: &ramdisk };
+    build::build(host, &request).map_err(CreateError::Build)
+}
+
+fn read(host: &mut dyn Host, what: &'static str, path: &str) -> Result<Cow<'static, [u8]>, CreateError> {
+    host.file(path).map_err(|errno| CreateError::File { what, path: path.to_string(), errno })
+}

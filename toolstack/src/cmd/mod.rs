@@ -1,0 +1,178 @@
+//! The commands, one file each, with xl's names, options, output and exit codes. [`run`] is the table of them.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::config::keys::nearest_of;
+use crate::host::Host;
+
+mod console;
+mod create;
+mod debug_keys;
+mod destroy;
+mod dmesg;
+mod domid;
+mod domname;
+mod help;
+mod info;
+mod list;
+mod options;
+mod pause;
+mod power;
+mod reboot;
+mod rename;
+mod shutdown;
+mod target;
+mod unpause;
+mod uptime;
+
+pub use create::{CreateError, create_domain};
+pub use destroy::destroy_domain;
+pub use options::{Flag, Options};
+pub use rename::rename as rename_domain;
+pub use target::all as all_domains;
+
+/// How a command ended: 0 is well.
+pub type Status = i32;
+
+/// It worked.
+pub const SUCCESS: Status = 0;
+/// It did not.
+pub const FAILURE: Status = 1;
+
+/// One command.
+pub struct Command {
+    /// Its name.
+    pub name: &'static str,
+    /// Its arguments, as `help` shows them.
+    pub usage: &'static str,
+    /// What it does, in a few words.
+    pub about: &'static str,
+    /// Its options.
+    flags: &'static [Flag],
+    /// Positional arguments it cannot do without.
+    needs: usize,
+    run: fn(&mut dyn Host, &Options) -> Status,
+}
+
+/// All commands, in the order of `help`.
+pub const COMMANDS: &[Command] = &[
+    create::COMMAND,
+    list::COMMAND,
+    destroy::COMMAND,
+    shutdown::COMMAND,
+    reboot::COMMAND,
+    pause::COMMAND,
+    unpause::COMMAND,
+    console::COMMAND,
+    domid::COMMAND,
+    domname::COMMAND,
+    rename::COMMAND,
+    uptime::COMMAND,
+    info::COMMAND,
+    dmesg::COMMAND,
+    debug_keys::COMMAND,
+    power::POWEROFF,
+    power::REBOOT_HOST,
+    help::COMMAND,
+];
+
+/// The command of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.name == name)
+}
+
+/// Runs a command: its name and its arguments. No words at all are no error.
+pub fn run(host: &mut dyn Host, words: &[&str]) -> Status {
+    let Some((name, arguments)) = words.split_first() else {
+        return SUCCESS;
+    };
+    // Scripts written for xl keep working.
+    if *name == "xl" && !arguments.is_empty() {
+        return run(host, arguments);
+    }
+    let Some(command) = find(name) else {
+        let hint = match nearest_of(name, COMMANDS.iter().map(|c| c.name)) {
+            Some(near) => format!(" (did you mean \"{near}\"?)"),
+            None => String::from(", see \"help\""),
+        };
+        host.print_error(&format!("{name}: no such command{hint}\n"));
+        return FAILURE;
+    };
+    let options = match options::parse(command.flags, arguments) {
+        Ok(options) => options,
+        Err(message) => {
+            host.print_error(&format!("{name}: {message}\n"));
+            help::usage(host, command);
+            return FAILURE;
+        }
+    };
+    if options.has('h') {
+        help::usage(host, command);
+        return SUCCESS;
+    }
+    if options.positional.len() < command.needs {
+        let plural = if command.needs == 1 { "" } else { "s" };
+        host.print_error(&format!("'{name}' requires at least {} argument{plural}.\n\n", command.needs));
+        help::usage(host, command);
+        return FAILURE;
+    }
+    (command.run)(host, &options)
+}
+
+/// Splits a script into commands of words: commands end at a newline or a semicolon, words at spaces; quotes of both
+/// kinds and backslashes keep characters together; a `#` at the start of a word starts a comment.
+///
+/// # Errors
+/// An open quote.
+pub fn split(script: &str) -> Result<Vec<Vec<String>>, &'static str> {
+    let mut commands = Vec::new();
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = script.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\n' | ';' => {
+                words.extend(word.take());
+                if !words.is_empty() {
+                    commands.push(core::mem::take(&mut words));
+                }
+            }
+            '#' if word.is_none() => {
+                // What ended the comment ends the command too.
+                if chars.by_ref().any(|c| c == '\n') && !words.is_empty() {
+                    commands.push(core::mem::take(&mut words));
+                }
+            }
+            c if c.is_whitespace() => words.extend(word.take()),
+            '"' | '\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match chars.next() {
+                        None => return Err("a quote is not closed"),
+                        Some(end) if end == c => break,
+                        Some('\\') if c == '"' => match chars.next() {
+                            Some(escaped @ ('"' | '\\')) => word.push(escaped),
+                            Some(other) => word.extend(['\\', other]),
+                            None => return Err("a quote is not closed"),
+                        },
+                        Some(inner) => word.push(inner),
+                    }
+                }
+            }
+            '\\' => match chars.next() {
+                Some('\n') => {}
+                Some(escaped) => word.get_or_insert_default().push(escaped),
+                None => word.get_or_insert_default().push('\\'),
+            },
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    if !words.is_empty() {
+        commands.push(words);
+    }
+    Ok(commands)
+}

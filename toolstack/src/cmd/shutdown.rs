@@ -1,0 +1,97 @@
+//! `shutdown`: asks a domain to end, and `reboot` to start again: a word in xenstore that its kernel watches.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use xen_abi::ids::DomId;
+
+use super::options::{Options, flag};
+use super::{Command, FAILURE, SUCCESS, Status, target};
+use crate::calls::DomainInfo;
+use crate::host::Host;
+use crate::store::domain_path;
+
+pub const COMMAND: Command = Command {
+    name: "shutdown",
+    usage: "[options] <-a|Domain>",
+    about: "Issue a shutdown signal to a domain",
+    flags: &[flag('a', "all"), flag('w', "wait"), flag('F', "")],
+    needs: 0,
+    run,
+};
+
+fn run(host: &mut dyn Host, options: &Options) -> Status {
+    signal(host, options, "poweroff", "Shutting down")
+}
+
+/// Writes `word` for the domains that `options` name, and waits for their end if asked to.
+pub fn signal(host: &mut dyn Host, options: &Options, word: &str, doing: &str) -> Status {
+    let domains: Vec<DomId> = match (options.has('a'), options.arg(0)) {
+        (true, _) => match target::all(host) {
+            Ok(all) => all.iter().map(|info| info.id).filter(|dom| dom.0 != 0).collect(),
+            Err(errno) => return target::failed(host, "listing", DomId(0), errno),
+        },
+        (false, Some(text)) => match target::resolve(host, text) {
+            Ok(dom) => vec![dom],
+            Err(status) => return status,
+        },
+        (false, None) => {
+            host.print_error("You must specify -a or a domain id.\n\n");
+            return FAILURE;
+        }
+    };
+    let mut status = SUCCESS;
+    let mut waiting = Vec::new();
+    for dom in domains {
+        host.print(&format!("{doing} domain {dom}\n"));
+        match request(host, dom, word) {
+            Ok(()) => waiting.push(dom),
+            Err(failed) => status = failed,
+        }
+    }
+    if options.has('w') && !wait(host, waiting) {
+        status = FAILURE;
+    }
+    status
+}
+
+fn request(host: &mut dyn Host, dom: DomId, word: &str) -> Result<(), Status> {
+    if dom == DomId(0) {
+        host.print_error("domain 0 cannot be shut down so; see \"poweroff\"\n");
+        return Err(FAILURE);
+    }
+    host.domain_info(dom).map_err(|errno| target::failed(host, "shutting down", dom, errno))?;
+    let path = format!("{}/control/shutdown", domain_path(dom));
+    host.store_write(&path, word.as_bytes()).map_err(|errno| target::failed(host, "shutting down", dom, errno))
+}
+
+/// Waits until all of these have ended. False when the user stopped it.
+fn wait(host: &mut dyn Host, mut domains: Vec<DomId>) -> bool {
+    const POLL: u64 = 100_000_000;
+    loop {
+        domains.retain(|dom| match host.domain_info(*dom) {
+            Ok(info) if !info.is(DomainInfo::SHUTDOWN) && !info.is(DomainInfo::DYING) => true,
+            ended => {
+                let how = if ended.is_ok() { "has been shut down" } else { "has been destroyed" };
+                host.print(&format!("Domain {dom} {how}{}\n", reason(ended.ok())));
+                false
+            }
+        });
+        if domains.is_empty() {
+            return true;
+        }
+        let deadline = host.now() + POLL;
+        if !host.wait(deadline) {
+            return false;
+        }
+    }
+}
+
+fn reason(info: Option<DomainInfo>) -> alloc::string::String {
+    match info.and_then(|info| info.shutdown_reason()) {
+        Some(reason) => format!(", reason code {reason}"),
+        None => "".to_string(),
+    }
+}

@@ -1,0 +1,131 @@
+//! The domains this program made: what each was made from, so that its end can be dealt with and it can be made again.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use xen_abi::ids::DomId;
+use xen_abi::sched::{
+    SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SOFT_RESET, SHUTDOWN_SUSPEND, SHUTDOWN_WATCHDOG,
+};
+
+use crate::calls::DomainInfo;
+use crate::config::{Action, DomainConfig, Uuid};
+
+/// One domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its number.
+    pub dom: DomId,
+    /// Its handle: numbers are used again, these are not.
+    pub uuid: Uuid,
+    /// What it was made from.
+    pub config: DomainConfig,
+    /// Whether its end was dealt with and it was left there (preserved).
+    pub settled: bool,
+    /// When it was made ([`crate::host::Host::now`]); a domain that restarts too fast is not restarted.
+    pub started: u64,
+}
+
+/// All of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Domains {
+    records: Vec<Record>,
+}
+
+/// What to do about a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It is gone: forget it.
+    Forget(Record),
+    /// It ended in this way, and the configuration says what to do then.
+    Act {
+        /// The domain.
+        record: Record,
+        /// Why it shut down.
+        reason: u32,
+        /// What to do.
+        action: Action,
+    },
+}
+
+impl Domains {
+    /// Adds one.
+    pub fn add(&mut self, record: Record) {
+        self.forget(record.dom);
+        self.records.push(record);
+    }
+
+    /// Removes one.
+    pub fn forget(&mut self, dom: DomId) -> Option<Record> {
+        let at = self.records.iter().position(|record| record.dom == dom)?;
+        Some(self.records.swap_remove(at))
+    }
+
+    /// Looks one up.
+    #[must_use]
+    pub fn get(&self, dom: DomId) -> Option<&Record> {
+        self.records.iter().find(|record| record.dom == dom)
+    }
+
+    /// Marks one as dealt with.
+    pub fn settle(&mut self, dom: DomId) {
+        if let Some(record) = self.records.iter_mut().find(|record| record.dom == dom) {
+            record.settled = true;
+        }
+    }
+
+    /// Gives one another name.
+    pub fn rename(&mut self, dom: DomId, name: &str) {
+        if let Some(record) = self.records.iter_mut().find(|record| record.dom == dom) {
+            record.config.name = String::from(name);
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// What to do, given all domains that there are now. To be asked whenever `VIRQ_DOM_EXC` came: the interrupt only
+    /// says that some domain ended.
+    #[must_use]
+    pub fn decide(&self, now: &[DomainInfo]) -> Vec<Decision> {
+        let mut decisions = Vec::new();
+        for record in &self.records {
+            let info = now.iter().find(|info| info.id == record.dom && info.uuid == record.uuid);
+            match info {
+                None => decisions.push(Decision::Forget(record.clone())),
+                Some(info) if record.settled || info.is(DomainInfo::DYING) => {}
+                Some(info) => {
+                    if let Some(reason) = info.shutdown_reason() {
+                        let action = action_for(&record.config, reason);
+                        decisions.push(Decision::Act { record: record.clone(), reason, action });
+                    }
+                }
+            }
+        }
+        decisions
+    }
+}
+
+/// What the configuration says for a way to end.
+#[must_use]
+pub fn action_for(config: &DomainConfig, reason: u32) -> Action {
+    match reason {
+        SHUTDOWN_POWEROFF => config.on_poweroff,
+        SHUTDOWN_REBOOT => config.on_reboot,
+        SHUTDOWN_CRASH => config.on_crash,
+        SHUTDOWN_WATCHDOG => config.on_watchdog,
+        SHUTDOWN_SOFT_RESET => config.on_soft_reset,
+        // Someone is saving it, and will deal with it.
+        SHUTDOWN_SUSPEND => Action::Preserve,
+        _ => Action::Destroy,
+    }
+}

@@ -1,0 +1,97 @@
+//! What happens when a domain ends by itself: the decisions are [`Domains::decide`](crate::domains::Domains::decide)'s,
+//! this carries them out.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use xen_abi::ids::DomId;
+
+use crate::cmd;
+use crate::config::Action;
+use crate::domains::{Decision, Record};
+use crate::host::Host;
+
+/// To be called whenever `VIRQ_DOM_EXC` came. Returns lines for the log.
+pub fn react(host: &mut dyn Host) -> Vec<String> {
+    let mut log = Vec::new();
+    let Ok(now) = cmd::all_domains(host) else {
+        return log;
+    };
+    for decision in host.domains().decide(&now) {
+        match decision {
+            Decision::Forget(record) => {
+                host.domains().forget(record.dom);
+            }
+            Decision::Act { record, reason, action } => {
+                log.push(format!(
+                    "Domain {} ({}) has shut down, reason code {reason}: {}",
+                    record.dom,
+                    record.config.name,
+                    action.name()
+                ));
+                act(host, &record, action, &mut log);
+            }
+        }
+    }
+    log
+}
+
+fn act(host: &mut dyn Host, record: &Record, action: Action, log: &mut Vec<String>) {
+    match action {
+        Action::Preserve => host.domains().settle(record.dom),
+        Action::Destroy => destroy(host, record.dom, log),
+        Action::Restart => {
+            destroy(host, record.dom, log);
+            restart(host, record, log);
+        }
+        Action::RenameRestart => {
+            host.domains().settle(record.dom);
+            let name = format!("{}-{}", record.config.name, record.dom);
+            match cmd::rename_domain(host, record.dom, &name) {
+                Ok(()) => restart(host, record, log),
+                Err(errno) => log.push(format!("Domain {} cannot be renamed: {}", record.dom, errno.name())),
+            }
+        }
+        Action::CoredumpDestroy | Action::CoredumpRestart => {
+            log.push(format!("Domain {}: dumping memory is not supported yet", record.dom));
+            destroy(host, record.dom, log);
+            if action == Action::CoredumpRestart {
+                restart(host, record, log);
+            }
+        }
+        Action::SoftReset => {
+            log.push(format!("Domain {}: soft reset is not supported yet", record.dom));
+            destroy(host, record.dom, log);
+        }
+    }
+}
+
+fn destroy(host: &mut dyn Host, dom: DomId, log: &mut Vec<String>) {
+    if let Err(errno) = cmd::destroy_domain(host, dom) {
+        log.push(format!("Domain {dom} cannot be destroyed: {}", errno.name()));
+        host.domains().settle(dom);
+    }
+}
+
+/// Makes the domain again. It keeps its UUID, unless the old one stays beside.
+fn restart(host: &mut dyn Host, record: &Record, log: &mut Vec<String>) {
+    let mut config = record.config.clone();
+    if host.domains().get(record.dom).is_none() {
+        config.uuid = Some(record.uuid);
+    } else {
+        config.uuid = None;
+    }
+    let made = cmd::create_domain(host, &config).map_err(|error| format!("{error}"));
+    let made = made.and_then(|dom| match host.unpause_domain(dom) {
+        Ok(()) => Ok(dom),
+        Err(errno) => {
+            let _ = cmd::destroy_domain(host, dom);
+            Err(String::from(errno.name()))
+        }
+    });
+    match made {
+        Ok(dom) => log.push(format!("Domain {} ({}) restarted as {dom}", record.dom, record.config.name)),
+        Err(error) => log.push(format!("Domain {} cannot be restarted: {error}", record.config.name)),
+    }
+}
