@@ -8,6 +8,7 @@ pub mod heap;
 #[cfg(target_os = "none")]
 pub mod hypervisor_map;
 pub mod layout;
+pub mod shared;
 #[cfg(target_os = "none")]
 pub(crate) mod setup;
 #[cfg(target_os = "none")]
