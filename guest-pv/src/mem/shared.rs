@@ -118,3 +118,25 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
              options(nostack, preserves_flags));
     }
 }
+
+impl ring_protocol::page::Page for SharedBytes {
+    fn load_u32(&self, offset: usize) -> u32 {
+        Self::load_u32(self, offset)
+    }
+
+    fn store_u32(&self, offset: usize, value: u32) {
+        Self::store_u32(self, offset, value);
+    }
+
+    fn read(&self, offset: usize, to: &mut [u8]) {
+        Self::read(self, offset, to);
+    }
+
+    fn write(&self, offset: usize, from: &[u8]) {
+        Self::write(self, offset, from);
+    }
+
+    fn fence(&self) {
+        core::sync::atomic::fence(Ordering::SeqCst);
+    }
+}
