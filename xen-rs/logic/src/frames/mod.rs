@@ -30,6 +30,18 @@ pub struct Block {
 #[must_use = "the frames would be lost"]
 pub struct Stale(Block);
 
+/// A frame of a block in hand: nobody else can reach it, so it may be overwritten.
+#[derive(Debug)]
+pub struct Unowned<'f>(Frame<'f>);
+
+impl Unowned<'_> {
+    /// Its number.
+    #[must_use]
+    pub const fn mfn(&self) -> Mfn {
+        self.0.mfn()
+    }
+}
+
 impl Stale {
     /// Makes the block safe to use: `flush` flushes each TLB that was not flushed after that moment.
     pub fn flushed(self, table: FrameTable<'_>, flush: impl FnOnce(Stamp)) -> Block {
@@ -67,9 +79,16 @@ impl Block {
     }
 
     /// Zeroes what is not zero yet, by `zero`.
-    pub fn scrub(&mut self, table: FrameTable<'_>, mut zero: impl FnMut(Frame<'_>)) {
+    pub fn scrub(&mut self, table: FrameTable<'_>, mut zero: impl FnMut(&Unowned<'_>)) {
         for f in self.frames(table).filter(|f| f.info().is_dirty()) {
-            zero(f);
+            zero(&Unowned(f));
+            f.info().set_clean();
+        }
+    }
+
+    /// Notes that all of it is zero.
+    pub fn known_clean(&mut self, table: FrameTable<'_>) {
+        for f in self.frames(table) {
             f.info().set_clean();
         }
     }

@@ -3,11 +3,10 @@
 use xen_abi::Errno;
 use xen_abi::ids::{DomId, Mfn};
 
-use super::atomic::Ordering;
 use super::entry::{Entry, bit};
 use super::env::{Env, Table};
 use super::refs::Mmu;
-use super::word::{Kind, Word};
+use super::word::Kind;
 
 impl<'f, E: Env> Mmu<'f, E> {
     /// Counts what a present L1 entry, whose bits were checked, points to; the entry as it may be stored.
@@ -38,7 +37,7 @@ impl<'f, E: Env> Mmu<'f, E> {
                 return Err(Errno::EBUSY);
             }
             if real_owner != table_owner {
-                f.info().word.fetch_or(Word::NEW.with_foreign(true).0, Ordering::Relaxed);
+                f.mark_foreign();
             }
         }
         if entry.0 & bit::CACHING != 0 && f.info().is_special() {

@@ -267,6 +267,13 @@ impl<'f> FrameTable<'f> {
         info.is_ram().then_some(Frame { mfn, info })
     }
 
+    /// Enters the frames `from..to` as memory of the hypervisor, which nobody can refer to.
+    pub fn reserve(self, from: Mfn, to: Mfn) {
+        for info in (from.0..to.0).filter_map(|mfn| self.info(Mfn(mfn))) {
+            info.keep();
+        }
+    }
+
     /// What is known about a frame, memory or not.
     #[inline(always)]
     #[must_use]
@@ -295,6 +302,12 @@ impl<'f> Frame<'f> {
     #[must_use]
     pub const fn info(self) -> &'f PageInfo {
         self.info
+    }
+
+    /// Notes that another domain than the owner has a writable mapping. The caller holds a type reference for it.
+    #[inline(always)]
+    pub(super) fn mark_foreign(self) {
+        self.info.word.fetch_or(Word::NEW.with_foreign(true).0, Ordering::Relaxed);
     }
 
     /// The type word as it is now.

@@ -1,107 +1,187 @@
-//! Copies between the hypervisor and the address space of the guest that runs on this CPU.
+//! Copies between the hypervisor and a guest's memory, by the guest's addresses and the tables that are loaded.
 //!
-//! The only code that touches a guest's virtual addresses. An address that the guest may not use, or that faults, ends
-//! the copy with [`Fault`]; nothing is ever dereferenced as a Rust reference. SMAP is opened for the copy alone.
+//! A guest's address may be wrong in every way, and another of its CPUs may change the memory or its mapping at any
+//! moment: so nothing here is a reference, a fault ends the copy (exception table), and what was read is a copy that does
+//! not change any more. SMAP is lifted for the length of the copy only.
 
-use super::layout::is_guest_address;
+use super::layout::{HYPERVISOR_END, HYPERVISOR_START};
+use super::{pv_pte, tlb};
+use core::arch::asm;
+use core::mem::MaybeUninit;
+use logic::page::entry::bit;
+use xen_abi::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Whether all of a range of addresses is the guest's.
+#[inline(always)]
+#[must_use]
+pub const fn is_guest_range(va: u64, length: u64) -> bool {
+    const LOWER_END: u64 = 0x0000_8000_0000_0000;
+    if va < LOWER_END {
+        length <= LOWER_END - va
+    } else {
+        va >= HYPERVISOR_END && length <= va.wrapping_neg()
+    }
+}
+
+/// Whether a guest may read a range: its own addresses, and the machine-to-phys table at the start of the hypervisor's.
+#[inline(always)]
+const fn is_readable_range(va: u64, length: u64) -> bool {
+    is_guest_range(va, length) || (va >= HYPERVISOR_START && va < M2P_END && length <= M2P_END - va)
+}
+
+const M2P_END: u64 = super::layout::M2P_GUEST_END;
+
+/// Copies until the first byte that faults; how many bytes were not copied.
+///
+/// # Safety
+/// One side is a range of a guest, the other is the caller's own memory.
+#[cfg(target_os = "none")]
+#[inline(always)]
+unsafe fn copy(to: u64, from: u64, length: usize) -> usize {
+    let left: u64;
+    // SAFETY: faults are caught by the exception table with all registers as they were; the caller vouches for the rest.
+    // Three bytes of nop become stac and clac where the CPU has SMAP.
+    unsafe {
+        asm!(
+            "770: .byte 0x0f, 0x1f, 0x00",
+            "2: rep movsq",
+            "mov rcx, {tail}",
+            "3: rep movsb",
+            "4:",
+            "771: .byte 0x0f, 0x1f, 0x00",
+            ".pushsection .text.fixup, \"ax\"",
+            "5: lea rcx, [rcx * 8 + {tail}]",
+            "jmp 4b",
+            ".popsection",
+            ".pushsection .ex_table, \"a\"",
+            ".long 2b - ., 5b - .",
+            ".long 3b - ., 4b - .",
+            ".popsection",
+            ".pushsection .alt_table, \"a\"",
+            ".long 770b - ., 2",
+            ".long 771b - ., 1",
+            ".popsection",
+            inout("rdi") to => _, inout("rsi") from => _,
+            inout("rcx") length as u64 / 8 => left,
+            tail = in(reg) length as u64 % 8,
+            options(nostack)
+        );
+    }
+    left as usize
+}
+
+/// A copy that tries again where the fault was only a stale translation.
+///
+/// # Safety
+/// As [`copy`].
+#[inline(always)]
+unsafe fn copy_retrying(to: u64, from: u64, length: usize, guest: u64, write: bool) -> usize {
+    // SAFETY: the caller's promise.
+    let left = unsafe { copy(to, from, length) };
+    if left == 0 { 0 } else { unsafe { copy_rest(to, from, length, left, guest, write) } }
+}
+
+/// # Safety
+/// As [`copy`].
+#[cold]
+unsafe fn copy_rest(to: u64, from: u64, length: usize, mut left: usize, guest: u64, write: bool) -> usize {
+    // A guest may give itself rights without flushing: the CPU's old translation faults once.
+    for _ in 0..2 + length / 4096 {
+        let done = (length - left) as u64;
+        let needs = bit::USER | if write { bit::RW } else { 0 };
+        match pv_pte::walk_with_rights(guest + done) {
+            Some((_, rights)) if rights & needs == needs => tlb::flush_page_here(guest + done),
+            _ => break,
+        }
+        // SAFETY: the rest of the same ranges.
+        left = unsafe { copy(to + done, from + done, left) };
+        if left == 0 {
+            break;
+        }
+    }
+    left
+}
 
 /// An address that could not be accessed: what had been copied before it stays copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault;
 
-/// Whether all of `len` bytes at `va` lie where a guest may have memory.
-///
-/// The hypervisor's part of the address space is one hole, so both ends and the length suffice.
-#[inline]
-const fn is_guest_range(va: u64, len: u64) -> bool {
-    if len == 0 {
-        return true;
-    }
-    let Some(last) = va.checked_add(len - 1) else { return false };
-    // The hole is larger than any copy, so a range with both ends outside has no part in it unless it spans it whole.
-    is_guest_address(va) && is_guest_address(last) && len <= MOST
+/// Copies from a guest.
+#[inline(always)]
+pub fn copy_in(from: u64, to: &mut [u8]) -> Result<(), Fault> {
+    if copy_in_up_to(from, to) == 0 { Ok(()) } else { Err(Fault) }
 }
 
-/// Longest copy in one go; every caller is far below.
-const MOST: u64 = 1 << 30;
-
-/// Copies from the guest.
-#[inline]
-pub fn copy_in(va: u64, into: &mut [u8]) -> Result<(), Fault> {
-    if !is_guest_range(va, into.len() as u64) {
-        return Err(Fault);
+/// Copies from a guest; how many bytes at the end were not copied (they keep their content).
+#[inline(always)]
+#[must_use]
+pub fn copy_in_up_to(from: u64, to: &mut [u8]) -> usize {
+    if !is_readable_range(from, to.len() as u64) {
+        return to.len();
     }
-    // SAFETY: the source is the guest's, checked by the range and by the exception table; the target is ours.
-    unsafe { copy(into.as_mut_ptr(), va as *const u8, into.len()) }
+    // SAFETY: the guest's range into the caller's slice; any bytes are valid.
+    unsafe { copy_retrying(to.as_mut_ptr() as u64, from, to.len(), from, false) }
 }
 
-/// Copies to the guest.
-#[inline]
-pub fn copy_out(va: u64, from: &[u8]) -> Result<(), Fault> {
-    if !is_guest_range(va, from.len() as u64) {
-        return Err(Fault);
-    }
-    // SAFETY: the target is the guest's, checked by the range and by the exception table; the source is ours.
-    unsafe { copy(va as *mut u8, from.as_ptr(), from.len()) }
+/// Copies to a guest.
+#[inline(always)]
+pub fn copy_out(to: u64, from: &[u8]) -> Result<(), Fault> {
+    if copy_out_up_to(to, from) == 0 { Ok(()) } else { Err(Fault) }
 }
 
-/// Copies `len` bytes, quadwords first, with faults caught.
-///
-/// # Safety
-/// The side that is not the guest's must be valid for `len` bytes; the guest's side must not reach into the hypervisor.
-#[cfg(target_os = "none")]
-#[inline]
-unsafe fn copy(to: *mut u8, from: *const u8, len: usize) -> Result<(), Fault> {
-    let left: usize;
-    // SAFETY: `rep movs` touches the two ranges alone; a fault at either instruction goes on behind it with the counter
-    // as it was, and `left` tells. AC is set for the copy alone (three-byte no-ops where there is no SMAP).
-    unsafe {
-        core::arch::asm!(
-            "771: .byte 0x0f, 0x1f, 0x00",
-            "772: rep movsq",
-            "mov {left}, rcx",
-            "mov ecx, {tail:e}",
-            "test {left}, {left}",
-            "jnz 774f",
-            "773: rep movsb",
-            "mov {left}, rcx",
-            "774: .byte 0x0f, 0x1f, 0x00",
-            ".pushsection .ex_table, \"a\"",
-            ".long 772b - ., 775f - .",
-            ".long 773b - ., 775f - .",
-            ".popsection",
-            ".pushsection .alt_table, \"a\"",
-            ".long 771b - ., 2",
-            ".long 774b - ., 1",
-            ".popsection",
-            ".subsection 1",
-            "775: mov {left}, 1",
-            "jmp 774b",
-            ".previous",
-            inout("rcx") len / 8 => _,
-            inout("rdi") to => _,
-            inout("rsi") from => _,
-            tail = in(reg) len % 8,
-            left = out(reg) left,
-            options(nostack),
-        );
+/// Copies to a guest; how many bytes at the end were not copied.
+#[inline(always)]
+#[must_use]
+pub fn copy_out_up_to(to: u64, from: &[u8]) -> usize {
+    if !is_guest_range(to, from.len() as u64) {
+        return from.len();
     }
-    if left == 0 { Ok(()) } else { Err(Fault) }
+    // SAFETY: the caller's slice into the guest's range.
+    unsafe { copy_retrying(to, from.as_ptr() as u64, from.len(), to, true) }
 }
 
-/// On the host there is no guest.
-///
-/// # Safety
-/// None.
-#[cfg(not(target_os = "none"))]
-unsafe fn copy(_to: *mut u8, _from: *const u8, _len: usize) -> Result<(), Fault> {
-    Err(Fault)
+/// Reads a value from a guest.
+#[inline(always)]
+pub fn read<T: FromBytes>(from: u64) -> Result<T, Errno> {
+    if !is_readable_range(from, size_of::<T>() as u64) {
+        return Err(Errno::EFAULT);
+    }
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the guest's range into `value`.
+    let left = unsafe { copy_retrying(value.as_mut_ptr() as u64, from, size_of::<T>(), from, false) };
+    if left != 0 {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: every byte was written, and any bytes are a `T`.
+    Ok(unsafe { value.assume_init() })
+}
+
+/// Writes a value to a guest.
+#[inline(always)]
+pub fn write<T: IntoBytes + Immutable>(to: u64, value: &T) -> Result<(), Errno> {
+    copy_out(to, value.as_bytes()).map_err(|Fault| Errno::EFAULT)
+}
+
+/// Zeroes a range of a guest; how many bytes at the end were not.
+#[must_use]
+pub fn clear(to: u64, length: usize) -> usize {
+    const ZEROES: [u8; 256] = [0; 256];
+    let mut done = 0;
+    while done < length {
+        let piece = (length - done).min(ZEROES.len());
+        let left = copy_out_up_to(to.wrapping_add(done as u64), ZEROES.get(..piece).unwrap_or(&[]));
+        if left != 0 {
+            return length - done - (piece - left);
+        }
+        done += piece;
+    }
+    0
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_guest_range;
-    use crate::mem::layout::HYPERVISOR_END;
+    use super::*;
 
     #[test]
     fn ranges_stay_out_of_the_hypervisor() {
@@ -111,5 +191,6 @@ mod tests {
         assert!(!is_guest_range(HYPERVISOR_END - 1, 1) && !is_guest_range(HYPERVISOR_END - 8, 16));
         assert!(!is_guest_range(u64::MAX - 7, 9));
         assert!(!is_guest_range(0x7fff_ffff_f000, 1 << 48));
+        assert!(is_readable_range(HYPERVISOR_START, 8) && !is_readable_range(M2P_END - 4, 8));
     }
 }

@@ -1,7 +1,9 @@
-//! Memory: where everything lies, the hypervisor's own page tables, the heap.
+//! Memory: where everything lies, the hypervisor's own page tables, the heap, guests' page tables and memory.
 
 pub mod boot_frames;
 pub mod direct_map;
+#[cfg(target_os = "none")]
+pub mod frame_table;
 #[cfg(target_os = "none")]
 pub mod guest_copy;
 pub mod heap;
@@ -10,7 +12,11 @@ pub mod hypervisor_map;
 pub mod layout;
 pub mod shared;
 #[cfg(target_os = "none")]
+pub mod pv_pte;
+#[cfg(target_os = "none")]
 pub(crate) mod setup;
+#[cfg(target_os = "none")]
+pub mod tlb;
 #[cfg(target_os = "none")]
 pub mod window;
 
