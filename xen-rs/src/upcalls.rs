@@ -20,6 +20,10 @@ impl Hypervisor for Xen {
         start::start(boot, frames)
     }
 
+    fn start_secondary(number: u32) -> ! {
+        panic!("CPU {number} has nothing to run");
+    }
+
     fn call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call) {
         trap::call(cpu, regs, call, Held::entry());
     }

@@ -38,6 +38,11 @@ pub trait Hypervisor: Sized + 'static {
     /// [`run`](crate::arch::x86_64::cpu::run) or in a panic.
     fn start(boot: BootInfo, frames: BootFrames) -> !;
 
+    /// Called on each other processor once the boot processor has called
+    /// [`start_secondaries`](crate::arch::x86_64::smp::start_secondaries). Ends in
+    /// [`run`](crate::arch::x86_64::cpu::run).
+    fn start_secondary(number: u32) -> !;
+
     /// A guest executed `syscall` or `sysenter`.
     fn call(cpu: &mut Self::Cpu, regs: &mut GuestRegs, call: Call);
 
@@ -68,6 +73,11 @@ macro_rules! bind {
             extern "C" fn upcall_start() -> ! {
                 let (boot, frames) = $crate::arch::x86_64::boot::take_handover();
                 <$hypervisor as $crate::upcall::Hypervisor>::start(boot, frames)
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn upcall_start_secondary(number: u32) -> ! {
+                <$hypervisor as $crate::upcall::Hypervisor>::start_secondary(number)
             }
 
             #[unsafe(no_mangle)]

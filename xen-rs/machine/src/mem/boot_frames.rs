@@ -67,7 +67,11 @@ impl BootFrames {
 
     /// Cuts `bytes` aligned to `align` (both whole pages) from the highest place there is.
     pub(crate) fn take(&mut self, bytes: u64, align: u64) -> Option<u64> {
-        let limit = self.limit;
+        self.take_below(bytes, align, self.limit)
+    }
+
+    /// As [`Self::take`], below `limit`.
+    pub(crate) fn take_below(&mut self, bytes: u64, align: u64, limit: u64) -> Option<u64> {
         let start = self.ranges.iter().rev().find_map(|range| {
             let top = range.end.min(limit);
             let start = top.checked_sub(bytes)? & !(align - 1);

@@ -3,7 +3,7 @@
 //! Multiboot 1 (GNU specification 0.6.96): EAX holds the magic number, EBX the physical address of the information.
 
 use super::percpu::{self, REGION};
-use super::{alternatives, cpu, idt, pic, power, serial};
+use super::{acpi, alternatives, cpu, idt, ioapic, lapic, pic, power, serial, smp, tsc};
 use crate::mem::boot_frames::BootFrames;
 use crate::boot_info::{BootInfo, MemoryKind, MemoryRange, Module};
 use crate::command_line::CommandLine;
@@ -321,10 +321,15 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     cpu::detect(line);
     // SAFETY: the first page tables leave the image writable.
     unsafe { alternatives::apply() };
+    // SAFETY: the first page tables are in use.
+    unsafe { acpi::init() };
     let mut frames = crate::mem::setup::init(&boot, image_phys(), EARLY_MAPPED);
     crate::mem::heap::grow_at_boot(&mut frames);
+    lapic::init(&mut frames);
+    ioapic::init(&mut frames);
     // SAFETY: one CPU.
     unsafe { percpu::create(&mut frames, 0) };
+    smp::prepare(&boot, &mut frames);
     log::info!(
         "memory: {} MiB free of {} MiB",
         frames.free_bytes() >> 20,
@@ -376,6 +381,8 @@ extern "C" fn boot_on_own_stack() -> ! {
         idt::fill(true);
         cpu::init_this();
     }
+    lapic::init_this();
+    tsc::init();
     // SAFETY: the binary's `bind!` defines it with this signature.
     unsafe { upcall_start() }
 }

@@ -2,7 +2,7 @@
 //! and makes every frame that leaves for a guest harmless.
 
 use super::percpu::{self, PerCpu};
-use super::{panic, power};
+use super::{interrupts, panic, power};
 use crate::mem::layout::is_canonical;
 use crate::upcall::{Call, Exception, Hypervisor};
 use core::arch::asm;
@@ -99,9 +99,9 @@ pub unsafe fn trap<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
     if regs.entry_vector < FIRST_INTERRUPT {
         H::exception(cpu, regs, exception(regs));
     } else {
-        note_interrupt(regs.entry_vector);
+        interrupts::arrived(regs.entry_vector as u8);
+        deliver_interrupts::<H>(cpu);
     }
-    deliver_interrupts::<H>(cpu);
     finish::<H>(cpu, regs)
 }
 
@@ -167,25 +167,11 @@ fn exception(regs: &GuestRegs) -> Exception {
     }
 }
 
-/// Remembers an interrupt and tells the APIC that it was taken.
-fn note_interrupt(vector: u32) {
-    let arrived = &percpu::this().arrived;
-    if let Some(word) = arrived.get((vector / 64) as usize) {
-        word.fetch_or(1 << (vector % 64), Ordering::Relaxed);
-    }
-}
-
 /// Hands every interrupt that has arrived to the hypervisor above.
+#[inline]
 fn deliver_interrupts<H: Hypervisor>(cpu: &mut H::Cpu) {
-    for (base, word) in (0u32..).step_by(64).zip(&percpu::this().arrived) {
-        if word.load(Ordering::Relaxed) == 0 {
-            continue;
-        }
-        let mut bits = word.swap(0, Ordering::Relaxed);
-        while bits != 0 {
-            H::interrupt(cpu, (base + bits.trailing_zeros()) as u8);
-            bits &= bits - 1;
-        }
+    while let Some(vector) = interrupts::take() {
+        H::interrupt(cpu, vector);
     }
 }
 
@@ -200,7 +186,7 @@ extern "C" fn upcall_hypervisor_trap(regs: &mut GuestRegs) {
             exception(regs);
         }
         2 if per_cpu.panicking.load(Ordering::Relaxed) => power::halt(),
-        FIRST_INTERRUPT.. => note_interrupt(regs.entry_vector),
+        FIRST_INTERRUPT.. => interrupts::arrived(regs.entry_vector as u8),
         vector => match fixup(regs.rip) {
             // #DB, NMI, #DF and #MC are never what a fault at an instruction means.
             Some(target) if !matches!(vector, 1 | 2 | 8 | 18) && regs.cs & 3 == 0 => {

@@ -79,6 +79,11 @@ pub(super) unsafe fn load() {
     unsafe {
         core::arch::asm!(
             "lgdt [{table}]",
+            "push {code}",
+            "lea {scratch}, [rip + 2f]",
+            "push {scratch}",
+            "retfq",
+            "2:",
             "mov ss, {data:e}",
             "lldt {null:x}",
             "mov ds, {null:e}",
@@ -87,10 +92,12 @@ pub(super) unsafe fn load() {
             "mov gs, {null:e}",
             "ltr {tss:x}",
             table = in(reg) &raw const descriptor,
+            code = in(reg) u64::from(logic::regs::selector::HYPERVISOR_CS),
+            scratch = out(reg) _,
             data = in(reg) u32::from(logic::regs::selector::HYPERVISOR_DS),
             null = in(reg) 0u32,
             tss = in(reg) TSS_SELECTOR,
-            options(nostack, preserves_flags)
+            options(preserves_flags)
         );
     }
 }

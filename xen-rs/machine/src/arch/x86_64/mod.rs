@@ -1,6 +1,8 @@
 //! The x86-64 processor and the parts of a PC that every one of them has.
 
 #[cfg(target_os = "none")]
+pub mod acpi;
+#[cfg(target_os = "none")]
 mod alternatives;
 #[cfg(target_os = "none")]
 pub mod boot;
@@ -15,9 +17,20 @@ pub mod gdt;
 #[cfg(target_os = "none")]
 pub mod idt;
 #[cfg(target_os = "none")]
+pub mod interrupts;
+#[cfg(target_os = "none")]
+pub mod ioapic;
+#[cfg(target_os = "none")]
+pub mod lapic;
+#[cfg(target_os = "none")]
 pub mod panic;
 pub mod percpu;
 pub mod pic;
 pub mod port;
+#[cfg(target_os = "none")]
 pub mod power;
 pub mod serial;
+#[cfg(target_os = "none")]
+pub mod smp;
+#[cfg(target_os = "none")]
+pub mod tsc;

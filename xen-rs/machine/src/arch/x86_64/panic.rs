@@ -113,6 +113,7 @@ fn begin() {
         serial::write_panic(format_args!("(XEN) error inside an error report\n"));
         power::stop_after_error();
     }
+    crate::mailbox::stop_others();
     print_build();
 }
 

@@ -27,7 +27,7 @@ pub const GDT_WINDOW: u64 = REGION;
 pub const LDT_WINDOW: u64 = REGION + 0x1_0000;
 /// Pages of either window.
 pub const WINDOW_PAGES: usize = 16;
-/// How many CPUs there can be.
+/// How many regions there can be.
 pub const MAX_CPUS: u32 = ((PER_CPU_END - PER_CPU) / STRIDE) as u32;
 
 /// Offset of the first IST stack.
@@ -51,11 +51,21 @@ pub struct PerCpu {
     /// Its error code.
     pub(super) fault_error: AtomicU32,
     /// Set by the first fatal error on this CPU: a second one only stops.
-    pub(super) panicking: AtomicBool,
+    pub(crate) panicking: AtomicBool,
     /// The hypervisor's `Cpu`, as a pointer to it, 0 before there is one.
     pub(super) hypervisor_cpu: AtomicU64,
     /// Interrupts that arrived while this CPU was not in a guest: one bit for each vector.
     pub(super) arrived: [AtomicU64; 4],
+    /// Its APIC id.
+    pub(crate) apic_id: AtomicU32,
+    /// How many CPUs have not answered this CPU's request yet.
+    pub(crate) request_open: AtomicU32,
+    /// What this CPU asks of others: a `fn(u64)`, and its argument.
+    pub(crate) request_work: AtomicU64,
+    /// See `request_work`.
+    pub(crate) request_argument: AtomicU64,
+    /// CPUs that ask something of this one.
+    pub(crate) inbox: AtomicU64,
     /// First of the last-level entries of the GDT window, then of the LDT window.
     pub(super) window_entries: AtomicU64,
     /// The task state segment.
@@ -98,7 +108,7 @@ pub const fn region_of(number: u32) -> u64 {
 
 /// The data of CPU `number`, whose region must exist.
 #[cfg(target_os = "none")]
-pub(super) fn of(number: u32) -> &'static PerCpu {
+pub(crate) fn of(number: u32) -> &'static PerCpu {
     // SAFETY: as in `this`; callers pass numbers of CPUs that were counted at boot, after `create`.
     unsafe { &*((region_of(number) + TOP) as *const PerCpu) }
 }

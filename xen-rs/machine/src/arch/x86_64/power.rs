@@ -1,6 +1,6 @@
 //! The end of a run: stop, reboot, power off.
 
-use super::port::outb;
+use super::port::{outb, outw};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,6 +31,9 @@ pub fn reboot() -> ! {
     // SAFETY: port 0xcf9 is the chipset's reset control, port 0x64 the keyboard controller's command (pulse reset);
     // losing the machine's state is the intent.
     unsafe {
+        if let Some((port, value)) = super::acpi::platform().reset {
+            outb(port, value);
+        }
         outb(0xcf9, 0x02);
         outb(0xcf9, 0x06);
         for _ in 0..1_000_000 {
@@ -44,6 +47,23 @@ pub fn reboot() -> ! {
         let empty = [0u16; 5];
         asm!("lidt [{}]", "ud2", in(reg) &raw const empty, options(noreturn));
     }
+}
+
+/// Switches the machine off, or stops it where that cannot be done.
+pub fn power_off() -> ! {
+    const SLEEP_ENABLE: u16 = 1 << 13;
+    if let Some(off) = super::acpi::platform().power_off {
+        let [a, b] = off.types.map(|kind| u16::from(kind) << 10 | SLEEP_ENABLE);
+        // SAFETY: the PM1 control registers that the firmware names (ACPI 6.5, 4.8.3.2); the end of all is the intent.
+        unsafe {
+            outw(off.pm1a, a);
+            if let Some(port) = off.pm1b {
+                outw(port, b);
+            }
+        }
+    }
+    super::serial::write_panic(format_args!("(XEN) the machine can be switched off now\n"));
+    halt()
 }
 
 /// What happens after the last line of a fatal error: reboot, or stay, as the command line says.
