@@ -138,11 +138,16 @@ fn install(packages: &[&str]) -> Result<()> {
     let arguments = ["install", "-y", "-qq", "--no-install-recommends"];
     // Package lists may be old or missing; they are renewed only when the first try says so.
     if output(as_root("apt-get").args(arguments).args(packages)).is_err() {
-        output(as_root("apt-get").args(["update", "-qq"]))?;
+        renew_lists()?;
         output(as_root("apt-get").args(arguments).args(packages))?;
     }
     step.done();
     Ok(())
+}
+
+/// Fetches apt's package lists anew.
+pub fn renew_lists() -> Result<()> {
+    output(as_root("apt-get").args(["update", "-qq"])).map(drop)
 }
 
 /// A command run as root. Debian's packages must not stop to ask.

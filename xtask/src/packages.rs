@@ -1,6 +1,7 @@
 //! Software that others built, as any user gets it: stock kernels, Xen and busybox, fetched as Debian packages into
 //! `.cache/` and unpacked there. Nothing of it is installed.
 
+use crate::doctor;
 use crate::say::Step;
 use crate::toolchain::on_path;
 use crate::workspace;
@@ -86,7 +87,11 @@ impl Fetched {
         // A directory of this process's own: several may fetch at once, and the last rename wins.
         let dir = workspace::cache().join(format!("fetch-{}-{}", self.name(), std::process::id()));
         std::fs::create_dir_all(&dir)?;
-        let fetched = self.fetch_in(&dir);
+        // Package lists may be old or missing; they are renewed only when the first try says so.
+        let fetched = self.fetch_in(&dir).or_else(|error| match doctor::renew_lists() {
+            Ok(()) => self.fetch_in(&dir),
+            Err(_) => Err(error),
+        });
         std::fs::remove_dir_all(&dir)?;
         fetched
     }
