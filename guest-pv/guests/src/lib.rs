@@ -1,4 +1,137 @@
-//! What several conformance guests share. Each guest is one file under `src/bin`.
+//! What several conformance guests share. Each guest is one file under `src/bin`, about one subject.
 //!
-//! The guests misuse the interface on purpose, so this package may use `unsafe`.
+//! The guests misuse the interface on purpose. The helpers here have safe signatures although a wrong argument can
+//! pull the ground from under the guest: nothing but the guest itself is at stake, and a guest that dies fails its
+//! test. So the guests can read like lists of claims.
 #![no_std]
+#![allow(unsafe_code)] // See above.
+
+pub mod user;
+
+use core::arch::asm;
+use guest_pv::call::{check, raw};
+use guest_pv::mem::table::{READ_ONLY, READ_WRITE};
+use guest_pv::mem::{Frame, table};
+use guest_pv::traps;
+use xen_abi::Errno;
+use xen_abi::hypercall::{HYPERVISOR_MMU_UPDATE, HYPERVISOR_MMUEXT_OP, HYPERVISOR_UPDATE_VA_MAPPING};
+use xen_abi::ids::{DomId, Mfn};
+use xen_abi::mmu::{MmuUpdate, MmuextOp, UVMF_INVLPG};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Any hypercall.
+///
+/// # Errors
+/// The errno it returned.
+pub fn call<const N: usize>(number: u32, args: [u64; N]) -> Result<u64, Errno> {
+    // SAFETY: see the head of this file.
+    check(unsafe { raw(number.into(), args) })
+}
+
+/// The shape `call(command, &argument)`.
+///
+/// # Errors
+/// The errno it returned.
+pub fn op<T: FromBytes + IntoBytes>(number: u32, command: u32, argument: &mut T) -> Result<u64, Errno> {
+    call(number, [command.into(), address_of(argument)])
+}
+
+/// The address of a variable, for an argument.
+pub fn address_of<T: ?Sized>(variable: &mut T) -> u64 {
+    core::ptr::from_mut(variable).cast::<()>() as u64
+}
+
+/// One `mmuext_op` on this domain.
+///
+/// # Errors
+/// The errno it returned.
+pub fn mmuext(cmd: u32, mfn: Mfn) -> Result<(), Errno> {
+    let mut op = MmuextOp { cmd, _pad: 0, arg1: mfn.0, arg2: 0 };
+    call(HYPERVISOR_MMUEXT_OP, [address_of(&mut op), 1, 0, DomId::SELF.0.into()]).map(drop)
+}
+
+/// One `mmu_update` of this domain's page tables.
+///
+/// # Errors
+/// The errno it returned.
+pub fn mmu_update(ptr: u64, val: u64) -> Result<(), Errno> {
+    let mut request = MmuUpdate { ptr, val };
+    call(HYPERVISOR_MMU_UPDATE, [address_of(&mut request), 1, 0, DomId::SELF.0.into()]).map(drop)
+}
+
+/// `update_va_mapping`.
+///
+/// # Errors
+/// The errno it returned.
+pub fn update_va_mapping(va: u64, entry: u64, flags: u64) -> Result<(), Errno> {
+    call(HYPERVISOR_UPDATE_VA_MAPPING, [va, entry, flags]).map(drop)
+}
+
+/// A zeroed page of our own.
+///
+/// # Panics
+/// Without memory.
+pub fn page() -> Frame {
+    Frame::zeroed().expect("the guest has memory")
+}
+
+/// Maps a page of the direct map read-only, as a page table must be. Make it writable before it is dropped.
+///
+/// # Panics
+/// When the hypervisor refuses.
+pub fn make_read_only(page: &Frame) {
+    update_va_mapping(page.address(), page.mfn().0 << 12 | READ_ONLY, UVMF_INVLPG).expect("own memory may be read-only");
+}
+
+/// Maps a page of the direct map writable.
+///
+/// # Errors
+/// The errno of `update_va_mapping`.
+pub fn make_writable(page: &Frame) -> Result<(), Errno> {
+    update_va_mapping(page.address(), page.mfn().0 << 12 | READ_WRITE, UVMF_INVLPG)
+}
+
+/// A page with an entry at each given index, mapped read-only.
+pub fn table_page(entries: &[(usize, u64)]) -> Frame {
+    let mut table = page();
+    for &(index, entry) in entries {
+        table.bytes_mut()[index * 8..index * 8 + 8].copy_from_slice(&entry.to_le_bytes());
+    }
+    make_read_only(&table);
+    table
+}
+
+/// Machine address of an entry of a table page.
+pub fn entry_of(table: &Frame, index: u64) -> u64 {
+    table::entry_address(table.mfn(), index)
+}
+
+/// Reads a u64 of a page as it is now.
+pub fn read(page: &Frame, index: u64) -> u64 {
+    traps::peek(page.address() + index * 8).unwrap_or(0xdead_dead_dead_dead)
+}
+
+/// Vector and error code of the trap that `body` ends with, if it does.
+pub fn trap_of(body: impl FnOnce()) -> Option<(u64, u64)> {
+    frame_of(body).map(|frame| (frame.vector, frame.error))
+}
+
+/// The frame of the trap that `body` ends with, if it does.
+pub fn frame_of(body: impl FnOnce()) -> Option<traps::Frame> {
+    // SAFETY: see the head of this file.
+    unsafe { traps::catch(body) }
+}
+
+/// Reads a u64 wherever it may be.
+pub fn load(address: u64) -> u64 {
+    let value;
+    // SAFETY: see the head of this file.
+    unsafe { asm!("mov {}, [{}]", out(reg) value, in(reg) address, options(nostack)) };
+    value
+}
+
+/// Writes a u64 wherever it may be.
+pub fn store(address: u64, value: u64) {
+    // SAFETY: see the head of this file.
+    unsafe { asm!("mov [{}], {}", in(reg) address, in(reg) value, options(nostack)) };
+}

@@ -160,11 +160,15 @@ extern "C" fn trap(frame: &mut Frame) {
         return frame.mask_events();
     }
     #[cfg(target_os = "none")]
-    if CATCH.load(Ordering::Relaxed) != 0 && !frame.from_user() {
+    if CATCH.load(Ordering::Relaxed) != 0 {
         CAUGHT.0.set(*frame);
+        // Back to the kernel, wherever the trap came from. RPL 0 is what the iret hypercall takes for kernel mode.
+        frame.cs = u64::from(FLAT_KERNEL_CS & !3);
+        frame.ss = xen_abi::arch_x86::FLAT_KERNEL_SS.into();
         frame.rip = guest_pv_caught as *const () as u64;
         frame.rsp = CATCH.load(Ordering::Relaxed);
-        frame.mask_events();
+        // Nor does anything of the body's flags stay: single steps, the direction, nested tasks, alignment checks.
+        frame.rflags = 2;
         return;
     }
     report::crash(frame);
@@ -188,6 +192,28 @@ pub fn peek(address: u64) -> Option<u64> {
 #[cfg(not(target_os = "none"))]
 pub fn peek(_address: u64) -> Option<u64> {
     None
+}
+
+/// Goes on with the state of a frame, by the iret hypercall: `cs` with RPL 3 means user mode.
+///
+/// # Safety
+/// The state is one that can run; nothing of the current stack is needed any more, except what a later [`catch`]
+/// returns to. For user mode there is a user page table and a kernel stack.
+#[cfg(target_os = "none")]
+pub unsafe fn resume(mut frame: Frame) -> ! {
+    // SAFETY: the code pops the frame and leaves; the contract is above.
+    unsafe {
+        core::arch::asm!("mov rsp, rdi", "jmp guest_pv_trap_return", in("rdi") &raw mut frame, options(noreturn));
+    }
+}
+
+/// There is nothing to resume on the host.
+///
+/// # Safety
+/// None needed.
+#[cfg(not(target_os = "none"))]
+pub unsafe fn resume(_frame: Frame) -> ! {
+    power::crash()
 }
 
 struct Caught(Cell<Frame>);

@@ -80,6 +80,8 @@ core::arch::global_asm!(
     "and rsp, -16",
     "call {trap}",
     "mov rsp, rbp",
+    ".globl guest_pv_trap_return",
+    "guest_pv_trap_return:",
     "pop r15",
     "pop r14",
     "pop r13",
