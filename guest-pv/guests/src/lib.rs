@@ -80,7 +80,8 @@ pub fn page() -> Frame {
 /// # Panics
 /// When the hypervisor refuses.
 pub fn make_read_only(page: &Frame) {
-    update_va_mapping(page.address(), page.mfn().0 << 12 | READ_ONLY, UVMF_INVLPG).expect("own memory may be read-only");
+    update_va_mapping(page.address(), page.mfn().0 << 12 | READ_ONLY, UVMF_INVLPG)
+        .expect("own memory may be read-only");
 }
 
 /// Maps a page of the direct map writable.

@@ -41,10 +41,7 @@ impl UserSpace {
         make_read_only(&code_page);
         let stack = page();
         let leaf = PRESENT | USER | ACCESSED;
-        let l1 = table_page(&[
-            (0, code_page.mfn().0 << 12 | leaf),
-            (1, stack.mfn().0 << 12 | leaf | WRITE | DIRTY),
-        ]);
+        let l1 = table_page(&[(0, code_page.mfn().0 << 12 | leaf), (1, stack.mfn().0 << 12 | leaf | WRITE | DIRTY)]);
         let l2 = table_page(&[((CODE >> 21) as usize, l1.mfn().0 << 12 | TABLE)]);
         let l3 = table_page(&[(0, l2.mfn().0 << 12 | TABLE)]);
         let l4 = table_page(&[(0, l3.mfn().0 << 12 | TABLE)]);

@@ -94,7 +94,11 @@ fn writable_mappings(tap: &mut Tap) {
     let entry = at(&itself, READ_WRITE);
     itself.bytes_mut()[..8].copy_from_slice(&entry.to_le_bytes());
     make_read_only(&itself);
-    tap.is(mmuext(MMUEXT_PIN_L1_TABLE, itself.mfn()), Err(Errno::EBUSY), "a table that maps itself writable is refused");
+    tap.is(
+        mmuext(MMUEXT_PIN_L1_TABLE, itself.mfn()),
+        Err(Errno::EBUSY),
+        "a table that maps itself writable is refused",
+    );
     tap.is(make_writable(&itself), Ok(()), "and is an ordinary page still");
 }
 
@@ -127,7 +131,11 @@ fn chains(tap: &mut Tap) {
     let l2 = table_page(&[]);
     mmuext(MMUEXT_PIN_L2_TABLE, l2.mfn()).expect("an empty table");
     let same = table_page(&[(0, at(&l2, TABLE))]);
-    tap.is(mmuext(MMUEXT_PIN_L2_TABLE, same.mfn()), Err(Errno::EINVAL), "an L2 does not point to an L2 with write access");
+    tap.is(
+        mmuext(MMUEXT_PIN_L2_TABLE, same.mfn()),
+        Err(Errno::EINVAL),
+        "an L2 does not point to an L2 with write access",
+    );
     mmuext(MMUEXT_UNPIN_TABLE, l2.mfn()).expect("pinned above");
     make_writable(&same).expect("not a table");
     make_writable(&l2).expect("not a table");

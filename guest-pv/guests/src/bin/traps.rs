@@ -49,7 +49,13 @@ fn vectors(tap: &mut Tap) {
 }
 
 fn page_faults(tap: &mut Tap) {
-    tap.is(trap_of(|| { _ = load(0x10_0000); }), Some((14, 0)), "reading a missing page");
+    tap.is(
+        trap_of(|| {
+            _ = load(0x10_0000);
+        }),
+        Some((14, 0)),
+        "reading a missing page",
+    );
     tap.is(trap_of(|| store(0x10_0000, 1)), Some((14, 2)), "writing to a missing page");
     tap.is(events::cr2(), 0x10_0000, "the address is in vcpu_info");
     let locked = page();
@@ -57,17 +63,31 @@ fn page_faults(tap: &mut Tap) {
     tap.is(trap_of(|| store(locked.address() + 8, 1)), Some((14, 3)), "writing to a read-only page");
     tap.is(events::cr2(), locked.address() + 8, "and its address");
     make_writable(&locked).expect("an ordinary page");
-    tap.is(trap_of(|| { _ = load(0x8000_0000_0000); }), Some((13, 0)), "a non-canonical address");
+    tap.is(
+        trap_of(|| {
+            _ = load(0x8000_0000_0000);
+        }),
+        Some((13, 0)),
+        "a non-canonical address",
+    );
     // Through rbp the stack segment is used; the stack itself must stay good, since the frame is pushed there.
     let through_rbp = instruction!("push rbp", "mov rbp, {}", "mov rax, [rbp]", "pop rbp",
         in(reg) 0x8000_0000_0000u64, out("rax") _);
     // A stack fault by the manual; the emulator makes it a general protection fault.
     let fault = trap_of(through_rbp);
     tap.ok(matches!(fault, Some((12 | 13, 0))), "a non-canonical address by the stack segment");
-    let hypervisor = trap_of(|| { _ = load(0xffff_8300_0000_0000); });
+    let hypervisor = trap_of(|| {
+        _ = load(0xffff_8300_0000_0000);
+    });
     tap.is(hypervisor.map(|(vector, _)| vector), Some(14), "reading the hypervisor's memory");
     tap.is(trap_of(|| store(0xffff_8000_0000_0000, 1)).map(|(vector, _)| vector), Some(14), "writing to the M2P table");
-    tap.ok(trap_of(|| { _ = load(0xffff_8000_0000_0000); }).is_none(), "reading the M2P table");
+    tap.ok(
+        trap_of(|| {
+            _ = load(0xffff_8000_0000_0000);
+        })
+        .is_none(),
+        "reading the M2P table",
+    );
     let jump = trap_of(instruction!("call {}", in(reg) 0x10_0000u64));
     tap.is(jump.map(|(vector, error)| (vector, error & !16)), Some((14, 0)), "executing a missing page");
 }
@@ -123,7 +143,10 @@ fn look(frame: &mut traps::Frame) {
     // SAFETY: reads the flags.
     unsafe { asm!("pushfq", "pop {}", out(reg) flags) };
     let mask = events::shared().u8_at(1).load(Ordering::SeqCst);
-    SEEN.store(u64::from(mask) | u64::from(frame.events_masked()) << 1 | frame.rflags & 0x200 | flags << 32, Ordering::SeqCst);
+    SEEN.store(
+        u64::from(mask) | u64::from(frame.events_masked()) << 1 | frame.rflags & 0x200 | flags << 32,
+        Ordering::SeqCst,
+    );
 }
 
 fn masks(tap: &mut Tap) {

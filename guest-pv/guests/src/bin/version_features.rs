@@ -22,7 +22,11 @@ fn run(tap: &mut Tap) {
     tap.ok(capabilities.split(' ').any(|word| word == "xen-3.0-x86_64"), "64-bit PV guests can run");
     tap.ok(version::changeset().is_ok(), "there is a changeset");
     tap.ok(version::compile_info().is_ok(), "there is compile information");
-    tap.is(version::virt_start(), Ok(0xffff_8000_0000_0000), "the hypervisor's addresses start at the architectural hole");
+    tap.is(
+        version::virt_start(),
+        Ok(0xffff_8000_0000_0000),
+        "the hypervisor's addresses start at the architectural hole",
+    );
     tap.is(call(HYPERVISOR_XEN_VERSION, [XENVER_PAGESIZE.into(), 0]), Ok(4096), "the page size");
     tap.is(version::guest_handle(), Ok([0; 16]), "the initial domain's handle is zero");
     tap.ok(version::command_line().is_ok_and(|line| line.contains("console=")), "the command line");
