@@ -2,6 +2,7 @@
 //! the modules.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod boot;
 mod build;
 mod ci;
@@ -40,6 +41,7 @@ enum Task {
     Test(suite::Test),
     Lint(lint::Lint),
     Ci(ci::Ci),
+    Bench(bench::Bench),
     Boot(boot::Boot),
 }
 
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Task::Test(task) => task.run(),
         Task::Lint(task) => task.run(),
         Task::Ci(task) => task.run(),
+        Task::Bench(task) => task.run(),
         Task::Boot(task) => task.run(),
     };
     done.unwrap_or_else(|error| {

@@ -61,6 +61,8 @@ pub struct Case {
     pub expect: Vec<String>,
     /// Text that must not appear.
     pub reject: Option<Vec<String>>,
+    /// Record of the warnings that the guest's kernel may show, as a file of `tests/harness/`.
+    pub warnings_as_in: Option<String>,
     /// Deadline in seconds.
     #[serde(default = "default_timeout")]
     pub timeout: u64,
@@ -138,6 +140,7 @@ impl Case {
             icount: false,
             expect: Vec::new(),
             reject: None,
+            warnings_as_in: None,
             timeout: default_timeout(),
             on: both(),
         }

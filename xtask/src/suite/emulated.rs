@@ -2,12 +2,14 @@
 
 use super::case::{Case, Shape};
 use super::tap::Tap;
+use super::warnings::{self, Warnings};
 use crate::boot::Hypervisor;
 use crate::dom0;
 use crate::emulator::{self, End, Machine, Module, Next, Payload};
-use crate::parts;
+use crate::packages::Fetched;
+use crate::{parts, workspace};
 use anyhow::Result;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How a row is judged.
@@ -32,6 +34,19 @@ pub struct Row {
     pub judge: Judge,
     /// What it runs on.
     pub hypervisor: Hypervisor,
+    /// Where the warnings that its kernel may show come from.
+    pub reference: Reference,
+}
+
+/// Where the warnings on Xen come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// From the record.
+    Record,
+    /// From a run on Xen, now.
+    Live,
+    /// This run is the one to record.
+    Store,
 }
 
 /// What came of a row.
@@ -84,9 +99,43 @@ impl Row {
 
     /// Runs it.
     pub fn run(&self, log: PathBuf) -> Result<Verdict> {
+        let began = Instant::now();
+        let (text, end, progress) = self.boot(&log)?;
+        let (mut passed, mut note) = self.judge(&text, &progress, end);
+        if let Some(record) = self.case.warnings_as_in.as_deref().filter(|_| passed) {
+            (passed, note) = self.compare(&text, record, &log)?;
+        }
+        Ok(Verdict { note, passed, seconds: began.elapsed().as_secs_f32(), log })
+    }
+
+    /// Compares the warnings of the guest's kernel with those on Xen, or records them.
+    fn compare(&self, text: &str, record: &str, log: &Path) -> Result<(bool, String)> {
+        let here = Warnings::read(text);
+        let path = workspace::path("tests/harness").join(record);
+        let there = match self.reference {
+            Reference::Store => {
+                let version = Fetched::CloudKernel.version().unwrap_or_default();
+                here.store(&path, &version)?;
+                return Ok((true, format!("{} warnings recorded", here.len())));
+            }
+            Reference::Record => Warnings::load(&path)?,
+            Reference::Live => {
+                let on_xen = Self { hypervisor: Hypervisor::Xen, ..self.clone() };
+                Warnings::read(&on_xen.boot(&log.with_extension("on-xen.log"))?.0)
+            }
+        };
+        let more = here.beyond(&there);
+        let note = match more.first() {
+            None => format!("{} warnings, all as on Xen", here.len()),
+            Some(first) => format!("{} warnings that Xen's guest has not; first: {first}", more.len()),
+        };
+        Ok((more.is_empty(), note))
+    }
+
+    /// Boots the row and watches it to its end.
+    fn boot(&self, log: &Path) -> Result<(String, End, Progress)> {
         let payload = self.payload()?;
         let machine = self.machine();
-        let began = Instant::now();
         let limit = Duration::from_secs(self.case.timeout);
         let mut progress = Progress::default();
         let mut text = String::new();
@@ -95,9 +144,8 @@ impl Row {
             if self.over(&text, &mut progress) { Next::Stop } else { Next::Watch }
         })?;
         let line = emulator::shell_line(&machine.command_line(&payload));
-        std::fs::write(&log, format!("# {line}\n{text}"))?;
-        let (passed, note) = self.judge(&text, &progress, end);
-        Ok(Verdict { note, passed, seconds: began.elapsed().as_secs_f32(), log })
+        std::fs::write(log, format!("# {line}\n{text}"))?;
+        Ok((text, end, progress))
     }
 
     /// Whether nothing more needs to be seen.
@@ -109,7 +157,10 @@ impl Row {
         match self.judge {
             Judge::Tap => Tap::read(text).complete(),
             Judge::Text if self.case.script.is_some() => dom0::status_in(text).is_some(),
-            Judge::Text => progress.seen == self.case.expect.len(),
+            Judge::Text => {
+                let reported = self.case.warnings_as_in.is_none() || text.contains(warnings::END);
+                progress.seen == self.case.expect.len() && reported
+            }
         }
     }
 
@@ -138,6 +189,9 @@ impl Row {
                 Some(status) => (false, format!("the script ended with status {status}, not {}", self.case.status)),
                 None => (false, format!("the script did not end{}", ending(end))),
             };
+        }
+        if self.case.warnings_as_in.is_some() && !text.contains(warnings::END) {
+            return (false, format!("the guest did not report its warnings{}", ending(end)));
         }
         (true, String::new())
     }

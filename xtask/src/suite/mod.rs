@@ -6,6 +6,7 @@ mod emulated;
 mod host;
 mod report;
 mod tap;
+mod warnings;
 
 use crate::boot::Hypervisor;
 use crate::doctor::{self, Need};
@@ -13,7 +14,7 @@ use crate::workspace;
 use anyhow::{Context, Result, bail};
 use case::{Case, SuiteFile};
 pub use emulated::module;
-use emulated::{Judge, Row};
+use emulated::{Judge, Reference, Row};
 use report::Tally;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,9 @@ pub struct Test {
     /// Only cases whose title contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     case: String,
+    /// Record what kernels warn of on Xen (with --on xen), for the cases that compare it
+    #[arg(long)]
+    record: bool,
     /// How many emulators run side by side [default: the number of CPUs, at most 4]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -48,7 +52,7 @@ pub struct Test {
 impl Test {
     /// The test that `ci` runs.
     pub fn everything() -> Self {
-        Self { suites: Vec::new(), full: false, on: Hypervisor::XenRs, case: String::new(), jobs: None }
+        Self { suites: Vec::new(), full: false, on: Hypervisor::XenRs, case: String::new(), record: false, jobs: None }
     }
 
     pub fn run(self) -> Result<ExitCode> {
@@ -59,6 +63,9 @@ impl Test {
 
     /// Runs what was asked for and counts, leaving the last line to the caller.
     pub fn tally(&self) -> Result<Tally> {
+        if self.record && self.on != Hypervisor::Xen {
+            bail!("--record needs --on xen: the record says how kernels behave there");
+        }
         let mut tally = Tally::default();
         if self.wants("host") && self.on == Hypervisor::XenRs && self.case.is_empty() {
             doctor::ensure(&[Need::Layout])?;
@@ -115,6 +122,11 @@ impl Test {
     fn rows(&self, suite: &'static str, file: SuiteFile) -> Result<Vec<Row>> {
         let judge = if suite == "conformance" { Judge::Tap } else { Judge::Text };
         let cases = if judge == Judge::Tap { guests(file.case)? } else { file.case };
+        let reference = match self.on {
+            Hypervisor::Xen if self.record => Reference::Store,
+            Hypervisor::XenRs if self.full => Reference::Live,
+            _ => Reference::Record,
+        };
         let mut rows = Vec::new();
         for mut case in cases {
             if !case.holds_on(self.on) || (case.full && !self.full) {
@@ -124,7 +136,7 @@ impl Test {
             let shapes = case.shapes(self.full);
             let one_of_many = shapes.len() > 1;
             for shape in shapes {
-                rows.push(Row { case: case.clone(), shape, one_of_many, judge, hypervisor: self.on });
+                rows.push(Row { case: case.clone(), shape, one_of_many, judge, hypervisor: self.on, reference });
             }
         }
         rows.retain(|row| row.title().contains(&self.case));
@@ -142,6 +154,9 @@ pub fn file_of(suite: &str) -> PathBuf {
 fn guests(mut written: Vec<Case>) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for guest in workspace::binaries("guests")? {
+        if guest == crate::bench::GUEST {
+            continue;
+        }
         let matching = |case: &Case| case.name == guest || case.name.starts_with(&format!("{guest} "));
         let (mut own, rest): (Vec<Case>, Vec<Case>) = written.into_iter().partition(matching);
         written = rest;
