@@ -88,6 +88,17 @@ pub fn read_console(index: &mut u32, buffer: &mut [u8]) -> Result<usize, Errno> 
     Ok(arg.count as usize)
 }
 
+/// Empties the hypervisor's log.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn clear_console() -> Result<(), Errno> {
+    let mut byte = 0u8;
+    let mut arg = ReadConsole { clear: 1, buffer: (&raw mut byte) as u64, count: 1, ..Default::default() };
+    // SAFETY: the hypervisor writes at most one byte.
+    unsafe { payload(XEN_SYSCTL_READCONSOLE, &mut arg) }
+}
+
 /// Presses the hypervisor's debug keys.
 ///
 /// # Errors

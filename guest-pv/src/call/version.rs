@@ -2,12 +2,13 @@
 
 use super::{check, command, raw};
 use alloc::string::String;
+use alloc::vec::Vec;
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::HYPERVISOR_XEN_VERSION;
 use xen_abi::version::{
     CapabilitiesInfo, ChangesetInfo, CommandLine, CompileInfo, ExtraVersion, FeatureInfo, PlatformParameters,
-    XENVER_CAPABILITIES, XENVER_CHANGESET, XENVER_COMMANDLINE, XENVER_COMPILE_INFO, XENVER_EXTRAVERSION,
-    XENVER_GET_FEATURES, XENVER_GUEST_HANDLE, XENVER_PLATFORM_PARAMETERS, XENVER_VERSION,
+    XENVER_BUILD_ID, XENVER_CAPABILITIES, XENVER_CHANGESET, XENVER_COMMANDLINE, XENVER_COMPILE_INFO,
+    XENVER_EXTRAVERSION, XENVER_GET_FEATURES, XENVER_GUEST_HANDLE, XENVER_PLATFORM_PARAMETERS, XENVER_VERSION,
 };
 
 /// Major and minor version.
@@ -112,4 +113,18 @@ pub fn guest_handle() -> Result<[u8; 16], Errno> {
     // SAFETY: as above.
     unsafe { command(HYPERVISOR_XEN_VERSION, XENVER_GUEST_HANDLE, &mut handle) }?;
     Ok(handle)
+}
+
+/// The hypervisor's build id; empty when it has none.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn build_id() -> Result<Vec<u8>, Errno> {
+    const ROOM: u32 = 64;
+    // A `BuildId` and room for an id.
+    let mut buffer = [0u32; 1 + ROOM as usize / 4];
+    buffer[0] = ROOM;
+    // SAFETY: the hypervisor writes at most `ROOM` bytes after the header.
+    let len = unsafe { command(HYPERVISOR_XEN_VERSION, XENVER_BUILD_ID, &mut buffer) }?;
+    Ok(buffer[1..].iter().flat_map(|word| word.to_le_bytes()).take(len as usize).collect())
 }

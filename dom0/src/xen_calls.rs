@@ -1,0 +1,240 @@
+//! The toolstack's hypercalls, over the guest runtime. They keep no state, so [`impl_xen_calls!`] gives them to any type.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use guest_pv::alloc;
+use guest_pv::call::{domctl, event_channel, grant_table, memory, mmu, sched, sysctl, version};
+use guest_pv::mem::{Access, Mapping};
+use toolstack::calls::{Clear, DomainInfo, Fill, NewDomain, PhysInfo, VcpuInfo, VersionInfo};
+use toolstack::config::Uuid;
+use xen_abi::arch_x86::VcpuGuestContext;
+use xen_abi::domctl::{CreateDomain, GetDomainInfo, TscInfo};
+use xen_abi::errno::Errno;
+use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
+use xen_abi::memory::E820Entry;
+
+/// Pages mapped at a time while a domain's memory is written: 8 MiB.
+const WINDOW: usize = 2048;
+const PAGE: usize = 4096;
+
+pub fn create_domain(new: &NewDomain) -> Result<DomId, Errno> {
+    let config = CreateDomain {
+        handle: new.uuid.0,
+        max_vcpus: new.max_vcpus,
+        max_evtchn_port: new.max_evtchn_port,
+        max_grant_frames: new.max_grant_frames,
+        max_maptrack_frames: new.max_maptrack_frames,
+        grant_opts: new.max_grant_version,
+        ..Default::default()
+    };
+    domctl::create_domain(DomId(0), &config)
+}
+
+pub fn destroy_domain(dom: DomId) -> Result<(), Errno> {
+    domctl::destroy_domain(dom).map_err(|errno| if errno == Errno::ERESTART { Errno::EAGAIN } else { errno })
+}
+
+fn domain_info(info: &GetDomainInfo) -> DomainInfo {
+    DomainInfo {
+        id: info.domain,
+        flags: info.flags,
+        tot_pages: info.tot_pages,
+        max_pages: info.max_pages,
+        outstanding_pages: info.outstanding_pages,
+        shared_info_frame: Mfn(info.shared_info_frame),
+        cpu_time: info.cpu_time,
+        online_vcpus: info.nr_online_vcpus,
+        max_vcpu_id: info.max_vcpu_id,
+        uuid: Uuid(info.handle),
+        cpupool: info.cpupool,
+    }
+}
+
+pub fn domain_list(first: DomId, max: usize) -> Result<Vec<DomainInfo>, Errno> {
+    let max = u32::try_from(max).map_err(|_| Errno::EINVAL)?;
+    Ok(sysctl::domain_list(first, max)?.iter().map(domain_info).collect())
+}
+
+pub fn vcpu_info(dom: DomId, vcpu: VcpuId) -> Result<VcpuInfo, Errno> {
+    let info = domctl::get_vcpu_info(dom, vcpu)?;
+    Ok(VcpuInfo {
+        online: info.online != 0,
+        blocked: info.blocked != 0,
+        running: info.running != 0,
+        cpu_time: info.cpu_time,
+        cpu: info.cpu,
+    })
+}
+
+pub fn set_tsc_mode(dom: DomId, mode: u32) -> Result<(), Errno> {
+    domctl::set_tsc_info(dom, TscInfo { tsc_mode: mode, ..Default::default() })
+}
+
+pub fn set_memory_map(dom: DomId, bytes: u64) -> Result<(), Errno> {
+    /// The E820 type of memory.
+    const RAM: u32 = 1;
+    memory::set_memory_map(dom, &[E820Entry { addr: 0, size: bytes, type_: RAM }])
+}
+
+pub fn populate(dom: DomId, order: u32, pfns: &[Pfn], mfns: &mut [Mfn]) -> Result<usize, Errno> {
+    let mut frames: Vec<u64> = pfns.iter().map(|pfn| pfn.0).collect();
+    let done = memory::populate_physmap(dom, &mut frames, order, 0)?;
+    for (mfn, frame) in mfns.iter_mut().zip(frames).take(done) {
+        *mfn = Mfn(frame);
+    }
+    Ok(done)
+}
+
+pub fn write_frames(dom: DomId, frames: &[Mfn], offset: usize, fill: Fill<'_>) -> Result<(), Errno> {
+    let end = offset.checked_add(fill.len()).filter(|end| *end <= frames.len() * PAGE).ok_or(Errno::EINVAL)?;
+    let mut at = offset;
+    while at < end {
+        let first = at / PAGE;
+        let pages = ((end - 1) / PAGE + 1 - first).min(WINDOW);
+        let run: Vec<u64> = frames.iter().skip(first).take(pages).map(|mfn| mfn.0).collect();
+        let stop = end.min((first + pages) * PAGE);
+        let window = Mapping::foreign(dom, &run, Access::ReadWrite).map_err(|error| error.errno)?;
+        let (from, len) = (at - first * PAGE, stop - at);
+        match fill {
+            Fill::Zeros(_) => window.zero(from, len),
+            Fill::Bytes(bytes) => {
+                let part = bytes.get(at - offset..stop - offset).ok_or(Errno::EINVAL)?;
+                window.write(from, part);
+            }
+        }
+        at = stop;
+    }
+    Ok(())
+}
+
+pub fn grant_table_frame(dom: DomId) -> Result<Mfn, Errno> {
+    let mut frames = [0];
+    match grant_table::setup_table(dom, &mut frames)? {
+        0 => Ok(Mfn(frames[0])),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+pub fn phys_info() -> Result<PhysInfo, Errno> {
+    let info = sysctl::physinfo()?;
+    Ok(PhysInfo {
+        threads_per_core: info.threads_per_core,
+        cores_per_socket: info.cores_per_socket,
+        nr_cpus: info.nr_cpus,
+        max_cpu_id: info.max_cpu_id,
+        nr_nodes: info.nr_nodes,
+        cpu_khz: info.cpu_khz,
+        capabilities: info.capabilities,
+        total_pages: info.total_pages,
+        free_pages: info.free_pages,
+        scrub_pages: info.scrub_pages,
+        outstanding_pages: info.outstanding_pages,
+        hw_cap: info.hw_cap,
+    })
+}
+
+pub fn version_info() -> Result<VersionInfo, Errno> {
+    let (major, minor) = version::version()?;
+    let compile = version::compile_info()?;
+    let page_size = u32::try_from(PAGE).unwrap_or(0);
+    let build_id = version::build_id().unwrap_or_default();
+    Ok(VersionInfo {
+        major: major.into(),
+        minor: minor.into(),
+        extra: version::extraversion()?,
+        capabilities: version::capabilities()?,
+        changeset: version::changeset()?,
+        commandline: version::command_line()?,
+        page_size,
+        virt_start: version::virt_start()?,
+        compiler: version::text(&compile.compiler),
+        compile_by: version::text(&compile.compile_by),
+        compile_domain: version::text(&compile.compile_domain),
+        compile_date: version::text(&compile.compile_date),
+        build_id: build_id.iter().map(|byte| alloc::format!("{byte:02x}")).collect(),
+    })
+}
+
+pub fn read_console(clear: Clear) -> Result<Vec<u8>, Errno> {
+    const CHUNK: usize = 16 << 10;
+    let (mut text, mut index) = (Vec::new(), 0);
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let count = sysctl::read_console(&mut index, &mut chunk)?;
+        text.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        if count < CHUNK {
+            break;
+        }
+    }
+    if clear == Clear::Yes {
+        sysctl::clear_console()?;
+    }
+    Ok(text)
+}
+
+pub fn pin_root(dom: DomId, frame: Mfn) -> Result<(), Errno> {
+    mmu::pin_l4(dom, frame)
+}
+
+pub fn alloc_unbound(dom: DomId, remote: DomId) -> Result<Port, Errno> {
+    event_channel::alloc_unbound(dom, remote)
+}
+
+pub fn remote_shutdown(dom: DomId, reason: u32) -> Result<(), Errno> {
+    sched::remote_shutdown(dom, reason)
+}
+
+pub fn set_vcpu_context(dom: DomId, vcpu: VcpuId, context: &VcpuGuestContext) -> Result<(), Errno> {
+    domctl::set_vcpu_context(dom, vcpu, context)
+}
+
+/// Implements [`toolstack::calls::XenCalls`] for a type.
+#[macro_export]
+macro_rules! impl_xen_calls {
+    ($ty:ty) => {
+        #[rustfmt::skip]
+        const _: () = {
+            use $crate::xen_calls as calls;
+            use guest_pv::alloc::vec::Vec;
+            use guest_pv::call::{domctl, sysctl};
+            use toolstack::calls::{Clear, DomainInfo, Fill, NewDomain, PhysInfo, VcpuInfo, VersionInfo, XenCalls};
+            use xen_abi::arch_x86::VcpuGuestContext;
+            use xen_abi::errno::Errno;
+            use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
+
+            impl XenCalls for $ty {
+                fn create_domain(&mut self, new: &NewDomain) -> Result<DomId, Errno> { calls::create_domain(new) }
+                fn destroy_domain(&mut self, dom: DomId) -> Result<(), Errno> { calls::destroy_domain(dom) }
+                fn pause_domain(&mut self, dom: DomId) -> Result<(), Errno> { domctl::pause_domain(dom) }
+                fn unpause_domain(&mut self, dom: DomId) -> Result<(), Errno> { domctl::unpause_domain(dom) }
+                fn remote_shutdown(&mut self, dom: DomId, reason: u32) -> Result<(), Errno> { calls::remote_shutdown(dom, reason) }
+                fn domain_list(&mut self, first: DomId, max: usize) -> Result<Vec<DomainInfo>, Errno> { calls::domain_list(first, max) }
+                fn vcpu_info(&mut self, dom: DomId, vcpu: VcpuId) -> Result<VcpuInfo, Errno> { calls::vcpu_info(dom, vcpu) }
+                fn set_max_vcpus(&mut self, dom: DomId, count: u32) -> Result<(), Errno> { domctl::max_vcpus(dom, count) }
+                fn set_max_mem(&mut self, dom: DomId, kib: u64) -> Result<(), Errno> { domctl::max_mem(dom, kib) }
+                fn set_tsc_mode(&mut self, dom: DomId, mode: u32) -> Result<(), Errno> { calls::set_tsc_mode(dom, mode) }
+                fn set_address_size(&mut self, dom: DomId, bits: u32) -> Result<(), Errno> { domctl::set_address_size(dom, bits) }
+                fn set_memory_map(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno> { calls::set_memory_map(dom, bytes) }
+                fn fill_hypercall_page(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> { domctl::hypercall_init(dom, frame.0) }
+                fn set_vcpu_context(&mut self, dom: DomId, vcpu: VcpuId, context: &VcpuGuestContext) -> Result<(), Errno> {
+                    calls::set_vcpu_context(dom, vcpu, context)
+                }
+                fn populate(&mut self, dom: DomId, order: u32, pfns: &[Pfn], mfns: &mut [Mfn]) -> Result<usize, Errno> {
+                    calls::populate(dom, order, pfns, mfns)
+                }
+                fn write_frames(&mut self, dom: DomId, frames: &[Mfn], offset: usize, fill: Fill<'_>) -> Result<(), Errno> {
+                    calls::write_frames(dom, frames, offset, fill)
+                }
+                fn pin_root(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> { calls::pin_root(dom, frame) }
+                fn alloc_unbound(&mut self, dom: DomId, remote: DomId) -> Result<Port, Errno> { calls::alloc_unbound(dom, remote) }
+                fn grant_table_frame(&mut self, dom: DomId) -> Result<Mfn, Errno> { calls::grant_table_frame(dom) }
+                fn phys_info(&mut self) -> Result<PhysInfo, Errno> { calls::phys_info() }
+                fn version(&mut self) -> Result<VersionInfo, Errno> { calls::version_info() }
+                fn scheduler(&mut self) -> Result<u32, Errno> { sysctl::sched_id() }
+                fn read_console(&mut self, clear: Clear) -> Result<Vec<u8>, Errno> { calls::read_console(clear) }
+                fn debug_keys(&mut self, keys: &str) -> Result<(), Errno> { sysctl::debug_keys(keys.as_bytes()) }
+            }
+        };
+    };
+}
