@@ -6,6 +6,9 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::path::Path;
 
+/// Stands before and after the output of the command around a script.
+const AROUND: &str = "----around----";
+
 /// One file of cases.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +35,11 @@ pub struct Case {
     pub modules: Vec<String>,
     /// Instead of modules: commands for dom0's shell.
     pub script: Option<String>,
+    /// With `script`: how often it is run in the same dom0.
+    #[serde(default = "once")]
+    pub rounds: usize,
+    /// With `script`: a command before the first round and after the last, whose output must be the same.
+    pub around: Option<String>,
     /// With `script`: the status it must end with.
     #[serde(default)]
     pub status: i32,
@@ -73,6 +81,10 @@ pub struct Case {
 
 fn default_timeout() -> u64 {
     60
+}
+
+fn once() -> usize {
+    1
 }
 
 fn both() -> Vec<String> {
@@ -130,6 +142,8 @@ impl Case {
             full: false,
             modules: Vec::new(),
             script: None,
+            rounds: once(),
+            around: None,
             status: 0,
             files: Vec::new(),
             append: String::new(),
@@ -144,6 +158,22 @@ impl Case {
             timeout: default_timeout(),
             on: both(),
         }
+    }
+
+    /// The whole script: all rounds and what is around them.
+    pub fn whole_script(&self) -> Option<String> {
+        let script = self.script.as_deref()?.trim();
+        let around = self.around.as_ref().map(|command| format!("echo {AROUND}; {command}; echo {AROUND}"));
+        let rounds = std::iter::repeat_n(script, self.rounds).map(str::to_owned);
+        let all: Vec<String> = around.iter().cloned().chain(rounds).chain(around.clone()).collect();
+        Some(all.join("\n") + "\n")
+    }
+
+    /// Whether what was printed around the rounds is the same before and after. `None` without the two.
+    pub fn around_is_same(text: &str) -> Option<bool> {
+        let mut parts = text.split(AROUND);
+        let (before, after) = (parts.nth(1)?, parts.nth(1)?);
+        Some(!before.trim().is_empty() && before.trim() == after.trim())
     }
 
     /// Whether it holds for that hypervisor.
@@ -208,6 +238,22 @@ mod tests {
         assert!(rows.iter().filter(|row| row.smp > 1).all(|row| row.cpu.as_deref() == Some("max")));
         assert_eq!(case.shapes(true).len(), 6);
         assert!(case.holds_on(Hypervisor::XenRs) && !case.holds_on(Hypervisor::Xen));
+    }
+
+    #[test]
+    fn a_script_has_rounds_and_what_is_around_them() {
+        let mut case = Case::named("a");
+        case.script = Some("create x\n".into());
+        assert_eq!(case.whole_script().unwrap(), "create x\n");
+        case.rounds = 2;
+        case.around = Some("free".into());
+        let script = case.whole_script().unwrap();
+        assert_eq!(script.matches("create x\n").count(), 2);
+        assert_eq!(script.matches("free").count(), 2);
+        let text = |a: u8, b: u8| format!("{AROUND}\n{a}\n{AROUND}\nx\n{AROUND}\n{b}\n{AROUND}\n");
+        assert_eq!(Case::around_is_same(&text(1, 1)), Some(true));
+        assert_eq!(Case::around_is_same(&text(1, 2)), Some(false));
+        assert_eq!(Case::around_is_same(AROUND), None);
     }
 
     #[test]

@@ -85,8 +85,8 @@ impl Row {
 
     fn payload(&self) -> Result<Payload> {
         let append = format!("{} {}", self.hypervisor.base_options(), self.case.append);
-        let modules = if let Some(script) = &self.case.script {
-            dom0::modules(&dom0::Files::Default { more: &self.case.files }, Some(script))?
+        let modules = if let Some(script) = self.case.whole_script() {
+            dom0::modules(&dom0::Files::Default { more: &self.case.files }, Some(&script))?
         } else {
             let mut modules = Vec::new();
             for text in &self.case.modules {
@@ -182,6 +182,9 @@ impl Row {
         }
         if let Some(missing) = self.case.expect.get(progress.seen) {
             return (false, format!("did not see {missing:?}{}", ending(end)));
+        }
+        if self.case.around.is_some() && dom0::status_in(text).is_some() && Case::around_is_same(text) != Some(true) {
+            return (false, "not the same before and after".into());
         }
         if self.case.script.is_some() {
             return match dom0::status_in(text) {
