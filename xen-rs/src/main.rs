@@ -37,6 +37,8 @@ mod trap;
 mod upcalls;
 #[cfg(target_os = "none")]
 mod vcpu;
+#[cfg(target_os = "none")]
+mod vcpu_info;
 
 #[cfg(not(target_os = "none"))]
 fn main() {

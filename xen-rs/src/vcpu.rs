@@ -12,7 +12,7 @@ use xen_abi::ids::{DomId, VcpuId};
 
 use logic::lock::rank;
 
-use crate::{domain::Domain, sync::Lock};
+use crate::{domain::Domain, sync::Lock, trap::PvState, vcpu_info::VcpuInfoPlace};
 
 bitflags! {
     /// Why a vCPU does not run, beyond the pause counts.
@@ -44,6 +44,8 @@ pub struct Vcpu {
     /// How often it was paused on its own; the domain has a count too.
     pub pause_count: AtomicU32,
     processor: AtomicU32,
+    /// Where its `vcpu_info` lies.
+    pub info: VcpuInfoPlace,
     /// The private half while no CPU runs it.
     pub parked: Lock<Option<Box<VcpuState>>, { rank::VCPU_PARKED }>,
 }
@@ -52,6 +54,8 @@ pub struct Vcpu {
 pub struct VcpuState {
     /// Its registers; stale while it runs, when they are on the CPU's stack.
     pub regs: GuestRegs,
+    /// What its kernel has set up.
+    pub pv: PvState,
 }
 
 impl Vcpu {
@@ -65,7 +69,8 @@ impl Vcpu {
             flags: AtomicU32::new(VcpuFlags::DOWN.bits()),
             pause_count: AtomicU32::new(0),
             processor: AtomicU32::new(0),
-            parked: Lock::new(Some(Box::new(VcpuState { regs: GuestRegs::default() }))),
+            info: VcpuInfoPlace::new(),
+            parked: Lock::new(Some(Box::new(VcpuState { regs: GuestRegs::default(), pv: PvState::default() }))),
         })
     }
 

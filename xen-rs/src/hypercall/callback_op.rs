@@ -1,11 +1,59 @@
-//! `HYPERVISOR_callback_op`: registers callbacks.
+//! `HYPERVISOR_callback_op`: where the guest wants to be called back (public header `callback.h`).
 
-use logic::hypercall::Outcome;
-use xen_abi::errno::Errno;
+use logic::{hypercall::Outcome, trap::is_canonical};
+use xen_abi::{
+    callback::{
+        CALLBACKF_MASK_EVENTS, CALLBACKOP_REGISTER, CALLBACKOP_UNREGISTER, CALLBACKTYPE_EVENT, CALLBACKTYPE_FAILSAFE,
+        CALLBACKTYPE_NMI, CALLBACKTYPE_SYSCALL, CALLBACKTYPE_SYSCALL32, CALLBACKTYPE_SYSENTER,
+        CALLBACKTYPE_SYSENTER_DEPRECATED, CallbackRegister, CallbackUnregister,
+    },
+    errno::Errno,
+};
 
-use crate::cpu::Context;
+use crate::{
+    cpu::Context,
+    guest,
+    trap::state::{Callback, Callbacks},
+};
 
-/// The hypercall.
-pub fn callback_op(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+/// The hypercall: rdi is the command, rsi points to its argument.
+pub fn callback_op(cx: &mut Context<'_>) -> Outcome {
+    let [command, argument, ..] = cx.args;
+    match u32::try_from(command & 0xffff_ffff) {
+        Ok(CALLBACKOP_REGISTER) => {
+            guest::read(argument).and_then(|wanted| register(&mut cx.state.pv.callbacks, &wanted)).into()
+        }
+        Ok(CALLBACKOP_UNREGISTER) => guest::read(argument).and_then(|wanted| unregister(&wanted)).into(),
+        _ => Outcome::Fail(Errno::ENOSYS),
+    }
+}
+
+fn register(callbacks: &mut Callbacks, wanted: &CallbackRegister) -> Result<(), Errno> {
+    if !is_canonical(wanted.address) {
+        return Err(Errno::EINVAL);
+    }
+    let callback = Callback { address: wanted.address, masks_events: wanted.flags & CALLBACKF_MASK_EVENTS != 0 };
+    match wanted.type_ {
+        CALLBACKTYPE_EVENT => callbacks.event = wanted.address,
+        CALLBACKTYPE_FAILSAFE => callbacks.failsafe = callback,
+        CALLBACKTYPE_SYSCALL => callbacks.syscall = callback,
+        CALLBACKTYPE_SYSCALL32 => callbacks.syscall32 = callback,
+        CALLBACKTYPE_SYSENTER | CALLBACKTYPE_SYSENTER_DEPRECATED => callbacks.sysenter = callback,
+        CALLBACKTYPE_NMI => return Err(Errno::EINVAL), // that one is a gate of the trap table
+        _ => return Err(Errno::ENOSYS),
+    }
+    Ok(())
+}
+
+/// Callbacks stay once they are registered.
+fn unregister(wanted: &CallbackUnregister) -> Result<(), Errno> {
+    match wanted.type_ {
+        CALLBACKTYPE_EVENT
+        | CALLBACKTYPE_FAILSAFE
+        | CALLBACKTYPE_SYSCALL
+        | CALLBACKTYPE_SYSENTER
+        | CALLBACKTYPE_SYSENTER_DEPRECATED => Err(Errno::EINVAL),
+        CALLBACKTYPE_NMI => Ok(()),
+        _ => Err(Errno::ENOSYS),
+    }
 }

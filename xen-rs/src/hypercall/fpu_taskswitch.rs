@@ -1,11 +1,12 @@
-//! `HYPERVISOR_fpu_taskswitch`: sets or clears CR0.TS for the guest.
+//! `HYPERVISOR_fpu_taskswitch`: sets or clears the guest's CR0.TS.
 
 use logic::hypercall::Outcome;
-use xen_abi::errno::Errno;
 
-use crate::cpu::Context;
+use crate::{cpu::Context, trap};
 
-/// The hypercall.
-pub fn fpu_taskswitch(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+/// The hypercall: rdi is not 0 to set it.
+pub fn fpu_taskswitch(cx: &mut Context<'_>) -> Outcome {
+    let set = cx.args[0] & 0xffff_ffff != 0;
+    trap::set_task_switched(cx, set);
+    Outcome::OK
 }

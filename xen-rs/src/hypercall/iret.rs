@@ -1,11 +1,36 @@
 //! `HYPERVISOR_iret`: returns from an exception or event.
 
-use logic::hypercall::Outcome;
-use xen_abi::errno::Errno;
+use core::sync::atomic::Ordering;
 
-use crate::cpu::Context;
+use logic::{hypercall::Outcome, trap::iret};
+use xen_abi::{arch_x86::IretContext, vm_assist::VMASST_TYPE_ARCHITECTURAL_IOPL};
 
-/// The hypercall.
-pub fn iret(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+use crate::{
+    cpu::Context,
+    guest,
+    trap::{crash, mode},
+};
+
+/// The hypercall: the frame is on the caller's stack. There is no result: rax comes from the frame.
+pub fn iret(cx: &mut Context<'_>) -> Outcome {
+    let rax = cx.regs.rax;
+    let Ok(frame) = guest::read::<IretContext>(cx.regs.rsp) else {
+        crash::crash(cx, &"Fault while reading IRET context from guest stack");
+        return Outcome::Done(rax);
+    };
+    let back = iret::decode(cx.regs, &frame);
+    if back.to_user {
+        if cx.state.pv.user_root.is_none() {
+            crash::crash(cx, &"Guest switching to user mode with no user page tables");
+            return Outcome::Done(rax);
+        }
+        mode::toggle(cx);
+    }
+    if cx.domain.vm_assist.load(Ordering::Relaxed) & 1 << VMASST_TYPE_ARCHITECTURAL_IOPL != 0 {
+        cx.state.pv.iopl = back.iopl;
+    }
+    *cx.regs = back.regs;
+    cx.vcpu.info.get().set_upcall_mask(back.upcall_mask);
+    cx.state.pv.nmi_masked = false;
+    Outcome::Done(frame.rax)
 }

@@ -31,7 +31,7 @@ mod update_descriptor;
 mod update_va_mapping;
 mod vcpu_op;
 mod vm_assist;
-mod xen_version;
+pub mod xen_version;
 
 /// Length of the `syscall` instruction that a continuation goes back over.
 const SYSCALL_LENGTH: u64 = 2;

@@ -1,11 +1,38 @@
-//! `HYPERVISOR_physdev_op`: I/O privileges and interrupts.
+//! `HYPERVISOR_physdev_op`: I/O privilege of a vCPU, and the machine's interrupts for those who own devices (public
+//! header `physdev.h`).
 
 use logic::hypercall::Outcome;
-use xen_abi::errno::Errno;
+use xen_abi::{
+    errno::Errno,
+    physdev::{PHYSDEVOP_SET_IOBITMAP, PHYSDEVOP_SET_IOPL, SetIobitmap, SetIopl},
+};
 
-use crate::cpu::Context;
+use crate::{cpu::Context, guest, trap::state::IoBitmap};
 
-/// The hypercall.
-pub fn physdev_op(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+const PORTS: u32 = 0x1_0000;
+
+/// The hypercall: rdi is the command, rsi points to its argument.
+pub fn physdev_op(cx: &mut Context<'_>) -> Outcome {
+    let [command, argument, ..] = cx.args;
+    match u32::try_from(command & 0xffff_ffff) {
+        Ok(PHYSDEVOP_SET_IOPL) => guest::read(argument).and_then(|wanted| set_iopl(cx, &wanted)).into(),
+        Ok(PHYSDEVOP_SET_IOBITMAP) => guest::read(argument).and_then(|wanted| set_iobitmap(cx, &wanted)).into(),
+        _ => Outcome::Fail(Errno::ENOSYS),
+    }
+}
+
+fn set_iopl(cx: &mut Context<'_>, wanted: &SetIopl) -> Result<(), Errno> {
+    if wanted.iopl > 3 {
+        return Err(Errno::EINVAL);
+    }
+    cx.state.pv.iopl = u64::from(wanted.iopl) << 12;
+    Ok(())
+}
+
+fn set_iobitmap(cx: &mut Context<'_>, wanted: &SetIobitmap) -> Result<(), Errno> {
+    if wanted.nr_ports > PORTS {
+        return Err(Errno::EINVAL);
+    }
+    cx.state.pv.io_bitmap = IoBitmap { va: wanted.bitmap, ports: wanted.nr_ports };
+    Ok(())
 }

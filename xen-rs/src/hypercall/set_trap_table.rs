@@ -1,11 +1,35 @@
-//! `HYPERVISOR_set_trap_table`: registers the guest's exception handlers.
+//! `HYPERVISOR_set_trap_table`: fills the vCPU's IDT (public header `arch-x86/xen.h`).
 
-use logic::hypercall::Outcome;
-use xen_abi::errno::Errno;
+use logic::{hypercall::Outcome, trap::gate::Gate};
+use xen_abi::{arch_x86::TrapInfo, errno::Errno};
 
-use crate::cpu::Context;
+use crate::{cpu::Context, guest};
 
-/// The hypercall.
-pub fn set_trap_table(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+/// Entries that one round takes: a whole table and its end.
+const ROUND: u32 = 257;
+
+/// The hypercall: rdi points to entries of which the last has no address; a null pointer clears the table.
+pub fn set_trap_table(cx: &mut Context<'_>) -> Outcome {
+    if cx.args[0] == 0 {
+        cx.state.pv.traps.clear();
+        return Outcome::OK;
+    }
+    for _ in 0..ROUND {
+        let entry = match guest::read::<TrapInfo>(cx.args[0]) {
+            Ok(entry) => entry,
+            Err(errno) => return Outcome::Fail(errno),
+        };
+        if entry.address == 0 {
+            return Outcome::OK;
+        }
+        let gate = Gate { flags: entry.flags, cs: entry.cs, address: entry.address };
+        if cx.state.pv.traps.set(entry.vector, gate).is_err() {
+            return Outcome::Fail(Errno::EINVAL);
+        }
+        match guest::element::<TrapInfo>(cx.args[0], 1) {
+            Ok(next) => cx.args[0] = next,
+            Err(errno) => return Outcome::Fail(errno),
+        }
+    }
+    Outcome::Again
 }

@@ -1,20 +1,85 @@
-//! What guests raise: exceptions, system calls, failed returns; and what is delivered to them.
+//! Traps of PV guests: what comes in from the entry code, and how the guest's own handlers are entered.
 
-use logic::{lock::Held, regs::GuestRegs};
+pub mod crash;
+pub mod deliver;
+pub mod mode;
+pub mod segments;
+pub mod state;
+
+mod cpuid;
+mod debug;
+mod general_protection;
+mod invalid_opcode;
+mod io;
+mod msr;
+mod privileged;
+
+use logic::lock::Held;
+use logic::regs::{GuestRegs, TRAP_SYSCALL};
+use logic::trap::vector;
 use machine::upcall::{Call, Exception};
 
-use crate::{cpu::Cpu, hypercall};
+use crate::cpu::{Context, Cpu};
+use crate::hypercall;
+
+pub use cpuid::policy;
+pub use privileged::{guest_cr4, set_task_switched, write_debug_register};
+pub use state::PvState;
 
 /// `syscall` or `sysenter`: a hypercall from a guest's kernel, the guest's own system call from its user mode.
 pub fn call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call, held: Held<'_, 0>) {
-    match call {
-        Call::Syscall64 => hypercall::enter(cpu, regs, held),
-        Call::Syscall32 | Call::Sysenter => {}
+    let from_kernel = cpu.running.as_ref().is_some_and(|running| running.state.pv.in_kernel);
+    if from_kernel && call == Call::Syscall64 {
+        hypercall::enter(cpu, regs, held);
+    } else if let Some(mut cx) = cpu.context(regs, held) {
+        deliver::user_call(&mut cx, call);
     }
 }
 
 /// An exception in a guest.
-pub fn exception(_cpu: &mut Cpu, _regs: &mut GuestRegs, _exception: Exception, _held: Held<'_, 0>) {}
+pub fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'_, 0>) {
+    let Some(mut cx) = cpu.context(regs, held) else {
+        return;
+    };
+    let Exception { vector, error_code, detail } = exception;
+    match vector {
+        vector::DEBUG => debug::debug(&mut cx, detail),
+        vector::INVALID_OPCODE => invalid_opcode::invalid_opcode(&mut cx),
+        vector::DEVICE_NOT_AVAILABLE => device_not_available(&mut cx),
+        vector::GENERAL_PROTECTION => general_protection::general_protection(&mut cx, error_code),
+        vector::PAGE_FAULT => page_fault(&mut cx, detail, error_code),
+        _ => {
+            let code = vector::has_error_code(vector).then_some(error_code);
+            deliver::exception(&mut cx, vector, code);
+        }
+    }
+}
 
-/// The return to a guest faulted: a selector is not what its tables hold.
-pub fn bad_return(_cpu: &mut Cpu, _regs: &mut GuestRegs, _exception: Exception, _held: Held<'_, 0>) {}
+/// The return to a guest faulted, a selector is not what its tables hold: the failsafe callback gets the state that
+/// was tried.
+pub fn bad_return(cpu: &mut Cpu, regs: &mut GuestRegs, _exception: Exception, held: Held<'_, 0>) {
+    regs.entry_vector &= !TRAP_SYSCALL;
+    if let Some(mut cx) = cpu.context(regs, held) {
+        deliver::failsafe(&mut cx);
+    }
+}
+
+/// Last before the return to a guest: a waiting NMI, then a waiting event.
+#[inline]
+pub fn before_guest(cx: &mut Context<'_>) {
+    deliver::nmi_if_pending(cx);
+    deliver::event_if_pending(cx);
+}
+
+/// The guest used the FPU while its own CR0.TS is set.
+fn device_not_available(cx: &mut Context<'_>) {
+    if cx.state.pv.task_switched {
+        machine::arch::x86_64::guest_registers::set_task_switched(false);
+        cx.state.pv.task_switched = false;
+        deliver::exception(cx, vector::DEVICE_NOT_AVAILABLE, None);
+    }
+}
+
+fn page_fault(cx: &mut Context<'_>, address: u64, error_code: u32) {
+    deliver::page_fault(cx, address, error_code);
+}

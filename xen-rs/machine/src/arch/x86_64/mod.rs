@@ -15,6 +15,10 @@ pub mod dispatch;
 pub mod entry;
 pub mod gdt;
 #[cfg(target_os = "none")]
+pub mod guest_port;
+#[cfg(target_os = "none")]
+pub mod guest_registers;
+#[cfg(target_os = "none")]
 pub mod idt;
 #[cfg(target_os = "none")]
 pub mod interrupts;
@@ -29,6 +33,8 @@ pub mod pic;
 pub mod port;
 #[cfg(target_os = "none")]
 pub mod power;
+#[cfg(target_os = "none")]
+pub mod segments;
 pub mod serial;
 #[cfg(target_os = "none")]
 pub mod smp;

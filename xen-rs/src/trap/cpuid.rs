@@ -1,0 +1,83 @@
+//! CPUID for PV guests: the host's policies, made once, and the hypervisor's own leaves.
+
+use logic::cpuid::hypervisor::{self, Time};
+use logic::cpuid::policy::{Live, Policy};
+use logic::cpuid::{Leaf, hypervisor::Domain as XenLeaves};
+use logic::emulate::control::cr4;
+use logic::time::Scale;
+use machine::arch::x86_64::cpu;
+
+use crate::cpu::Context;
+use crate::domain::Domain;
+use crate::hypercall::xen_version::VERSION;
+use crate::sync::Once;
+use crate::{memory, time};
+
+struct Policies {
+    control: Policy,
+    guest: Policy,
+}
+
+static POLICIES: Once<Policies> = Once::new();
+
+fn policies() -> &'static Policies {
+    POLICIES.call_once(|| {
+        let host = Policy::of_host(|leaf, subleaf| {
+            let found = cpu::cpuid(leaf, subleaf);
+            Leaf { a: found.eax, b: found.ebx, c: found.ecx, d: found.edx }
+        });
+        Policies { control: host.for_pv(true), guest: host.for_pv(false) }
+    })
+}
+
+/// The policy of a PV domain.
+#[must_use]
+pub fn policy(domain: &Domain) -> &'static Policy {
+    let all = policies();
+    if domain.is_control() { &all.control } else { &all.guest }
+}
+
+/// Answers the guest's registers. `forced`: asked by the emulation prefix.
+pub fn cpuid(cx: &mut Context<'_>, forced: bool) {
+    #[allow(clippy::cast_possible_truncation, reason = "the instruction reads the low halves")]
+    let (leaf, subleaf) = (cx.regs.rax as u32, cx.regs.rcx as u32);
+    let answer = if (hypervisor::FIRST..=hypervisor::LAST).contains(&leaf) {
+        hypervisor::answer(leaf, subleaf, &xen_leaves(cx))
+    } else {
+        let live = Live {
+            in_kernel: cx.state.pv.in_kernel,
+            forced,
+            osxsave: cx.state.pv.cr4 & cr4::OSXSAVE != 0,
+            xcr0: cx.state.pv.xcr0,
+        };
+        policy(cx.domain).answer(leaf, subleaf, &live)
+    };
+    cx.regs.rax = answer.a.into();
+    cx.regs.rbx = answer.b.into();
+    cx.regs.rcx = answer.c.into();
+    cx.regs.rdx = answer.d.into();
+}
+
+fn xen_leaves(cx: &mut Context<'_>) -> XenLeaves {
+    let khz = time::tsc_khz();
+    let scale = Scale::from_hertz(u64::from(khz) * 1000).unwrap_or(Scale { mul: 0, shift: 0 });
+    let highest = memory::census(&mut cx.held).highest;
+    XenLeaves {
+        version: VERSION,
+        pv: true,
+        address_bits: 64 - highest.0.leading_zeros() + 12,
+        time: Time {
+            emulated: false,
+            host_is_safe: cpu::has(cpu::Features::INVARIANT_TSC),
+            rdtscp: cpu::has(cpu::Features::RDTSCP),
+            mode: 0,
+            guest_khz: khz,
+            cpu_khz: khz,
+            incarnation: 0,
+            offset: 0,
+            scale: scale.mul,
+            shift: scale.shift,
+        },
+        ids: (cx.vcpu.id.0, cx.vcpu.domain_id.0.into()),
+    }
+}

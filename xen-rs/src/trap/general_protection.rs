@@ -1,0 +1,43 @@
+//! #GP of a PV guest: `int n`, a privileged instruction to be emulated, or a fault of its own.
+
+use logic::trap::vector;
+
+use super::{deliver, privileged};
+use crate::cpu::Context;
+use crate::guest;
+
+/// Error-code bits (SDM vol. 3A, 6.13).
+const EXTERNAL: u32 = 1;
+const IDT: u32 = 2;
+
+const INT_N: u8 = 0xcd;
+
+/// The exception.
+pub fn general_protection(cx: &mut Context<'_>, error_code: u32) {
+    if error_code & EXTERNAL == 0 && error_code & IDT != 0 {
+        let vector = vector_of(cx, error_code);
+        if cx.state.pv.traps.gate(vector).allows_software(cx.state.pv.in_kernel) {
+            return deliver::software_interrupt(cx, vector);
+        }
+        let code = u32::from(vector) << 3 | IDT;
+        return deliver::exception(cx, vector::GENERAL_PROTECTION, Some(code));
+    }
+    if error_code == 0 && privileged::emulate(cx) {
+        return;
+    }
+    deliver::exception(cx, vector::GENERAL_PROTECTION, Some(error_code));
+}
+
+/// The vector of the `int n` that faulted. The CPU reports the gate as n * 8 + 2; some emulators count gates of 16
+/// bytes, so the instruction itself is asked first.
+fn vector_of(cx: &Context<'_>, error_code: u32) -> u8 {
+    match guest::read::<[u8; 2]>(cx.regs.rip) {
+        Ok([INT_N, vector])
+            if error_code == u32::from(vector) << 3 | IDT || error_code == u32::from(vector) << 4 | IDT =>
+        {
+            vector
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "an IDT has 256 gates")]
+        _ => (error_code >> 3) as u8,
+    }
+}

@@ -1,0 +1,171 @@
+//! Port I/O of PV guests. The control domain drives the machine's devices; for all others no port answers.
+
+use logic::emulate::decode::{Port, Segment, StringIo, Width};
+use logic::emulate::io::{self, Target};
+use logic::emulate::privilege;
+use logic::regs::{GuestRegs, rflags};
+use machine::arch::x86_64::guest_port::{self, PortWidth};
+use machine::arch::x86_64::segments;
+
+use super::mode;
+use super::privileged::{self, Done};
+use crate::cpu::Context;
+use crate::domain::Domain;
+
+/// Elements of a string instruction that one entry carries out.
+const SLICE: u64 = 256;
+
+/// Whether the guest's own bitmap lets its user mode use the ports.
+pub fn bitmap_allows(cx: &mut Context<'_>, port: u16, bytes: u16) -> bool {
+    let bitmap = cx.state.pv.io_bitmap;
+    if u32::from(port) + u32::from(bytes) > bitmap.ports {
+        return false;
+    }
+    // The bitmap lies in the kernel's address space.
+    let from_user = !cx.state.pv.in_kernel;
+    if from_user {
+        mode::toggle(cx);
+    }
+    let word = privileged::bitmap_word(bitmap.va.wrapping_add(u64::from(port / 8)));
+    if from_user {
+        mode::toggle(cx);
+    }
+    privilege::bitmap_allows(word, port, bytes)
+}
+
+/// Ports that the control domain does not get: the hypervisor drives what is behind them.
+const RESERVED: [(u16, u16); 5] = [
+    (0x20, 0x21),   // PIC
+    (0x40, 0x43),   // PIT
+    (0x61, 0x61),   // its gate
+    (0xa0, 0xa1),   // PIC
+    (0xcf8, 0xcfb), // PCI CONFIG_ADDRESS
+];
+
+fn owned(domain: &Domain, port: u16, width: Width) -> bool {
+    let last = port.saturating_add(width.bytes() - 1);
+    domain.is_control()
+        && !RESERVED.iter().any(|(from, to)| port <= *to && *from <= last)
+        && !guest_port::is_ours(port, last)
+}
+
+const fn port_width(width: Width) -> PortWidth {
+    match width {
+        Width::Byte => PortWidth::Byte,
+        Width::Word => PortWidth::Word,
+        Width::Dword => PortWidth::Dword,
+    }
+}
+
+fn read(cx: &Context<'_>, port: u16, width: Width) -> u32 {
+    let all_ones = io::all_ones(width);
+    let Some(right) = guest_port::Right::of(cx.domain.is_control()) else {
+        return all_ones;
+    };
+    match io::route(port, width, owned(cx.domain, port, width)) {
+        Target::Hardware => guest_port::read(right, port, port_width(width)),
+        Target::PciAddress => guest_port::pci_address(right),
+        Target::PciData(offset) => guest_port::pci_read(right, offset, port_width(width)),
+        Target::RtcIndex => all_ones,
+        Target::RtcData => guest_port::rtc_read(right).into(),
+        Target::Nowhere => all_ones,
+    }
+}
+
+fn write(cx: &Context<'_>, port: u16, width: Width, value: u32) {
+    let Some(right) = guest_port::Right::of(cx.domain.is_control()) else {
+        return;
+    };
+    match io::route(port, width, owned(cx.domain, port, width)) {
+        Target::Hardware => guest_port::write(right, port, port_width(width), value),
+        Target::PciAddress => guest_port::set_pci_address(right, value),
+        Target::PciData(offset) => guest_port::pci_write(right, offset, port_width(width), value),
+        #[allow(clippy::cast_possible_truncation, reason = "a byte register")]
+        Target::RtcIndex => guest_port::set_rtc_index(right, value as u8),
+        #[allow(clippy::cast_possible_truncation, reason = "a byte register")]
+        Target::RtcData => guest_port::rtc_write(right, value as u8),
+        Target::Nowhere => {}
+    }
+}
+
+fn number(port: Port, regs: &GuestRegs) -> u16 {
+    match port {
+        Port::Immediate(number) => number.into(),
+        #[allow(clippy::cast_possible_truncation, reason = "DX")]
+        Port::Dx => regs.rdx as u16,
+    }
+}
+
+/// `in`
+pub(super) fn input(cx: &mut Context<'_>, port: Port, width: Width) -> Done {
+    let value = read(cx, number(port, cx.regs), width);
+    io::set_accumulator(cx.regs, width, value);
+    Done::Step
+}
+
+/// `out`
+pub(super) fn output(cx: &mut Context<'_>, port: Port, width: Width) -> Done {
+    write(cx, number(port, cx.regs), width, io::accumulator(cx.regs, width));
+    Done::Step
+}
+
+/// `ins`
+pub(super) fn string_input(cx: &mut Context<'_>, string: StringIo) -> Done {
+    each(cx, string, |cx, port, address| {
+        let mut bytes = read(cx, port, string.width).to_le_bytes();
+        privileged::copy_element(address, part(&mut bytes, string.width), true)
+    })
+}
+
+/// `outs`
+pub(super) fn string_output(cx: &mut Context<'_>, string: StringIo) -> Done {
+    each(cx, string, |cx, port, address| {
+        let mut bytes = [0; 4];
+        privileged::copy_element(address, part(&mut bytes, string.width), false)?;
+        write(cx, port, string.width, u32::from_le_bytes(bytes));
+        Ok(())
+    })
+}
+
+fn part(bytes: &mut [u8; 4], width: Width) -> &mut [u8] {
+    match width {
+        Width::Byte => &mut bytes[..1],
+        Width::Word => &mut bytes[..2],
+        Width::Dword => &mut bytes[..],
+    }
+}
+
+/// Runs a string instruction for one slice; what is left stays in the registers and the instruction is met again.
+fn each(
+    cx: &mut Context<'_>,
+    string: StringIo,
+    mut element: impl FnMut(&Context<'_>, u16, u64) -> Result<(), Done>,
+) -> Done {
+    let mask = if string.address32 { 0xffff_ffff } else { u64::MAX };
+    let port = number(Port::Dx, cx.regs);
+    let output = string.segment != Segment::Es;
+    let base = match string.segment {
+        Segment::Fs => segments::fs_base(),
+        Segment::Gs => segments::gs_base(),
+        _ => 0,
+    };
+    let size = u64::from(string.width.bytes());
+    let forward = cx.regs.rflags & rflags::DF == 0;
+    for _ in 0..SLICE {
+        if string.repeated && cx.regs.rcx & mask == 0 {
+            return Done::Step;
+        }
+        let index = if output { cx.regs.rsi } else { cx.regs.rdi } & mask;
+        let address = base.wrapping_add(index);
+        if let Err(done) = element(cx, port, address) {
+            return done;
+        }
+        let next = if forward { index.wrapping_add(size) } else { index.wrapping_sub(size) } & mask;
+        *(if output { &mut cx.regs.rsi } else { &mut cx.regs.rdi }) = next;
+        if !string.repeated {
+            return Done::Step;
+        }
+        cx.regs.rcx = (cx.regs.rcx & mask).wrapping_sub(1) & mask;
+    }
+    if cx.regs.rcx & mask == 0 { Done::Step } else { Done::Stay }
+}

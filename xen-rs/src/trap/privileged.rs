@@ -1,0 +1,303 @@
+//! Privileged instructions of a PV guest: fetched, judged by `logic::emulate`, carried out here.
+
+use core::sync::atomic::Ordering;
+
+use logic::emulate::control::{self, cr4};
+use logic::emulate::decode::{CodeSize, Gpr, MAX_LENGTH, Op, decode};
+use logic::emulate::privilege::{Privilege, Verdict};
+use logic::regs::rflags;
+use logic::trap::{debug::DR6_SINGLE_STEP, selector, vector};
+use machine::arch::x86_64::{cpu, guest_registers, segments};
+use xen_abi::vm_assist::VMASST_TYPE_ARCHITECTURAL_IOPL;
+
+use super::{cpuid, deliver, io, msr, segments as vcpu_segments};
+use crate::cpu::Context;
+use crate::guest;
+
+/// How an instruction ends.
+pub(super) enum Done {
+    /// Step over it.
+    Step,
+    /// Its effect included the instruction pointer, or it is to be tried again.
+    Stay,
+    /// #GP(0).
+    Fault,
+    /// #UD.
+    Undefined,
+    /// A page fault on its memory operand.
+    PageFault {
+        /// Where.
+        address: u64,
+        /// On writing.
+        write: bool,
+    },
+}
+
+/// Tries to emulate the instruction at the guest's instruction pointer. False: it is not one of those; the guest gets
+/// its own fault.
+pub fn emulate(cx: &mut Context<'_>) -> bool {
+    let Some(size) = code_size(cx.regs.cs) else {
+        return false;
+    };
+    let code = fetch::<MAX_LENGTH>(cx.regs.rip);
+    let Ok(instruction) = decode(&code, size) else {
+        return false;
+    };
+    let privilege = privilege(cx);
+    #[allow(clippy::cast_possible_truncation, reason = "DX")]
+    let dx = cx.regs.rdx as u16;
+    let done = match privilege.judge(instruction.op, dx) {
+        Verdict::Skip => Done::Step,
+        Verdict::Perform => perform(cx, instruction.op),
+        Verdict::AskBitmap { port, bytes } if io::bitmap_allows(cx, port, bytes) => perform(cx, instruction.op),
+        Verdict::AskBitmap { .. } | Verdict::Refuse => return false,
+    };
+    match done {
+        Done::Step => step(cx, instruction.length),
+        Done::Stay => {}
+        Done::Fault => deliver::general_protection(cx),
+        Done::Undefined => deliver::exception(cx, vector::INVALID_OPCODE, None),
+        Done::PageFault { address, write } => deliver::page_fault(cx, address, u32::from(write) << 1),
+    }
+    true
+}
+
+/// Up to `N` bytes at the guest's instruction pointer; where they end early (at a page that is not there) come zeros,
+/// which decode to nothing that is emulated.
+pub fn fetch<const N: usize>(rip: u64) -> [u8; N] {
+    let mut code = [0; N];
+    if machine::mem::guest_copy::copy_in(rip, &mut code).is_ok() {
+        return code;
+    }
+    code = [0; N];
+    #[allow(clippy::cast_possible_truncation, reason = "below a page")]
+    let here = (0x1000 - (rip & 0xfff)) as usize;
+    if let Some(part) = code.get_mut(..here.min(N)) {
+        // What cannot be read stays zero.
+        let _missing = machine::mem::guest_copy::copy_in(rip, part);
+    }
+    code
+}
+
+/// Steps over an emulated instruction; a single step becomes the guest's #DB.
+pub fn step(cx: &mut Context<'_>, length: u8) {
+    cx.regs.rip = cx.regs.rip.wrapping_add(length.into());
+    cx.regs.rflags &= !rflags::RF;
+    if cx.regs.rflags & rflags::TF != 0 {
+        cx.state.pv.debug.dr6 |= DR6_SINGLE_STEP;
+        deliver::exception(cx, vector::DEBUG, None);
+    }
+}
+
+/// How the guest's code decodes; `None` for 16-bit code.
+fn code_size(cs: u64) -> Option<CodeSize> {
+    const LONG: u32 = 1 << 21;
+    const WIDE: u32 = 1 << 22;
+    match cs & 0xffff {
+        selector::FLAT_CODE64 => Some(CodeSize::Long),
+        selector::FLAT_CODE32 => Some(CodeSize::Compat),
+        #[allow(clippy::cast_possible_truncation, reason = "masked")]
+        other => match segments::attributes(other as u16)? {
+            found if found & LONG != 0 => Some(CodeSize::Long),
+            found if found & WIDE != 0 => Some(CodeSize::Compat),
+            _ => None,
+        },
+    }
+}
+
+fn privilege(cx: &Context<'_>) -> Privilege {
+    let assist = 1 << VMASST_TYPE_ARCHITECTURAL_IOPL;
+    Privilege {
+        in_kernel: cx.state.pv.in_kernel,
+        iopl: cx.state.pv.iopl,
+        architectural_iopl: cx.domain.vm_assist.load(Ordering::Relaxed) & assist != 0,
+        tsc_disabled: cx.state.pv.cr4 & cr4::TSD != 0,
+    }
+}
+
+fn perform(cx: &mut Context<'_>, op: Op) -> Done {
+    match op {
+        Op::ReadCr { cr, into } => read_control(cx, cr, into),
+        Op::WriteCr { cr, from } => write_control(cx, cr, from.read(cx.regs)),
+        Op::ReadDr { dr, into } => match cx.state.pv.debug.read(dr.into(), cx.state.pv.cr4) {
+            Ok(value) => {
+                into.write(cx.regs, value);
+                Done::Step
+            }
+            Err(_) => Done::Undefined,
+        },
+        Op::WriteDr { dr, from } => {
+            use logic::trap::debug::Refused;
+            match write_debug_register(cx, dr.into(), from.read(cx.regs)) {
+                Ok(()) => Done::Step,
+                Err(Refused::NoRegister) => Done::Undefined,
+                Err(_) => Done::Fault,
+            }
+        }
+        Op::Clts => {
+            set_task_switched(cx, false);
+            Done::Step
+        }
+        Op::WriteBack => {
+            if cx.domain.is_control() {
+                guest_registers::write_back_caches();
+            }
+            Done::Step
+        }
+        Op::Rdmsr => rdmsr(cx),
+        Op::Wrmsr => wrmsr(cx),
+        Op::Cpuid => {
+            cpuid::cpuid(cx, false);
+            Done::Step
+        }
+        Op::Rdtsc | Op::Rdtscp => {
+            set_pair(cx, cpu::rdtsc());
+            if op == Op::Rdtscp {
+                cx.regs.rcx = cx.state.pv.tsc_aux.into();
+            }
+            Done::Step
+        }
+        Op::Xsetbv => xsetbv(cx),
+        Op::In { port, width } => io::input(cx, port, width),
+        Op::Out { port, width } => io::output(cx, port, width),
+        Op::Ins(string) => io::string_input(cx, string),
+        Op::Outs(string) => io::string_output(cx, string),
+        Op::InterruptFlag => Done::Step,
+    }
+}
+
+fn read_control(cx: &mut Context<'_>, number: u8, into: Gpr) -> Done {
+    let pv = &cx.state.pv;
+    let value = match number {
+        0 => control::read_cr0(guest_registers::read_cr0(), pv.task_switched),
+        2 => pv.cr2,
+        3 => pv.kernel_root.as_ref().map_or(0, |root| root.mfn().0 << 12),
+        4 => pv.cr4,
+        _ => return Done::Fault,
+    };
+    into.write(cx.regs, value);
+    Done::Step
+}
+
+fn write_control(cx: &mut Context<'_>, number: u8, value: u64) -> Done {
+    match number {
+        0 => match control::write_cr0(guest_registers::read_cr0(), value) {
+            Ok(set) => {
+                set_task_switched(cx, set);
+                Done::Step
+            }
+            Err(_) => {
+                log::warn!("{} Attempt to change unmodifiable CR0 flags", super::crash::Name(cx.vcpu));
+                Done::Fault
+            }
+        },
+        2 => {
+            cx.state.pv.cr2 = value;
+            cx.vcpu.info.get().set_cr2(value);
+            Done::Step
+        }
+        4 => {
+            cx.state.pv.cr4 = guest_cr4(cx.domain, value);
+            guest_registers::set_guest_cr4(cx.state.pv.cr4);
+            Done::Step
+        }
+        _ => Done::Fault,
+    }
+}
+
+/// The CR4 that a guest of the domain gets for a wanted value.
+pub fn guest_cr4(domain: &crate::domain::Domain, wanted: u64) -> u64 {
+    use logic::cpuid::features::{DE, FSGSBASE, TSC, XSAVE};
+    let features = cpuid::policy(domain).features();
+    let allowed =
+        control::cr4_allowed(features.has(TSC), features.has(DE), features.has(FSGSBASE), features.has(XSAVE));
+    control::fix_cr4(wanted, allowed, cpu::read_cr4())
+}
+
+/// Sets the guest's CR0.TS, for `clts`, `mov cr0` and `fpu_taskswitch`.
+pub fn set_task_switched(cx: &mut Context<'_>, set: bool) {
+    if cx.state.pv.task_switched != set {
+        cx.state.pv.task_switched = set;
+        guest_registers::set_task_switched(set);
+    }
+}
+
+/// Writes a debug register of the running vCPU, for `mov` and `set_debugreg`.
+pub fn write_debug_register(cx: &mut Context<'_>, index: u64, value: u64) -> Result<(), logic::trap::debug::Refused> {
+    let pv = &mut cx.state.pv;
+    let was_active = pv.debug.active();
+    pv.debug.write(index, value, pv.cr4)?;
+    if pv.debug.active() {
+        vcpu_segments::load_debug_registers(pv);
+    } else if was_active {
+        guest_registers::set_debug_control(0);
+    }
+    Ok(())
+}
+
+fn rdmsr(cx: &mut Context<'_>) -> Done {
+    #[allow(clippy::cast_possible_truncation, reason = "ECX")]
+    let index = cx.regs.rcx as u32;
+    match msr::read(cx, index) {
+        Ok(value) => set_pair(cx, value),
+        Err(_) => {
+            let handler = cx.state.pv.traps.gate(vector::GENERAL_PROTECTION).address;
+            if handler != 0 || !msr::exists_on_host(index) {
+                return Done::Fault;
+            }
+            set_pair(cx, 0);
+        }
+    }
+    Done::Step
+}
+
+fn wrmsr(cx: &mut Context<'_>) -> Done {
+    #[allow(clippy::cast_possible_truncation, reason = "ECX")]
+    let index = cx.regs.rcx as u32;
+    match msr::write(cx, index, pair(cx)) {
+        Ok(()) => Done::Step,
+        Err(_) => Done::Fault,
+    }
+}
+
+fn xsetbv(cx: &mut Context<'_>) -> Done {
+    if cx.state.pv.cr4 & cr4::OSXSAVE == 0 {
+        return Done::Undefined;
+    }
+    let value = pair(cx);
+    let offered = cpuid::policy(cx.domain).xcr0_offered();
+    let index = cx.regs.rcx & 0xffff_ffff;
+    if index != 0 || !logic::cpuid::xstate::xcr0_is_valid(value, offered) || !guest_registers::set_xcr0(value) {
+        return Done::Fault;
+    }
+    cx.state.pv.xcr0 = value;
+    Done::Step
+}
+
+/// EDX:EAX.
+fn pair(cx: &Context<'_>) -> u64 {
+    cx.regs.rdx << 32 | cx.regs.rax & 0xffff_ffff
+}
+
+fn set_pair(cx: &mut Context<'_>, value: u64) {
+    cx.regs.rax = value & 0xffff_ffff;
+    cx.regs.rdx = value >> 32;
+}
+
+/// For string instructions: copies to or from the guest in its own width.
+pub(super) fn copy_element(address: u64, bytes: &mut [u8], write: bool) -> Result<(), Done> {
+    let copied = if write {
+        machine::mem::guest_copy::copy_out(address, bytes)
+    } else {
+        machine::mem::guest_copy::copy_in(address, bytes)
+    };
+    copied.map_err(|_| Done::PageFault { address, write })
+}
+
+/// Reads the two bytes of the I/O bitmap that decide about a port; unreadable ones are all ones.
+pub(super) fn bitmap_word(va: u64) -> u16 {
+    guest::read::<[u8; 2]>(va).map_or_else(
+        |_| guest::read::<u8>(va).map_or(u16::MAX, |low| u16::from_le_bytes([low, 0xff])),
+        u16::from_le_bytes,
+    )
+}

@@ -1,0 +1,58 @@
+//! The segment state of a PV vCPU across a switch of CPUs' attention: selectors and bases.
+
+use machine::arch::x86_64::{guest_registers, segments};
+
+use super::PvState;
+
+/// Takes a vCPU's segment and debug state off this CPU.
+pub fn leave(pv: &mut PvState) {
+    pv.selectors = segments::read();
+    pv.bases.fs = segments::fs_base();
+    let gs = segments::gs_base();
+    if pv.in_kernel {
+        pv.bases.gs_kernel = gs;
+    } else {
+        pv.bases.gs_user = gs;
+    }
+    // Nothing of the guest's may fault or break in the next one.
+    if !pv.selectors.all_null() {
+        let _null_always_loads = segments::load(segments::Selectors::default());
+    }
+    if pv.debug.active() {
+        guest_registers::set_debug_control(0);
+    }
+    if pv.task_switched {
+        guest_registers::set_task_switched(false);
+    }
+}
+
+/// Puts it onto this CPU, whose descriptor and page tables are the vCPU's already. False: a selector could not be
+/// loaded, and the failsafe callback has to hear of it.
+#[must_use]
+pub fn enter(pv: &PvState) -> bool {
+    let loaded = pv.selectors.all_null() || segments::load(pv.selectors);
+    guest_registers::set_guest_cr4(pv.cr4);
+    // A selector takes the base from its descriptor, a null one may clear it: bases last.
+    let (gs, other) =
+        if pv.in_kernel { (pv.bases.gs_kernel, pv.bases.gs_user) } else { (pv.bases.gs_user, pv.bases.gs_kernel) };
+    segments::set_fs_base(pv.bases.fs);
+    segments::set_gs_base(gs);
+    segments::set_other_gs_base(other);
+    guest_registers::set_tsc_aux(pv.tsc_aux);
+    if pv.debug.active() {
+        load_debug_registers(pv);
+    }
+    if pv.task_switched {
+        guest_registers::set_task_switched(true);
+    }
+    loaded
+}
+
+/// Loads all debug registers of a vCPU that has a breakpoint.
+pub fn load_debug_registers(pv: &PvState) {
+    for (index, address) in (0..).zip(pv.debug.address) {
+        guest_registers::set_breakpoint(index, address);
+    }
+    guest_registers::set_debug_status(pv.debug.dr6);
+    guest_registers::set_debug_control(pv.debug.dr7);
+}
