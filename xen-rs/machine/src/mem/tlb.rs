@@ -13,7 +13,9 @@ use crate::arch::x86_64::cpu::{self, Features, cr4, has};
 use crate::arch::x86_64::percpu;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::mailbox;
 use logic::page::{RootTable, Stamp, TypeRef};
+use logic::sched::CpuMask;
 use xen_abi::ids::DomId;
 
 /// CPUs there can be at most: one bit each in a mask.
@@ -156,11 +158,15 @@ pub fn flush(cpus: u64, what: Forget) {
 }
 
 #[cold]
-fn flush_others(_cpus: u64, _what: Forget) {
-    unreachable!("secondary processors are not started yet");
+fn flush_others(cpus: u64, what: Forget) {
+    let (work, va): (fn(u64), u64) = match what {
+        Forget::All => (|_| flush_here(), 0),
+        Forget::Page(va) => (flush_page_here, va),
+    };
+    mailbox::call(CpuMask(cpus), work, va);
 }
 
 /// The CPUs that are up.
 fn online() -> u64 {
-    1
+    mailbox::online().0
 }

@@ -119,7 +119,7 @@ fn read(tables: &AcpiTables<EarlyMap>) -> Platform {
         ..Platform::default()
     };
     if let Ok(madt) = tables.find_table::<Madt>() {
-        platform.local_apic = u64::from({ madt.get().local_apic_address });
+        platform.local_apic = u64::from(madt.get().local_apic_address);
         for entry in madt.get().entries() {
             read_madt_entry(&mut platform, entry);
         }

@@ -3,7 +3,7 @@
 //! Multiboot 1 (GNU specification 0.6.96): EAX holds the magic number, EBX the physical address of the information.
 
 use super::percpu::{self, REGION};
-use super::{acpi, alternatives, cpu, idt, ioapic, lapic, pic, power, serial, smp, tsc};
+use super::{acpi, alternatives, cpu, fpu, idt, ioapic, lapic, pic, power, serial, smp, tsc};
 use crate::mem::boot_frames::BootFrames;
 use crate::boot_info::{BootInfo, MemoryKind, MemoryRange, Module};
 use crate::command_line::CommandLine;
@@ -381,6 +381,7 @@ extern "C" fn boot_on_own_stack() -> ! {
         idt::fill(true);
         cpu::init_this();
     }
+    fpu::detect();
     lapic::init_this();
     tsc::init();
     // SAFETY: the binary's `bind!` defines it with this signature.

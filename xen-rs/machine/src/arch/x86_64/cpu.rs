@@ -236,6 +236,19 @@ pub fn rdmsr_safe(number: u32) -> Option<u64> {
     (fault == 0).then(|| u64::from(low) | u64::from(high) << 32)
 }
 
+/// Sets XCR0.
+///
+/// # Safety
+/// There is XSAVE, CR4.OSXSAVE is set, and the CPU takes the value.
+#[inline]
+pub(crate) unsafe fn xsetbv(value: u64) {
+    // SAFETY: the hypervisor uses no extended state, and the caller promises that it does not fault.
+    unsafe {
+        asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32,
+             options(nomem, nostack, preserves_flags));
+    }
+}
+
 /// The time stamp counter, after all earlier loads.
 #[inline]
 #[must_use]

@@ -13,6 +13,10 @@ pub mod cpu;
 pub mod dispatch;
 #[cfg(target_os = "none")]
 pub mod entry;
+#[cfg(target_os = "none")]
+pub mod descriptors;
+#[cfg(target_os = "none")]
+pub mod fpu;
 pub mod gdt;
 #[cfg(target_os = "none")]
 pub mod guest_port;

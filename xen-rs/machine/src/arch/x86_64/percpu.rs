@@ -68,6 +68,14 @@ pub struct PerCpu {
     pub(crate) inbox: AtomicU64,
     /// First of the last-level entries of the GDT window, then of the LDT window.
     pub(super) window_entries: AtomicU64,
+    /// The entry of the page without descriptors.
+    pub(super) no_descriptors: AtomicU64,
+    /// How many pages of the GDT window are a guest's.
+    pub(super) gdt_pages: AtomicU32,
+    /// Which pages of the LDT window are shown.
+    pub(super) ldt_pages: AtomicU32,
+    /// Descriptors in the LDT.
+    pub(super) ldt_entries: AtomicU32,
     /// The task state segment.
     pub(super) tss: Tss,
 }
@@ -200,6 +208,8 @@ pub(super) unsafe fn create(frames: &mut crate::mem::boot_frames::BootFrames, nu
         table.add(gdt::TSS_INDEX + 1).write(tss_high);
         (*block).number = AtomicU32::new(number);
         (*block).window_entries = AtomicU64::new(window_entries as u64);
+        (*block).no_descriptors =
+            AtomicU64::new(no_descriptors | crate::mem::hypervisor_map::page_bits(Access::ReadLocal));
         (*block).tss.rsp0 = region + TOP;
         (*block).tss.io_map_base = size_of::<Tss>() as u16;
         let mut stacks = [0u64; 7];

@@ -2,7 +2,7 @@
 
 use super::cpu::{self, Features, has, rdtsc};
 use super::percpu::{self, TOP};
-use super::{acpi, lapic, tsc};
+use super::{acpi, fpu, lapic, tsc};
 use crate::boot_info::{BootInfo, MemoryKind};
 use crate::command_line::CommandLine;
 use crate::mailbox;
@@ -244,6 +244,7 @@ extern "C" fn secondary_main() -> ! {
         cpu::init_this();
         cpu::write_cr3(idle_root());
     }
+    fpu::init_this();
     lapic::init_this();
     ARRIVED.store(number, Ordering::Release);
     tsc::compare();

@@ -1,0 +1,103 @@
+//! The windows through which this CPU sees a guest's descriptor tables: sixteen pages of GDT, the last two of them the
+//! hypervisor's, and sixteen pages of LDT. They belong to the CPU and change with the vCPU.
+//!
+//! A page stays in the window until the next load, so a vCPU's references are given up only after another load (or
+//! [`unload`]) on the CPU that ran it.
+
+use super::gdt::{self, GUEST_PAGES, LDT_INDEX, LDT_SELECTOR};
+use super::percpu::{self, GDT_WINDOW, LDT_WINDOW, WINDOW_PAGES};
+use crate::mem::hypervisor_map::{Access, flush_page, page_bits};
+use crate::mem::layout::{PAGE_SHIFT, PAGE_SIZE};
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+use logic::page::{Descriptors, TypeRef};
+
+/// Descriptors in one page.
+const PER_PAGE: u32 = 512;
+
+/// The last-level entry of a page of the windows: GDT first, then LDT.
+fn entry(page: usize) -> Option<&'static AtomicU64> {
+    let first = percpu::this().window_entries.load(Ordering::Relaxed) as *mut u64;
+    // SAFETY: 32 entries in a row of a table of ours that lives for good (`percpu::create`), used by this CPU alone.
+    (page < 2 * WINDOW_PAGES).then(|| unsafe { AtomicU64::from_ptr(first.add(page)) })
+}
+
+/// Puts an entry in its place and forgets the old one.
+fn set(page: usize, value: u64) {
+    if let Some(entry) = entry(page) {
+        if entry.swap(value, Ordering::Relaxed) != value {
+            flush_page(percpu::region() + GDT_WINDOW + page as u64 * PAGE_SIZE);
+        }
+    }
+}
+
+fn mapped(frame: &TypeRef<'_, Descriptors>) -> u64 {
+    // The CPU sets accessed bits.
+    frame.mfn().0 << PAGE_SHIFT | page_bits(Access::WriteLocal)
+}
+
+/// Shows the guest's pages of its GDT; where it has none, there are no descriptors.
+pub fn load_gdt<'a>(pages: impl IntoIterator<Item = &'a TypeRef<'static, Descriptors>>) {
+    let this = percpu::this();
+    let mut count = 0;
+    for (page, frame) in pages.into_iter().take(GUEST_PAGES).enumerate() {
+        set(page, mapped(frame));
+        count = page + 1;
+    }
+    let empty = this.no_descriptors.load(Ordering::Relaxed);
+    for page in count..this.gdt_pages.swap(count as u32, Ordering::Relaxed) as usize {
+        set(page, empty);
+    }
+}
+
+/// Makes the LDT register refer to a table of that many descriptors, none of whose pages is shown yet: the first use of
+/// one faults in the window ([`ldt_fault`]). 0: no LDT.
+pub fn load_ldt(entries: u32) {
+    let this = percpu::this();
+    let shown = this.ldt_pages.swap(0, Ordering::Relaxed);
+    for page in (0..WINDOW_PAGES).filter(|page| shown >> page & 1 != 0) {
+        set(WINDOW_PAGES + page, 0);
+    }
+    let had = this.ldt_entries.swap(entries, Ordering::Relaxed);
+    if entries == 0 && had == 0 {
+        return;
+    }
+    let entries = entries.min(PER_PAGE * WINDOW_PAGES as u32);
+    let (selector, [low, high]) = if entries == 0 {
+        (0, [0, 0])
+    } else {
+        let base = percpu::region() + LDT_WINDOW;
+        (LDT_SELECTOR, gdt::system_descriptor(base, u64::from(entries) * 8 - 1, gdt::TYPE_LDT))
+    };
+    let own = percpu::region() + GDT_WINDOW + GUEST_PAGES as u64 * PAGE_SIZE;
+    let at = (own + LDT_INDEX as u64 * 8) as *mut u64;
+    // SAFETY: the hypervisor's page of this CPU's GDT; the descriptor covers the LDT window, where guests have only
+    // descriptor pages.
+    unsafe {
+        at.write_volatile(low);
+        at.add(1).write_volatile(high);
+        asm!("lldt {:x}", in(reg) selector, options(nostack, preserves_flags));
+    }
+}
+
+/// If a page fault hit this CPU's LDT window: which page of the guest's LDT is wanted.
+#[must_use]
+pub fn ldt_fault(address: u64) -> Option<u32> {
+    let page = address.checked_sub(percpu::region() + LDT_WINDOW)? / PAGE_SIZE;
+    u32::try_from(page).ok().filter(|page| *page < WINDOW_PAGES as u32)
+}
+
+/// Shows a page of the guest's LDT.
+pub fn map_ldt(page: u32, frame: &TypeRef<'static, Descriptors>) {
+    let index = page as usize;
+    if index < WINDOW_PAGES {
+        set(WINDOW_PAGES + index, mapped(frame));
+        percpu::this().ldt_pages.fetch_or(1 << index, Ordering::Relaxed);
+    }
+}
+
+/// No guest's tables.
+pub fn unload() {
+    load_gdt(core::iter::empty());
+    load_ldt(0);
+}
