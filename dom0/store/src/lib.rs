@@ -1,3 +1,26 @@
-//! Floor 1: the xenstore tree: nodes, permissions, transactions, watches.
+//! Floor 1: xenstore: the tree, permissions, transactions, watches, quotas, and the wire protocol of its clients.
+//!
+//! Behaviour and error numbers are those of the C xenstored of Xen 4.17 (Xen's docs/misc/xenstore.txt says what is
+//! promised). It moves no bytes itself: whoever has the rings feeds [`Store::receive`] and empties [`Store::output`].
+//!
+//! The tree is persistent: nodes are shared between the store and the transactions that saw them, and copied only when
+//! they change. So a transaction starts in constant time, and a commit compares nothing but the nodes it touched.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod client;
+pub mod path;
+pub mod permission;
+pub mod quota;
+mod store;
+mod transaction;
+mod tree;
+mod view;
+mod watch;
+mod wire;
+
+pub use client::Violation;
+pub use quota::Quota;
+pub use store::{NO_TRANSACTION, Outcome, Part, Store};
