@@ -12,7 +12,7 @@ use xen_abi::ids::{DomId, VcpuId};
 
 use logic::lock::rank;
 
-use crate::{domain::Domain, sync::Lock, trap::PvState, vcpu_info::VcpuInfoPlace};
+use crate::{domain::Domain, memory::Paging, sync::Lock, trap::PvState, vcpu_info::VcpuInfoPlace};
 
 bitflags! {
     /// Why a vCPU does not run, beyond the pause counts.
@@ -56,6 +56,8 @@ pub struct VcpuState {
     pub regs: GuestRegs,
     /// What its kernel has set up.
     pub pv: PvState,
+    /// Its page-table roots.
+    pub paging: Paging,
 }
 
 impl Vcpu {
@@ -70,7 +72,11 @@ impl Vcpu {
             pause_count: AtomicU32::new(0),
             processor: AtomicU32::new(0),
             info: VcpuInfoPlace::new(),
-            parked: Lock::new(Some(Box::new(VcpuState { regs: GuestRegs::default(), pv: PvState::default() }))),
+            parked: Lock::new(Some(Box::new(VcpuState {
+                regs: GuestRegs::default(),
+                pv: PvState::default(),
+                paging: Paging::default(),
+            }))),
         })
     }
 

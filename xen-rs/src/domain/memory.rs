@@ -1,15 +1,38 @@
-//! What a domain has of memory: how much, and the list of its pages.
+//! What a domain has of memory: how much, the list of its pages, the device memory it may map, its memory map.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use alloc::{sync::Arc, vec::Vec};
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use logic::lock::Held;
-use xen_abi::{errno::Errno, ids::Mfn};
+use logic::{
+    frames::{PageList, Zone},
+    lock::{Held, rank},
+    page::{Frame, Writable},
+};
+use machine::mem::{frame_table::frames, pv_pte};
+use xen_abi::{
+    errno::Errno,
+    hypercall::HYPERVISOR_IRET,
+    ids::Mfn,
+    memory::E820Entry,
+};
 
 use super::Domain;
+use crate::{
+    memory::{self, mmu},
+    sync::Lock,
+};
 
 /// A domain's memory.
 pub struct DomainMemory {
+    pages: Lock<PageList, { rank::P2M }>,
+    total: AtomicU64,
     maximum: AtomicU64,
+    /// How many pages of the list its death has not looked at yet; all ones before that begins.
+    to_relinquish: AtomicU64,
+    io: Lock<Vec<Range<u64>>, { rank::LEAF }>,
+    has_io: AtomicBool,
+    map: Lock<Vec<E820Entry>, { rank::LEAF }>,
 }
 
 /// How much a domain has and may have, in pages.
@@ -25,13 +48,21 @@ impl DomainMemory {
     /// No memory, and none allowed.
     #[must_use]
     pub const fn new() -> Self {
-        Self { maximum: AtomicU64::new(0) }
+        Self {
+            pages: Lock::new(PageList::new()),
+            total: AtomicU64::new(0),
+            maximum: AtomicU64::new(0),
+            to_relinquish: AtomicU64::new(u64::MAX),
+            io: Lock::new(Vec::new()),
+            has_io: AtomicBool::new(false),
+            map: Lock::new(Vec::new()),
+        }
     }
 
     /// How much it has and may have.
     #[must_use]
     pub fn totals(&self, _held: &mut Held<'_, 0>) -> Totals {
-        Totals { total: 0, maximum: self.maximum.load(Ordering::Relaxed) }
+        Totals { total: self.total.load(Ordering::Relaxed), maximum: self.maximum.load(Ordering::Relaxed) }
     }
 
     /// Sets how many pages it may have. Less than it has is allowed: then it gets no more.
@@ -39,8 +70,168 @@ impl DomainMemory {
         self.maximum.store(pages, Ordering::Relaxed);
     }
 
+    /// Gives the domain 2^order zeroed frames that follow each other; the first one's number.
+    pub fn populate(&self, domain: &Domain, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Result<Mfn, Errno> {
+        let wanted = 1 << order;
+        if self.total.load(Ordering::Relaxed) + wanted > self.maximum.load(Ordering::Relaxed) {
+            return Err(Errno::ENOMEM);
+        }
+        let block = memory::alloc(order, zone, held).ok_or(Errno::ENOMEM)?;
+        let (mut pages, mut below) = self.pages.lock(held);
+        // Under the lock no other CPU adds pages, and a dying domain's list is only taken apart.
+        let total = pages.len() + wanted;
+        let dying = self.to_relinquish.load(Ordering::Relaxed) != u64::MAX;
+        if dying || total > self.maximum.load(Ordering::Relaxed) {
+            memory::free(block, &mut below);
+            return Err(if dying { Errno::EINVAL } else { Errno::ENOMEM });
+        }
+        let first = block.assign(frames(), domain.id, &mut pages);
+        self.total.store(total, Ordering::Relaxed);
+        Ok(first)
+    }
+
+    /// A page of the domain has lost its last reference: takes it off the list.
+    pub fn forget_page(&self, f: Frame<'_>, held: &mut Held<'_, 0>) {
+        let (mut pages, _held) = self.pages.lock(held);
+        pages.remove(frames(), f);
+        self.total.store(pages.len(), Ordering::Relaxed);
+    }
+
+    /// Calls `f` for each page from the first on, as long as it returns true.
+    pub fn for_each_page(&self, held: &mut Held<'_, 0>, mut f: impl FnMut(Frame<'static>) -> bool) {
+        let (pages, _held) = self.pages.lock(held);
+        let mut next = pages.first(frames());
+        while let Some(page) = next.and_then(|mfn| frames().ram(mfn)) {
+            if !f(page) {
+                return;
+            }
+            next = pages.after(page);
+        }
+    }
+
+    /// Takes the pages away from a dying domain whose vCPUs hold no roots any more; false: call again.
+    ///
+    /// Pages that others still map stay on the list and leave it when those mappings go.
+    pub fn relinquish(&self, domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> bool {
+        let mut deferred = Vec::new();
+        {
+            let (pages, _held) = self.pages.lock(held);
+            // From here on nothing is added.
+            let _ = self.to_relinquish.compare_exchange(u64::MAX, pages.len(), Ordering::Relaxed, Ordering::Relaxed);
+        }
+        for _ in 0..PAGES_PER_SLICE {
+            let next = {
+                let (mut pages, _held) = self.pages.lock(held);
+                let left = self.to_relinquish.load(Ordering::Relaxed);
+                let next = if left == 0 { None } else { pages.pop(frames()) };
+                match next {
+                    Some(page) => {
+                        // To the end: what has been looked at is behind what has not.
+                        pages.push(frames(), page);
+                        self.to_relinquish.store(left - 1, Ordering::Relaxed);
+                        // While the page is on the list its frame is not given to anybody else.
+                        page
+                    }
+                    None => return true,
+                }
+            };
+            let mut mm = mmu(held.again(), domain, &mut deferred);
+            let mut done = mm.relinquish(next);
+            while !(done && mm.env.deferred.is_empty()) {
+                // A domain that dies has all its slices to itself: one page's tables are finished in this one.
+                mm = mmu(held.again(), domain, &mut deferred);
+                let _ = memory::finish(&mut mm);
+                done = done || mm.relinquish(next);
+            }
+        }
+        false
+    }
+
+    /// Whether pages of it are left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.total.load(Ordering::Relaxed) == 0
+    }
+
+    /// Lets it map device memory: the frames `range`, which are no memory.
+    pub fn permit_io(&self, range: Range<u64>) {
+        self.io.lock_leaf(|io| io.push(range));
+        self.has_io.store(true, Ordering::Release);
+    }
+
+    /// Takes the right to map device memory back; mappings it has stay.
+    pub fn forbid_io(&self, range: Range<u64>) {
+        self.io.lock_leaf(|io| {
+            let mut left = Vec::with_capacity(io.len() + 1);
+            for r in io.drain(..) {
+                left.extend([r.start..r.end.min(range.start), r.start.max(range.end)..r.end]);
+            }
+            left.retain(|r| r.start < r.end);
+            *io = left;
+            self.has_io.store(!io.is_empty(), Ordering::Release);
+        });
+    }
+
+    /// Whether it may map this frame, which is not memory.
+    #[must_use]
+    pub fn may_map_io(&self, mfn: Mfn) -> bool {
+        self.has_io() && self.io.lock_leaf(|io| io.iter().any(|r| r.contains(&mfn.0)))
+    }
+
+    /// Whether it may map any device memory, and so choose how its mappings are cached.
+    #[inline]
+    #[must_use]
+    pub fn has_io(&self) -> bool {
+        self.has_io.load(Ordering::Acquire)
+    }
+
+    /// Sets what `XENMEM_memory_map` tells it.
+    pub fn set_map(&self, map: Vec<E820Entry>) {
+        self.map.lock_leaf(|old| *old = map);
+    }
+
+    /// What `XENMEM_memory_map` tells it.
+    #[must_use]
+    pub fn map(&self) -> Vec<E820Entry> {
+        self.map.lock_leaf(|map| map.clone())
+    }
+
+    /// Writes bytes into one of its pages, as a builder does; `EINVAL` if the page is not its own or is a table.
+    pub fn write_page(
+        &self,
+        domain: &Arc<Domain>,
+        mfn: Mfn,
+        offset: usize,
+        bytes: &[u8],
+        held: &mut Held<'_, 0>,
+    ) -> Result<(), Errno> {
+        let mut deferred = Vec::new();
+        let mut mm = mmu(held.again(), domain, &mut deferred);
+        let page = mm.get_ref::<Writable>(mfn, domain.id).map_err(|_| Errno::EINVAL)?;
+        pv_pte::write_bytes(&page, offset, bytes);
+        mm.put_ref(page);
+        Ok(())
+    }
+
     /// Fills a page of the domain with the 32-byte entries of the hypercall page.
-    pub fn write_hypercall_page(&self, _domain: &Domain, _frame: Mfn, _held: &mut Held<'_, 0>) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
+    pub fn write_hypercall_page(&self, domain: &Arc<Domain>, frame: Mfn, held: &mut Held<'_, 0>) -> Result<(), Errno> {
+        let mut page = [0xcc; 4096];
+        for (number, entry) in (0u32..64).zip(page.chunks_exact_mut(32)) {
+            let number = number.to_le_bytes();
+            let code: &[&[u8]] = if u32::from_le_bytes(number) == HYPERVISOR_IRET {
+                // push rcx; push r11; push rax; mov eax, 23; syscall
+                &[&[0x51, 0x41, 0x53, 0x50, 0xb8], &number, &[0x0f, 0x05]]
+            } else {
+                // push rcx; push r11; mov eax, number; syscall; pop r11; pop rcx; ret
+                &[&[0x51, 0x41, 0x53, 0xb8], &number, &[0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3]]
+            };
+            for (at, byte) in entry.iter_mut().zip(code.iter().flat_map(|part| part.iter())) {
+                *at = *byte;
+            }
+        }
+        self.write_page(domain, frame, 0, &page, held)
     }
 }
+
+/// Pages that one slice of a death looks at.
+const PAGES_PER_SLICE: u32 = 256;

@@ -141,6 +141,13 @@ impl Domain {
         Mfn(0)
     }
 
+    /// Whether a `VMASST_TYPE_*` is on.
+    #[inline]
+    #[must_use]
+    pub fn assists(&self, kind: u32) -> bool {
+        self.vm_assist.load(core::sync::atomic::Ordering::Relaxed) >> kind & 1 != 0
+    }
+
     /// Whether it may control other domains.
     #[must_use]
     pub fn is_control(&self) -> bool {

@@ -1,11 +1,150 @@
-//! `HYPERVISOR_mmu_update`: changes page-table entries and the M2P.
+//! `HYPERVISOR_mmu_update`: changes page-table entries and the machine-to-phys table (public header `xen.h`).
 
-use logic::hypercall::Outcome;
-use xen_abi::errno::Errno;
+use alloc::sync::Arc;
 
-use crate::cpu::Context;
+use logic::{
+    hypercall::Outcome,
+    page::{Changed, Entry, Fail, Owners, Replace, Slot, Writable},
+};
+use machine::mem::{
+    guest_copy, pv_pte,
+    tlb::{self, Forget},
+};
+use xen_abi::{
+    errno::Errno,
+    ids::{DomId, Mfn},
+    mmu::{
+        MMU_COMMAND_MASK, MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE,
+        MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate,
+    },
+};
+use zerocopy::{FromZeros, IntoBytes};
 
-/// The hypercall.
-pub fn mmu_update(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+use super::batch::{self, Batch};
+use crate::{
+    cpu::Context,
+    domain::Domain,
+    memory::{self, Mm},
+};
+
+/// Requests copied in at a time.
+const CHUNK: usize = 16;
+/// Bytes of one request.
+const SIZE: u64 = size_of::<MmuUpdate>() as u64;
+
+/// Who is concerned by the requests of one call.
+struct Parties {
+    caller: DomId,
+    caller_is_control: bool,
+    /// Whose tables.
+    tables: DomId,
+    /// Whose pages: a domain, `DOMID_IO` or `DOMID_XEN`.
+    pages: DomId,
 }
+
+/// The hypercall: `(requests, count, done_out, foreign)`.
+pub fn mmu_update(cx: &mut Context<'_>) -> Outcome {
+    let batch = match Batch::begin(cx) {
+        Ok(batch) => batch,
+        Err(outcome) => return outcome,
+    };
+    let foreign = batch.foreign;
+    let tables = match foreign >> 16 {
+        0 => cx.domain.clone(),
+        tables => match batch::find(cx, DomId((tables - 1) as u16)) {
+            // Updating another domain's tables takes one that has vCPUs, says Xen.
+            Some(domain) if domain.vcpus().is_empty() => return batch.end(cx, 0, Err(Fail::Refused(Errno::EINVAL))),
+            Some(domain) => domain,
+            None => return Outcome::Fail(Errno::ESRCH),
+        },
+    };
+    let Some(pages) = batch::page_owner(cx, foreign as u16) else { return batch.end(cx, 0, Err(Fail::Refused(Errno::ESRCH))) };
+    let parties = Parties {
+        caller: cx.domain.id,
+        caller_is_control: cx.domain.is_control(),
+        tables: tables.id,
+        pages,
+    };
+    let (done, result, old_tables) = run(cx, &batch, &tables, &parties);
+    if old_tables {
+        tlb::flush(tlb::cpus_of(parties.tables), Forget::All);
+    }
+    batch.end(cx, done, result)
+}
+
+/// Carries the requests out, one after another: how many are done, why it ended, whether a table was taken out of use.
+fn run(cx: &mut Context<'_>, batch: &Batch, tables: &Arc<Domain>, parties: &Parties) -> (u32, Result<(), Fail>, bool) {
+    let mut mm = memory::mmu_with(cx.held.again(), cx.domain, tables, &mut cx.state.paging.deferred);
+    let mut requests = [MmuUpdate::new_zeroed(); CHUNK];
+    let mut old_tables = false;
+    let mut done = 0;
+    while done < batch.count {
+        let wanted = (batch.count - done).min(CHUNK as u32) as usize;
+        let Some(chunk) = requests.get_mut(..wanted) else { break };
+        let bytes = chunk.as_mut_bytes();
+        let left = guest_copy::copy_in_up_to(batch.requests + u64::from(done) * SIZE, bytes);
+        let whole = (bytes.len() - left) / SIZE as usize;
+        for request in chunk.iter().take(whole) {
+            if done > 0 && (mm.env.must_stop(4) || !mm.env.deferred.is_empty()) {
+                return (done, Err(Fail::Again), old_tables);
+            }
+            match one(&mut mm, request, parties) {
+                Ok(changed) => old_tables |= changed == Changed::OldTable,
+                Err(fail) => return (done, Err(fail), old_tables),
+            }
+            done += 1;
+        }
+        if whole < wanted {
+            return (done, Err(Fail::Refused(Errno::EFAULT)), old_tables);
+        }
+    }
+    (done, Ok(()), old_tables)
+}
+
+#[inline]
+fn one(mm: &mut Mm<'_>, request: &MmuUpdate, who: &Parties) -> Result<Changed, Fail> {
+    let command = request.ptr & MMU_COMMAND_MASK;
+    let mfn = Mfn(request.ptr >> 12);
+    let replace = match command {
+        MMU_NORMAL_PT_UPDATE | MMU_PT_UPDATE_NO_TRANSLATE => Replace::Whole,
+        MMU_PT_UPDATE_PRESERVE_AD => Replace::KeepAccessedDirty,
+        MMU_MACHPHYS_UPDATE => return machphys(mm, mfn, request.val, who).map(|()| Changed::Data),
+        _ => return Err(Fail::Refused(Errno::ENOSYS)),
+    };
+    let new = Entry(request.val);
+    if who.tables != who.caller || who.pages != who.caller {
+        may_update(new, who).map_err(Fail::Refused)?;
+    }
+    let f = mm.frames.ram(mfn).ok_or(Fail::Refused(Errno::EINVAL))?;
+    let slot = Slot::of_address(request.ptr);
+    match mm.lock_table(f, who.tables) {
+        Some(locked) => {
+            let owners = Owners { pages: who.pages, caller: who.caller };
+            mm.update(locked, slot, new, replace, who.tables, owners)
+        }
+        None => {
+            // Not a table now: an ordinary write, as if through a writable mapping.
+            let page = mm.get_ref::<Writable>(mfn, who.tables)?;
+            pv_pte::write_word(&page, slot, request.val);
+            mm.put_ref(page);
+            Ok(Changed::Data)
+        }
+    }
+}
+
+/// The right to concern other domains: the control domain's alone, but for device memory, to which frame rights apply.
+fn may_update(new: Entry, who: &Parties) -> Result<(), Errno> {
+    let pages = who.pages == who.caller || who.pages == DomId::IO || !new.is_present();
+    if who.caller_is_control || (pages && who.tables == who.caller) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+fn machphys(mm: &mut Mm<'_>, mfn: Mfn, pfn: u64, who: &Parties) -> Result<(), Fail> {
+    if who.tables != who.caller || (who.pages != who.caller && !who.caller_is_control) {
+        return Err(Fail::Refused(Errno::EPERM));
+    }
+    let f = mm.get_page(mfn, who.pages).ok_or(Fail::Refused(Errno::EINVAL))?;
+    pv_pte::set_m2p(f, pfn);
+    mm.put_page(f);
+    Ok(())
+}
+

@@ -5,6 +5,7 @@ use xen_abi::{errno::Errno, hypercall};
 
 use crate::cpu::{Context, Cpu};
 
+mod batch;
 mod callback_op;
 mod console_io;
 mod domctl;
@@ -29,6 +30,7 @@ mod stack_switch;
 mod sysctl;
 mod update_descriptor;
 mod update_va_mapping;
+mod vcpu_mask;
 mod vcpu_op;
 mod vm_assist;
 pub mod xen_version;

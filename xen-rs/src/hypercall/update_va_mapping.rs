@@ -1,16 +1,77 @@
-//! `HYPERVISOR_update_va_mapping`: changes the L1 entry of an address.
+//! `HYPERVISOR_update_va_mapping` and `_otherdomain`: changes the last-level entry of an address (public header `xen.h`).
 
-use logic::hypercall::Outcome;
-use xen_abi::errno::Errno;
+use logic::{
+    hypercall::Outcome,
+    page::{Entry, Fail, Kind, Owners, Replace},
+};
+use machine::mem::{
+    pv_pte,
+    tlb::{self, Forget},
+};
+use xen_abi::{
+    errno::Errno,
+    ids::DomId,
+    mmu::{UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_LOCAL, UVMF_TLB_FLUSH},
+};
 
-use crate::cpu::Context;
+use super::{batch, vcpu_mask};
+use crate::{cpu::Context, memory};
 
-/// The hypercall.
-pub fn update_va_mapping(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+/// The hypercall: `(va, entry, flags)`.
+pub fn update_va_mapping(cx: &mut Context<'_>) -> Outcome {
+    let pages = cx.domain.id;
+    update(cx, pages)
 }
 
-/// `HYPERVISOR_update_va_mapping_otherdomain`.
-pub fn other_domain(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+/// The hypercall: `(va, entry, flags, domain whose page it is)`.
+pub fn other_domain(cx: &mut Context<'_>) -> Outcome {
+    let Some(pages) = batch::page_owner(cx, cx.args[3] as u16) else { return Outcome::Fail(Errno::ESRCH) };
+    if pages != cx.domain.id && pages != DomId::IO && !cx.domain.is_control() && Entry(cx.args[1]).is_present() {
+        return Outcome::Fail(Errno::EPERM);
+    }
+    update(cx, pages)
+}
+
+#[inline]
+fn update(cx: &mut Context<'_>, pages: DomId) -> Outcome {
+    let [va, entry, flags, ..] = cx.args;
+    let owner = cx.domain.id;
+    let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
+    let Some((f, slot, _)) = pv_pte::walk(va) else { return Outcome::Fail(Errno::EINVAL) };
+    let locked = match mm.lock_table(f, owner) {
+        Some(locked) if locked.table().kind() == Kind::L1 => locked,
+        _ => return Outcome::Fail(Errno::EINVAL),
+    };
+    let owners = Owners { pages, caller: owner };
+    match mm.update(locked, slot, Entry(entry), Replace::Whole, owner, owners) {
+        Ok(_) => flush(cx, va, flags),
+        Err(Fail::Again) => Outcome::Again,
+        Err(Fail::Refused(errno)) => Outcome::Fail(errno),
+    }
+}
+
+/// The flush that the flags ask for.
+#[inline]
+fn flush(cx: &mut Context<'_>, va: u64, flags: u64) -> Outcome {
+    let what = match flags & UVMF_FLUSHTYPE_MASK {
+        UVMF_TLB_FLUSH => Forget::All,
+        UVMF_INVLPG => Forget::Page(va),
+        _ => return Outcome::OK,
+    };
+    let cpus = match flags & !UVMF_FLUSHTYPE_MASK {
+        UVMF_LOCAL => {
+            match what {
+                Forget::All => tlb::flush_here(),
+                Forget::Page(va) => tlb::flush_page_here(va),
+            }
+            return Outcome::OK;
+        }
+        UVMF_ALL => tlb::cpus_of(cx.domain.id),
+        bitmap => match vcpu_mask::cpus(cx, bitmap) {
+            Ok(cpus) => cpus,
+            Err(errno) => return Outcome::Fail(errno),
+        },
+    };
+    tlb::flush(cpus, what);
+    Outcome::OK
 }

@@ -30,6 +30,8 @@ pub struct Buddy {
     /// By zone (low, high) and order.
     lists: [[PageList; ORDERS]; 2],
     free: [u64; 2],
+    /// Frames in blocks that may hold dirty ones.
+    soiled: u64,
 }
 
 impl Default for Buddy {
@@ -47,7 +49,7 @@ impl Buddy {
     /// An allocator without memory.
     #[must_use]
     pub const fn new() -> Self {
-        Buddy { lists: [const { [const { PageList::new() }; ORDERS] }; 2], free: [0; 2] }
+        Buddy { lists: [const { [const { PageList::new() }; ORDERS] }; 2], free: [0; 2], soiled: 0 }
     }
 
     /// Number of free frames.
@@ -60,6 +62,12 @@ impl Buddy {
     #[must_use]
     pub const fn free_low_pages(&self) -> u64 {
         self.free[0]
+    }
+
+    /// Number of free frames in blocks with dirty ones: an upper bound of the frames that are not clean.
+    #[must_use]
+    pub const fn dirty_pages(&self) -> u64 {
+        self.soiled
     }
 
     /// Adds memory that was never used: the frames `from..to`, holes in the table already or not. `dirty`: not known to
@@ -93,6 +101,7 @@ impl Buddy {
                 let Some(f) = self.lists[zone][usize::from(have)].pop(table) else { continue };
                 let dirty = f.info().is_block_dirty();
                 f.info().set_block(None);
+                self.soiled -= if dirty { 1 << have } else { 0 };
                 self.free[zone] -= 1 << order;
                 // The lower half is kept, the upper goes back, until the size fits.
                 for half in (order..have).rev() {
@@ -119,7 +128,10 @@ impl Buddy {
             }
             self.lists[zone_of(buddy)][usize::from(order)].remove(table, f);
             f.info().set_block(None);
-            dirty |= f.info().is_block_dirty();
+            if f.info().is_block_dirty() {
+                self.soiled -= 1 << order;
+                dirty = true;
+            }
             mfn = Mfn(mfn.0.min(buddy.0));
             order += 1;
         }
@@ -131,12 +143,13 @@ impl Buddy {
     fn insert(&mut self, table: FrameTable<'_>, f: Frame<'_>, order: u8, dirty: bool) {
         f.info().set_block(Some(order));
         f.info().set_block_dirty(dirty);
+        self.soiled += if dirty { 1 << order } else { 0 };
         let list = &mut self.lists[zone_of(f.mfn())][usize::from(order)];
         if dirty { list.push(table, f) } else { list.push_front(table, f) }
     }
 
     /// Takes a block with dirty frames out, at most 2^`order` frames, for an idle CPU to scrub and give back.
-    pub fn take_dirty(&mut self, table: FrameTable<'_>, order: u8) -> Option<Block> {
+    pub fn take_dirty(&mut self, table: FrameTable<'_>, order: u8) -> Option<Stale> {
         for zone in [1, 0] {
             for have in 0..=MAX_ORDER {
                 let list = &mut self.lists[zone][usize::from(have)];
@@ -146,6 +159,7 @@ impl Buddy {
                 }
                 list.remove(table, f);
                 f.info().set_block(None);
+                self.soiled -= 1 << have;
                 let order = have.min(order);
                 self.free[zone] -= 1 << order;
                 for half in (order..have).rev() {
@@ -154,7 +168,7 @@ impl Buddy {
                         self.insert(table, upper, half, soiled);
                     }
                 }
-                return Some(Block::new(f.mfn(), order));
+                return Some(Stale(Block::new(f.mfn(), order)));
             }
         }
         None

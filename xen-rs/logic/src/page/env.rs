@@ -141,9 +141,9 @@ pub trait Env {
     fn defer(&mut self, table: Deferred);
 
     /// Whether a domain may map this frame, which is not memory.
-    fn may_map_io(&self, who: DomId, mfn: Mfn) -> bool;
+    fn may_map_io(&mut self, who: DomId, mfn: Mfn) -> bool;
     /// Whether a domain may choose how its mappings are cached.
-    fn may_choose_caching(&self, who: DomId) -> bool;
+    fn may_choose_caching(&mut self, who: DomId) -> bool;
     /// Whether the CPU has the no-execute bit.
     fn has_nx(&self) -> bool;
     /// Whether a non-present entry could make the CPU read memory speculatively (L1TF). If so, the environment has
@@ -187,11 +187,11 @@ impl<T: Env> Env for &mut T {
     fn defer(&mut self, table: Deferred) {
         (**self).defer(table);
     }
-    fn may_map_io(&self, who: DomId, mfn: Mfn) -> bool {
+    fn may_map_io(&mut self, who: DomId, mfn: Mfn) -> bool {
         (**self).may_map_io(who, mfn)
     }
     #[inline(always)]
-    fn may_choose_caching(&self, who: DomId) -> bool {
+    fn may_choose_caching(&mut self, who: DomId) -> bool {
         (**self).may_choose_caching(who)
     }
     #[inline(always)]

@@ -158,10 +158,12 @@ impl PageInfo {
         self.refs.fetch_and(!ALLOCATED, Ordering::AcqRel) & ALLOCATED != 0
     }
 
-    /// Gives the frame, which belongs to nobody, to `owner`, with the one reference of the allocation.
+    /// Gives the frame, which belongs to nobody, to `owner`, with the one reference of the allocation. A `special` page
+    /// is written by the hypervisor at any time, so it has a type reference for that too.
     pub(crate) fn assign(&self, owner: DomId, special: bool) {
         self.owner.store(OWNED | u32::from(owner.0), Ordering::Relaxed);
-        self.word.store(Word::NEW.0, Ordering::Relaxed);
+        let word = if special { Word::valid(super::Kind::Writable, 1) } else { Word::NEW };
+        self.word.store(word.0, Ordering::Relaxed);
         let special = if special { SPECIAL } else { 0 };
         self.refs.store(RAM | ALLOCATED | special | 1, Ordering::Release);
     }

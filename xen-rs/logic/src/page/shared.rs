@@ -58,13 +58,10 @@ impl<'f, E: Env> Mmu<'f, E> {
     /// Ends the shared use: no CPU accesses the page any more. An own page loses the reference of its allocation and is
     /// freed when its owner has unmapped it.
     pub fn end_shared(&mut self, shared: SharedFrame<'f>) {
-        if shared.own {
-            if shared.frame.info().take_allocated() {
-                self.put_page(shared.frame);
-            }
-            return;
+        // An own page was born with a writable type reference: it never becomes a table of the domain that maps it.
+        if !shared.own || shared.frame.info().take_allocated() {
+            self.put_type(shared.frame);
+            self.put_page(shared.frame);
         }
-        self.put_type(shared.frame);
-        self.put_page(shared.frame);
     }
 }

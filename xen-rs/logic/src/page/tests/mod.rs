@@ -142,10 +142,10 @@ impl Env for Fake<'_> {
     fn defer(&mut self, table: Deferred) {
         self.deferred.push(table);
     }
-    fn may_map_io(&self, _who: DomId, _mfn: Mfn) -> bool {
+    fn may_map_io(&mut self, _who: DomId, _mfn: Mfn) -> bool {
         self.io
     }
-    fn may_choose_caching(&self, _who: DomId) -> bool {
+    fn may_choose_caching(&mut self, _who: DomId) -> bool {
         self.io
     }
     fn has_nx(&self) -> bool {

@@ -1,0 +1,105 @@
+//! What `mmu_update` and `mmuext_op` have in common: a list of requests of which a call may do a part at a time.
+//!
+//! The continuation is Xen's: the address moves on, the top bit of the count says that `done_out` holds what was done
+//! before. A call that only has deferred work left goes on with no list and its result in place of the domain.
+
+use alloc::sync::Arc;
+
+use logic::{hypercall::Outcome, page::Fail};
+use machine::mem::guest_copy;
+use xen_abi::{errno::Errno, ids::DomId};
+
+use crate::{
+    cpu::Context,
+    domain::{self, Domain},
+    memory,
+};
+
+/// `MMU_UPDATE_PREEMPTED`.
+const PREEMPTED: u32 = 1 << 31;
+
+/// The arguments.
+pub struct Batch {
+    /// Address of the first request.
+    pub requests: u64,
+    /// Number of requests.
+    pub count: u32,
+    /// Address of the number of requests done, or 0.
+    done_out: u64,
+    /// Whose pages, and whose tables.
+    pub foreign: u32,
+    /// Requests done by earlier rounds.
+    done_before: u32,
+}
+
+impl Batch {
+    /// Finishes what earlier calls deferred and reads the arguments. `Err`: the call ends here.
+    pub fn begin(cx: &mut Context<'_>) -> Result<Batch, Outcome> {
+        if !memory::finish_deferred(cx) {
+            return Err(Outcome::Again);
+        }
+        let [requests, count, done_out, foreign, ..] = cx.args;
+        let (count, foreign) = (count as u32, foreign as u32);
+        if count == PREEMPTED && requests == 0 {
+            // The end of a call whose last request left deferred work: its result came along.
+            return Err(Outcome::Done(i64::from(foreign as i32) as u64));
+        }
+        let mut done_before = 0;
+        if count & PREEMPTED != 0 && done_out != 0 {
+            done_before = guest_copy::read(done_out).unwrap_or(0);
+        }
+        let count = count & !PREEMPTED;
+        if !guest_copy::is_guest_range(requests, 1) && count != 0 {
+            return Err(Outcome::Fail(Errno::EFAULT));
+        }
+        Ok(Batch { requests, count, done_out, foreign, done_before })
+    }
+
+    /// Ends this round after `done` more requests of `size` bytes.
+    pub fn end_sized(&self, cx: &mut Context<'_>, size: u64, done: u32, result: Result<(), Fail>) -> Outcome {
+        if self.done_out != 0 {
+            let total = self.done_before.wrapping_add(done);
+            // As in Xen a bad address here is the caller's own loss.
+            let _ = guest_copy::write(self.done_out, &total);
+        }
+        let value = match result {
+            Err(Fail::Again) => {
+                cx.args[0] = self.requests + u64::from(done) * size;
+                cx.args[1] = u64::from((self.count - done) | PREEMPTED);
+                return Outcome::Again;
+            }
+            Ok(()) => 0,
+            Err(Fail::Refused(errno)) => errno.as_ret(),
+        };
+        if !cx.state.paging.deferred.is_empty() {
+            cx.args[..4].copy_from_slice(&[0, u64::from(PREEMPTED), 0, value & u64::from(u32::MAX)]);
+            return Outcome::Again;
+        }
+        Outcome::Done(value)
+    }
+
+    /// [`Batch::end_sized`] for `mmu_update`.
+    pub fn end(&self, cx: &mut Context<'_>, done: u32, result: Result<(), Fail>) -> Outcome {
+        self.end_sized(cx, size_of::<xen_abi::mmu::MmuUpdate>() as u64, done, result)
+    }
+}
+
+/// The domain of a number, `DOMID_SELF` too.
+pub fn find(cx: &mut Context<'_>, id: DomId) -> Option<Arc<Domain>> {
+    if id == DomId::SELF || id == cx.domain.id {
+        return Some(cx.domain.clone());
+    }
+    domain::find(id, &mut cx.held)
+}
+
+/// Whose pages a caller means: itself, a domain that exists, device memory, or the hypervisor's shared pages.
+pub fn page_owner(cx: &mut Context<'_>, id: u16) -> Option<DomId> {
+    let id = DomId(id);
+    if id == DomId::SELF || id == cx.domain.id {
+        return Some(cx.domain.id);
+    }
+    if id == DomId::IO || id == DomId::XEN {
+        return Some(id);
+    }
+    domain::find(id, &mut cx.held).map(|d| d.id)
+}

@@ -1,0 +1,161 @@
+//! What the rules of page types (`logic::page`) find above them: table memory and TLBs from `machine`, domains from here.
+
+use alloc::{sync::Arc, vec::Vec};
+
+use logic::{
+    hypercall::Budget,
+    lock::Held,
+    page::{Deferred, Entry, Env, Freed, Mmu, Slot, Stamp, Table},
+};
+use machine::{
+    arch::x86_64::cpu::{Features, has},
+    mailbox::Poll,
+    mem::{
+        frame_table::frames,
+        pv_pte,
+        tlb::{self, Forget},
+    },
+};
+use spin::RelaxStrategy;
+use xen_abi::{
+    ids::{DomId, Mfn},
+    vm_assist::VMASST_TYPE_M2P_STRICT,
+};
+
+use super::heap;
+use crate::domain::{self, Domain};
+
+/// The floor above `logic::page` during one operation.
+pub struct Environment<'a> {
+    held: Held<'a, 0>,
+    /// Domains that need no look-up: the caller and whom it acts on.
+    known: [&'a Arc<Domain>; 2],
+    budget: Budget,
+    /// What operations leave for later.
+    pub deferred: &'a mut Vec<Deferred>,
+}
+
+/// The rules of page types, at work.
+pub type Mm<'a> = Mmu<'static, Environment<'a>>;
+
+/// For work on behalf of `domain`.
+#[inline]
+#[must_use]
+pub fn mmu<'a>(held: Held<'a, 0>, domain: &'a Arc<Domain>, deferred: &'a mut Vec<Deferred>) -> Mm<'a> {
+    mmu_with(held, domain, domain, deferred)
+}
+
+/// For work of one domain on another's pages.
+#[inline]
+#[must_use]
+pub fn mmu_with<'a>(
+    held: Held<'a, 0>,
+    caller: &'a Arc<Domain>,
+    target: &'a Arc<Domain>,
+    deferred: &'a mut Vec<Deferred>,
+) -> Mm<'a> {
+    let budget = Budget::units(Budget::ROUND);
+    Mmu { frames: frames(), env: Environment { held, known: [caller, target], budget, deferred } }
+}
+
+impl Environment<'_> {
+    /// The right to take locks, for what has to be done between operations.
+    pub const fn held(&mut self) -> Held<'_, 0> {
+        self.held.again()
+    }
+
+    /// Runs `f` on a domain, known or looked up.
+    fn with<R>(&mut self, id: DomId, f: impl FnOnce(&Domain, &mut Held<'_, 0>) -> R) -> Option<R> {
+        let held = &mut self.held;
+        if let Some(domain) = self.known.iter().find(|d| d.id == id) {
+            return Some(f(domain, held));
+        }
+        let domain = domain::find(id, held)?;
+        Some(f(&domain, held))
+    }
+
+    /// Charges work between operations to the slice; true when it is used up.
+    #[inline(always)]
+    pub fn must_stop(&mut self, units: u32) -> bool {
+        !self.budget.spend(units)
+    }
+
+    /// Whether the slice is used up.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.budget.is_spent()
+    }
+}
+
+impl Env for Environment<'_> {
+    #[inline(always)]
+    fn read(&self, table: &Table<'_>, slot: Slot) -> Entry {
+        pv_pte::read(table, slot)
+    }
+    #[inline(always)]
+    fn swap(&mut self, table: &Table<'_>, slot: Slot, new: Entry) -> Entry {
+        pv_pte::swap(table, slot, new)
+    }
+    #[inline(always)]
+    fn compare_exchange(&mut self, table: &Table<'_>, slot: Slot, old: Entry, new: Entry) -> Result<(), Entry> {
+        pv_pte::compare_exchange(table, slot, old, new)
+    }
+
+    fn fill_root(&mut self, root: &Table<'_>, owner: DomId) {
+        // With m2p_strict every root shows the table until it is used for user mode; without, a root shows it from its
+        // first use by the kernel on.
+        let strict = self.with(owner, |d, _| d.assists(VMASST_TYPE_M2P_STRICT)).unwrap_or(false);
+        pv_pte::fill_root(root, strict);
+    }
+
+    #[inline(always)]
+    fn now(&self) -> Stamp {
+        tlb::now()
+    }
+    fn flush(&mut self, owner: DomId, everyone: bool, since: Stamp) {
+        let whose = if everyone { None } else { Some(owner) };
+        tlb::flush(tlb::stale_cpus(whose, since), Forget::All);
+    }
+
+    fn relax(&mut self) {
+        Poll::relax();
+    }
+    #[inline(always)]
+    fn spend(&mut self, units: u32) -> bool {
+        !self.budget.spend(units)
+    }
+
+    fn release(&mut self, freed: Freed<'_>) {
+        let f = freed.frame();
+        if !f.info().is_special()
+            && let Some(owner) = freed.owner()
+        {
+            self.with(owner, |d, held| d.memory.forget_page(f, held));
+        }
+        pv_pte::set_m2p(f, u64::MAX);
+        heap::free(freed.into_block(tlb::now()), &mut self.held);
+    }
+    fn defer(&mut self, table: Deferred) {
+        self.deferred.push(table);
+    }
+
+    fn may_map_io(&mut self, who: DomId, mfn: Mfn) -> bool {
+        self.with(who, |d, _| d.memory.may_map_io(mfn)).unwrap_or(false)
+    }
+    #[inline(always)]
+    fn may_choose_caching(&mut self, who: DomId) -> bool {
+        match self.known.iter().find(|d| d.id == who) {
+            Some(domain) => domain.memory.has_io(),
+            None => self.with(who, |d, _| d.memory.has_io()).unwrap_or(false),
+        }
+    }
+    #[inline(always)]
+    fn has_nx(&self) -> bool {
+        has(Features::NX)
+    }
+    #[inline(always)]
+    fn refuse_absent(&mut self, _owner: DomId, _entry: Entry) -> bool {
+        // CPUs that L1TF affects are not told apart yet; the boot log names them as unsafe for PV guests.
+        false
+    }
+}

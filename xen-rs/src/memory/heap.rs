@@ -1,0 +1,119 @@
+//! The free frames of the machine.
+
+use alloc::vec::Vec;
+
+use logic::{
+    frames::{Block, Buddy, Zone},
+    lock::{Held, rank},
+};
+use machine::{
+    boot_info::{BootInfo, MemoryRange, Module},
+    mem::{
+        boot_frames::BootFrames,
+        end_of_ram,
+        frame_table::{self, frames},
+        pv_pte,
+        shared::SharedPage,
+        tlb::{self, Forget},
+    },
+};
+use xen_abi::{
+    errno::Errno,
+    ids::{DomId, Mfn},
+};
+
+use crate::sync::{Lock, Once};
+
+static FREE: Lock<Buddy, { rank::FRAMES }> = Lock::new(Buddy::new());
+static MAP: Once<(Vec<MemoryRange>, u64)> = Once::new();
+
+/// Frames that an idle CPU scrubs in one go.
+const SCRUB_ORDER: u8 = 4;
+
+/// How many frames there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Census {
+    /// Frames of RAM.
+    pub total: u64,
+    /// Free ones.
+    pub free: u64,
+    /// Those of the free ones that are not clean yet.
+    pub dirty: u64,
+    /// The highest frame of RAM.
+    pub highest: Mfn,
+}
+
+/// Takes the machine's memory over from boot.
+pub fn init(boot: &BootInfo, free: BootFrames, held: &mut Held<'_, 0>) {
+    use machine::boot_info::MemoryKind;
+    let ram = boot.memory_map.iter().filter(|r| r.kind == MemoryKind::Ram);
+    let total = ram.map(|r| (r.end >> 12).saturating_sub(r.start.div_ceil(4096))).sum();
+    MAP.call_once(|| (boot.memory_map.clone(), total));
+    *FREE.lock(held).0 = frame_table::init(boot, free);
+}
+
+/// The machine's memory map as the loader told it.
+#[must_use]
+pub fn machine_map() -> &'static [MemoryRange] {
+    MAP.get().map_or(&[], |(map, _)| map)
+}
+
+/// Counts the frames.
+#[must_use]
+pub fn census(held: &mut Held<'_, 0>) -> Census {
+    let (free, _held) = FREE.lock(held);
+    Census {
+        total: MAP.get().map_or(0, |(_, total)| *total),
+        free: free.free_pages(),
+        dirty: free.dirty_pages(),
+        highest: Mfn(end_of_ram().0.saturating_sub(1)),
+    }
+}
+
+/// Takes 2^order frames: zeroed, and in no TLB.
+pub fn alloc<const H: u8>(order: u8, zone: Zone, held: &mut Held<'_, H>) -> Option<Block> {
+    const { assert!(H < rank::FRAMES, "the frames are the last lock but the console's") };
+    let stale = FREE.lock(held).0.alloc(frames(), order, zone)?;
+    let mut block = stale.flushed(frames(), |since| tlb::flush(tlb::stale_cpus(None, since), Forget::All));
+    block.scrub(frames(), frame_table::zero);
+    Some(block)
+}
+
+/// Gives frames back.
+pub fn free<const H: u8>(block: Block, held: &mut Held<'_, H>) {
+    const { assert!(H < rank::FRAMES, "the frames are the last lock but the console's") };
+    FREE.lock(held).0.free(frames(), block);
+}
+
+/// Memory of a boot module that nobody needs any more.
+pub fn free_module(module: Module, held: &mut Held<'_, 0>) {
+    frame_table::free_module(&mut FREE.lock(held).0, module);
+}
+
+/// For an idle CPU: zeroes a few free frames that hold somebody's old data; false when all are clean.
+pub fn scrub_some(held: &mut Held<'_, 0>) -> bool {
+    let taken = FREE.lock(held).0.take_dirty(frames(), SCRUB_ORDER);
+    let Some(stale) = taken else { return false };
+    // The last owner must not write to it any more once it counts as clean.
+    let mut block = stale.flushed(frames(), |since| tlb::flush(tlb::stale_cpus(None, since), Forget::All));
+    block.scrub(frames(), frame_table::zero);
+    free(block, held);
+    true
+}
+
+/// A zeroed page of the hypervisor's that `owner` may map and both may write.
+pub fn shared_page(owner: DomId, held: &mut Held<'_, 0>) -> Result<SharedPage, Errno> {
+    let block = alloc(0, Zone::Any, held).ok_or(Errno::ENOMEM)?;
+    match block.share_page(frames(), owner) {
+        Ok(frame) => {
+            if let Some(f) = frames().ram(frame.mfn()) {
+                pv_pte::set_m2p(f, u64::MAX);
+            }
+            Ok(SharedPage::new(frame))
+        }
+        Err(block) => {
+            free(block, held);
+            Err(Errno::ENOMEM)
+        }
+    }
+}
