@@ -44,7 +44,7 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Image(error) => write!(f, "kernel: {error}"),
-            Self::Layout(error) => write!(f, "kernel: {error}"),
+            Self::Layout(error) => error.fmt(f),
             Self::NoMemory { need, free } => {
                 write!(f, "not enough free memory: {need} MiB needed, {free} MiB free")
             }

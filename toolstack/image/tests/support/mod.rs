@@ -33,10 +33,7 @@ pub fn linux_notes(skip: &[u32]) -> Vec<u8> {
         (12, 0xffff_8000_0000_0000u64.to_le_bytes().to_vec()),
         (4, 0u64.to_le_bytes().to_vec()),
     ];
-    all.iter()
-        .filter(|(kind, _)| !skip.contains(kind))
-        .flat_map(|(kind, desc)| note(*kind, desc))
-        .collect()
+    all.iter().filter(|(kind, _)| !skip.contains(kind)).flat_map(|(kind, desc)| note(*kind, desc)).collect()
 }
 
 pub struct Load {
@@ -83,17 +80,8 @@ pub fn elf(loads: &[Load], notes: &[u8]) -> Vec<u8> {
 
 /// A kernel of `bytes` at 1 MiB.
 pub fn small_kernel(bytes: u64, skip: &[u32]) -> Vec<u8> {
-    let data = (0..4096u32)
-        .flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 20).to_le_bytes())
-        .collect();
-    elf(
-        &[Load {
-            paddr: 0x10_0000,
-            data,
-            memsz: bytes,
-        }],
-        &linux_notes(skip),
-    )
+    let data = (0..4096u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 20).to_le_bytes()).collect();
+    elf(&[Load { paddr: 0x10_0000, data, memsz: bytes }], &linux_notes(skip))
 }
 
 /// A bzImage around a payload (which ends with its unpacked length).

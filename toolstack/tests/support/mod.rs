@@ -1,0 +1,515 @@
+//! A machine made of tables: a hypervisor that counts pages, a xenstore that is a map, a terminal that is a string.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use toolstack::calls::{Clear, DomainInfo, Fill, NewDomain, PhysInfo, VcpuInfo, VersionInfo, XenCalls};
+use toolstack::config::Uuid;
+use toolstack::domains::Domains;
+use toolstack::host::{Access, ConsoleEnd, Consoles, Host, Permission, PowerAction, Store};
+use xen_abi::arch_x86::VcpuGuestContext;
+use xen_abi::errno::Errno;
+use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
+
+#[path = "../../image/tests/support/mod.rs"]
+pub mod kernels;
+
+pub struct Domain {
+    pub info: DomainInfo,
+    pub new: NewDomain,
+    pub ports: u32,
+    pub pinned: Option<Mfn>,
+    pub context: Option<Box<VcpuGuestContext>>,
+    pub pauses: u32,
+    pub max_mem_kib: u64,
+    pub memory_map: u64,
+    pub hypercall_page: Option<Mfn>,
+}
+
+pub struct Frame {
+    pub owner: DomId,
+    pub bytes: Option<Box<[u8; 4096]>>,
+}
+
+pub type Nodes = BTreeMap<String, (Vec<u8>, Vec<Permission>)>;
+
+pub struct Machine {
+    pub domains: BTreeMap<u16, Domain>,
+    pub frames: BTreeMap<u64, Frame>,
+    pub free: u64,
+    pub next_mfn: u64,
+    pub next_dom: u16,
+    /// No 2 MiB extents are left when false.
+    pub superpages: bool,
+    /// Calls that may fail until one does; None for never.
+    pub fuse: Option<u32>,
+    pub blown: Option<&'static str>,
+    /// How often `destroydomain` wants to be called again.
+    pub destroy_rounds: u32,
+    pub store: Nodes,
+    pub introduced: Vec<(DomId, Mfn, Port)>,
+    pub consoles: Vec<(DomId, Mfn, Port)>,
+    pub files: BTreeMap<String, Vec<u8>>,
+    pub out: String,
+    pub err: String,
+    pub clock: u64,
+    pub records: Domains,
+    pub power: Option<PowerAction>,
+    pub console_end: ConsoleEnd,
+    /// Domains that end when waited for: number and reason.
+    pub dying_wish: Vec<(u16, u32)>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        let mut this = Self {
+            domains: BTreeMap::new(),
+            frames: BTreeMap::new(),
+            free: 0x1_0000,
+            next_mfn: 0x1_0000,
+            next_dom: 1,
+            superpages: true,
+            fuse: None,
+            blown: None,
+            destroy_rounds: 2,
+            store: Nodes::new(),
+            introduced: Vec::new(),
+            consoles: Vec::new(),
+            files: BTreeMap::new(),
+            out: String::new(),
+            err: String::new(),
+            clock: 5_000_000_000,
+            records: Domains::default(),
+            power: None,
+            console_end: ConsoleEnd::Found,
+            dying_wish: Vec::new(),
+        };
+        let info = DomainInfo {
+            flags: DomainInfo::RUNNING,
+            tot_pages: 0x8000,
+            online_vcpus: 1,
+            cpu_time: 1_230_000_000,
+            ..Default::default()
+        };
+        this.domains.insert(
+            0,
+            Domain::new(
+                info,
+                NewDomain {
+                    uuid: Uuid::default(),
+                    max_vcpus: 1,
+                    max_evtchn_port: 1023,
+                    max_grant_frames: -1,
+                    max_maptrack_frames: -1,
+                    max_grant_version: 1,
+                },
+            ),
+        );
+        this.store_write("/local/domain/0/name", b"Domain-0").unwrap();
+        this
+    }
+}
+
+impl Domain {
+    fn new(info: DomainInfo, new: NewDomain) -> Self {
+        Self {
+            info,
+            new,
+            ports: 0,
+            pinned: None,
+            context: None,
+            pauses: 0,
+            max_mem_kib: 0,
+            memory_map: 0,
+            hypercall_page: None,
+        }
+    }
+}
+
+/// What the machine holds: must be the same before and after a domain's life.
+pub type Holdings = (u64, Vec<u16>, usize, Nodes, Vec<(DomId, Mfn, Port)>, Vec<(DomId, Mfn, Port)>);
+
+impl Machine {
+    /// With a kernel, a ramdisk and a configuration.
+    pub fn with_guest() -> Self {
+        let mut this = Self::default();
+        this.files.insert("/files/vmlinuz".into(), kernels::small_kernel(0x20_1000, &[]));
+        this.files.insert("/files/initrd".into(), (0..70_001u32).map(|i| (i % 251) as u8).collect());
+        this.files.insert(
+            "/files/debian.cfg".into(),
+            b"name='debian'\nkernel='/files/vmlinuz'\nramdisk='/files/initrd'\nextra='console=hvc0'\nmemory=16\n"
+                .to_vec(),
+        );
+        this
+    }
+
+    pub fn holdings(&self) -> Holdings {
+        (
+            self.free,
+            self.domains.keys().copied().collect(),
+            self.records.len(),
+            self.store.clone(),
+            self.introduced.clone(),
+            self.consoles.clone(),
+        )
+    }
+
+    /// Runs a command line; what it printed is in `out` and `err`.
+    pub fn run(&mut self, line: &str) -> i32 {
+        self.out.clear();
+        self.err.clear();
+        let mut status = 0;
+        for words in toolstack::cmd::split(line).unwrap() {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            status = toolstack::cmd::run(self, &words);
+        }
+        status
+    }
+
+    fn call(&mut self, what: &'static str) -> Result<(), Errno> {
+        match &mut self.fuse {
+            Some(0) => {
+                self.fuse = None;
+                self.blown = Some(what);
+                Err(Errno::EIO)
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn dom(&mut self, dom: DomId) -> Result<&mut Domain, Errno> {
+        self.domains.get_mut(&dom.0).ok_or(Errno::ESRCH)
+    }
+
+    fn take_frame(&mut self, owner: DomId) -> Mfn {
+        let mfn = self.next_mfn;
+        self.next_mfn += 1;
+        self.frames.insert(mfn, Frame { owner, bytes: None });
+        Mfn(mfn)
+    }
+
+    pub fn frame(&self, mfn: Mfn) -> [u8; 4096] {
+        // Memory comes dirty.
+        self.frames[&mfn.0].bytes.as_deref().copied().unwrap_or([0xcc; 4096])
+    }
+
+    pub fn word(&self, mfn: Mfn, index: usize) -> u64 {
+        u64::from_le_bytes(self.frame(mfn)[index * 8..index * 8 + 8].try_into().unwrap())
+    }
+
+    pub fn text(&self, path: &str) -> &str {
+        core::str::from_utf8(&self.store[path].0).unwrap()
+    }
+
+    /// The domain shut down.
+    pub fn ended(&mut self, dom: u16, reason: u32) {
+        let info = &mut self.domains.get_mut(&dom).unwrap().info;
+        info.flags = DomainInfo::SHUTDOWN | reason << 16;
+    }
+}
+
+impl XenCalls for Machine {
+    fn create_domain(&mut self, new: &NewDomain) -> Result<DomId, Errno> {
+        self.call("create_domain")?;
+        let dom = DomId(self.next_dom);
+        self.next_dom += 1;
+        self.free -= 2;
+        let shared_info_frame = self.take_frame(dom);
+        let info =
+            DomainInfo { id: dom, flags: DomainInfo::PAUSED, shared_info_frame, uuid: new.uuid, ..Default::default() };
+        self.take_frame(dom);
+        self.domains.insert(dom.0, Domain { pauses: 1, ..Domain::new(info, *new) });
+        Ok(dom)
+    }
+    fn destroy_domain(&mut self, dom: DomId) -> Result<(), Errno> {
+        let rounds = self.destroy_rounds;
+        let domain = self.dom(dom)?;
+        if domain.pauses < 1000 * rounds {
+            domain.pauses += 1000;
+            return Err(Errno::EAGAIN);
+        }
+        assert!(self.introduced.iter().chain(&self.consoles).all(|(d, ..)| *d != dom), "still mapped by a service");
+        self.domains.remove(&dom.0);
+        let before = self.frames.len();
+        self.frames.retain(|_, frame| frame.owner != dom);
+        self.free += (before - self.frames.len()) as u64;
+        Ok(())
+    }
+    fn pause_domain(&mut self, dom: DomId) -> Result<(), Errno> {
+        let domain = self.dom(dom)?;
+        domain.pauses += 1;
+        domain.info.flags |= DomainInfo::PAUSED;
+        Ok(())
+    }
+    fn unpause_domain(&mut self, dom: DomId) -> Result<(), Errno> {
+        self.call("unpause_domain")?;
+        let domain = self.dom(dom)?;
+        domain.pauses = domain.pauses.checked_sub(1).ok_or(Errno::EINVAL)?;
+        if domain.pauses == 0 {
+            domain.info.flags &= !DomainInfo::PAUSED;
+        }
+        Ok(())
+    }
+    fn remote_shutdown(&mut self, dom: DomId, reason: u32) -> Result<(), Errno> {
+        self.dom(dom)?;
+        self.ended(dom.0, reason);
+        Ok(())
+    }
+    fn domain_list(&mut self, first: DomId, max: usize) -> Result<Vec<DomainInfo>, Errno> {
+        self.call("domain_list")?;
+        Ok(self.domains.range(first.0..).take(max).map(|(_, domain)| domain.info).collect())
+    }
+    fn vcpu_info(&mut self, _: DomId, _: VcpuId) -> Result<VcpuInfo, Errno> {
+        Ok(VcpuInfo::default())
+    }
+    fn set_max_vcpus(&mut self, dom: DomId, count: u32) -> Result<(), Errno> {
+        self.call("set_max_vcpus")?;
+        let domain = self.dom(dom)?;
+        assert_eq!(count, domain.new.max_vcpus);
+        domain.info.online_vcpus = 1;
+        Ok(())
+    }
+    fn set_max_mem(&mut self, dom: DomId, kib: u64) -> Result<(), Errno> {
+        self.call("set_max_mem")?;
+        self.dom(dom)?.max_mem_kib = kib;
+        Ok(())
+    }
+    fn set_tsc_mode(&mut self, dom: DomId, _: u32) -> Result<(), Errno> {
+        self.call("set_tsc_mode")?;
+        self.dom(dom).map(drop)
+    }
+    fn set_address_size(&mut self, dom: DomId, bits: u32) -> Result<(), Errno> {
+        self.call("set_address_size")?;
+        assert_eq!((bits, self.dom(dom)?.info.tot_pages), (64, 0), "only an empty domain can change");
+        Ok(())
+    }
+    fn set_memory_map(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno> {
+        self.call("set_memory_map")?;
+        self.dom(dom)?.memory_map = bytes;
+        Ok(())
+    }
+    fn fill_hypercall_page(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> {
+        self.call("fill_hypercall_page")?;
+        self.dom(dom)?.hypercall_page = Some(frame);
+        Ok(())
+    }
+    fn set_vcpu_context(&mut self, dom: DomId, vcpu: VcpuId, context: &VcpuGuestContext) -> Result<(), Errno> {
+        self.call("set_vcpu_context")?;
+        assert_eq!(vcpu, VcpuId(0));
+        let domain = self.dom(dom)?;
+        assert!(domain.pinned.is_some());
+        domain.context = Some(Box::new(*context));
+        Ok(())
+    }
+    fn populate(&mut self, dom: DomId, order: u32, pfns: &[Pfn], mfns: &mut [Mfn]) -> Result<usize, Errno> {
+        self.call("populate")?;
+        assert_eq!(pfns.len(), mfns.len());
+        if order > 0 && !self.superpages {
+            return Ok(0);
+        }
+        let mut expected = self.dom(dom)?.info.tot_pages;
+        let mut done = 0;
+        for (pfn, mfn) in pfns.iter().zip(mfns) {
+            let allowed = self.dom(dom)?.max_mem_kib / 4;
+            if self.free < 1 << order || expected + (1 << order) > allowed {
+                break;
+            }
+            assert_eq!(pfn.0, expected, "pages come in order");
+            expected += 1 << order;
+            // Scattered on purpose.
+            self.next_mfn += 3;
+            *mfn = Mfn(self.next_mfn);
+            for _ in 0..1 << order {
+                self.take_frame(dom);
+            }
+            self.free -= 1 << order;
+            done += 1;
+        }
+        self.dom(dom)?.info.tot_pages = expected;
+        Ok(done)
+    }
+    fn write_frames(&mut self, dom: DomId, frames: &[Mfn], offset: usize, fill: Fill<'_>) -> Result<(), Errno> {
+        self.call("write_frames")?;
+        assert!(offset + fill.len() <= frames.len() * 4096);
+        let mut at = offset;
+        let end = offset + fill.len();
+        while at < end {
+            let frame = self.frames.get_mut(&frames[at / 4096].0).filter(|f| f.owner == dom).ok_or(Errno::EPERM)?;
+            let bytes = frame.bytes.get_or_insert_with(|| Box::new([0xcc; 4096]));
+            let stop = end.min((at / 4096 + 1) * 4096);
+            let to = &mut bytes[at % 4096..at % 4096 + (stop - at)];
+            match fill {
+                Fill::Bytes(from) => to.copy_from_slice(&from[at - offset..stop - offset]),
+                Fill::Zeros(_) => to.fill(0),
+            }
+            at = stop;
+        }
+        Ok(())
+    }
+    fn pin_root(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> {
+        self.call("pin_root")?;
+        self.dom(dom)?.pinned = Some(frame);
+        Ok(())
+    }
+    fn alloc_unbound(&mut self, dom: DomId, remote: DomId) -> Result<Port, Errno> {
+        self.call("alloc_unbound")?;
+        assert_eq!(remote, DomId(0));
+        let domain = self.dom(dom)?;
+        domain.ports += 1;
+        Ok(Port(domain.ports))
+    }
+    fn grant_table_frame(&mut self, dom: DomId) -> Result<Mfn, Errno> {
+        self.call("grant_table_frame")?;
+        Ok(Mfn(self.dom(dom)?.info.shared_info_frame.0 + 1))
+    }
+    fn phys_info(&mut self) -> Result<PhysInfo, Errno> {
+        self.call("phys_info")?;
+        Ok(PhysInfo {
+            nr_cpus: 1,
+            nr_nodes: 1,
+            threads_per_core: 1,
+            cores_per_socket: 1,
+            cpu_khz: 2_596_122,
+            capabilities: 0x31b,
+            total_pages: 0x2_0000,
+            free_pages: self.free,
+            ..Default::default()
+        })
+    }
+    fn version(&mut self) -> Result<VersionInfo, Errno> {
+        Ok(VersionInfo {
+            major: 4,
+            minor: 17,
+            extra: ".7".into(),
+            page_size: 4096,
+            virt_start: 0xffff_8000_0000_0000,
+            ..Default::default()
+        })
+    }
+    fn scheduler(&mut self) -> Result<u32, Errno> {
+        Ok(6)
+    }
+    fn read_console(&mut self, _: Clear) -> Result<Vec<u8>, Errno> {
+        Ok(b"(XEN) hello\n".to_vec())
+    }
+    fn debug_keys(&mut self, _: &str) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+impl Store for Machine {
+    fn store_read(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
+        self.store.get(path).map(|(value, _)| value.clone()).ok_or(Errno::ENOENT)
+    }
+    fn store_write(&mut self, path: &str, value: &[u8]) -> Result<(), Errno> {
+        self.call("store_write")?;
+        self.store_mkdir(path)?;
+        self.store.get_mut(path).unwrap().0 = value.to_vec();
+        Ok(())
+    }
+    fn store_mkdir(&mut self, path: &str) -> Result<(), Errno> {
+        assert!(path.starts_with('/') && !path.contains("//") && !path.ends_with('/'), "{path}");
+        if self.store.contains_key(path) {
+            return Ok(());
+        }
+        let parent = path.rsplit_once('/').unwrap().0;
+        let permissions = if parent.is_empty() {
+            vec![Permission { dom: DomId(0), access: Access::None }]
+        } else {
+            self.store_mkdir(parent)?;
+            self.store[parent].1.clone()
+        };
+        self.store.insert(path.into(), (Vec::new(), permissions));
+        Ok(())
+    }
+    fn store_rm(&mut self, path: &str) -> Result<(), Errno> {
+        if !self.store.contains_key(path) {
+            return Err(Errno::ENOENT);
+        }
+        let below = format!("{path}/");
+        self.store.retain(|key, _| key != path && !key.starts_with(&below));
+        Ok(())
+    }
+    fn store_list(&mut self, path: &str) -> Result<Vec<String>, Errno> {
+        let below = format!("{path}/");
+        Ok(self
+            .store
+            .keys()
+            .filter_map(|k| k.strip_prefix(&below))
+            .filter(|k| !k.contains('/'))
+            .map(Into::into)
+            .collect())
+    }
+    fn store_set_permissions(&mut self, path: &str, permissions: &[Permission]) -> Result<(), Errno> {
+        self.store.get_mut(path).ok_or(Errno::ENOENT)?.1 = permissions.to_vec();
+        Ok(())
+    }
+    fn store_introduce(&mut self, dom: DomId, frame: Mfn, port: Port) -> Result<(), Errno> {
+        self.call("store_introduce")?;
+        self.introduced.push((dom, frame, port));
+        Ok(())
+    }
+    fn store_release(&mut self, dom: DomId) {
+        self.introduced.retain(|(d, ..)| *d != dom);
+    }
+}
+
+impl Consoles for Machine {
+    fn console_attach(&mut self, dom: DomId, frame: Mfn, port: Port) -> Result<(), Errno> {
+        self.call("console_attach")?;
+        self.consoles.push((dom, frame, port));
+        Ok(())
+    }
+    fn console_detach(&mut self, dom: DomId) {
+        self.consoles.retain(|(d, ..)| *d != dom);
+    }
+    fn console_interact(&mut self, dom: DomId) -> Result<ConsoleEnd, Errno> {
+        self.dom(dom)?;
+        Ok(ConsoleEnd::Detached)
+    }
+    fn console_until(&mut self, dom: DomId, _: &str, _: Option<u64>) -> Result<ConsoleEnd, Errno> {
+        self.dom(dom)?;
+        Ok(self.console_end)
+    }
+}
+
+impl Host for Machine {
+    fn file(&mut self, path: &str) -> Result<Cow<'static, [u8]>, Errno> {
+        self.files.get(path).cloned().map(Cow::Owned).ok_or(Errno::ENOENT)
+    }
+    fn print(&mut self, text: &str) {
+        self.out.push_str(text);
+    }
+    fn print_error(&mut self, text: &str) {
+        self.err.push_str(text);
+    }
+    fn random(&mut self) -> [u8; 16] {
+        self.clock += 1;
+        (u128::from(self.clock) * 0x1234_5678_9abc_def1).to_le_bytes()
+    }
+    fn now(&mut self) -> u64 {
+        self.clock
+    }
+    fn wall_clock(&mut self) -> u64 {
+        1_700_000_000_120_000_000
+    }
+    fn wait(&mut self, deadline: u64) -> bool {
+        self.clock = self.clock.max(deadline);
+        match self.dying_wish.pop() {
+            Some((dom, reason)) => self.ended(dom, reason),
+            None => return false,
+        }
+        true
+    }
+    fn domains(&mut self) -> &mut Domains {
+        &mut self.records
+    }
+    fn power(&mut self, action: PowerAction) {
+        self.power = Some(action);
+    }
+}
