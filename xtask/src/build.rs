@@ -6,6 +6,7 @@ use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -38,11 +39,12 @@ impl Build {
 pub fn build(package: &str) -> Result<()> {
     let toolchain = Toolchain::choose()?;
     let step = Step::begin(&format!("build {package} ({})", toolchain.describe()));
-    let status = toolchain
-        .cargo("build")
-        .args(["--quiet", "--release", "-p", package])
-        .status()
-        .context("cannot start cargo")?;
+    let mut cargo = toolchain.cargo("build");
+    // On a terminal cargo's own progress shows; a log has no use for it.
+    if !std::io::stderr().is_terminal() {
+        cargo.arg("--quiet");
+    }
+    let status = cargo.args(["--release", "-p", package]).status().context("cannot start cargo")?;
     if !status.success() {
         bail!("building {package} failed");
     }

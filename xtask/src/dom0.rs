@@ -7,6 +7,7 @@
 use crate::cpio::Archive;
 use crate::emulator::Module;
 use crate::packages::Fetched;
+use crate::say::Step;
 use crate::{parts, workspace};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -48,7 +49,9 @@ pub fn modules(files: &Files<'_>, script: Option<&str>) -> Result<Vec<Module>> {
     if let Some(script) = script {
         archive.file(EXEC, script.as_bytes())?;
     }
-    Ok(vec![Module::new(parts::resolve("dom0")?, ""), Module::new(keep(&archive.finish()?)?, "")])
+    let archive = archive.finish()?;
+    Step::begin(&format!("pack dom0's files ({} MiB)", archive.len().div_ceil(1 << 20))).done();
+    Ok(vec![Module::new(parts::resolve("dom0")?, ""), Module::new(keep(&archive)?, "")])
 }
 
 /// The default guest: its kernels, its ramdisk and a config for each kernel. The generic kernel is large, so it comes

@@ -65,7 +65,7 @@ impl Fetched {
     /// Its path, fetching it first when it is missing.
     pub fn get(self) -> Result<PathBuf> {
         if !self.is_there() {
-            let step = Step::begin(&format!("fetch {} ({})", self.name(), self.package()));
+            let step = Step::silent(&format!("fetch {} ({})", self.name(), self.package()));
             self.fetch().with_context(|| {
                 format!(
                     "cannot fetch Debian 12's package {}; where apt is missing, put the file from it at {}",
