@@ -79,6 +79,7 @@ unsafe fn copy(to: u64, from: u64, length: usize) -> usize {
 unsafe fn copy_retrying(to: u64, from: u64, length: usize, guest: u64, write: bool) -> usize {
     // SAFETY: the caller's promise.
     let left = unsafe { copy(to, from, length) };
+    // SAFETY: the caller's promise.
     if left == 0 { 0 } else { unsafe { copy_rest(to, from, length, left, guest, write) } }
 }
 

@@ -132,7 +132,7 @@ fn command(apic_id: u32, command: u32) {
             unsafe { cpu::wrmsr(X2APIC + COMMAND / 16, value) };
         }
         _ => {
-            // The previous one leaves the APIC on its own, without any other CPU's help.
+            // SPIN: the previous one leaves the APIC on its own, without any other CPU's help.
             for _ in 0..100_000 {
                 if read(COMMAND) & DELIVERY_PENDING == 0 {
                     break;
@@ -173,6 +173,7 @@ pub(crate) fn calibrate(span: u64) {
     write(LVT_TIMER, MASKED | u32::from(TIMER));
     let start = cpu::rdtsc();
     write(INITIAL_COUNT, u32::MAX);
+    // SPIN: only time is waited for.
     while cpu::rdtsc().wrapping_sub(start) < span {
         core::hint::spin_loop();
     }

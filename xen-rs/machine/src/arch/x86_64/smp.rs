@@ -195,6 +195,7 @@ fn start(number: u32) -> bool {
     }
     let arrived_within = |us: u64| {
         let (start, ticks) = (rdtsc(), tsc::hertz() / 1_000_000 * us);
+        // SPIN: for a limited time, at start-up, when no CPU has requests for this one.
         while ARRIVED.load(Ordering::Acquire) != number {
             if rdtsc().wrapping_sub(start) > ticks {
                 return false;
@@ -225,6 +226,7 @@ pub fn start_secondaries() -> u32 {
         if !start(number) {
             break;
         }
+        // SPIN: at start-up, when no CPU has requests for this one.
         while !mailbox::online().has(number) {
             core::hint::spin_loop();
         }
