@@ -44,7 +44,7 @@ pub struct MemoryRange {
     pub kind: MemoryKind,
 }
 
-/// One boot module: the only owner of the frames it lies in.
+/// One boot module, or memory taken at boot for a while: the only owner of the frames it lies in.
 #[derive(Debug)]
 pub struct Module {
     /// Its command line, without the file name that some loaders put in front.
@@ -67,6 +67,15 @@ impl Module {
         let length = (self.phys.end - self.phys.start) as usize;
         // SAFETY: the loader put it in RAM, which is in the direct map; the frames are this object's and nobody writes.
         unsafe { core::slice::from_raw_parts(start as *const u8, length) }
+    }
+
+    /// Its content, to be overwritten: a place to unpack something in.
+    #[cfg(target_os = "none")]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let start = crate::mem::direct_map::va_of_phys(self.phys.start);
+        let length = (self.phys.end - self.phys.start) as usize;
+        // SAFETY: as in `bytes`, and the object is borrowed for writing.
+        unsafe { core::slice::from_raw_parts_mut(start as *mut u8, length) }
     }
 }
 

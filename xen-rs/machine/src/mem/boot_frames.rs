@@ -81,10 +81,15 @@ impl BootFrames {
         Some(start)
     }
 
-    /// Gives memory back, for example that of a module that is no longer needed.
-    pub(crate) fn give_back(&mut self, range: Range<u64>) {
-        self.ranges.push(range);
-        self.ranges.sort_unstable_by_key(|r| r.start);
+    /// Takes memory for a while, for example to unpack dom0's kernel in; given back like a module.
+    #[must_use]
+    pub fn scratch(&mut self, bytes: u64) -> Option<crate::boot_info::Module> {
+        let length = bytes.checked_next_multiple_of(PAGE_SIZE)?;
+        let start = self.take(length, PAGE_SIZE)?;
+        Some(crate::boot_info::Module {
+            command_line: "",
+            phys: start..start + length,
+        })
     }
 
     /// What is free, in physical bytes.

@@ -1,18 +1,22 @@
-//! The hypervisor's heap: talc, first on a small static arena, then on whole runs of frames of the direct map.
+//! The hypervisor's heap: talc, first on a small static arena, then on whole blocks of frames of the direct map.
+//!
+//! It never takes frames by itself: an allocation may happen under any lock. Whoever holds none looks now and then whether
+//! the heap [`is_low`] and [`donate`]s a block; what a guest asks for is refused while it is low.
 
+use super::boot_frames::BootFrames;
+use super::direct_map::{va_of, va_of_phys};
+use super::layout::PAGE_SHIFT;
 use crate::mailbox::Poll;
-use core::alloc::Layout;
+use core::alloc::{GlobalAlloc, Layout};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 use talc::TalcLock;
-use talc::base::Talc;
-use talc::base::binning::Binning;
-use talc::source::Source;
+use talc::source::Manual;
 
 /// What the heap has before there is a frame allocator: enough for the memory map and the loader's strings.
 const EARLY: usize = 128 * 1024;
-/// The heap grows by at least this much at a time, to stay in few pieces.
-const STEP: usize = 2 << 20;
+/// With less than this left the heap is low.
+const RESERVE: usize = 1 << 20;
 
 #[repr(align(4096))]
 struct Arena(core::cell::UnsafeCell<[u8; EARLY]>);
@@ -22,75 +26,93 @@ unsafe impl Sync for Arena {}
 
 static ARENA: Arena = Arena(core::cell::UnsafeCell::new([0; EARLY]));
 
+/// Talc, and a count of what it has handed out.
+struct Heap {
+    talc: TalcLock<SpinMutex<(), Poll>, Manual>,
+    size: AtomicUsize,
+    used: AtomicUsize,
+}
+
 #[cfg_attr(target_os = "none", global_allocator)]
-static HEAP: TalcLock<SpinMutex<(), Poll>, Frames> = TalcLock::new(Frames);
+static HEAP: Heap = Heap {
+    talc: TalcLock::new(Manual),
+    size: AtomicUsize::new(0),
+    used: AtomicUsize::new(0),
+};
 
-/// Where more memory comes from: a function `fn(bytes: usize) -> *mut u8`, 0: from nowhere.
-static MORE: AtomicUsize = AtomicUsize::new(0);
+// SAFETY: talc does the work; counting changes nothing.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.used.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { self.talc.alloc(layout) }
+    }
 
-/// Bytes given to the heap so far.
-static SIZE: AtomicUsize = AtomicUsize::new(0);
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        self.used.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { self.talc.dealloc(at, layout) }
+    }
 
-/// Talc's view of where memory comes from.
-#[derive(Debug)]
-struct Frames;
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        self.used.fetch_add(size, Ordering::Relaxed);
+        self.used.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { self.talc.realloc(at, layout, size) }
+    }
+}
 
-// SAFETY: `acquire` uses the allocator only through the reference it is given; the function behind `MORE` promises not
-// to allocate from the heap (see `set_source`).
-unsafe impl Source for Frames {
-    fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
-        let more = MORE.load(Ordering::Acquire);
-        if more == 0 {
-            return Err(());
+impl Heap {
+    /// # Safety
+    /// Mapped, writable memory that nobody else uses any more.
+    unsafe fn claim(&self, base: u64, bytes: usize) {
+        // SAFETY: the caller's promise.
+        let claimed = unsafe { self.talc.lock().claim(base as *mut u8, bytes) };
+        if claimed.is_some() {
+            self.size.fetch_add(bytes, Ordering::Relaxed);
         }
-        // SAFETY: only `set_source` stores here, and it stores such a function.
-        let more = unsafe { core::mem::transmute::<usize, unsafe fn(usize) -> *mut u8>(more) };
-        // Talc's own records need a little room too.
-        let need = layout.size().saturating_add(layout.align()).saturating_add(4096);
-        let bytes = need.checked_next_multiple_of(STEP).ok_or(())?;
-        // SAFETY: the function's contract (see `set_source`).
-        let base = unsafe { more(bytes) };
-        if base.is_null() {
-            return Err(());
-        }
-        SIZE.fetch_add(bytes, Ordering::Relaxed);
-        // SAFETY: `bytes` bytes of fresh memory that belong to the heap for good.
-        unsafe { talc.claim(base, bytes) }.map(|_| ()).ok_or(())
     }
 }
 
 /// Gives the static arena to the heap. Called once, first of all.
 pub(crate) fn init_early() {
-    SIZE.store(EARLY, Ordering::Relaxed);
     // SAFETY: the arena is static and nobody else uses it.
-    unsafe { HEAP.lock().claim(ARENA.0.get().cast(), EARLY) };
+    unsafe { HEAP.claim(ARENA.0.get() as u64, EARLY) };
 }
 
-/// Says where further memory comes from.
-///
-/// # Safety
-/// `more(bytes)` returns null or mapped, writable, page-aligned memory of that size which nobody else uses any more, and
-/// never allocates from the heap itself.
-pub(crate) unsafe fn set_source(more: unsafe fn(usize) -> *mut u8) {
-    MORE.store(more as usize, Ordering::Release);
+/// Gives the heap its share of the machine at boot: a 128th, within bounds.
+pub(crate) fn grow_at_boot(frames: &mut BootFrames) {
+    const LARGE: u64 = 2 << 20;
+    let share = (frames.free_bytes() / 128).clamp(2 * LARGE, 16 * LARGE) & !(LARGE - 1);
+    let Some(phys) = frames.take(share, LARGE) else {
+        panic!("no memory for the heap");
+    };
+    // SAFETY: fresh memory of the direct map, given away for good.
+    unsafe { HEAP.claim(va_of_phys(phys), share as usize) };
 }
 
 /// Bytes that the heap has taken so far, used or not.
 #[must_use]
 pub fn size() -> usize {
-    SIZE.load(Ordering::Relaxed)
+    HEAP.size.load(Ordering::Relaxed)
 }
 
-/// Gives the heap its share of the machine at boot: a 64th, within bounds.
-pub(crate) fn grow_at_boot(frames: &mut super::boot_frames::BootFrames) {
-    let share = (frames.free_bytes() / 64).clamp(4 << 20, 32 << 20) & !(STEP as u64 - 1);
-    let Some(phys) = frames.take(share, STEP as u64) else {
-        panic!("no memory for the heap");
-    };
-    SIZE.fetch_add(share as usize, Ordering::Relaxed);
-    // SAFETY: fresh memory of the direct map, given away for good.
-    unsafe {
-        HEAP.lock()
-            .claim(super::direct_map::va_of_phys(phys) as *mut u8, share as usize)
-    };
+/// Bytes that are in use.
+#[must_use]
+pub fn used() -> usize {
+    HEAP.used.load(Ordering::Relaxed)
+}
+
+/// Whether the heap should get more before anything large is begun.
+#[must_use]
+pub fn is_low() -> bool {
+    size().saturating_sub(used()) < RESERVE + size() / 8
+}
+
+/// Gives the heap a block for good.
+#[cfg(target_os = "none")]
+pub fn donate(block: logic::frames::Block) {
+    let (mfn, order) = block.keep(super::frame_table::frames());
+    // SAFETY: memory of the direct map that the block's holder has given away.
+    unsafe { HEAP.claim(va_of(mfn), 1 << (u32::from(order) + PAGE_SHIFT)) };
 }

@@ -177,12 +177,6 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// Maps a page and makes sure that this CPU sees the change.
-    pub(crate) fn remap_page(&mut self, va: u64, phys: u64, access: Access) {
-        self.map(va, phys, PAGE_SIZE, access);
-        flush_page(va);
-    }
-
     /// Links an existing lower table (or shared tables of filler pages) at `va`.
     pub(crate) fn link(&mut self, va: u64, level: u32, table: u64, access: Access) {
         let at = self.entry(va, level, access);

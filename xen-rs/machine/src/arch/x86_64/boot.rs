@@ -294,7 +294,7 @@ static mut HANDOVER: Option<(BootInfo, BootFrames)> = None;
 #[doc(hidden)]
 pub fn take_handover() -> (BootInfo, BootFrames) {
     // SAFETY: called by the boot processor alone, which also filled it.
-    match unsafe { (*(&raw mut HANDOVER)).take() } {
+    match unsafe { (&raw mut HANDOVER).replace(None) } {
         Some(handover) => handover,
         None => panic!("the boot information was taken twice"),
     }
@@ -336,7 +336,7 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
         boot.memory_map.iter().filter(|r| r.kind == MemoryKind::Ram).map(|r| r.end - r.start).sum::<u64>() >> 20
     );
     // SAFETY: one CPU, and nobody has read it yet.
-    unsafe { *(&raw mut HANDOVER) = Some((boot, frames)) };
+    unsafe { (&raw mut HANDOVER).write(Some((boot, frames))) };
     // The stack in the image was a loan: go on at the top of this CPU's own.
     let top = percpu::region_of(0) + percpu::TOP - 256;
     // SAFETY: the region exists; nothing of the old stack is used any more.

@@ -24,10 +24,8 @@ fn entry(page: usize) -> Option<&'static AtomicU64> {
 
 /// Puts an entry in its place and forgets the old one.
 fn set(page: usize, value: u64) {
-    if let Some(entry) = entry(page) {
-        if entry.swap(value, Ordering::Relaxed) != value {
-            flush_page(percpu::region() + GDT_WINDOW + page as u64 * PAGE_SIZE);
-        }
+    if entry(page).is_some_and(|entry| entry.swap(value, Ordering::Relaxed) != value) {
+        flush_page(percpu::region() + GDT_WINDOW + page as u64 * PAGE_SIZE);
     }
 }
 

@@ -137,6 +137,7 @@ fn command(apic_id: u32, command: u32) {
                 if read(COMMAND) & DELIVERY_PENDING == 0 {
                     break;
                 }
+                // SPIN: the APIC's delivery, which needs no CPU's help.
                 core::hint::spin_loop();
             }
             write(COMMAND_HIGH, apic_id << 24);
@@ -175,6 +176,7 @@ pub(crate) fn calibrate(span: u64) {
     write(INITIAL_COUNT, u32::MAX);
     // SPIN: only time is waited for.
     while cpu::rdtsc().wrapping_sub(start) < span {
+        // SPIN: time passes by itself.
         core::hint::spin_loop();
     }
     let left = read(CURRENT_COUNT);

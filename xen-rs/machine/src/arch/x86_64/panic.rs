@@ -44,10 +44,9 @@ fn in_text(address: u64) -> bool {
 fn stack_word(address: u64) -> Option<u64> {
     let region = percpu::region();
     let offset = address.checked_sub(region)?;
-    let mapped = offset >= percpu::IST_STACKS
-        && offset <= REGION - 8
+    let mapped = (percpu::IST_STACKS..=REGION - 8).contains(&offset)
         && !(percpu::GUARD..percpu::GUARD + 0x1000).contains(&offset);
-    if !mapped || address % 8 != 0 {
+    if !mapped || !address.is_multiple_of(8) {
         return None;
     }
     // SAFETY: inside this CPU's region and not in the guard page: mapped, initialised by the CPU or zero.

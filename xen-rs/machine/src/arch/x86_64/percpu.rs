@@ -80,7 +80,7 @@ pub struct PerCpu {
     pub(super) tss: Tss,
 }
 
-const _: () = assert!(size_of::<PerCpu>() % 16 == 0 && size_of::<PerCpu>() < 0x1000);
+const _: () = assert!(size_of::<PerCpu>().is_multiple_of(16) && size_of::<PerCpu>() < 0x1000);
 
 /// First address of the region that the running CPU's stack lies in.
 #[inline(always)]

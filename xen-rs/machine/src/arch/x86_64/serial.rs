@@ -163,6 +163,14 @@ fn send(bytes: &[u8]) {
     }
 }
 
+/// Lets the UART interrupt when a byte arrives (once its line is routed).
+pub fn enable_receive_interrupt() {
+    if let Some(base) = base() {
+        // SAFETY: the interrupt enable register of our UART; OUT2 in the modem control register lets the line through.
+        unsafe { outb(base + 1, 1) };
+    }
+}
+
 /// Takes a byte that has arrived on the console.
 #[must_use]
 pub fn receive() -> Option<u8> {

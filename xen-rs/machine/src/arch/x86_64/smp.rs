@@ -200,7 +200,7 @@ fn start(number: u32) -> bool {
             if rdtsc().wrapping_sub(start) > ticks {
                 return false;
             }
-            core::hint::spin_loop();
+            <mailbox::Poll as spin::RelaxStrategy>::relax();
         }
         true
     };
@@ -228,7 +228,7 @@ pub fn start_secondaries() -> u32 {
         }
         // SPIN: at start-up, when no CPU has requests for this one.
         while !mailbox::online().has(number) {
-            core::hint::spin_loop();
+            <mailbox::Poll as spin::RelaxStrategy>::relax();
         }
         running += 1;
     }
