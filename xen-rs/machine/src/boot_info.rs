@@ -109,11 +109,8 @@ pub fn tidy(map: Vec<MemoryRange>) -> Vec<MemoryRange> {
             MemoryKind::Reserved => 3,
             MemoryKind::Unusable => 4,
         };
-        let kind = map
-            .iter()
-            .filter(|r| r.start <= start && end <= r.end)
-            .map(|r| r.kind)
-            .max_by_key(|kind| rank(*kind));
+        let kind =
+            map.iter().filter(|r| r.start <= start && end <= r.end).map(|r| r.kind).max_by_key(|kind| rank(*kind));
         let Some(kind) = kind else { continue };
         match result.last_mut() {
             Some(last) if last.end == start && last.kind == kind => last.end = end,

@@ -7,18 +7,13 @@ pub struct CommandLine<'a>(pub &'a str);
 impl<'a> CommandLine<'a> {
     /// All words as (name, value); a word without `=` has the empty value.
     pub fn options(self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0
-            .split_ascii_whitespace()
-            .map(|word| word.split_once('=').unwrap_or((word, "")))
+        self.0.split_ascii_whitespace().map(|word| word.split_once('=').unwrap_or((word, "")))
     }
 
     /// The value of the last option of that name; `Some("")` for a bare word.
     #[must_use]
     pub fn value(self, name: &str) -> Option<&'a str> {
-        self.options()
-            .filter(|(key, _)| *key == name)
-            .map(|(_, value)| value)
-            .last()
+        self.options().filter(|(key, _)| *key == name).map(|(_, value)| value).last()
     }
 
     /// Whether a boolean option is on: `name`, `name=yes|on|true|enable|1`; off: `no-name`, `name=no|off|false|...`.

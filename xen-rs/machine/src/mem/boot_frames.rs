@@ -86,10 +86,7 @@ impl BootFrames {
     pub fn scratch(&mut self, bytes: u64) -> Option<crate::boot_info::Module> {
         let length = bytes.checked_next_multiple_of(PAGE_SIZE)?;
         let start = self.take(length, PAGE_SIZE)?;
-        Some(crate::boot_info::Module {
-            command_line: "",
-            phys: start..start + length,
-        })
+        Some(crate::boot_info::Module { command_line: "", phys: start..start + length })
     }
 
     /// What is free, in physical bytes.
@@ -115,7 +112,11 @@ mod tests {
         BootInfo {
             command_line: "",
             loader: "",
-            memory_map: alloc::vec![range(0, 0x9_fc00), range(0x10_0000, 0x800_0123), range(0x1_0000_0000, 0x1_4000_0000)],
+            memory_map: alloc::vec![
+                range(0, 0x9_fc00),
+                range(0x10_0000, 0x800_0123),
+                range(0x1_0000_0000, 0x1_4000_0000)
+            ],
             modules: alloc::vec![Module { command_line: "", phys: 0x26_1000..0x26_1a28 }],
         }
     }
@@ -123,10 +124,7 @@ mod tests {
     #[test]
     fn leaves_out_what_is_in_use() {
         let frames = BootFrames::new(&boot(), 0x20_0000..0x26_0800, u64::MAX);
-        assert_eq!(
-            frames.ranges(),
-            [0x10_0000..0x20_0000, 0x26_2000..0x800_0000, 0x1_0000_0000..0x1_4000_0000]
-        );
+        assert_eq!(frames.ranges(), [0x10_0000..0x20_0000, 0x26_2000..0x800_0000, 0x1_0000_0000..0x1_4000_0000]);
     }
 
     #[test]

@@ -22,9 +22,5 @@ pub const fn va_of(mfn: Mfn) -> u64 {
 #[inline(always)]
 #[must_use]
 pub const fn phys_of_va(va: u64) -> Option<u64> {
-    if va >= DIRECT_MAP && va - DIRECT_MAP < DIRECT_MAP_SIZE {
-        Some(va - DIRECT_MAP)
-    } else {
-        None
-    }
+    if va >= DIRECT_MAP && va - DIRECT_MAP < DIRECT_MAP_SIZE { Some(va - DIRECT_MAP) } else { None }
 }

@@ -17,11 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 #[must_use]
 pub const fn is_guest_range(va: u64, length: u64) -> bool {
     const LOWER_END: u64 = 0x0000_8000_0000_0000;
-    if va < LOWER_END {
-        length <= LOWER_END - va
-    } else {
-        va >= HYPERVISOR_END && length <= va.wrapping_neg()
-    }
+    if va < LOWER_END { length <= LOWER_END - va } else { va >= HYPERVISOR_END && length <= va.wrapping_neg() }
 }
 
 /// Whether a guest may read a range: its own addresses, and the machine-to-phys table at the start of the hypervisor's.

@@ -34,11 +34,7 @@ struct Heap {
 }
 
 #[cfg_attr(target_os = "none", global_allocator)]
-static HEAP: Heap = Heap {
-    talc: TalcLock::new(Manual),
-    size: AtomicUsize::new(0),
-    used: AtomicUsize::new(0),
-};
+static HEAP: Heap = Heap { talc: TalcLock::new(Manual), size: AtomicUsize::new(0), used: AtomicUsize::new(0) };
 
 // SAFETY: talc does the work; counting changes nothing.
 unsafe impl GlobalAlloc for Heap {

@@ -10,11 +10,11 @@ pub mod heap;
 #[cfg(target_os = "none")]
 pub mod hypervisor_map;
 pub mod layout;
-pub mod shared;
 #[cfg(target_os = "none")]
 pub mod pv_pte;
 #[cfg(target_os = "none")]
 pub(crate) mod setup;
+pub mod shared;
 #[cfg(target_os = "none")]
 pub mod tlb;
 #[cfg(target_os = "none")]

@@ -3,9 +3,7 @@
 use super::boot_frames::BootFrames;
 use super::direct_map::va_of_phys;
 use super::hypervisor_map::{Access, Tables};
-use super::layout::{
-    DIRECT_MAP, FRAME_RECORD, FRAME_TABLE, IMAGE_OFFSET, M2P, M2P_GUEST, PAGE_SHIFT, PAGE_SIZE,
-};
+use super::layout::{DIRECT_MAP, FRAME_RECORD, FRAME_TABLE, IMAGE_OFFSET, M2P, M2P_GUEST, PAGE_SHIFT, PAGE_SIZE};
 use crate::arch::x86_64::cpu::{self, cr4};
 use crate::boot_info::{BootInfo, MemoryKind};
 use alloc::vec::Vec;

@@ -11,9 +11,9 @@
 use super::hypervisor_map::idle_root;
 use crate::arch::x86_64::cpu::{self, Features, cr4, has};
 use crate::arch::x86_64::percpu;
+use crate::mailbox;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::mailbox;
 use logic::page::{RootTable, Stamp, TypeRef};
 use logic::sched::CpuMask;
 use xen_abi::ids::DomId;
@@ -127,9 +127,10 @@ pub fn stale_cpus(domain: Option<DomId>, since: Stamp) -> u64 {
 
 fn mask_of(wanted: impl Fn(&Tlb) -> bool) -> u64 {
     let online = online();
-    TLBS.iter().take(64 - online.leading_zeros() as usize).enumerate().fold(0, |mask, (i, tlb)| {
-        if online >> i & 1 != 0 && wanted(tlb) { mask | 1 << i } else { mask }
-    })
+    TLBS.iter()
+        .take(64 - online.leading_zeros() as usize)
+        .enumerate()
+        .fold(0, |mask, (i, tlb)| if online >> i & 1 != 0 && wanted(tlb) { mask | 1 << i } else { mask })
 }
 
 /// What to forget.

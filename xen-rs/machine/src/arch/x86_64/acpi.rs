@@ -70,10 +70,7 @@ static PLATFORM: Once<Platform> = Once::new();
 /// The machine as the firmware describes it.
 #[must_use]
 pub fn platform() -> &'static Platform {
-    PLATFORM.call_once(|| Platform {
-        local_apic: 0xfee0_0000,
-        ..Platform::default()
-    })
+    PLATFORM.call_once(|| Platform { local_apic: 0xfee0_0000, ..Platform::default() })
 }
 
 /// Maps by the direct map of the first page tables.
@@ -82,14 +79,9 @@ struct EarlyMap;
 
 impl AcpiHandler for EarlyMap {
     unsafe fn map_physical_region<T>(&self, phys: usize, size: usize) -> PhysicalMapping<Self, T> {
-        assert!(
-            phys as u64 + size as u64 <= EARLY_MAPPED,
-            "ACPI table above 4 GiB"
-        );
+        assert!(phys as u64 + size as u64 <= EARLY_MAPPED, "ACPI table above 4 GiB");
         let va = va_of_phys(phys as u64) as *mut T;
-        let Some(va) = NonNull::new(va) else {
-            panic!("the direct map is not at 0")
-        };
+        let Some(va) = NonNull::new(va) else { panic!("the direct map is not at 0") };
         // SAFETY: the first page tables map all of the low 4 GiB there.
         unsafe { PhysicalMapping::new(phys, va, size, size, self.clone()) }
     }
@@ -114,10 +106,7 @@ pub(crate) unsafe fn init() {
 }
 
 fn read(tables: &AcpiTables<EarlyMap>) -> Platform {
-    let mut platform = Platform {
-        local_apic: 0xfee0_0000,
-        ..Platform::default()
-    };
+    let mut platform = Platform { local_apic: 0xfee0_0000, ..Platform::default() };
     if let Ok(madt) = tables.find_table::<Madt>() {
         platform.local_apic = u64::from(madt.get().local_apic_address);
         for entry in madt.get().entries() {
@@ -136,8 +125,7 @@ fn read(tables: &AcpiTables<EarlyMap>) -> Platform {
             .reset_register()
             .ok()
             .filter(|register| {
-                { fadt.flags }.supports_system_reset_via_fadt()
-                    && register.address_space == AddressSpace::SystemIo
+                { fadt.flags }.supports_system_reset_via_fadt() && register.address_space == AddressSpace::SystemIo
             })
             .and_then(|register| Some((u16::try_from(register.address).ok()?, fadt.reset_value)));
     }
@@ -150,10 +138,9 @@ fn read_madt_entry(platform: &mut Platform, entry: MadtEntry<'_>) {
     match entry {
         MadtEntry::LocalApic(cpu) if cpu.flags & ENABLED != 0 => platform.apic_ids.push(u32::from(cpu.apic_id)),
         MadtEntry::LocalX2Apic(cpu) if cpu.flags & ENABLED != 0 => platform.apic_ids.push(cpu.x2apic_id),
-        MadtEntry::IoApic(io) => platform.io_apics.push(IoApic {
-            phys: u64::from(io.io_apic_address),
-            first_gsi: io.global_system_interrupt_base,
-        }),
+        MadtEntry::IoApic(io) => platform
+            .io_apics
+            .push(IoApic { phys: u64::from(io.io_apic_address), first_gsi: io.global_system_interrupt_base }),
         MadtEntry::InterruptSourceOverride(entry) => platform.overrides.push(Override {
             isa: entry.irq,
             gsi: entry.global_system_interrupt,
@@ -169,11 +156,7 @@ fn read_madt_entry(platform: &mut Platform, entry: MadtEntry<'_>) {
 /// { a, b, .. })`, so that no interpreter is needed (ACPI 6.5, 7.4.2.6 and 20.2.5.4).
 fn power_off(fadt: &Fadt) -> Option<PowerOff> {
     let pm1a = u16::try_from(fadt.pm1a_control_block().ok()?.address).ok()?;
-    let pm1b = fadt
-        .pm1b_control_block()
-        .ok()
-        .flatten()
-        .and_then(|block| u16::try_from(block.address).ok());
+    let pm1b = fadt.pm1b_control_block().ok().flatten().and_then(|block| u16::try_from(block.address).ok());
     let dsdt = fadt.dsdt_address().ok()? as u64;
     // SAFETY: a table's header is 36 bytes, its length at offset 4; within the low 4 GiB on the first page tables.
     let aml = unsafe {

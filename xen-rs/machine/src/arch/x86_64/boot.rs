@@ -4,9 +4,9 @@
 
 use super::percpu::{self, REGION};
 use super::{acpi, alternatives, cpu, fpu, idt, ioapic, lapic, pic, power, serial, smp, tsc};
-use crate::mem::boot_frames::BootFrames;
 use crate::boot_info::{BootInfo, MemoryKind, MemoryRange, Module};
 use crate::command_line::CommandLine;
+use crate::mem::boot_frames::BootFrames;
 use crate::mem::layout::{DIRECT_MAP, IMAGE_OFFSET};
 use core::arch::global_asm;
 
@@ -249,11 +249,7 @@ impl Multiboot {
             }
         } else if self.has(0) {
             for (start, kib) in [(0, self.word(4)), (0x10_0000, self.word(8))] {
-                map.push(MemoryRange {
-                    start,
-                    end: start + u64::from(kib) * 1024,
-                    kind: MemoryKind::Ram,
-                });
+                map.push(MemoryRange { start, end: start + u64::from(kib) * 1024, kind: MemoryKind::Ram });
             }
         }
         crate::boot_info::tidy(map)

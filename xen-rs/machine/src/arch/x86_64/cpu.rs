@@ -194,7 +194,9 @@ pub(crate) unsafe fn write_cr3(value: u64) {
 pub unsafe fn rdmsr(number: u32) -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: reading an MSR that exists has no effect on memory.
-    unsafe { asm!("rdmsr", in("ecx") number, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("rdmsr", in("ecx") number, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+    };
     u64::from(low) | u64::from(high) << 32
 }
 
@@ -298,13 +300,11 @@ pub(crate) unsafe fn init_this() {
             wrmsr(0x277, PAT_VALUE);
         }
         // STAR, LSTAR, CSTAR, FMASK (APM vol. 2, 6.1.1).
-        wrmsr(
-            0xc000_0081,
-            u64::from(selector::FLAT_RING3_CS32) << 48 | u64::from(selector::HYPERVISOR_CS) << 32,
-        );
+        wrmsr(0xc000_0081, u64::from(selector::FLAT_RING3_CS32) << 48 | u64::from(selector::HYPERVISOR_CS) << 32);
         wrmsr(0xc000_0082, region + percpu::STUB_SYSCALL64);
         wrmsr(0xc000_0083, region + percpu::STUB_SYSCALL32);
-        let masked = rflags::TF | rflags::IF | rflags::DF | rflags::IOPL | rflags::NT | rflags::RF | rflags::VM | rflags::AC;
+        let masked =
+            rflags::TF | rflags::IF | rflags::DF | rflags::IOPL | rflags::NT | rflags::RF | rflags::VM | rflags::AC;
         wrmsr(0xc000_0084, masked);
         // SYSENTER's code segment, stack and entry (SDM vol. 3A, 5.8.7).
         wrmsr(0x174, u64::from(selector::HYPERVISOR_CS));
@@ -323,12 +323,8 @@ unsafe extern "C" {
 pub fn run<H: crate::upcall::Hypervisor>(cpu: alloc::boxed::Box<H::Cpu>) -> ! {
     use super::percpu;
     let this = percpu::this();
-    assert!(
-        this.hypervisor_cpu.load(Ordering::Relaxed) == 0,
-        "this CPU runs guests already"
-    );
-    this.hypervisor_cpu
-        .store(alloc::boxed::Box::into_raw(cpu) as u64, Ordering::Relaxed);
+    assert!(this.hypervisor_cpu.load(Ordering::Relaxed) == 0, "this CPU runs guests already");
+    this.hypervisor_cpu.store(alloc::boxed::Box::into_raw(cpu) as u64, Ordering::Relaxed);
     let frame = percpu::region() + percpu::TOP - size_of::<logic::regs::GuestRegs>() as u64;
     // SAFETY: the stack is abandoned: this function does not return. The frame lies at the stack's top.
     unsafe { enter_guest_asm(frame) }

@@ -160,11 +160,7 @@ fn exception(regs: &GuestRegs) -> Exception {
         }
         _ => 0,
     };
-    Exception {
-        vector: regs.entry_vector as u8,
-        error_code: regs.error_code,
-        detail,
-    }
+    Exception { vector: regs.entry_vector as u8, error_code: regs.error_code, detail }
 }
 
 /// Hands every interrupt that has arrived to the hypervisor above.

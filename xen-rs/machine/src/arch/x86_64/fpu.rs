@@ -95,10 +95,7 @@ impl FpuArea {
     }
 
     fn word(&self, offset: usize) -> u32 {
-        self.bytes()
-            .get(offset..offset + 4)
-            .and_then(|bytes| bytes.try_into().ok())
-            .map_or(0, u32::from_le_bytes)
+        self.bytes().get(offset..offset + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
     }
 
     fn put(&mut self, offset: usize, value: &[u8]) {
@@ -117,10 +114,7 @@ impl FpuArea {
     /// The legacy region: the layout of FXSAVE, which `vcpu_guest_context.fpu_ctxt` has.
     #[must_use]
     pub fn legacy(&self) -> [u8; LEGACY] {
-        self.bytes()
-            .first_chunk()
-            .copied()
-            .unwrap_or([0; LEGACY])
+        self.bytes().first_chunk().copied().unwrap_or([0; LEGACY])
     }
 
     /// Takes x87 and SSE state from a legacy region; everything else is as after INIT. Bits of MXCSR that the CPU does

@@ -71,10 +71,7 @@ const _: () = assert!(size_of::<Tss>() == 104);
 pub(super) unsafe fn load() {
     use super::idt::Descriptor;
     use super::percpu;
-    let descriptor = Descriptor {
-        limit: 0xe000 + 12 * 8 - 1,
-        base: percpu::region() + percpu::GDT_WINDOW,
-    };
+    let descriptor = Descriptor { limit: 0xe000 + 12 * 8 - 1, base: percpu::region() + percpu::GDT_WINDOW };
     // SAFETY: the table holds the present selectors with the same meaning, and the TSS is this CPU's own.
     unsafe {
         core::arch::asm!(

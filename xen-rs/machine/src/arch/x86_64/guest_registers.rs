@@ -2,7 +2,7 @@
 //!
 //! Each function takes only values that cannot hurt the hypervisor, and checks them itself.
 
-use super::cpu::{self, Features, cr4, cpuid};
+use super::cpu::{self, Features, cpuid, cr4};
 use crate::mem::layout::is_guest_address;
 use core::arch::asm;
 

@@ -59,10 +59,7 @@ pub unsafe fn fill(with_stacks: bool) {
     // raise meanwhile.
     let table = unsafe { &mut *TABLE.0.get() };
     for (vector, gate) in (0u8..=255).zip(table.iter_mut()) {
-        let ist = IST_VECTORS
-            .iter()
-            .find(|(v, _)| with_stacks && *v == vector)
-            .map_or(0, |(_, ist)| *ist);
+        let ist = IST_VECTORS.iter().find(|(v, _)| with_stacks && *v == vector).map_or(0, |(_, ist)| *ist);
         let ring = if GUEST_VECTORS.contains(&vector) { 3 } else { 0 };
         *gate = Gate::new(stubs + u64::from(vector) * 16, ist, ring);
     }
@@ -70,10 +67,7 @@ pub unsafe fn fill(with_stacks: bool) {
 
 /// Loads the table into this CPU.
 pub fn load() {
-    let descriptor = Descriptor {
-        limit: 4095,
-        base: TABLE.0.get() as u64,
-    };
+    let descriptor = Descriptor { limit: 4095, base: TABLE.0.get() as u64 };
     // SAFETY: the table is static and filled before any CPU calls this.
     unsafe { asm!("lidt [{}]", in(reg) &raw const descriptor, options(readonly, nostack, preserves_flags)) };
 }

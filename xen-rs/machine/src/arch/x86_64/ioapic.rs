@@ -81,29 +81,42 @@ pub(crate) fn init(frames: &mut BootFrames) {
 
 /// Runs with the chip of a line and the pin's first register.
 fn with<R>(gsi: Gsi, f: impl FnOnce(&Chip, u32) -> R) -> Option<R> {
-    CHIPS.get()?.iter().find_map(|chip| {
-        let chip = chip.lock();
-        let pin = gsi.0.checked_sub(chip.first).filter(|pin| *pin < chip.pins)?;
-        Some((chip, pin))
-    }).map(|(chip, pin)| f(&chip, 0x10 + pin * 2))
+    CHIPS
+        .get()?
+        .iter()
+        .find_map(|chip| {
+            let chip = chip.lock();
+            let pin = gsi.0.checked_sub(chip.first).filter(|pin| *pin < chip.pins)?;
+            Some((chip, pin))
+        })
+        .map(|(chip, pin)| f(&chip, 0x10 + pin * 2))
 }
 
 /// How many lines there are: one more than the highest.
 #[must_use]
 pub fn lines() -> u32 {
-    CHIPS.get().into_iter().flatten().map(|chip| {
-        let chip = chip.lock();
-        chip.first + chip.pins
-    }).max().unwrap_or(0)
+    CHIPS
+        .get()
+        .into_iter()
+        .flatten()
+        .map(|chip| {
+            let chip = chip.lock();
+            chip.first + chip.pins
+        })
+        .max()
+        .unwrap_or(0)
 }
 
 /// The line and the signal of an ISA interrupt.
 #[must_use]
 pub fn isa_line(isa: u8) -> (Gsi, Signal) {
-    acpi::platform().overrides.iter().find(|o| o.isa == isa).map_or(
-        (Gsi(u32::from(isa)), Signal::ISA),
-        |Override { gsi, level, low, .. }| (Gsi(*gsi), Signal { level: *level, low: *low }),
-    )
+    acpi::platform()
+        .overrides
+        .iter()
+        .find(|o| o.isa == isa)
+        .map_or((Gsi(u32::from(isa)), Signal::ISA), |Override { gsi, level, low, .. }| {
+            (Gsi(*gsi), Signal { level: *level, low: *low })
+        })
 }
 
 /// Leads a line to a vector of a CPU, masked. The vector must be one for devices. False when there is no such line.

@@ -9,12 +9,12 @@ pub mod boot;
 #[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(target_os = "none")]
+pub mod descriptors;
+#[cfg(target_os = "none")]
 #[doc(hidden)]
 pub mod dispatch;
 #[cfg(target_os = "none")]
 pub mod entry;
-#[cfg(target_os = "none")]
-pub mod descriptors;
 #[cfg(target_os = "none")]
 pub mod fpu;
 pub mod gdt;

@@ -19,21 +19,44 @@ macro_rules! say {
 }
 
 const NAMES: [&str; 32] = [
-    "divide error", "debug exception", "NMI", "breakpoint", "overflow", "bound range", "invalid opcode",
-    "device not available", "double fault", "coprocessor overrun", "invalid TSS", "segment not present", "stack fault",
-    "general protection fault", "page fault", "reserved 15", "x87 error", "alignment check", "machine check",
-    "SIMD error", "virtualization", "control protection", "reserved 22", "reserved 23", "reserved 24", "reserved 25",
-    "reserved 26", "reserved 27", "hypervisor injection", "VMM communication", "security", "reserved 31",
+    "divide error",
+    "debug exception",
+    "NMI",
+    "breakpoint",
+    "overflow",
+    "bound range",
+    "invalid opcode",
+    "device not available",
+    "double fault",
+    "coprocessor overrun",
+    "invalid TSS",
+    "segment not present",
+    "stack fault",
+    "general protection fault",
+    "page fault",
+    "reserved 15",
+    "x87 error",
+    "alignment check",
+    "machine check",
+    "SIMD error",
+    "virtualization",
+    "control protection",
+    "reserved 22",
+    "reserved 23",
+    "reserved 24",
+    "reserved 25",
+    "reserved 26",
+    "reserved 27",
+    "hypervisor injection",
+    "VMM communication",
+    "security",
+    "reserved 31",
 ];
 
 /// Name of an exception vector.
 #[must_use]
 pub fn exception_name(vector: u32) -> &'static str {
-    usize::try_from(vector)
-        .ok()
-        .and_then(|v| NAMES.get(v))
-        .copied()
-        .unwrap_or("interrupt")
+    usize::try_from(vector).ok().and_then(|v| NAMES.get(v)).copied().unwrap_or("interrupt")
 }
 
 fn in_text(address: u64) -> bool {
@@ -64,11 +87,7 @@ fn print_build() {
             *low = digits.get(usize::from(byte & 15)).copied().unwrap_or(b'?');
         }
     }
-    say!(
-        "----[ xen-rs {}  build {} ]----",
-        env!("CARGO_PKG_VERSION"),
-        core::str::from_utf8(&text).unwrap_or("?")
-    );
+    say!("----[ xen-rs {}  build {} ]----", env!("CARGO_PKG_VERSION"), core::str::from_utf8(&text).unwrap_or("?"));
 }
 
 fn print_stack(rsp: u64) {
@@ -142,7 +161,7 @@ pub fn fatal_exception(regs: &GuestRegs) -> ! {
     say!("r9:  {:016x}   r10: {:016x}   r11: {:016x}", regs.r9, regs.r10, regs.r11);
     say!("r12: {:016x}   r13: {:016x}   r14: {:016x}", regs.r12, regs.r13, regs.r14);
     say!("r15: {:016x}   cr0: {cr0:016x}   cr4: {cr4:016x}", regs.r15);
-    say!("cr3: {cr3:016x}   cr2: {cr2:016x}", );
+    say!("cr3: {cr3:016x}   cr2: {cr2:016x}",);
     if in_text(regs.rip) {
         let mut code = [0u8; 16];
         for (place, address) in code.iter_mut().zip(regs.rip..) {
@@ -158,11 +177,7 @@ pub fn fatal_exception(regs: &GuestRegs) -> ! {
     if percpu::region() + percpu::GUARD == cr2 & !0xfff && matches!(regs.entry_vector, 8 | 14) {
         finish(format_args!("the hypervisor's stack overflowed"));
     }
-    finish(format_args!(
-        "FATAL TRAP: vector = {} ({})",
-        regs.entry_vector,
-        exception_name(regs.entry_vector)
-    ))
+    finish(format_args!("FATAL TRAP: vector = {} ({})", regs.entry_vector, exception_name(regs.entry_vector)))
 }
 
 /// A Rust panic.

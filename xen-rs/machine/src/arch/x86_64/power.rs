@@ -69,9 +69,7 @@ pub fn power_off() -> ! {
 /// What happens after the last line of a fatal error: reboot, or stay, as the command line says.
 pub fn stop_after_error() -> ! {
     if no_reboot() {
-        super::serial::write_panic(format_args!(
-            "(XEN) machine stopped ('noreboot' is set), reset it by hand\n"
-        ));
+        super::serial::write_panic(format_args!("(XEN) machine stopped ('noreboot' is set), reset it by hand\n"));
         halt()
     }
     super::serial::write_panic(format_args!("(XEN) rebooting the machine\n"));

@@ -34,7 +34,9 @@ impl Selectors {
 fn read_msr(number: u32) -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: called for the three base registers only, which every 64-bit CPU has; reading has no effect.
-    unsafe { asm!("rdmsr", in("ecx") number, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("rdmsr", in("ecx") number, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+    };
     u64::from(low) | u64::from(high) << 32
 }
 

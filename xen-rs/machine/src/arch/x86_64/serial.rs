@@ -37,11 +37,7 @@ struct Settings {
 }
 
 impl Settings {
-    const DEFAULT: Self = Self {
-        base: COM1,
-        divisor: 1,
-        line_control: 0x03,
-    };
+    const DEFAULT: Self = Self { base: COM1, divisor: 1, line_control: 0x03 };
 
     fn parse(text: &str) -> Self {
         let mut settings = Self::DEFAULT;
@@ -72,10 +68,9 @@ impl Settings {
 
 /// Switches the console on as `console=` and `com1=` say. Without `console=` the port is used as well: there is no other.
 pub fn init(line: CommandLine<'_>) {
-    let wanted = line.value("console").is_none_or(|list| {
-        list.split(',')
-            .any(|name| matches!(name, "com1" | "com1H" | "com1L" | ""))
-    });
+    let wanted = line
+        .value("console")
+        .is_none_or(|list| list.split(',').any(|name| matches!(name, "com1" | "com1H" | "com1L" | "")));
     if wanted {
         let settings = line.value("com1").map_or(Settings::DEFAULT, Settings::parse);
         let base = settings.base;
@@ -194,10 +189,7 @@ struct Buffer {
 
 impl Buffer {
     const fn new() -> Self {
-        Self {
-            bytes: [0; 256],
-            used: 0,
-        }
+        Self { bytes: [0; 256], used: 0 }
     }
 
     fn flush(&mut self) {
@@ -267,11 +259,7 @@ mod tests {
         assert_eq!(Settings::parse("115200,8n1"), Settings::DEFAULT);
         assert_eq!(
             Settings::parse("38400/1843200,7e2,0x2f8,3"),
-            Settings {
-                base: 0x2f8,
-                divisor: 3,
-                line_control: 0x02 | 0x18 | 0x04
-            }
+            Settings { base: 0x2f8, divisor: 3, line_control: 0x02 | 0x18 | 0x04 }
         );
         assert_eq!(Settings::parse("nonsense"), Settings::DEFAULT);
     }

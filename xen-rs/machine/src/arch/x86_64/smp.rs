@@ -131,11 +131,7 @@ pub(crate) fn prepare(boot: &BootInfo, frames: &mut BootFrames) {
         .unwrap_or(u32::MAX)
         .min(MAX_CPUS);
     let wide = has(Features::X2APIC);
-    let others = acpi::platform()
-        .apic_ids
-        .iter()
-        .copied()
-        .filter(|id| *id != own && (wide || *id < 255));
+    let others = acpi::platform().apic_ids.iter().copied().filter(|id| *id != own && (wide || *id < 255));
     let mut number = 1;
     for apic_id in others {
         if number >= wanted {
