@@ -20,7 +20,7 @@ pub fn iret(cx: &mut Context<'_>) -> Outcome {
     };
     let back = iret::decode(cx.regs, &frame);
     if back.to_user {
-        if cx.state.pv.user_root.is_none() {
+        if cx.state.paging.user.is_none() {
             crash::crash(cx, &"Guest switching to user mode with no user page tables");
             return Outcome::Done(rax);
         }

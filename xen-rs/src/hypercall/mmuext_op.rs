@@ -1,11 +1,185 @@
-//! `HYPERVISOR_mmuext_op`: pins, base pointers, flushes.
+//! `HYPERVISOR_mmuext_op`: pins tables, loads roots, flushes TLBs and caches (public header `xen.h`).
 
-use logic::hypercall::Outcome;
-use xen_abi::errno::Errno;
+use logic::{
+    hypercall::Outcome,
+    page::{Fail, Writable, pin_kind},
+};
+use machine::{
+    arch::x86_64::{cache, descriptors},
+    mem::{
+        guest_copy,
+        layout::is_guest_address,
+        pv_pte,
+        tlb::{self, Forget},
+    },
+};
+use xen_abi::{
+    errno::Errno,
+    ids::{DomId, Mfn},
+    mmu::*,
+};
 
-use crate::cpu::Context;
+use super::{
+    batch::{self, Batch},
+    vcpu_mask,
+};
+use crate::{
+    cpu::Context,
+    domain::{self, Life},
+    memory,
+};
 
-/// The hypercall.
-pub fn mmuext_op(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+/// Bytes of one operation.
+const SIZE: u64 = size_of::<MmuextOp>() as u64;
+/// Most descriptors of an LDT.
+const LDT_ENTRIES: u64 = 8192;
+
+/// The hypercall: `(operations, count, done_out, domain)`.
+pub fn mmuext_op(cx: &mut Context<'_>) -> Outcome {
+    let batch = match Batch::begin(cx) {
+        Ok(batch) => batch,
+        Err(outcome) => return outcome,
+    };
+    let Some(owner) = batch::page_owner(cx, batch.foreign as u16) else { return Outcome::Fail(Errno::ESRCH) };
+    if owner != cx.domain.id && !cx.domain.is_control() {
+        return Outcome::Fail(Errno::EPERM);
+    }
+    let mut done = 0;
+    let mut result = Ok(());
+    while done < batch.count {
+        // Operations are large: two in a round at most when the first has left work, else as many as fit.
+        if done > 0 && (!cx.state.paging.deferred.is_empty() || done >= MOST) {
+            result = Err(Fail::Again);
+            break;
+        }
+        let op = match guest_copy::read(batch.requests + u64::from(done) * SIZE) {
+            Ok(op) => op,
+            Err(errno) => {
+                result = Err(Fail::Refused(errno));
+                break;
+            }
+        };
+        result = one(cx, &op, owner);
+        if result.is_err() {
+            break;
+        }
+        done += 1;
+    }
+    batch.end_sized(cx, SIZE, done, result)
+}
+
+/// Operations in one round.
+const MOST: u32 = 64;
+
+fn one(cx: &mut Context<'_>, op: &MmuextOp, owner: DomId) -> Result<(), Fail> {
+    let mfn = Mfn(op.arg1);
+    let own = owner == cx.domain.id;
+    match op.cmd {
+        MMUEXT_PIN_L1_TABLE..=MMUEXT_PIN_L4_TABLE => return pin(cx, op.cmd, mfn, owner),
+        MMUEXT_UNPIN_TABLE => {
+            let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
+            return mm.unpin(mfn, owner).map_err(Fail::Refused);
+        }
+        MMUEXT_CLEAR_PAGE | MMUEXT_COPY_PAGE => return fill(cx, op, owner),
+        MMUEXT_MARK_SUPER | MMUEXT_UNMARK_SUPER => return Err(Fail::Refused(Errno::EOPNOTSUPP)),
+        _ => {}
+    }
+    // The rest concerns what the caller itself runs on.
+    let known = matches!(op.cmd, MMUEXT_NEW_BASEPTR..=MMUEXT_SET_LDT | MMUEXT_NEW_USER_BASEPTR | MMUEXT_FLUSH_CACHE_GLOBAL);
+    if !known {
+        return Err(Fail::Refused(Errno::ENOSYS));
+    }
+    if !own {
+        return Err(Fail::Refused(Errno::EPERM));
+    }
+    match op.cmd {
+        MMUEXT_NEW_BASEPTR => {
+            memory::set_kernel_root(cx, mfn)?;
+            unload_ldt(cx);
+        }
+        MMUEXT_NEW_USER_BASEPTR => memory::set_user_root(cx, (mfn.0 != 0).then_some(mfn))?,
+        MMUEXT_TLB_FLUSH_LOCAL => tlb::flush_here(),
+        MMUEXT_INVLPG_LOCAL => {
+            if is_guest_address(op.arg1) {
+                tlb::flush_page_here(op.arg1);
+            }
+        }
+        MMUEXT_TLB_FLUSH_ALL => tlb::flush(tlb::cpus_of(owner), Forget::All),
+        MMUEXT_INVLPG_ALL => {
+            if is_guest_address(op.arg1) {
+                tlb::flush(tlb::cpus_of(owner), Forget::Page(op.arg1));
+            }
+        }
+        MMUEXT_TLB_FLUSH_MULTI | MMUEXT_INVLPG_MULTI => {
+            let cpus = vcpu_mask::cpus(cx, op.arg2).map_err(|_| Fail::Refused(Errno::EINVAL))?;
+            if op.cmd == MMUEXT_TLB_FLUSH_MULTI {
+                tlb::flush(cpus, Forget::All);
+            } else if is_guest_address(op.arg1) {
+                tlb::flush(cpus, Forget::Page(op.arg1));
+            }
+        }
+        MMUEXT_FLUSH_CACHE | MMUEXT_FLUSH_CACHE_GLOBAL => {
+            if !cx.domain.memory.has_io() {
+                return Err(Fail::Refused(Errno::EACCES));
+            }
+            cache::flush_everywhere();
+        }
+        _ => set_ldt(cx, op.arg1, op.arg2 & u64::from(u32::MAX)).map_err(Fail::Refused)?,
+    }
+    Ok(())
+}
+
+fn pin(cx: &mut Context<'_>, command: u32, mfn: Mfn, owner: DomId) -> Result<(), Fail> {
+    let Some(kind) = pin_kind(command) else { return Err(Fail::Refused(Errno::EINVAL)) };
+    let target = if owner == cx.domain.id { None } else { domain::find(owner, &mut cx.held) };
+    let target = target.as_ref().unwrap_or(cx.domain);
+    let mut mm = memory::mmu_with(cx.held.again(), cx.domain, target, &mut cx.state.paging.deferred);
+    mm.pin(mfn, kind, owner)?;
+    // A foreign domain may have begun to die meanwhile, and its pins may have been given up already.
+    if owner != cx.domain.id && target.life.get() != Life::Alive {
+        mm.pin_raced_with_death(mfn);
+    }
+    Ok(())
+}
+
+fn fill(cx: &mut Context<'_>, op: &MmuextOp, owner: DomId) -> Result<(), Fail> {
+    let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
+    let refused = Fail::Refused(Errno::EINVAL);
+    let source = match op.cmd {
+        MMUEXT_COPY_PAGE => Some(mm.get_page(Mfn(op.arg2), owner).ok_or(refused)?),
+        _ => None,
+    };
+    let target = mm.get_ref::<Writable>(Mfn(op.arg1), owner);
+    if let Ok(target) = &target {
+        match source {
+            Some(source) => pv_pte::copy_page(target, source),
+            None => pv_pte::clear(target),
+        }
+    }
+    if let Some(source) = source {
+        mm.put_page(source);
+    }
+    mm.put_ref(target.map_err(|_| refused)?);
+    Ok(())
+}
+
+/// The LDT is named by addresses of the guest, which mean something else now: its pages are looked up again.
+fn unload_ldt(cx: &mut Context<'_>) {
+    if cx.state.pv.ldt.entries != 0 {
+        descriptors::load_ldt(cx.state.pv.ldt.entries);
+    }
+}
+
+fn set_ldt(cx: &mut Context<'_>, base: u64, entries: u64) -> Result<(), Errno> {
+    if entries > LDT_ENTRIES || (entries != 0 && (base & 0xfff != 0 || !is_guest_address(base))) {
+        return Err(Errno::EINVAL);
+    }
+    let ldt = &mut cx.state.pv.ldt;
+    let base = if entries == 0 { 0 } else { base };
+    if (ldt.base, u64::from(ldt.entries)) != (base, entries) {
+        ldt.base = base;
+        ldt.entries = entries as u32;
+        descriptors::load_ldt(ldt.entries);
+    }
+    Ok(())
 }

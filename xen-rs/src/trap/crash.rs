@@ -35,7 +35,8 @@ pub fn dump(cx: &Context<'_>) {
     let live = segments::read();
     let (gs, other) = (segments::gs_base(), segments::other_gs_base());
     let (gsb, gss) = if pv.in_kernel { (gs, other) } else { (other, gs) };
-    let root = if pv.in_kernel { &pv.kernel_root } else { &pv.user_root };
+    let paging = &cx.state.paging;
+    let root = if pv.in_kernel { paging.kernel_mfn() } else { paging.user_mfn() };
     let mode = if pv.in_kernel { "pv guest" } else { "pv guest user" };
     error!("----[ {}  x86_64  debug=n  Not tainted ]----", crate::hypercall::xen_version::BANNER);
     error!("CPU:    {}", cx.cpu.id);
@@ -52,7 +53,7 @@ pub fn dump(cx: &Context<'_>) {
     error!("r9:  {:016x}   r10: {:016x}   r11: {:016x}", regs.r9, regs.r10, regs.r11);
     error!("r12: {:016x}   r13: {:016x}   r14: {:016x}", regs.r12, regs.r13, regs.r14);
     error!("r15: {:016x}   cr0: {:016x}   cr4: {:016x}", regs.r15, guest_registers::read_cr0(), pv.cr4);
-    error!("cr3: {:016x}   cr2: {:016x}", root.as_ref().map_or(0, |root| root.mfn().0 << 12), pv.cr2);
+    error!("cr3: {:016x}   cr2: {:016x}", root.map_or(0, |mfn| mfn.0 << 12), pv.cr2);
     error!("fsb: {:016x}   gsb: {gsb:016x}   gss: {gss:016x}", segments::fs_base());
     error!(
         "ds: {:04x}   es: {:04x}   fs: {:04x}   gs: {:04x}   ss: {:04x}   cs: {:04x}",

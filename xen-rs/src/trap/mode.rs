@@ -1,7 +1,6 @@
 //! A PV guest's two modes: kernel and user both run in ring 3, told apart by the page tables and the GS base in use.
 
 use machine::arch::x86_64::segments;
-use machine::mem::tlb;
 
 use crate::cpu::Context;
 
@@ -19,9 +18,8 @@ pub fn toggle(cx: &mut Context<'_>) {
     }
     segments::swap_gs();
     pv.in_kernel = !pv.in_kernel;
-    if let Some(root) = if pv.in_kernel { &pv.kernel_root } else { &pv.user_root } {
-        tlb::switch_mode_root(root);
-    }
+    let in_kernel = pv.in_kernel;
+    cx.state.paging.switch_mode(in_kernel);
 }
 
 /// Into the kernel, if it is not there.

@@ -5,14 +5,16 @@ use core::sync::atomic::Ordering;
 use logic::emulate::control::{self, cr4};
 use logic::emulate::decode::{CodeSize, Gpr, MAX_LENGTH, Op, decode};
 use logic::emulate::privilege::{Privilege, Verdict};
+use logic::page::{Fail, entry::bit};
 use logic::regs::rflags;
 use logic::trap::{debug::DR6_SINGLE_STEP, selector, vector};
 use machine::arch::x86_64::{cpu, guest_registers, segments};
+use xen_abi::ids::Mfn;
 use xen_abi::vm_assist::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
 use super::{cpuid, deliver, io, msr, segments as vcpu_segments};
 use crate::cpu::Context;
-use crate::guest;
+use crate::{guest, memory};
 
 /// How an instruction ends.
 pub(super) enum Done {
@@ -171,7 +173,7 @@ fn read_control(cx: &mut Context<'_>, number: u8, into: Gpr) -> Done {
     let value = match number {
         0 => control::read_cr0(guest_registers::read_cr0(), pv.task_switched),
         2 => pv.cr2,
-        3 => pv.kernel_root.as_ref().map_or(0, |root| root.mfn().0 << 12),
+        3 => cx.state.paging.kernel_mfn().map_or(0, |mfn| mfn.0 << 12),
         4 => pv.cr4,
         _ => return Done::Fault,
     };
@@ -196,6 +198,13 @@ fn write_control(cx: &mut Context<'_>, number: u8, value: u64) -> Done {
             cx.vcpu.info.get().set_cr2(value);
             Done::Step
         }
+        // The bits below the frame number choose how the table is cached: not the guest's business.
+        3 => match memory::set_kernel_root(cx, Mfn((value & bit::ADDRESS) >> 12)) {
+            Ok(()) if memory::finish_deferred(cx) => Done::Step,
+            // Not finished: the guest executes the instruction again.
+            Ok(()) | Err(Fail::Again) => Done::Stay,
+            Err(Fail::Refused(_)) => Done::Fault,
+        },
         4 => {
             cx.state.pv.cr4 = guest_cr4(cx.domain, value);
             guest_registers::set_guest_cr4(cx.state.pv.cr4);

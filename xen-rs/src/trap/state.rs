@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 
 use arrayvec::ArrayVec;
-use logic::page::{Descriptors, RootTable, TypeRef};
+use logic::page::{Descriptors, TypeRef};
 use logic::trap::{debug::DebugRegisters, gate::TrapTable};
 use machine::arch::x86_64::segments::Selectors;
 
@@ -101,10 +101,6 @@ pub struct PvState {
     pub gdt: Gdt,
     /// LDT.
     pub ldt: Ldt,
-    /// Root table of its kernel.
-    pub kernel_root: Option<TypeRef<'static, RootTable>>,
-    /// Root table of its user mode.
-    pub user_root: Option<TypeRef<'static, RootTable>>,
     /// XCR0.
     pub xcr0: u64,
     /// TSC_AUX.
@@ -131,8 +127,6 @@ impl Default for PvState {
             selectors: Selectors::default(),
             gdt: Gdt::default(),
             ldt: Ldt::default(),
-            kernel_root: None,
-            user_root: None,
             xcr0: 3,
             tsc_aux: 0,
             nmi_masked: false,
