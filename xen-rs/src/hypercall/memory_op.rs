@@ -1,11 +1,240 @@
-//! `HYPERVISOR_memory_op`: reservations and memory maps.
+//! `HYPERVISOR_memory_op`: reservations and memory maps (public header `memory.h`).
 
-use logic::hypercall::Outcome;
-use xen_abi::errno::Errno;
+use alloc::{sync::Arc, vec::Vec};
 
-use crate::cpu::Context;
+use logic::{frames::Zone, hypercall::Outcome, lock::Held};
+use machine::{
+    boot_info::MemoryKind,
+    mem::{
+        end_of_ram,
+        frame_table::frames,
+        guest_copy,
+        layout::{M2P_GUEST, M2P_GUEST_END},
+        pv_pte,
+    },
+};
+use xen_abi::{
+    errno::Errno,
+    ids::{DomId, Mfn},
+    memory::*,
+};
 
-/// The hypercall.
-pub fn memory_op(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+use super::batch;
+use crate::{cpu::Context, domain::Domain, memory};
+
+/// Largest extent that an ordinary domain may ask for, as a power of two of pages (Xen's CONFIG_DOMU_MAX_ORDER).
+const GUEST_ORDER: u32 = 9;
+/// The same for the control domain.
+const CONTROL_ORDER: u32 = 18;
+/// Pages that one round gives or takes.
+const PAGES_PER_ROUND: u64 = 256;
+/// Most entries of a memory map that is set.
+const MAP_ENTRIES: u32 = 128;
+
+/// The hypercall: `(command with the first extent above it, argument)`.
+pub fn memory_op(cx: &mut Context<'_>) -> Outcome {
+    let [command, argument, ..] = cx.args;
+    let first = command >> MEMOP_EXTENT_SHIFT;
+    let command = command as u32 & ((1 << MEMOP_EXTENT_SHIFT) - 1);
+    match command {
+        XENMEM_INCREASE_RESERVATION | XENMEM_DECREASE_RESERVATION | XENMEM_POPULATE_PHYSMAP => {
+            return reservation(cx, command, first, argument);
+        }
+        _ if first != 0 => return Outcome::Fail(Errno::EINVAL),
+        _ => {}
+    }
+    match command {
+        XENMEM_MAXIMUM_RAM_PAGE => Outcome::Done(end_of_ram().0),
+        XENMEM_CURRENT_RESERVATION | XENMEM_MAXIMUM_RESERVATION | XENMEM_MAXIMUM_GPFN => totals(cx, command, argument),
+        XENMEM_MEMORY_MAP => memory_map(cx, argument).into(),
+        XENMEM_MACHINE_MEMORY_MAP => machine_memory_map(cx, argument).into(),
+        XENMEM_SET_MEMORY_MAP => set_memory_map(cx, argument).into(),
+        XENMEM_MACHPHYS_MAPPING => machphys_mapping(cx, argument).into(),
+        XENMEM_MACHPHYS_MFN_LIST => machphys_mfn_list(argument).into(),
+        _ => Outcome::Fail(Errno::ENOSYS),
+    }
 }
+
+/// The domain that an operation names, if the caller may act on it.
+fn target(cx: &mut Context<'_>, id: DomId) -> Result<Arc<Domain>, Errno> {
+    let domain = batch::find(cx, id).ok_or(Errno::ESRCH)?;
+    if domain.id == cx.domain.id || cx.domain.is_control() { Ok(domain) } else { Err(Errno::EPERM) }
+}
+
+fn totals(cx: &mut Context<'_>, command: u32, argument: u64) -> Outcome {
+    let wanted: MemoryDomain = match guest_copy::read(argument) {
+        Ok(wanted) => wanted,
+        Err(errno) => return Outcome::Fail(errno),
+    };
+    let domain = match target(cx, wanted.domid) {
+        Ok(domain) => domain,
+        Err(errno) => return Outcome::Fail(errno),
+    };
+    let totals = domain.memory.totals(&mut cx.held);
+    match command {
+        XENMEM_CURRENT_RESERVATION => Outcome::Done(totals.total),
+        XENMEM_MAXIMUM_RESERVATION => Outcome::Done(totals.maximum),
+        _ => Outcome::Done(totals.total.saturating_sub(1)),
+    }
+}
+
+/// Whether one extent was done.
+#[derive(PartialEq, Eq)]
+enum Extent {
+    Done,
+    Stop,
+}
+
+/// The three operations on reservations. Whatever goes wrong, the answer is how many extents were done (as in Xen).
+fn reservation(cx: &mut Context<'_>, command: u32, first: u64, argument: u64) -> Outcome {
+    let Ok(wanted) = guest_copy::read::<MemoryReservation>(argument) else { return Outcome::Done(first) };
+    let order_limit = if cx.domain.is_control() { CONTROL_ORDER } else { GUEST_ORDER };
+    let takes = command == XENMEM_DECREASE_RESERVATION;
+    if first >= wanted.nr_extents
+        || wanted.nr_extents > u64::MAX >> MEMOP_EXTENT_SHIFT
+        || wanted.extent_order > order_limit
+        || (wanted.extent_start == 0 && command != XENMEM_INCREASE_RESERVATION)
+    {
+        return Outcome::Done(first);
+    }
+    let Ok(domain) = target(cx, wanted.domid) else { return Outcome::Done(first) };
+    let Ok(order) = u8::try_from(wanted.extent_order) else { return Outcome::Done(first) };
+    // An address width below 32 bits cannot be told apart: such memory is not kept aside.
+    let zone = match wanted.mem_flags & 0xff {
+        0 => Zone::Any,
+        bits if u64::from(bits) >= 64 || 1 << bits >= end_of_ram().0 << 12 => Zone::Any,
+        bits if bits >= 32 => Zone::Low,
+        _ => return Outcome::Done(first),
+    };
+    if takes && !memory::finish_deferred(cx) {
+        return Outcome::Again;
+    }
+    let mut done = first;
+    let mut left = PAGES_PER_ROUND;
+    while done < wanted.nr_extents {
+        // A pinned tree that was given back leaves work, which comes first.
+        if done > first && (left == 0 || !cx.state.paging.deferred.is_empty()) {
+            cx.args[0] = u64::from(command) | done << MEMOP_EXTENT_SHIFT;
+            return Outcome::Again;
+        }
+        left = left.saturating_sub(1 << order);
+        let at = wanted.extent_start.wrapping_add(done * 8);
+        let extent = match command {
+            XENMEM_DECREASE_RESERVATION => give_back(cx, &domain, at, order),
+            XENMEM_POPULATE_PHYSMAP => populate(&domain, at, order, zone, &mut cx.held),
+            _ => increase(&domain, (wanted.extent_start != 0).then_some(at), order, zone, &mut cx.held),
+        };
+        if extent == Extent::Stop {
+            break;
+        }
+        done += 1;
+    }
+    Outcome::Done(done)
+}
+
+fn populate(domain: &Arc<Domain>, at: u64, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Extent {
+    let Ok(pfn) = guest_copy::read::<u64>(at) else { return Extent::Stop };
+    let Ok(first) = domain.memory.populate(domain, order, zone, held) else { return Extent::Stop };
+    for i in 0..1u64 << order {
+        if let Some(f) = frames().ram(Mfn(first.0 + i)) {
+            pv_pte::set_m2p(f, pfn.wrapping_add(i));
+        }
+    }
+    if guest_copy::write(at, &first.0).is_err() { Extent::Stop } else { Extent::Done }
+}
+
+fn increase(domain: &Arc<Domain>, at: Option<u64>, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Extent {
+    let Ok(first) = domain.memory.populate(domain, order, zone, held) else { return Extent::Stop };
+    match at {
+        Some(at) if guest_copy::write(at, &first.0).is_err() => Extent::Stop,
+        _ => Extent::Done,
+    }
+}
+
+fn give_back(cx: &mut Context<'_>, domain: &Arc<Domain>, at: u64, order: u8) -> Extent {
+    let Ok(first) = guest_copy::read::<u64>(at) else { return Extent::Stop };
+    let mut mm = memory::mmu_with(cx.held.again(), cx.domain, domain, &mut cx.state.paging.deferred);
+    for mfn in first..first.saturating_add(1 << order) {
+        match mm.give_back(Mfn(mfn), domain.id) {
+            Ok(()) => {}
+            Err(_) => return Extent::Stop,
+        }
+    }
+    Extent::Done
+}
+
+/// The caller's own memory map.
+fn memory_map(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
+    let mut wanted: MemoryMap = guest_copy::read(argument)?;
+    let map = cx.domain.memory.map();
+    if map.is_empty() {
+        return Err(Errno::ENOSYS);
+    }
+    let count = (wanted.nr_entries as usize).min(map.len());
+    write_map(wanted.buffer, map.get(..count).unwrap_or(&[]))?;
+    wanted.nr_entries = count as u32;
+    guest_copy::write(argument, &wanted)
+}
+
+fn write_map(to: u64, entries: &[E820Entry]) -> Result<(), Errno> {
+    for (at, entry) in (to..).step_by(size_of::<E820Entry>()).zip(entries) {
+        guest_copy::write(at, entry)?;
+    }
+    Ok(())
+}
+
+fn machine_memory_map(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
+    if !cx.domain.is_control() {
+        return Err(Errno::EPERM);
+    }
+    let mut wanted: MemoryMap = guest_copy::read(argument)?;
+    let map: Vec<E820Entry> = memory::machine_map()
+        .iter()
+        .map(|r| E820Entry { addr: r.start, size: r.end - r.start, type_: e820_type(r.kind) })
+        .collect();
+    let count = if wanted.buffer == 0 { map.len() } else { map.len().min(wanted.nr_entries as usize) };
+    if wanted.buffer != 0 {
+        write_map(wanted.buffer, map.get(..count).unwrap_or(&[]))?;
+    }
+    wanted.nr_entries = count as u32;
+    guest_copy::write(argument, &wanted)
+}
+
+const fn e820_type(kind: MemoryKind) -> u32 {
+    match kind {
+        MemoryKind::Ram => e820::RAM,
+        MemoryKind::AcpiReclaimable => e820::ACPI,
+        MemoryKind::AcpiNvs => e820::NVS,
+        MemoryKind::Unusable => e820::UNUSABLE,
+        MemoryKind::Reserved => e820::RESERVED,
+    }
+}
+
+fn set_memory_map(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
+    let wanted: ForeignMemoryMap = guest_copy::read(argument)?;
+    if wanted.map.nr_entries > MAP_ENTRIES {
+        return Err(Errno::EINVAL);
+    }
+    let domain = target(cx, wanted.domid)?;
+    let mut map = Vec::with_capacity(wanted.map.nr_entries as usize);
+    for i in 0..u64::from(wanted.map.nr_entries) {
+        map.push(guest_copy::read(wanted.map.buffer.wrapping_add(i * size_of::<E820Entry>() as u64))?);
+    }
+    domain.memory.set_map(map);
+    Ok(())
+}
+
+fn machphys_mapping(cx: &Context<'_>, argument: u64) -> Result<(), Errno> {
+    let all = (M2P_GUEST_END - M2P_GUEST) / 8;
+    // The control domain is told how much there really is.
+    let max_mfn = if cx.domain.is_control() { end_of_ram().0 } else { all } - 1;
+    guest_copy::write(argument, &MachphysMapping { v_start: M2P_GUEST, v_end: M2P_GUEST_END, max_mfn })
+}
+
+fn machphys_mfn_list(argument: u64) -> Result<(), Errno> {
+    let mut wanted: MachphysMfnList = guest_copy::read(argument)?;
+    // The table is not made of extents of 2 MiB that a domain could map by frame number.
+    wanted.nr_extents = 0;
+    guest_copy::write(argument, &wanted)
+}
+
