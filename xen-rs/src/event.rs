@@ -1,6 +1,206 @@
 //! Event channels of domains, joined to their shared pages and to the scheduler.
 
-use logic::lock::Held;
+use alloc::sync::Arc;
+
+use logic::{
+    event::{self, Channels, EventDomain, Notify, Table, VcpuEvents},
+    lock::{Held, rank},
+};
+use machine::mem::shared::{Quiesced, SharedPage, SharedSlot, SharedView};
+use xen_abi::{
+    arch_x86::shared_info,
+    errno::Errno,
+    ids::{DomId, Port, VcpuId},
+    start,
+};
+
+use crate::{cpu_loop, domain, domain::Domain, memory, sync::Lock, vcpu::Vcpu, vcpu_info::Info};
+
+/// What a domain has for its events.
+pub struct DomainEvents {
+    /// What its ports are bound to.
+    pub channels: Channels,
+    /// The right to bind and close.
+    pub table: Lock<Table, { rank::EVENT }>,
+    shared: SharedSlot,
+}
+
+impl DomainEvents {
+    /// A new domain's: no port bound, a shared page in which every vCPU masks its upcalls. `ENOMEM`.
+    pub fn new(owner: DomId, max_port: u32, held: &mut Held<'_, 0>) -> Result<Self, Errno> {
+        let page = memory::share_page(owner, held)?;
+        for vcpu in 0..xen_abi::arch_x86::XEN_LEGACY_MAX_VCPUS {
+            Info::at(page.view(), vcpu * shared_info::VCPU_INFO_STRIDE).set_upcall_mask(true);
+        }
+        let events =
+            Self { channels: Channels::new()?, table: Lock::new(Table::new(max_port)), shared: SharedSlot::new() };
+        // A new slot is empty.
+        let _ = events.shared.fill(page);
+        Ok(events)
+    }
+
+    /// The shared page; none when all is over.
+    #[inline]
+    #[must_use]
+    pub fn shared_info(&self) -> Option<SharedView<'_>> {
+        self.shared.view()
+    }
+
+    /// Its slot.
+    #[must_use]
+    pub const fn shared_slot(&self) -> &SharedSlot {
+        &self.shared
+    }
+}
+
+/// Bit of a port in an array of words that begins at `base`.
+#[inline(always)]
+const fn bit(base: usize, port: Port) -> (usize, u64) {
+    (base + (port.0 / 64) as usize * 8, 1 << (port.0 % 64))
+}
+
+impl EventDomain for Domain {
+    #[inline(always)]
+    fn id(&self) -> DomId {
+        self.id
+    }
+
+    #[inline(always)]
+    fn channels(&self) -> &Channels {
+        &self.events.channels
+    }
+
+    #[inline(always)]
+    fn vcpu(&self, vcpu: VcpuId) -> Option<&VcpuEvents> {
+        Domain::vcpu(self, vcpu).map(|vcpu| &vcpu.events)
+    }
+
+    fn max_vcpus(&self) -> u32 {
+        Domain::max_vcpus(self)
+    }
+
+    #[inline(always)]
+    fn test_and_set_pending(&self, port: Port) -> bool {
+        let (at, bit) = bit(shared_info::EVTCHN_PENDING, port);
+        self.events.shared_info().is_some_and(|page| page.or64(at, bit) & bit != 0)
+    }
+
+    fn clear_pending(&self, port: Port) {
+        let (at, bit) = bit(shared_info::EVTCHN_PENDING, port);
+        if let Some(page) = self.events.shared_info() {
+            page.and64(at, !bit);
+        }
+    }
+
+    #[inline(always)]
+    fn is_pending(&self, port: Port) -> bool {
+        let (at, bit) = bit(shared_info::EVTCHN_PENDING, port);
+        self.events.shared_info().is_some_and(|page| page.load64(at) & bit != 0)
+    }
+
+    #[inline(always)]
+    fn is_masked(&self, port: Port) -> bool {
+        let (at, bit) = bit(shared_info::EVTCHN_MASK, port);
+        self.events.shared_info().is_none_or(|page| page.load64(at) & bit != 0)
+    }
+
+    #[inline(always)]
+    fn test_and_clear_mask(&self, port: Port) -> bool {
+        let (at, bit) = bit(shared_info::EVTCHN_MASK, port);
+        self.events.shared_info().is_some_and(|page| page.and64(at, !bit) & bit != 0)
+    }
+
+    #[inline(always)]
+    fn test_and_set_selector(&self, vcpu: VcpuId, word: u32) -> bool {
+        Domain::vcpu(self, vcpu).and_then(|vcpu| vcpu.info(self)).is_some_and(|info| info.set_selector(word))
+    }
+
+    #[inline(always)]
+    fn test_and_set_upcall(&self, vcpu: VcpuId) -> bool {
+        Domain::vcpu(self, vcpu).and_then(|vcpu| vcpu.info(self)).is_none_or(Info::set_upcall_pending)
+    }
+}
+
+/// Wakes and kicks whom an event concerns.
+#[inline]
+pub fn tell<const H: u8>(domain: &Domain, notify: Notify, held: &mut Held<'_, H>) {
+    if let Some(vcpu) = notify.vcpu.and_then(|id| domain.vcpu(id)) {
+        cpu_loop::event(vcpu, held);
+    }
+    if let Some(port) = notify.poll {
+        tell_pollers(domain, port, held);
+    }
+}
+
+#[cold]
+fn tell_pollers<const H: u8>(domain: &Domain, port: Port, held: &mut Held<'_, H>) {
+    event::wake_pollers(domain, port, |id| {
+        if let Some(vcpu) = domain.vcpu(id) {
+            cpu_loop::unblock(vcpu, held);
+        }
+    });
+}
+
+/// Raises a VIRQ of a vCPU, or a global one of its domain.
+pub fn raise_virq<const H: u8>(domain: &Domain, vcpu: VcpuId, virq: u32, held: &mut Held<'_, H>) {
+    tell(domain, event::send_virq(domain, vcpu, virq), held);
+}
+
+/// Raises a global VIRQ of the control domain.
+pub fn raise_control_virq(virq: u32, held: &mut Held<'_, 0>) {
+    if let Some(control) = domain::find(DomId(0), held) {
+        raise_virq(&control, VcpuId(0), virq, held);
+    }
+}
 
 /// `VIRQ_DOM_EXC` to the control domain: some domain shut down or is gone.
-pub fn raise_dom_exc(_held: &mut Held<'_, 0>) {}
+pub fn raise_dom_exc(held: &mut Held<'_, 0>) {
+    raise_control_virq(start::VIRQ_DOM_EXC, held);
+}
+
+/// Closes the next ports of a domain that dies (or resets) from `from` on: where to go on, or `None` when all are closed.
+/// Between two ports no lock is held.
+pub fn close_all(domain: &Arc<Domain>, from: Port, most: u32, held: &mut Held<'_, 0>) -> Option<Port> {
+    let valid = domain.events.channels.valid();
+    let end = valid.min(from.0.saturating_add(most));
+    for port in from.0..end {
+        // Free ports refuse, which is as good.
+        let _ = close(domain, Port(port), held);
+    }
+    (end < valid).then_some(Port(end))
+}
+
+/// Closes a port: `EINVAL` when it is not bound.
+pub fn close(domain: &Arc<Domain>, port: Port, held: &mut Held<'_, 0>) -> Result<event::Closed, Errno> {
+    // The peer may have closed its end, and be gone, by the time it is looked up: then the port is unbound now.
+    for _ in 0..2 {
+        let Some(peer_id) = Table::peer(&**domain, port) else {
+            return domain.events.table.lock(held).0.close(&**domain, port, None);
+        };
+        if let Some(peer) = domain::find(peer_id, held) {
+            let (mut tables, _held) = logic::lock::lock_pair(
+                held,
+                (domain.id, &domain.events.table),
+                (peer.id, &peer.events.table),
+            );
+            return tables.first().close(&**domain, port, Some(&*peer));
+        }
+    }
+    Err(Errno::EINVAL)
+}
+
+/// Takes the shared pages of a domain away from senders, when all its ports are closed and no vCPU of it runs. The pages
+/// are the caller's to end.
+pub fn retire(domain: &Domain, mut end: impl FnMut(SharedPage)) {
+    let slots = || core::iter::once(domain.events.shared_slot()).chain(domain.vcpus().iter().map(|v| v.info.slot()));
+    slots().for_each(SharedSlot::close);
+    let quiesced = Quiesced::wait();
+    slots().filter_map(|slot| slot.take(&quiesced)).for_each(&mut end);
+}
+
+/// Whether the vCPU has an upcall to be delivered.
+#[inline]
+#[must_use]
+pub fn needs_delivery(vcpu: &Vcpu, domain: &Domain) -> bool {
+    vcpu.info(domain).is_some_and(Info::needs_delivery)
+}

@@ -7,29 +7,35 @@ use alloc::{
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use bitflags::bitflags;
-use logic::regs::GuestRegs;
+use logic::{
+    event::VcpuEvents,
+    lock::rank,
+    regs::GuestRegs,
+    time::VcpuTimers,
+};
+use machine::mem::shared::SharedSlot;
 use xen_abi::ids::{DomId, VcpuId};
 
-use logic::lock::rank;
-
-use crate::{domain::Domain, memory::Paging, sync::Lock, trap::PvState, vcpu_info::VcpuInfoPlace};
+use crate::{
+    cpu_loop::Seat, domain::Domain, memory::Paging, sync::Lock, trap::PvState, vcpu_info::VcpuInfoPlace,
+};
 
 bitflags! {
-    /// Why a vCPU does not run, beyond the pause counts.
+    /// What else there is to know about a vCPU. The first four stand in [`Seat::ready`] and are only shown here.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct VcpuFlags: u32 {
         /// Not brought up yet, or taken down (`VCPUOP_down`).
         const DOWN = 1 << 0;
-        /// Waits for an event (`SCHEDOP_block`).
+        /// Waits for an event (`SCHEDOP_block`, `SCHEDOP_poll`).
         const BLOCKED = 1 << 1;
         /// Waits for one of some ports (`SCHEDOP_poll`).
         const POLLING = 1 << 2;
+        /// A CPU owns its private state at the moment.
+        const RUNNING = 1 << 5;
         /// Its context has been set (`VCPUOP_initialise`, `setvcpucontext`).
         const INITIALISED = 1 << 3;
         /// An NMI is to be delivered.
         const NMI_PENDING = 1 << 4;
-        /// A CPU owns its private state at the moment.
-        const RUNNING = 1 << 5;
     }
 }
 
@@ -41,10 +47,11 @@ pub struct Vcpu {
     pub domain_id: DomId,
     domain: Weak<Domain>,
     flags: AtomicU32,
-    /// How often it was paused on its own; the domain has a count too.
-    pub pause_count: AtomicU32,
-    processor: AtomicU32,
-    /// Where its `vcpu_info` lies.
+    /// Its place in the scheduler: whether it may run, where, and for how long.
+    pub seat: Seat,
+    /// Its VIRQs and what it polls for.
+    pub events: VcpuEvents,
+    /// Where its `vcpu_info` is.
     pub info: VcpuInfoPlace,
     /// The private half while no CPU runs it.
     pub parked: Lock<Option<Box<VcpuState>>, { rank::VCPU_PARKED }>,
@@ -58,24 +65,36 @@ pub struct VcpuState {
     pub pv: PvState,
     /// Its page-table roots.
     pub paging: Paging,
+    /// Its timers.
+    pub timers: VcpuTimers,
+    /// Places in the guest's memory that want to be told the time and the run state.
+    pub areas: crate::time::Areas,
 }
 
 impl Vcpu {
-    /// A vCPU that is down and has no context yet.
+    /// A vCPU that is down and has no context yet, paused once when its domain is.
     #[must_use]
-    pub fn new(domain: &Weak<Domain>, domain_id: DomId, id: VcpuId) -> Arc<Self> {
+    pub fn new(
+        domain: &Weak<Domain>,
+        domain_id: DomId,
+        id: VcpuId,
+        shared: Arc<SharedSlot>,
+        paused: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id,
             domain_id,
             domain: domain.clone(),
-            flags: AtomicU32::new(VcpuFlags::DOWN.bits()),
-            pause_count: AtomicU32::new(0),
-            processor: AtomicU32::new(0),
-            info: VcpuInfoPlace::new(),
+            flags: AtomicU32::new(0),
+            seat: Seat::new(id, paused),
+            events: VcpuEvents::new(),
+            info: VcpuInfoPlace::new(shared, id.0),
             parked: Lock::new(Some(Box::new(VcpuState {
                 regs: GuestRegs::default(),
                 pv: PvState::default(),
                 paging: Paging::default(),
+                timers: VcpuTimers::default(),
+                areas: crate::time::Areas::default(),
             }))),
         })
     }
@@ -88,38 +107,42 @@ impl Vcpu {
 
     /// Time it has run, in nanoseconds.
     #[must_use]
-    pub const fn cpu_time_ns(&self) -> u64 {
-        0
+    pub fn cpu_time_ns(&self) -> u64 {
+        self.seat.clock.at(crate::time::now()).time[0]
     }
 
     /// The physical CPU whose queue it is on.
     #[must_use]
     pub fn processor(&self) -> u32 {
-        self.processor.load(Ordering::Relaxed)
+        self.seat.processor()
     }
 
     /// The flags as of now.
     #[must_use]
     pub fn flags(&self) -> VcpuFlags {
-        VcpuFlags::from_bits_truncate(self.flags.load(Ordering::Acquire))
+        let mut flags = VcpuFlags::from_bits_truncate(self.flags.load(Ordering::Acquire));
+        flags.set(VcpuFlags::DOWN, !self.seat.ready.is_up());
+        flags.set(VcpuFlags::BLOCKED, self.seat.ready.is_blocked());
+        flags.set(VcpuFlags::POLLING, logic::event::is_polled(&self.events));
+        flags.set(VcpuFlags::RUNNING, self.seat.ready.is_running());
+        flags
     }
 
-    /// Sets flags and tells which of all were set before.
+    /// Sets flags of its own (not those of [`Seat::ready`]) and tells which of them were set before.
     pub fn set(&self, flags: VcpuFlags) -> VcpuFlags {
         VcpuFlags::from_bits_truncate(self.flags.fetch_or(flags.bits(), Ordering::AcqRel))
     }
 
-    /// Clears flags and tells which of all were set before.
+    /// Clears flags of its own (not those of [`Seat::ready`]) and tells which of them were set before.
     pub fn clear(&self, flags: VcpuFlags) -> VcpuFlags {
         VcpuFlags::from_bits_truncate(self.flags.fetch_and(!flags.bits(), Ordering::AcqRel))
     }
+}
 
-    /// Whether nothing keeps it from running but the scheduler's choice.
-    #[must_use]
-    pub fn runnable(&self, domain: &Domain) -> bool {
-        let waits = VcpuFlags::DOWN | VcpuFlags::BLOCKED | VcpuFlags::POLLING;
-        !self.flags().intersects(waits)
-            && self.pause_count.load(Ordering::Acquire) == 0
-            && domain.pause_count.load(Ordering::Acquire) == 0
-    }
+impl VcpuState {
+    /// The CPU takes on what is the vCPU's: page tables, segments, debug registers, floating point.
+    pub fn load(&mut self, _vcpu: &Vcpu, _domain: &Domain) {}
+
+    /// The vCPU leaves the CPU: what the CPU holds of it goes into its state.
+    pub fn save(&mut self, _vcpu: &Vcpu, _domain: &Domain) {}
 }

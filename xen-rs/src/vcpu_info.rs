@@ -2,104 +2,99 @@
 //! guest's choice once it has registered one.
 
 use alloc::sync::Arc;
+use core::{
+    mem::offset_of,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
-use machine::mem::shared::SharedPage;
-use xen_abi::arch_x86::{shared_info, vcpu_info};
+use logic::time::{TimeBody, TimePage};
+use machine::mem::shared::{SharedPage, SharedSlot, SharedView};
+use xen_abi::arch_x86::{self as abi, VcpuTimeInfo, XEN_LEGACY_MAX_VCPUS, shared_info, vcpu_info};
 
-use crate::sync::Once;
+/// Bytes of one.
+const SIZE: usize = shared_info::VCPU_INFO_STRIDE;
+const TIME: usize = offset_of!(abi::VcpuInfo, time);
 
 /// The places of one vCPU's information.
 pub struct VcpuInfoPlace {
-    initial: Once<(Arc<SharedPage>, usize)>,
-    registered: Once<(SharedPage, usize)>,
+    /// The domain's shared page.
+    shared: Arc<SharedSlot>,
+    /// Where in it, for the first vCPUs of a domain.
+    initial: Option<usize>,
+    /// The page of the guest's choice. It is registered once and stays until the domain goes.
+    registered: SharedSlot,
+    offset: AtomicUsize,
 }
 
 /// The information where it lies now. Each access is one atomic operation, since the guest writes there at any time.
 #[derive(Clone, Copy)]
 pub struct VcpuInfo<'a> {
-    page: Option<&'a SharedPage>,
+    page: Option<SharedView<'a>>,
     base: usize,
 }
 
 impl VcpuInfoPlace {
-    /// Nowhere yet.
+    /// The place of the vCPU of this number in its domain's shared page; vCPUs from 32 on have none there.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { initial: Once::new(), registered: Once::new() }
+    pub fn new(shared: Arc<SharedSlot>, number: u32) -> Self {
+        let number = usize::try_from(number).ok().filter(|number| *number < XEN_LEGACY_MAX_VCPUS);
+        let initial = number.map(|number| shared_info::VCPU_INFO + number * SIZE);
+        Self { shared, initial, registered: SharedSlot::new(), offset: AtomicUsize::new(0) }
     }
 
-    /// Its place in the domain's shared page, by the vCPU's number; vCPUs from 32 on have none there.
-    pub fn place(&self, shared: &Arc<SharedPage>, number: u32) {
-        if let Some(offset) = offset_in_shared_info(number) {
-            self.initial.call_once(|| (shared.clone(), offset));
-        }
+    /// Whether a place was registered.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.registered.mfn().is_some()
     }
 
-    /// Its place in a page of the guest's (`VCPUOP_register_vcpu_info`), with what the old place held: news since then
-    /// may be lost, so the caller sets all selector bits and the pending flag afterwards. Gives the page back when there
-    /// is such a place already, or the offset is not that of 64 bytes.
+    /// Registers a place in a page of the guest's (`VCPUOP_register_vcpu_info`), with what the old place held: news since
+    /// then may be lost, so the caller calls [`VcpuInfo::set_all_pending`] afterwards. Gives the page back when there is
+    /// such a place already, or the offset is not one of a whole `vcpu_info`.
     pub fn register(&self, page: SharedPage, offset: usize) -> Result<(), SharedPage> {
-        if self.registered.get().is_some() || offset % 8 != 0 || offset > 4096 - shared_info::VCPU_INFO_STRIDE {
+        if self.is_registered() || offset % 8 != 0 || offset > 4096 - SIZE {
             return Err(page);
         }
-        match self.initial.get() {
-            Some((old, from)) => {
-                for word in (0..shared_info::VCPU_INFO_STRIDE).step_by(8) {
-                    page.store64(offset + word, old.load64(from + word));
-                }
-            }
-            None => {
-                for word in (0..shared_info::VCPU_INFO_STRIDE).step_by(8) {
-                    page.store64(offset + word, 0);
-                }
-                page.store8(offset + vcpu_info::EVTCHN_UPCALL_MASK, 1);
-            }
+        let new = VcpuInfo::at(page.view(), offset);
+        match self.get() {
+            VcpuInfo { page: Some(_), .. } => self.get().copy_to(new),
+            VcpuInfo { page: None, .. } => new.reset(),
         }
-        let mut page = Some(page);
-        self.registered.call_once(|| match page.take() {
-            Some(page) => (page, offset),
-            None => unreachable!("the closure runs once"),
-        });
-        match page {
-            None => Ok(()),
-            Some(page) => Err(page),
-        }
+        self.offset.store(offset, Ordering::Relaxed);
+        self.registered.fill(page)
     }
 
-    /// Takes the registered page back, when the domain goes.
-    pub fn into_registered(self) -> Option<SharedPage> {
-        self.registered.try_into_inner().map(|(page, _)| page)
+    /// The slot of the registered page, for its end.
+    #[must_use]
+    pub const fn registered(&self) -> &SharedSlot {
+        &self.registered
     }
 
     /// The information.
     #[inline]
     #[must_use]
     pub fn get(&self) -> VcpuInfo<'_> {
-        if let Some((page, base)) = self.registered.get() {
-            return VcpuInfo { page: Some(page), base: *base };
+        if let Some(page) = self.registered.view() {
+            return VcpuInfo { page: Some(page), base: self.offset.load(Ordering::Relaxed) };
         }
-        match self.initial.get() {
-            Some((page, base)) => VcpuInfo { page: Some(page), base: *base },
+        match self.initial {
+            Some(base) => VcpuInfo { page: self.shared.view(), base },
             None => VcpuInfo { page: None, base: 0 },
         }
     }
 }
 
-/// Offset of a vCPU's information in the shared page.
-#[must_use]
-pub fn offset_in_shared_info(number: u32) -> Option<usize> {
-    let number = usize::try_from(number).ok().filter(|n| *n < xen_abi::arch_x86::XEN_LEGACY_MAX_VCPUS)?;
-    Some(shared_info::VCPU_INFO + number * shared_info::VCPU_INFO_STRIDE)
-}
-
 impl<'a> VcpuInfo<'a> {
-    /// The page and the offset of the information in it, for what has no method here.
+    /// The information at `offset` of a page.
     #[must_use]
-    pub const fn parts(self) -> Option<(&'a SharedPage, usize)> {
-        match self.page {
-            Some(page) => Some((page, self.base)),
-            None => None,
-        }
+    pub const fn at(page: SharedView<'a>, offset: usize) -> Self {
+        VcpuInfo { page: Some(page), base: offset }
+    }
+
+    /// Whether there is none: the vCPU is beyond the shared page and has not registered a place, or all is over.
+    #[must_use]
+    pub const fn is_missing(self) -> bool {
+        self.page.is_none()
     }
 
     /// `evtchn_upcall_pending`
@@ -130,6 +125,13 @@ impl<'a> VcpuInfo<'a> {
         }
     }
 
+    /// Whether an upcall is to be delivered.
+    #[inline]
+    #[must_use]
+    pub fn needs_delivery(self) -> bool {
+        self.upcall_pending() && !self.upcall_mask()
+    }
+
     /// Sets a bit of `evtchn_pending_sel`; whether it was set.
     #[inline]
     pub fn set_selector(self, word: u32) -> bool {
@@ -137,11 +139,12 @@ impl<'a> VcpuInfo<'a> {
         self.page.is_none_or(|page| page.or64(self.base + vcpu_info::EVTCHN_PENDING_SEL, bit) & bit != 0)
     }
 
-    /// Sets all bits of `evtchn_pending_sel`.
-    pub fn set_all_selectors(self) {
+    /// Makes the guest look at all its ports: what came while the place changed is not lost.
+    pub fn set_all_pending(self) {
         if let Some(page) = self.page {
             page.or64(self.base + vcpu_info::EVTCHN_PENDING_SEL, u64::MAX);
         }
+        self.set_upcall_pending();
     }
 
     /// Writes `arch.cr2`.
@@ -150,5 +153,47 @@ impl<'a> VcpuInfo<'a> {
         if let Some(page) = self.page {
             page.store64(self.base + vcpu_info::ARCH_CR2, address);
         }
+    }
+
+    fn load(self, offset: usize) -> u64 {
+        self.page.map_or(0, |page| page.load64(self.base + offset))
+    }
+
+    fn store(self, offset: usize, value: u64) {
+        if let Some(page) = self.page {
+            page.store64(self.base + offset, value);
+        }
+    }
+
+    /// Copies all of it to another place, which nobody else uses yet.
+    fn copy_to(self, to: VcpuInfo<'_>) {
+        (0..SIZE).step_by(8).for_each(|word| to.store(word, self.load(word)));
+    }
+
+    /// Zeroes it, masked.
+    fn reset(self) {
+        (0..SIZE).step_by(8).for_each(|word| self.store(word, 0));
+        self.set_upcall_mask(true);
+    }
+}
+
+impl TimePage<TimeBody> for VcpuInfo<'_> {
+    fn version(&self) -> u32 {
+        self.page.map_or(0, |page| page.load32(self.base + TIME + offset_of!(VcpuTimeInfo, version)))
+    }
+
+    fn set_version(&self, version: u32) {
+        if let Some(page) = self.page {
+            page.store32(self.base + TIME + offset_of!(VcpuTimeInfo, version), version);
+        }
+    }
+
+    fn set_body(&self, body: &TimeBody) {
+        // Scale, shift and flags share one word.
+        let [shift, flags] = [body.tsc_shift.cast_unsigned(), body.flags].map(u64::from);
+        let scale = u64::from(body.tsc_to_system_mul) | shift << 32 | flags << 40;
+        self.store(TIME + offset_of!(VcpuTimeInfo, tsc_timestamp), body.tsc_timestamp);
+        self.store(TIME + offset_of!(VcpuTimeInfo, system_time), body.system_time);
+        self.store(TIME + offset_of!(VcpuTimeInfo, tsc_to_system_mul), scale);
     }
 }

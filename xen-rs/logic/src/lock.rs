@@ -102,7 +102,7 @@ impl<'a, const RANK: u8> Held<'a, RANK> {
 }
 
 /// A spin lock of a fixed rank.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SpinLock<T: ?Sized, const RANK: u8, R = spin::Spin> {
     inner: SpinMutex<T, R>,
 }
@@ -143,6 +143,12 @@ impl<T: ?Sized, const RANK: u8, R: RelaxStrategy> SpinLock<T, RANK, R> {
     /// The content, by a borrow that proves that nobody else has it.
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
+    }
+}
+
+impl<T: Default, const RANK: u8, R> Default for SpinLock<T, RANK, R> {
+    fn default() -> Self {
+        Self::new(T::default())
     }
 }
 

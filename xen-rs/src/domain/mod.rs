@@ -28,7 +28,7 @@ pub use self::{
     life::{Life, Shutdown},
     table::{find, for_each, insert, next_free_id, next_from, remove},
 };
-use crate::{sync::Once, vcpu::Vcpu};
+use crate::{event, sync::Once, vcpu::Vcpu};
 
 /// A domain.
 pub struct Domain {
@@ -43,9 +43,11 @@ pub struct Domain {
     /// Life, death and shutdown.
     pub life: life::State,
     /// How many reasons there are for none of its vCPUs to run.
-    pub pause_count: AtomicU32,
+    pauses: pause::Pauses,
     /// How many of them are the toolstack's.
     controller_pauses: AtomicU32,
+    /// Its event channels.
+    pub events: event::DomainEvents,
     /// Its memory.
     pub memory: memory::DomainMemory,
     /// `VMASST_TYPE_*` bits that are on.
@@ -90,7 +92,8 @@ impl Blueprint {
 impl Domain {
     /// A domain without memory and vCPUs, paused once as the toolstack expects.
     #[must_use]
-    pub fn new(blueprint: &Blueprint, _held: &mut Held<'_, 0>) -> Result<Arc<Self>, Errno> {
+    pub fn new(blueprint: &Blueprint, held: &mut Held<'_, 0>) -> Result<Arc<Self>, Errno> {
+        let events = event::DomainEvents::new(blueprint.id, blueprint.max_event_port, held)?;
         Ok(Arc::new_cyclic(|this| {
             let domain = Self {
                 id: blueprint.id,
@@ -98,8 +101,9 @@ impl Domain {
                 create_flags: blueprint.create_flags,
                 handle: [AtomicU64::new(0), AtomicU64::new(0)],
                 life: life::State::new(),
-                pause_count: AtomicU32::new(1),
+                pauses: pause::Pauses::new(1),
                 controller_pauses: AtomicU32::new(1),
+                events,
                 memory: memory::DomainMemory::new(),
                 vm_assist: AtomicU64::new(0),
                 dirty_cpus: AtomicU64::new(0),
@@ -114,7 +118,10 @@ impl Domain {
 
     /// Makes its vCPUs, all down (`XEN_DOMCTL_max_vcpus`). A second call changes nothing.
     pub fn allocate_vcpus(&self) {
-        self.vcpus.call_once(|| (0..self.max_vcpus).map(|id| Vcpu::new(&self.this, self.id, VcpuId(id))).collect());
+        let paused = self.is_paused();
+        self.vcpus.call_once(|| {
+            (0..self.max_vcpus).map(|id| Vcpu::new(&self.this, self.id, VcpuId(id), paused)).collect()
+        });
     }
 
     /// How many vCPUs it was created for.
@@ -137,8 +144,8 @@ impl Domain {
 
     /// The frame of its `shared_info` page.
     #[must_use]
-    pub const fn shared_info_frame(&self) -> Mfn {
-        Mfn(0)
+    pub fn shared_info_frame(&self) -> Mfn {
+        self.events.shared_info().mfn()
     }
 
     /// Whether a `VMASST_TYPE_*` is on.

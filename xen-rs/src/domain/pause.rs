@@ -1,26 +1,47 @@
 //! Pausing: reasons not to run are counted, the toolstack's among them.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 
-use logic::lock::Held;
+use logic::lock::{Held, rank};
 
 use super::Domain;
-use crate::cpu_loop;
+use crate::{cpu_loop, sync::Lock};
+
+/// The count. Its lock makes a change of it and what follows for the vCPUs one step.
+pub(super) struct Pauses {
+    count: AtomicU32,
+    change: Lock<(), { rank::DOMAIN }>,
+}
+
+impl Pauses {
+    pub(super) const fn new(count: u32) -> Self {
+        Self { count: AtomicU32::new(count), change: Lock::new(()) }
+    }
+}
 
 impl Domain {
+    /// Whether there is a reason for it not to run.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.pauses.count.load(Ordering::Acquire) > 0
+    }
+
     /// One more reason not to run. Its vCPUs leave their CPUs soon, not yet when this returns.
     pub fn pause(&self, held: &mut Held<'_, 0>) {
-        self.pause_count.fetch_add(1, Ordering::AcqRel);
-        for vcpu in self.vcpus() {
-            cpu_loop::kick(vcpu, held);
+        let (_change, _held) = self.pauses.change.lock(held);
+        if self.pauses.count.fetch_add(1, Ordering::AcqRel) == 0 {
+            for vcpu in self.vcpus() {
+                cpu_loop::pause(vcpu);
+            }
         }
     }
 
     /// One reason less; the last one lets its vCPUs run.
     pub fn unpause(&self, held: &mut Held<'_, 0>) {
-        if self.pause_count.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let (_change, mut held) = self.pauses.change.lock(held);
+        if self.pauses.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             for vcpu in self.vcpus() {
-                cpu_loop::wake(vcpu, held);
+                cpu_loop::unpause(vcpu, &mut held);
             }
         }
     }

@@ -3,54 +3,137 @@
 //! Offsets are brought into the page and onto their alignment by masking, so that a wrong one can hit the wrong field of
 //! this page and nothing else.
 
+use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use logic::lock::{SpinLock, rank};
 use logic::page::SharedFrame;
 use xen_abi::ids::Mfn;
 
 use super::direct_map;
+use crate::mailbox::Poll;
 
 /// A shared page through the direct map.
 #[derive(Debug)]
-pub struct SharedPage {
-    va: u64,
-    frame: SharedFrame<'static>,
-}
+pub struct SharedPage(SharedFrame<'static>);
 
 impl SharedPage {
     /// The page of a frame.
     #[must_use]
-    pub fn new(frame: SharedFrame<'static>) -> Self {
-        SharedPage { va: direct_map::va_of(frame.mfn()), frame }
+    pub const fn new(frame: SharedFrame<'static>) -> Self {
+        SharedPage(frame)
     }
 
     /// Its frame number.
     #[must_use]
     pub const fn mfn(&self) -> Mfn {
-        self.frame.mfn()
+        self.0.mfn()
     }
 
     /// Ends the use of the page as one.
     #[must_use = "the page would be lost"]
     pub fn into_frame(self) -> SharedFrame<'static> {
-        self.frame
+        self.0
     }
 
+    /// Access to it.
     #[inline(always)]
-    fn word8(&self, offset: usize) -> &AtomicU8 {
+    #[must_use]
+    pub const fn view(&self) -> SharedView<'_> {
+        SharedView { va: direct_map::va_of(self.mfn()), page: PhantomData }
+    }
+}
+
+/// Proof that every CPU has left the hypervisor, or waited in it, since a page could last be found in its slot. So no
+/// CPU is in the middle of an access to it.
+#[derive(Debug)]
+pub struct Quiesced(());
+
+impl Quiesced {
+    /// Has every CPU answer a message, which none does in the middle of an access: accesses do not wait.
+    #[cfg(target_os = "none")]
+    #[must_use]
+    pub fn wait() -> Self {
+        crate::mailbox::call(crate::mailbox::online(), |_| {}, 0);
+        Quiesced(())
+    }
+}
+
+/// A place for one shared page that other CPUs find without a lock.
+#[derive(Debug, Default)]
+pub struct SharedSlot {
+    /// 0: empty.
+    va: AtomicU64,
+    page: SpinLock<Option<SharedPage>, { rank::LEAF }, Poll>,
+}
+
+impl SharedSlot {
+    /// Empty.
+    #[must_use]
+    pub const fn new() -> Self {
+        SharedSlot { va: AtomicU64::new(0), page: SpinLock::new(None) }
+    }
+
+    /// Fills it; the page comes back if it is full.
+    pub fn fill(&self, page: SharedPage) -> Result<(), SharedPage> {
+        self.page.lock_leaf(|slot| {
+            if slot.is_some() {
+                return Err(page);
+            }
+            self.va.store(slot.insert(page).view().va, Ordering::Release);
+            Ok(())
+        })
+    }
+
+    /// Access to the page, if there is one. Not to be kept while this CPU waits for anything.
+    #[inline(always)]
+    #[must_use]
+    pub fn view(&self) -> Option<SharedView<'_>> {
+        let va = self.va.load(Ordering::Acquire);
+        (va != 0).then_some(SharedView { va, page: PhantomData })
+    }
+
+    /// The frame of the page, if there is one.
+    #[must_use]
+    pub fn mfn(&self) -> Option<Mfn> {
+        self.page.lock_leaf(|slot| slot.as_ref().map(SharedPage::mfn))
+    }
+
+    /// Nobody finds the page any more. Those who have found it may still use it: see [`SharedSlot::take`].
+    pub fn close(&self) {
+        self.va.store(0, Ordering::SeqCst);
+    }
+
+    /// Takes the page out, once it was closed and all CPUs have passed a point without access since.
+    pub fn take(&self, _proof: &Quiesced) -> Option<SharedPage> {
+        self.page.lock_leaf(Option::take)
+    }
+}
+
+/// Access to a shared page.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedView<'a> {
+    va: u64,
+    page: PhantomData<&'a SharedPage>,
+}
+
+impl<'a> SharedView<'a> {
+    #[inline(always)]
+    fn word8(self, offset: usize) -> &'a AtomicU8 {
         // SAFETY: `SharedFrame` proves that the frame is memory that may be written at any time, and memory is in the
-        // direct map; the offset is below a page; all accesses, the guest's aside, are atomic.
+        // direct map; the offset is below a page; all accesses, the guest's aside, are atomic. A view from a slot is not
+        // kept across a point where its CPU answers messages, so the page is not taken out under it.
         unsafe { &*((self.va + (offset as u64 & 0xfff)) as *const AtomicU8) }
     }
 
     #[inline(always)]
-    fn word32(&self, offset: usize) -> &AtomicU32 {
+    fn word32(self, offset: usize) -> &'a AtomicU32 {
         // SAFETY: as in `word8`; aligned by the mask.
         unsafe { &*((self.va + (offset as u64 & 0xffc)) as *const AtomicU32) }
     }
 
     #[inline(always)]
-    fn word64(&self, offset: usize) -> &AtomicU64 {
+    fn word64(self, offset: usize) -> &'a AtomicU64 {
         // SAFETY: as in `word8`; aligned by the mask.
         unsafe { &*((self.va + (offset as u64 & 0xff8)) as *const AtomicU64) }
     }
@@ -58,89 +141,89 @@ impl SharedPage {
     /// Reads a byte.
     #[inline(always)]
     #[must_use]
-    pub fn load8(&self, offset: usize) -> u8 {
+    pub fn load8(self, offset: usize) -> u8 {
         self.word8(offset).load(Ordering::SeqCst)
     }
 
     /// Writes a byte.
     #[inline(always)]
-    pub fn store8(&self, offset: usize, value: u8) {
+    pub fn store8(self, offset: usize, value: u8) {
         self.word8(offset).store(value, Ordering::Release);
     }
 
     /// Writes a byte and reads the old one, as a full barrier.
     #[inline(always)]
-    pub fn swap8(&self, offset: usize, value: u8) -> u8 {
+    pub fn swap8(self, offset: usize, value: u8) -> u8 {
         self.word8(offset).swap(value, Ordering::SeqCst)
     }
 
     /// Reads 32 bits.
     #[inline(always)]
     #[must_use]
-    pub fn load32(&self, offset: usize) -> u32 {
+    pub fn load32(self, offset: usize) -> u32 {
         self.word32(offset).load(Ordering::Acquire)
     }
 
     /// Writes 32 bits, after everything written before.
     #[inline(always)]
-    pub fn store32(&self, offset: usize, value: u32) {
+    pub fn store32(self, offset: usize, value: u32) {
         self.word32(offset).store(value, Ordering::Release);
     }
 
     /// Reads 64 bits.
     #[inline(always)]
     #[must_use]
-    pub fn load64(&self, offset: usize) -> u64 {
+    pub fn load64(self, offset: usize) -> u64 {
         self.word64(offset).load(Ordering::SeqCst)
     }
 
     /// Writes 64 bits, after everything written before.
     #[inline(always)]
-    pub fn store64(&self, offset: usize, value: u64) {
+    pub fn store64(self, offset: usize, value: u64) {
         self.word64(offset).store(value, Ordering::Release);
     }
 
     /// Sets bits; the old value.
     #[inline(always)]
-    pub fn or64(&self, offset: usize, bits: u64) -> u64 {
+    pub fn or64(self, offset: usize, bits: u64) -> u64 {
         self.word64(offset).fetch_or(bits, Ordering::SeqCst)
     }
 
     /// Keeps bits; the old value.
     #[inline(always)]
-    pub fn and64(&self, offset: usize, mask: u64) -> u64 {
+    pub fn and64(self, offset: usize, mask: u64) -> u64 {
         self.word64(offset).fetch_and(mask, Ordering::SeqCst)
     }
 
     /// Exchanges 64 bits if they are `old`; else what they are.
     #[inline(always)]
-    pub fn compare_exchange64(&self, offset: usize, old: u64, new: u64) -> Result<(), u64> {
+    pub fn compare_exchange64(self, offset: usize, old: u64, new: u64) -> Result<(), u64> {
         self.word64(offset).compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).map(drop)
     }
 }
 
 impl logic::grant::EntryPage for SharedPage {
     fn mfn(&self) -> Mfn {
-        self.mfn()
+        SharedPage::mfn(self)
     }
 
     #[inline(always)]
     fn load(&self, index: usize) -> u64 {
-        self.load64(index * 8)
+        self.view().load64(index * 8)
     }
 
     #[inline(always)]
     fn store(&self, index: usize, word: u64) {
-        self.store64(index * 8, word);
+        self.view().store64(index * 8, word);
     }
 
     #[inline(always)]
     fn compare_exchange(&self, index: usize, old: u64, new: u64) -> Result<(), u64> {
-        self.compare_exchange64(index * 8, old, new)
+        self.view().compare_exchange64(index * 8, old, new)
     }
 
     #[inline(always)]
     fn and(&self, index: usize, mask: u64) {
-        self.and64(index * 8, mask);
+        self.view().and64(index * 8, mask);
     }
 }
