@@ -1,20 +1,177 @@
-//! The console: the UART, the ring that `dmesg` reads, lines of guests.
+//! The console: the ring that `dmesg` reads, the input for dom0, the lines of other guests.
 
-use logic::lock::Held;
+use logic::lock::{Held, rank};
+use machine::arch::x86_64::serial;
+use xen_abi::{hypercall::VIRQ_CONSOLE, ids::VcpuId};
+
+use crate::{cpu::Cpu, domain, event, sync::Lock};
+
+/// Bytes of the ring: Xen's default for `conring_size`.
+const RING: usize = 16 << 10;
+/// Bytes of input kept for dom0.
+const INPUT: usize = 128;
+/// This many in a row take the input away from dom0 and give it back (Xen's `conswitch`, Ctrl-A).
+const SWITCH: u8 = 1;
+const SWITCH_COUNT: u8 = 3;
+
+struct Ring {
+    bytes: [u8; RING],
+    /// Position behind the newest byte; positions count on and on.
+    end: u32,
+    /// Bytes that have not been cleared or overwritten.
+    length: u32,
+}
+
+static CONSOLE: Lock<Ring, { rank::LEAF }> = Lock::new(Ring { bytes: [0; RING], end: 0, length: 0 });
+
+struct Input {
+    bytes: [u8; INPUT],
+    start: usize,
+    length: usize,
+    switches: u8,
+    /// The hypervisor has the input.
+    taken: bool,
+}
+
+static KEYBOARD: Lock<Input, { rank::LEAF }> =
+    Lock::new(Input { bytes: [0; INPUT], start: 0, length: 0, switches: 0, taken: false });
+
+/// From now on all that is written to the console is kept.
+pub fn start() {
+    serial::set_tap(tap);
+}
+
+fn tap(text: &[u8]) {
+    // The last words of a CPU that stopped in the middle of this must not hang here.
+    let Some(mut ring) = CONSOLE.try_lock() else { return };
+    for byte in text {
+        let at = ring.end as usize % RING;
+        if let Some(slot) = ring.bytes.get_mut(at) {
+            *slot = *byte;
+        }
+        ring.end = ring.end.wrapping_add(1);
+        ring.length = (ring.length + 1).min(RING as u32);
+    }
+}
 
 /// Waits until everything has left the machine.
-pub fn flush() {}
+pub fn flush() {
+    serial::flush();
+}
 
 /// Position of the oldest byte in the ring.
 #[must_use]
 pub fn ring_start(_held: &mut Held<'_, 0>) -> u32 {
-    0
+    CONSOLE.lock_leaf(|ring| ring.end.wrapping_sub(ring.length))
 }
 
 /// Copies from the ring at `position`, or from its oldest byte when that is gone. Returns where it began and how much.
-pub fn ring_read(position: u32, _into: &mut [u8], _held: &mut Held<'_, 0>) -> (u32, usize) {
-    (position, 0)
+pub fn ring_read(position: u32, into: &mut [u8], _held: &mut Held<'_, 0>) -> (u32, usize) {
+    CONSOLE.lock_leaf(|ring| {
+        let oldest = ring.end.wrapping_sub(ring.length);
+        let from = if ring.end.wrapping_sub(position) > ring.length { oldest } else { position };
+        let length = into.len().min(ring.end.wrapping_sub(from) as usize);
+        for (at, slot) in (from as usize..).zip(into.iter_mut().take(length)) {
+            *slot = ring.bytes.get(at % RING).copied().unwrap_or(0);
+        }
+        (from, length)
+    })
 }
 
 /// Empties the ring.
-pub fn ring_clear(_held: &mut Held<'_, 0>) {}
+pub fn ring_clear(_held: &mut Held<'_, 0>) {
+    CONSOLE.lock_leaf(|ring| ring.length = 0);
+}
+
+/// Takes what has arrived on the UART: dom0's input, unless it was switched to the hypervisor.
+pub fn receive(held: &mut Held<'_, 0>) {
+    let mut any = false;
+    while let Some(byte) = serial::receive() {
+        any |= KEYBOARD.lock_leaf(|input| input.take(byte));
+    }
+    if any && let Some(control) = domain::hardware(held) {
+        event::raise_virq(&control, VcpuId(0), VIRQ_CONSOLE, held);
+    }
+}
+
+/// Where the UART has no interrupt, the console looks every so often.
+pub fn look_for_input(_cpu: &mut Cpu, held: &mut Held<'_, 0>) {
+    receive(held);
+}
+
+impl Input {
+    /// A byte came; whether there is something new for dom0.
+    fn take(&mut self, byte: u8) -> bool {
+        if byte == SWITCH {
+            self.switches += 1;
+            if self.switches == SWITCH_COUNT {
+                self.switches = 0;
+                self.taken = !self.taken;
+            }
+            return false;
+        }
+        let missed = core::mem::take(&mut self.switches);
+        if self.taken {
+            return false;
+        }
+        // Fewer than it takes: they were meant for dom0.
+        (0..missed).for_each(|_| self.push(SWITCH));
+        self.push(byte);
+        true
+    }
+
+    fn push(&mut self, byte: u8) {
+        if self.length < INPUT
+            && let Some(slot) = self.bytes.get_mut((self.start + self.length) % INPUT)
+        {
+            *slot = byte;
+            self.length += 1;
+        }
+    }
+}
+
+/// Takes input for dom0 out of the buffer; how much.
+pub fn read_input(into: &mut [u8]) -> usize {
+    KEYBOARD.lock_leaf(|input| {
+        let length = into.len().min(input.length);
+        for slot in into.iter_mut().take(length) {
+            *slot = input.bytes.get(input.start % INPUT).copied().unwrap_or(0);
+            input.start = (input.start + 1) % INPUT;
+            input.length -= 1;
+        }
+        length
+    })
+}
+
+/// The line that a guest is writing.
+#[derive(Debug)]
+pub struct GuestLine {
+    text: [u8; Self::LENGTH],
+    length: usize,
+}
+
+impl GuestLine {
+    const LENGTH: usize = 200;
+
+    /// An empty line.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { text: [0; Self::LENGTH], length: 0 }
+    }
+
+    /// Adds text and hands out each line that is full or ends. What is no text is left out, as Xen does.
+    pub fn add(&mut self, text: &[u8], mut line: impl FnMut(&str)) {
+        for byte in text {
+            let text = matches!(byte, b' '..=b'~' | b'\t');
+            if text && let Some(slot) = self.text.get_mut(self.length) {
+                *slot = *byte;
+                self.length += 1;
+            }
+            if *byte == b'\n' || self.length == Self::LENGTH {
+                let done = self.text.get(..self.length).and_then(|bytes| core::str::from_utf8(bytes).ok());
+                line(done.unwrap_or_default());
+                self.length = 0;
+            }
+        }
+    }
+}

@@ -5,6 +5,7 @@ use alloc::{boxed::Box, sync::Arc};
 use logic::{lock::Held, regs::GuestRegs};
 
 use crate::{
+    cpu_loop::CpuSched,
     domain::Domain,
     vcpu::{Vcpu, VcpuState},
 };
@@ -21,8 +22,8 @@ pub struct Cpu {
 pub struct CpuLocal {
     /// The CPU's number, dense from 0.
     pub id: u32,
-    /// The running vCPU should be put back and another one chosen before the next return to a guest.
-    pub reschedule: bool,
+    /// Its time and whose turn it is.
+    pub sched: CpuSched,
 }
 
 /// A vCPU on a CPU: the CPU holds the domain alive and owns the vCPU's private state.
@@ -54,6 +55,12 @@ pub struct Context<'a> {
 }
 
 impl Cpu {
+    /// A CPU that has nothing to run yet.
+    #[must_use]
+    pub const fn new(id: u32) -> Self {
+        Self { local: CpuLocal { id, sched: CpuSched::new() }, running: None }
+    }
+
     /// The context of the running vCPU, or `None` while idle.
     pub fn context<'a>(&'a mut self, regs: &'a mut GuestRegs, held: Held<'a, 0>) -> Option<Context<'a>> {
         let running = self.running.as_mut()?;

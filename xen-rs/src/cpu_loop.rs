@@ -1,16 +1,45 @@
 //! Which vCPU runs next on this CPU: waking, kicking, switching, idling.
+//!
+//! A CPU comes here last before every return to a guest ([`before_guest`]). As long as nothing wants its attention that
+//! costs two reads; else it settles accounts, puts its vCPU back, takes the next one, or waits for an interrupt.
 
-use alloc::sync::Arc;
+mod idle;
+mod queues;
+mod seat;
+mod switch;
+mod timer;
 
-use logic::{lock::Held, regs::GuestRegs};
+pub use queues::{event, idle_cpus, kick, pause, place, unblock, unpause, wake};
+pub use seat::Seat;
+pub use timer::{CpuTimer, Key, arm, set_timer};
 
-use crate::{cpu::Cpu, vcpu::Vcpu};
+use logic::{lock::Held, regs::GuestRegs, time::Nanos};
+use machine::arch::x86_64::lapic;
 
-/// The vCPU may have become runnable: puts it on a queue and tells a CPU.
-pub fn wake(_vcpu: &Arc<Vcpu>, _held: &mut Held<'_, 0>) {}
+use crate::{cpu::Cpu, trap, vcpu::Vcpu};
 
-/// Makes the CPU that runs it, if one does, look at it again soon (for events, or because it may no longer run).
-pub fn kick(_vcpu: &Arc<Vcpu>, _held: &mut Held<'_, 0>) {}
+/// What one CPU knows about its own time.
+#[derive(Debug)]
+pub struct CpuSched {
+    /// The timer of the CPU.
+    pub timer: CpuTimer,
+    /// When the running vCPU's account was settled last.
+    pub since: Nanos,
+    /// When others should get a chance.
+    pub slice_end: Option<Nanos>,
+    /// The running vCPU gives way although it need not.
+    pub yields: bool,
+    /// Look for another vCPU before the next return to a guest.
+    pub reschedule: bool,
+}
+
+impl CpuSched {
+    /// Of a CPU that has not run anything.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { timer: CpuTimer::new(), since: Nanos::ZERO, slice_end: None, yields: false, reschedule: false }
+    }
+}
 
 /// Whether no CPU owns its private state.
 #[must_use]
@@ -18,8 +47,29 @@ pub fn is_parked(vcpu: &Vcpu, held: &mut Held<'_, 0>) -> bool {
     vcpu.parked.lock(held).0.is_some()
 }
 
-/// An interrupt arrived for the hypervisor: a timer, another CPU, a device.
-pub fn interrupt(_cpu: &mut Cpu, _vector: u8, _held: Held<'_, 0>) {}
+/// An interrupt arrived for the hypervisor: a timer or a device.
+pub fn interrupt(cpu: &mut Cpu, vector: u8, mut held: Held<'_, 0>) {
+    match vector {
+        lapic::TIMER => timer::expire(cpu, &mut held),
+        _ => crate::irq::interrupt(vector, &mut held),
+    }
+}
 
 /// The last thing before every return to a guest: whatever is pending for this CPU, the choice of the vCPU, its events.
-pub fn before_guest(_cpu: &mut Cpu, _regs: &mut GuestRegs, _held: Held<'_, 0>) {}
+#[inline]
+pub fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: Held<'_, 0>) {
+    loop {
+        if !cpu.local.sched.reschedule
+            && !queues::wants_look(cpu.local.id)
+            && let Some(mut cx) = cpu.context(regs, held.again())
+            && cx.vcpu.seat.ready.is_runnable()
+        {
+            trap::before_guest(&mut cx);
+            // What was delivered may have been the end of it.
+            if cx.vcpu.seat.ready.is_runnable() {
+                return;
+            }
+        }
+        switch::choose(cpu, regs, &mut held);
+    }
+}

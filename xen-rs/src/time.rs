@@ -1,7 +1,184 @@
-//! The hypervisor's clock.
+//! The hypervisor's clock, and what guests are told of time.
+
+use logic::{
+    lock::Held,
+    time::{Nanos, Scale, SystemClock, TimeBody, TimePage, WallClock, publish},
+};
+use machine::{
+    arch::x86_64::{cpu::rdtsc, rtc, tsc},
+    mem::shared::SharedView,
+};
+use xen_abi::{
+    arch_x86::{VcpuTimeInfo, shared_info},
+    vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE},
+    vm_assist::VMASST_TYPE_RUNSTATE_UPDATE_FLAG,
+};
+
+use crate::{domain::Domain, guest, sync::Lock, sync::Once, vcpu::Vcpu};
+
+struct Clocks {
+    /// One reference for all CPUs and guests, so that nobody's time runs backwards.
+    system: SystemClock,
+    /// The TSC counts alike on all CPUs.
+    stable: bool,
+}
+
+static CLOCKS: Once<Clocks> = Once::new();
+/// What the wall clock showed at system time 0.
+static WALL: Lock<WallClock, { logic::lock::rank::LEAF }> = Lock::new(WallClock { seconds: 0, nanos: 0 });
+
+/// A frequency to go on with until the TSC has been measured.
+const GUESS: Scale = Scale { mul: 1 << 31, shift: 1 };
+
+/// Starts system time, once the TSC has been measured and the other CPUs compared theirs.
+pub fn start() {
+    let scale = Scale::from_hertz(tsc::hertz()).unwrap_or(GUESS);
+    CLOCKS.call_once(|| Clocks {
+        system: SystemClock { ticks: rdtsc(), time: Nanos::ZERO, scale },
+        stable: tsc::is_reliable(),
+    });
+    let seconds = rtc::read();
+    WALL.lock_leaf(|wall| *wall = WallClock::new(seconds, 0, now(), 0));
+}
+
+/// The system clock; before [`start`] it stands still.
+fn system() -> SystemClock {
+    CLOCKS.get().map_or(SystemClock { ticks: u64::MAX, time: Nanos::ZERO, scale: GUESS }, |clocks| clocks.system)
+}
+
+/// System time: nanoseconds since the start.
+#[inline]
+#[must_use]
+pub fn now() -> Nanos {
+    system().at(rdtsc())
+}
+
+/// What the TSC reads when a time has come.
+#[must_use]
+pub fn ticks_at(time: Nanos) -> u64 {
+    system().ticks_at(time)
+}
 
 /// Frequency of the time stamp counter.
 #[must_use]
 pub fn tsc_khz() -> u32 {
-    0
+    u32::try_from(tsc::hertz() / 1000).unwrap_or(u32::MAX)
+}
+
+/// The time record of all guests.
+fn body() -> TimeBody {
+    TimeBody::new(&system(), CLOCKS.get().is_some_and(|clocks| clocks.stable))
+}
+
+/// Writes a vCPU's time record where it is now. All vCPUs share one reference, so that it never has to be renewed.
+pub fn show_time(vcpu: &Vcpu, domain: &Domain) {
+    if let Some(info) = vcpu.info(domain) {
+        publish(&info, &body());
+    }
+}
+
+/// The wall clock at system time 0.
+#[must_use]
+pub fn wall_clock() -> WallClock {
+    WALL.lock_leaf(|wall| *wall)
+}
+
+/// Sets what the wall clock shows at a system time (`XENPF_settime`).
+pub fn set_wall_clock(seconds: u64, nanos: u32, at: Nanos) {
+    WALL.lock_leaf(|wall| *wall = WallClock::new(seconds, nanos, at, 0));
+}
+
+struct WallPage<'a>(SharedView<'a>);
+
+impl TimePage<WallClock> for WallPage<'_> {
+    fn version(&self) -> u32 {
+        self.0.load32(shared_info::WC_VERSION)
+    }
+
+    fn set_version(&self, version: u32) {
+        self.0.store32(shared_info::WC_VERSION, version);
+    }
+
+    fn set_body(&self, wall: &WallClock) {
+        self.0.store32(shared_info::WC_SEC, wall.sec());
+        self.0.store32(shared_info::WC_NSEC, wall.nanos);
+        self.0.store32(shared_info::WC_SEC_HI, wall.sec_hi());
+    }
+}
+
+/// Writes a domain's wall clock; `offset`: seconds by which its clock differs (`XEN_DOMCTL_settimeoffset`).
+pub fn show_wall_clock(domain: &Domain, offset: i64, _held: &mut Held<'_, 0>) {
+    let mut wall = wall_clock();
+    wall.seconds = wall.seconds.saturating_add_signed(offset);
+    if let Some(page) = domain.events.shared_info() {
+        publish(&WallPage(page), &wall);
+    }
+}
+
+/// Places in a guest's memory, by its own addresses, that are kept up to date while its kernel's page tables are loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Areas {
+    /// `VCPUOP_register_runstate_memory_area`; 0 for none.
+    pub runstate: u64,
+    /// The run state could not be written: the kernel's memory was not mapped.
+    pub stale: bool,
+}
+
+impl Areas {
+    /// Shows the run state to the guest. A place that cannot be written is the guest's loss.
+    pub fn show_runstate(&mut self, vcpu: &Vcpu, domain: &Domain) {
+        if self.runstate == 0 {
+            return;
+        }
+        self.stale = write_runstate(self.runstate, vcpu, domain).is_err();
+    }
+
+    /// The guest's kernel is mapped again: writes what could not be written before.
+    #[inline]
+    pub fn catch_up(&mut self, vcpu: &Vcpu, domain: &Domain) {
+        if self.stale {
+            self.show_runstate(vcpu, domain);
+        }
+    }
+}
+
+/// The run state as `vcpu.h` lays it out.
+#[must_use]
+pub fn runstate_record(snapshot: logic::sched::RunSnapshot) -> VcpuRunstateInfo {
+    VcpuRunstateInfo { state: snapshot.state, _pad: 0, state_entry_time: snapshot.since.0, time: snapshot.time }
+}
+
+fn write_runstate(va: u64, vcpu: &Vcpu, domain: &Domain) -> Result<(), xen_abi::errno::Errno> {
+    use core::mem::offset_of;
+    use core::sync::atomic::{Ordering, fence};
+
+    let mut record = runstate_record(vcpu.seat.clock.stored());
+    let since = va.wrapping_add(offset_of!(VcpuRunstateInfo, state_entry_time) as u64);
+    let flagged = domain.vm_assist.load(Ordering::Relaxed) & (1 << VMASST_TYPE_RUNSTATE_UPDATE_FLAG) != 0;
+    if !flagged {
+        return guest::write(va, &record);
+    }
+    // A reader that sees the bit, or another value before and after, reads again.
+    record.state_entry_time |= XEN_RUNSTATE_UPDATE;
+    guest::write(since, &record.state_entry_time)?;
+    fence(Ordering::SeqCst);
+    guest::write(va, &record)?;
+    fence(Ordering::SeqCst);
+    guest::write(since, &(record.state_entry_time & !XEN_RUNSTATE_UPDATE))
+}
+
+/// Writes the time record to a place in the calling guest's memory (`VCPUOP_register_vcpu_time_memory_area`).
+pub fn write_time_area(va: u64) -> Result<(), xen_abi::errno::Errno> {
+    let body = body();
+    let record = VcpuTimeInfo {
+        version: 2,
+        pad0: 0,
+        tsc_timestamp: body.tsc_timestamp,
+        system_time: body.system_time,
+        tsc_to_system_mul: body.tsc_to_system_mul,
+        tsc_shift: body.tsc_shift,
+        flags: body.flags,
+        pad1: [0; 2],
+    };
+    guest::write(va, &record)
 }

@@ -1,11 +1,72 @@
-//! `HYPERVISOR_console_io`: the hypervisor's console.
+//! `HYPERVISOR_console_io`: the hypervisor's own console.
 
 use logic::hypercall::Outcome;
-use xen_abi::errno::Errno;
+use machine::{arch::x86_64::serial, mem::guest_copy};
+use xen_abi::{console as abi, errno::Errno};
 
-use crate::cpu::Context;
+use crate::{console, cpu::Context, guest};
 
-/// The hypercall.
-pub fn console_io(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+/// Bytes copied at a time.
+const CHUNK: usize = 128;
+/// Chunks written before the guest gets a chance to be interrupted.
+const CHUNKS: usize = 8;
+
+/// The hypercall: rdi is the operation, rsi the length, rdx the buffer.
+pub fn console_io(cx: &mut Context<'_>) -> Outcome {
+    let [command, ..] = cx.args;
+    // Debian's Xen lets only dom0 in; a hypervisor that was told to show everything shows guests' lines too.
+    let shown = cx.domain.is_control() || (command == u64::from(abi::CONSOLEIO_WRITE) && crate::start::shows_guests());
+    if !shown {
+        return Outcome::Fail(Errno::EPERM);
+    }
+    match u32::try_from(command) {
+        Ok(abi::CONSOLEIO_WRITE) => write(cx),
+        Ok(abi::CONSOLEIO_READ) => read(cx).into(),
+        _ => Outcome::Fail(Errno::ENOSYS),
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the count is an unsigned int of the ABI")]
+fn write(cx: &mut Context<'_>) -> Outcome {
+    let [_, count, mut va, ..] = cx.args;
+    let mut left = count as u32;
+    let mut chunk = [0; CHUNK];
+    for _ in 0..CHUNKS {
+        let Some(part) = chunk.get_mut(..CHUNK.min(left as usize)) else { break };
+        if part.is_empty() {
+            return Outcome::OK;
+        }
+        if guest_copy::copy_in(va, part).is_err() {
+            return Outcome::Fail(Errno::EFAULT);
+        }
+        show(cx, part);
+        left -= part.len() as u32;
+        va = va.wrapping_add(part.len() as u64);
+    }
+    if left == 0 {
+        return Outcome::OK;
+    }
+    (cx.args[1], cx.args[2]) = (left.into(), va);
+    Outcome::Again
+}
+
+/// Dom0's text as it is, other guests' by the line.
+fn show(cx: &mut Context<'_>, text: &[u8]) {
+    if cx.domain.is_control() {
+        serial::write_bytes(text);
+        return;
+    }
+    let (mut line, _held) = cx.domain.console_line.lock(&mut cx.held);
+    line.add(text, |line| log::debug!(target: "guest", "(d{}) {line}", cx.domain.id));
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the count is an unsigned int of the ABI")]
+fn read(cx: &mut Context<'_>) -> Result<u64, Errno> {
+    let [_, count, va, ..] = cx.args;
+    let room = i32::try_from(count as u32).map_err(|_| Errno::E2BIG)?;
+    let mut chunk = [0; CHUNK];
+    let room = usize::try_from(room).unwrap_or(0).min(CHUNK);
+    let length = chunk.get_mut(..room).map_or(0, console::read_input);
+    guest::write(va, chunk.get(..length).unwrap_or_default())?;
+    Ok(length as u64)
 }

@@ -1,11 +1,138 @@
-//! `HYPERVISOR_sched_op`: block, yield, poll, shutdown.
+//! `HYPERVISOR_sched_op`: block, yield, poll, shutdown (`sched.h`).
 
-use logic::hypercall::Outcome;
-use xen_abi::errno::Errno;
+use logic::{
+    event::{self, EventDomain, Poll},
+    hypercall::Outcome,
+    time::Nanos,
+};
+use xen_abi::{errno::Errno, ids::Port, sched as abi};
 
-use crate::cpu::Context;
+use super::event_channel_op::exists;
+use crate::{
+    cpu::Context,
+    cpu_loop,
+    domain::{self, Shutdown},
+    event::needs_delivery,
+    guest, watchdog,
+};
 
-/// The hypercall.
-pub fn sched_op(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+/// The most ports one poll may name.
+const POLL_PORTS: u32 = 128;
+
+/// The hypercall: rdi is the operation, rsi points to its structure.
+pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
+    let [command, va, ..] = cx.args;
+    let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
+    match command {
+        abi::SCHEDOP_YIELD => {
+            cx.cpu.sched.yields = true;
+            cx.cpu.sched.reschedule = true;
+            Outcome::OK
+        }
+        abi::SCHEDOP_BLOCK => {
+            block(cx);
+            Outcome::OK
+        }
+        abi::SCHEDOP_SHUTDOWN => guest::read(va)
+            .map(|op: abi::SchedShutdown| cx.domain.shut_down(Shutdown(op.reason), &mut cx.held))
+            .into(),
+        abi::SCHEDOP_SHUTDOWN_CODE => shutdown_code(cx, va).into(),
+        abi::SCHEDOP_POLL => poll(cx, va).into(),
+        abi::SCHEDOP_REMOTE_SHUTDOWN => remote_shutdown(cx, va).into(),
+        abi::SCHEDOP_WATCHDOG => guest::read(va)
+            .and_then(|op: abi::SchedWatchdog| {
+                watchdog::set(cx.domain, op.id, op.timeout, cx.cpu, &mut cx.held)
+            })
+            .into(),
+        abi::SCHEDOP_PIN_OVERRIDE => pin_override(cx, va).into(),
+        _ => Outcome::Fail(Errno::ENOSYS),
+    }
+}
+
+/// The vCPU waits for an event; its upcalls are unmasked.
+fn block(cx: &mut Context<'_>) {
+    if let Some(info) = cx.vcpu.info(cx.domain) {
+        info.set_upcall_mask(false);
+    }
+    cx.vcpu.seat.ready.block();
+    // Only now look: an event that came before the vCPU was blocked wakes nobody.
+    if needs_delivery(cx.vcpu, cx.domain) {
+        cpu_loop::unblock(cx.vcpu, &mut cx.held);
+    }
+}
+
+/// `SCHEDOP_poll`: waits until one of some ports is pending, even if masked, or a time has come.
+fn poll(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
+    let op: abi::SchedPoll = guest::read(va)?;
+    if op.nr_ports > POLL_PORTS {
+        return Err(Errno::EINVAL);
+    }
+    let mut ports = [Port(0); POLL_PORTS as usize];
+    let ports = ports.get_mut(..op.nr_ports as usize).ok_or(Errno::EINVAL)?;
+    for (index, port) in (0..).zip(ports.iter_mut()) {
+        *port = guest::read(guest::element::<Port>(op.ports, index)?)?;
+    }
+    let want = match ports {
+        [one] => Poll::One(*one),
+        _ => Poll::Any,
+    };
+    cx.vcpu.seat.ready.block();
+    event::start_poll(&**cx.domain, &cx.vcpu.events, want);
+    let domain = &**cx.domain;
+    // Only now look: see `block`.
+    let there = if needs_delivery(cx.vcpu, cx.domain) {
+        Ok(true)
+    } else if ports.iter().all(|port| exists(domain, *port)) {
+        Ok(ports.iter().any(|port| domain.is_pending(*port)))
+    } else {
+        Err(Errno::EINVAL)
+    };
+    if there != Ok(false) {
+        event::end_poll(domain, &cx.vcpu.events);
+        cpu_loop::unblock(cx.vcpu, &mut cx.held);
+    } else if op.timeout != 0 {
+        cx.state.timers.poll = Some(Nanos(op.timeout));
+    }
+    there.map(drop)
+}
+
+/// Says why the domain is about to stop, without stopping it.
+fn shutdown_code(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
+    let op: abi::SchedShutdown = guest::read(va)?;
+    if cx.domain.life.shutdown().is_some() {
+        return Ok(());
+    }
+    cx.domain.life.set_code(op.reason);
+    Ok(())
+}
+
+/// Stops another domain: the control domain may.
+fn remote_shutdown(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
+    let op: abi::SchedRemoteShutdown = guest::read(va)?;
+    let target = domain::find(op.domain_id, &mut cx.held).ok_or(Errno::ESRCH)?;
+    if !cx.domain.is_control() || target.id == cx.domain.id {
+        return Err(Errno::EPERM);
+    }
+    target.shut_down(Shutdown(op.reason), &mut cx.held);
+    Ok(())
+}
+
+/// Pins the calling vCPU to a CPU: the hardware domain may.
+fn pin_override(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
+    if !cx.domain.is_control() {
+        return Err(Errno::EPERM);
+    }
+    let op: abi::SchedPinOverride = guest::read(va)?;
+    match u32::try_from(op.pcpu) {
+        Ok(cpu) if machine::mailbox::online().has(cpu) => {
+            cx.vcpu.seat.pin(Some(cpu));
+            cx.cpu.sched.reschedule = true;
+            Ok(())
+        }
+        Ok(_) => Err(Errno::EINVAL),
+        Err(_) => {
+            cx.vcpu.seat.pin(None);
+            Ok(())
+        }
+    }
 }

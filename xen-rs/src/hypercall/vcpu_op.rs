@@ -1,11 +1,201 @@
-//! `HYPERVISOR_vcpu_op`: other vCPUs of the domain, timers and shared areas.
+//! `HYPERVISOR_vcpu_op`: other vCPUs of the domain, timers and shared areas (`vcpu.h`).
 
-use logic::hypercall::Outcome;
-use xen_abi::errno::Errno;
+use alloc::sync::Arc;
 
-use crate::cpu::Context;
+use logic::{
+    hypercall::Outcome,
+    time::{Nanos, Periodic},
+};
+use xen_abi::{
+    errno::Errno,
+    ids::{Mfn, VcpuId},
+    vcpu as abi,
+};
 
-/// The hypercall.
-pub fn vcpu_op(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+use super::set_timer_op::set_singleshot;
+use crate::{
+    cpu::Context,
+    cpu_loop, guest, memory, time,
+    vcpu::{Vcpu, VcpuFlags},
+    vcpu_info::Info,
+};
+
+/// The shortest period of a timer.
+const SHORTEST: Nanos = Nanos::from_millis(1);
+/// The longest: beyond it the sum with the present time could wrap.
+const LONGEST: Nanos = Nanos(i64::MAX as u64 >> 2);
+
+/// The hypercall: rdi is the operation, rsi the vCPU, rdx points to the operation's structure.
+pub fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
+    let [command, id, va, ..] = cx.args;
+    let vcpu = u32::try_from(id).ok().and_then(|id| cx.domain.vcpu(VcpuId(id)));
+    let Some(vcpu) = vcpu.cloned() else { return Outcome::Fail(Errno::ENOENT) };
+    let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
+    let myself = Arc::ptr_eq(&vcpu, cx.vcpu);
+    match command {
+        abi::VCPUOP_INITIALISE => initialise(cx, &vcpu, va),
+        abi::VCPUOP_UP => up(cx, &vcpu).into(),
+        abi::VCPUOP_DOWN => down(cx, &vcpu).into(),
+        abi::VCPUOP_IS_UP => Outcome::Done(vcpu.seat.ready.is_up().into()),
+        abi::VCPUOP_GET_RUNSTATE_INFO => {
+            guest::write(va, &time::runstate_record(vcpu.seat.clock.at(time::now()))).into()
+        }
+        abi::VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA => register_runstate(cx, &vcpu, va).into(),
+        abi::VCPUOP_SET_PERIODIC_TIMER => set_periodic(cx, &vcpu, va).into(),
+        abi::VCPUOP_STOP_PERIODIC_TIMER => with_timers(cx, &vcpu, |timers| timers.periodic = None).into(),
+        abi::VCPUOP_SET_SINGLESHOT_TIMER if myself => guest::read(va)
+            .map(|op: abi::VcpuSetSingleshotTimer| set_singleshot(cx, Nanos(op.timeout_abs_ns), time::now()))
+            .into(),
+        abi::VCPUOP_STOP_SINGLESHOT_TIMER if myself => {
+            cx.state.timers.singleshot = None;
+            Outcome::OK
+        }
+        abi::VCPUOP_SET_SINGLESHOT_TIMER | abi::VCPUOP_STOP_SINGLESHOT_TIMER => Outcome::Fail(Errno::EINVAL),
+        abi::VCPUOP_REGISTER_VCPU_INFO => register_vcpu_info(cx, &vcpu, va).into(),
+        abi::VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA => register_time(&vcpu, myself, va).into(),
+        abi::VCPUOP_SEND_NMI => {
+            if !vcpu.set(VcpuFlags::NMI_PENDING).contains(VcpuFlags::NMI_PENDING) {
+                cpu_loop::event(&vcpu, &mut cx.held);
+            }
+            Outcome::OK
+        }
+        abi::VCPUOP_GET_PHYSID => physical_id(cx, &vcpu, va).into(),
+        _ => Outcome::Fail(Errno::ENOSYS),
+    }
+}
+
+/// `VCPUOP_initialise`: gives a vCPU that is down its first state. EEXIST when it has one.
+fn initialise(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Outcome {
+    use alloc::boxed::Box;
+    use xen_abi::arch_x86::VcpuGuestContext;
+    use zerocopy::{FromZeros, IntoBytes};
+
+    if vcpu.info(cx.domain).is_none() {
+        return Outcome::Fail(Errno::EINVAL);
+    }
+    if vcpu.flags().contains(VcpuFlags::INITIALISED) {
+        return Outcome::Fail(Errno::EEXIST);
+    }
+    let Ok(mut wanted) = VcpuGuestContext::new_box_zeroed() else { return Outcome::Fail(Errno::ENOMEM) };
+    let wanted: &mut Box<VcpuGuestContext> = &mut wanted;
+    if machine::mem::guest_copy::copy_in(va, wanted.as_mut_bytes()).is_err() {
+        return Outcome::Fail(Errno::EFAULT);
+    }
+    match crate::domain::context::set(cx.domain, vcpu, wanted, &mut cx.held) {
+        Ok(true) => Outcome::OK,
+        Ok(false) => Outcome::Again,
+        Err(errno) => Outcome::Fail(errno),
+    }
+}
+
+fn up(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>) -> Result<(), Errno> {
+    if !vcpu.flags().contains(VcpuFlags::INITIALISED) {
+        return Err(Errno::EINVAL);
+    }
+    let (_, woken) = vcpu.seat.ready.bring_up();
+    cpu_loop::wake(vcpu, woken, &mut cx.held);
+    Ok(())
+}
+
+/// `VCPUOP_down`. The last one that goes down takes the domain with it.
+fn down(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>) -> Result<(), Errno> {
+    let others_up = cx.domain.vcpus().iter().any(|other| !Arc::ptr_eq(other, vcpu) && other.seat.ready.is_up());
+    if !others_up {
+        cx.domain.shut_down(crate::domain::Shutdown(xen_abi::sched::SHUTDOWN_POWEROFF), &mut cx.held);
+    }
+    let _ = vcpu.seat.ready.take_down();
+    cpu_loop::kick(vcpu);
+    Ok(())
+}
+
+fn register_runstate(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
+    let op: abi::VcpuRegisterRunstateMemoryArea = guest::read(va)?;
+    if op.addr >> 47 != 0 && op.addr >> 47 != 0x1_ffff {
+        return Err(Errno::EFAULT);
+    }
+    if Arc::ptr_eq(vcpu, cx.vcpu) {
+        cx.state.areas.runstate = op.addr;
+        cx.state.areas.show_runstate(vcpu, cx.domain);
+        return Ok(());
+    }
+    if let Some(state) = vcpu.parked.lock(&mut cx.held).0.as_mut() {
+        state.areas.runstate = op.addr;
+    }
+    // Shows the state it is in now, in the caller's address space, which is the same kernel's.
+    guest::write(op.addr, &time::runstate_record(vcpu.seat.clock.stored()))
+}
+
+/// Applies a change to a vCPU's timers: its own, or those of one that does not run.
+fn with_timers(
+    cx: &mut Context<'_>,
+    vcpu: &Arc<Vcpu>,
+    change: impl FnOnce(&mut logic::time::VcpuTimers),
+) -> Result<(), Errno> {
+    if Arc::ptr_eq(vcpu, cx.vcpu) {
+        change(&mut cx.state.timers);
+        if let Some(next) = cx.state.timers.next() {
+            cpu_loop::arm(&mut cx.cpu.sched.timer, next);
+        }
+    } else if let Some(state) = vcpu.parked.lock(&mut cx.held).0.as_mut() {
+        change(&mut state.timers);
+    }
+    Ok(())
+}
+
+fn set_periodic(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
+    let op: abi::VcpuSetPeriodicTimer = guest::read(va)?;
+    let period = Nanos(op.period_ns);
+    if period < SHORTEST || period > LONGEST {
+        return Err(Errno::EINVAL);
+    }
+    let next = time::now().after(period);
+    with_timers(cx, vcpu, |timers| timers.periodic = Some(Periodic { period, next }))
+}
+
+/// `VCPUOP_register_vcpu_info`: once, by the vCPU itself or for one that is down.
+fn register_vcpu_info(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
+    let op: abi::VcpuRegisterVcpuInfo = guest::read(va)?;
+    let offset = op.offset as usize;
+    if offset > 4096 - size_of::<xen_abi::arch_x86::VcpuInfo>() || offset % align_of::<u64>() != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if vcpu.info.is_registered() || (!Arc::ptr_eq(vcpu, cx.vcpu) && vcpu.seat.ready.is_up()) {
+        return Err(Errno::EINVAL);
+    }
+    let page = memory::hold_writable(Mfn(op.mfn), cx.domain, &mut cx.held).ok_or(Errno::EINVAL)?;
+    let place = Info::at(page.view(), offset);
+    match vcpu.info(cx.domain) {
+        Some(old) => old.copy_to(place),
+        None => place.reset(),
+    }
+    if let Err(page) = vcpu.info.register(page, offset) {
+        memory::end_shared(page, &mut cx.held);
+        return Err(Errno::EINVAL);
+    }
+    // An event sent while the place changed may have gone to the old one: the guest looks at everything.
+    if let Some(info) = vcpu.info(cx.domain) {
+        info.set_all_pending();
+    }
+    time::show_time(vcpu, cx.domain);
+    cpu_loop::event(vcpu, &mut cx.held);
+    Ok(())
+}
+
+/// `VCPUOP_register_vcpu_time_memory_area`. The record never changes, so it is written once.
+fn register_time(vcpu: &Vcpu, myself: bool, va: u64) -> Result<(), Errno> {
+    let op: abi::VcpuRegisterTimeMemoryArea = guest::read(va)?;
+    if op.addr == 0 || (!myself && vcpu.seat.ready.is_up()) {
+        return if op.addr == 0 { Ok(()) } else { Err(Errno::EINVAL) };
+    }
+    time::write_time_area(op.addr)
+}
+
+/// `VCPUOP_get_physid`: for the hardware domain's vCPUs that are pinned.
+fn physical_id(cx: &Context<'_>, vcpu: &Vcpu, va: u64) -> Result<(), Errno> {
+    let pinned = vcpu.seat.hard_affinity().and(machine::mailbox::online());
+    if !cx.domain.is_control() || pinned.0.count_ones() != 1 {
+        return Err(Errno::EINVAL);
+    }
+    let cpu = u64::from(pinned.first().unwrap_or(0));
+    guest::write(va, &abi::VcpuGetPhysid { phys_id: cpu | cpu << 32 })
 }

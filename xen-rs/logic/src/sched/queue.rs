@@ -96,6 +96,15 @@ impl<T> RunQueue<T> {
         self.front().is_some_and(|front| front > current.credit)
     }
 
+    /// The running vCPU gives way to the first that waits, if anyone does: it gets no more credit than that one.
+    #[must_use]
+    pub fn give_way(&self, running: &mut Account) -> bool {
+        let Some(front) = self.front() else { return false };
+        running.refresh(self.round);
+        running.credit = running.credit.min(front);
+        true
+    }
+
     /// Takes off the first to run.
     pub fn pop(&mut self) -> Option<(Account, T)> {
         if self.front()? <= 0 {

@@ -147,6 +147,17 @@ fn a_sleeper_comes_first() {
 }
 
 #[test]
+fn giving_way() {
+    let mut queue = RunQueue::new();
+    let mut me = Account::new(256);
+    assert!(!queue.give_way(&mut me), "to nobody");
+    let _ = queue.insert(Account { credit: 5, round: 0, weight: 256 }, "other");
+    assert!(queue.give_way(&mut me));
+    let _ = queue.insert(me, "me");
+    assert_eq!(queue.pop().map(|(_, name)| name), Some("other"));
+}
+
+#[test]
 fn rounds() {
     let mut account = Account { credit: -5, round: 3, weight: 256 };
     account.refresh(3);

@@ -93,6 +93,12 @@ impl VcpuTimers {
         [self.singleshot, self.periodic.map(|periodic| periodic.next), self.poll].into_iter().flatten().min()
     }
 
+    /// The earliest deadline that wakes the vCPU when it does not run: as in Xen, the periodic timer does not.
+    #[must_use]
+    pub fn next_parked(&self) -> Option<Nanos> {
+        [self.singleshot, self.poll].into_iter().flatten().min()
+    }
+
     /// Takes off what is due. A periodic timer that missed several rounds fires once.
     pub fn expire(&mut self, now: Nanos) -> Fired {
         let mut fired = Fired::default();

@@ -39,6 +39,7 @@ pub mod pic;
 pub mod port;
 #[cfg(target_os = "none")]
 pub mod power;
+pub mod rtc;
 #[cfg(target_os = "none")]
 pub mod segments;
 pub mod serial;

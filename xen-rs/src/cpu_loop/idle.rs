@@ -1,0 +1,27 @@
+//! A CPU without a vCPU waits for an interrupt.
+
+use logic::lock::Held;
+use machine::arch::x86_64::interrupts;
+
+use super::{queues, timer};
+use crate::cpu::Cpu;
+
+/// Waits until something may have come for this CPU to run.
+pub(super) fn wait(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
+    let id = cpu.local.id;
+    queues::of(id).queue.lock(held).0.idle();
+    queues::set_idle(id, true);
+    timer::rearm(cpu, held);
+    loop {
+        while let Some(vector) = interrupts::take() {
+            super::interrupt(cpu, vector, held.again());
+        }
+        machine::mailbox::poll();
+        if queues::wants_look(id) || !queues::of(id).queue.lock(held).0.is_empty() {
+            break;
+        }
+        interrupts::wait();
+    }
+    queues::looks(id);
+    queues::set_idle(id, false);
+}

@@ -1,0 +1,103 @@
+//! A vCPU's place in the scheduler.
+
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+use logic::{
+    sched::{Account, CpuMask, Readiness, RunClock, WEIGHT_DEFAULT},
+};
+use xen_abi::ids::VcpuId;
+
+use crate::time;
+
+/// Whether a vCPU may run, where, and for how long.
+#[derive(Debug)]
+pub struct Seat {
+    /// May it run, does it, who queues it.
+    pub ready: Readiness,
+    /// How it spends its time.
+    pub clock: RunClock,
+    processor: AtomicU32,
+    hard: AtomicU64,
+    soft: AtomicU64,
+    weight: AtomicU32,
+    // The account. Only the CPU that runs the vCPU or is about to queue it touches these.
+    credit: AtomicI64,
+    round: AtomicU32,
+}
+
+impl Seat {
+    /// Of a vCPU that is down, paused once if its domain is.
+    #[must_use]
+    pub fn new(id: VcpuId, paused: bool) -> Self {
+        let account = Account::new(WEIGHT_DEFAULT);
+        let ready = Readiness::new();
+        if paused {
+            // It is down: there is nobody to kick.
+            let _ = ready.pause();
+        }
+        let cpus = machine::mailbox::online().0.count_ones();
+        Self {
+            ready,
+            clock: RunClock::new(time::now()),
+            processor: AtomicU32::new(id.0 % cpus.max(1)),
+            hard: AtomicU64::new(CpuMask::ALL.0),
+            soft: AtomicU64::new(CpuMask::ALL.0),
+            weight: AtomicU32::new(WEIGHT_DEFAULT.into()),
+            credit: AtomicI64::new(account.credit),
+            round: AtomicU32::new(account.round),
+        }
+    }
+
+    /// The CPU it runs or ran on, or on whose queue it is.
+    #[inline]
+    #[must_use]
+    pub fn processor(&self) -> u32 {
+        self.processor.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_processor(&self, cpu: u32) {
+        self.processor.store(cpu, Ordering::Relaxed);
+    }
+
+    /// The CPUs it may run on.
+    #[must_use]
+    pub fn hard_affinity(&self) -> CpuMask {
+        CpuMask(self.hard.load(Ordering::Relaxed))
+    }
+
+    /// The CPUs it had better run on.
+    #[must_use]
+    pub fn soft_affinity(&self) -> CpuMask {
+        CpuMask(self.soft.load(Ordering::Relaxed))
+    }
+
+    /// Sets both. A vCPU that is on the wrong CPU leaves it when it is [kicked](super::kick).
+    pub fn set_affinity(&self, hard: CpuMask, soft: CpuMask) {
+        self.hard.store(hard.0, Ordering::Relaxed);
+        self.soft.store(soft.0, Ordering::Relaxed);
+    }
+
+    /// Its share relative to others'.
+    #[must_use]
+    pub fn weight(&self) -> u16 {
+        u16::try_from(self.weight.load(Ordering::Relaxed)).unwrap_or(u16::MAX)
+    }
+
+    /// Sets its share.
+    pub fn set_weight(&self, weight: u16) {
+        self.weight.store(weight.into(), Ordering::Relaxed);
+    }
+
+    pub(super) fn account(&self) -> Account {
+        Account {
+            credit: self.credit.load(Ordering::Relaxed),
+            round: self.round.load(Ordering::Relaxed),
+            weight: self.weight(),
+        }
+    }
+
+    pub(super) fn set_account(&self, account: Account) {
+        self.credit.store(account.credit, Ordering::Relaxed);
+        self.round.store(account.round, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,140 @@
+//! The one timer of each CPU serves the end of a slice, the running vCPU's timers, and those of vCPUs parked here.
+//!
+//! While a vCPU runs its timers are in its state alone, so setting one costs at most one write to the APIC; only when it
+//! is put aside does the earliest go on a queue. An entry left behind on another CPU's queue does no harm: whoever finds
+//! it looks at the vCPU's own timers.
+
+use logic::{
+    lock::{Held, rank},
+    time::{Nanos, TimerQueue, VcpuTimers},
+};
+use machine::arch::x86_64::lapic;
+use xen_abi::{
+    hypercall::VIRQ_TIMER,
+    ids::{DomId, VcpuId},
+};
+
+use super::queues::MAX_CPUS;
+use crate::{cpu::Cpu, domain, event, sync::Lock, time, vcpu::Vcpu};
+
+/// Whose deadline is on a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// A vCPU's that does not run.
+    Parked(DomId, VcpuId),
+    /// One of a domain's watchdogs.
+    Watchdog(DomId, u32),
+    /// The console looks for input.
+    Console,
+}
+
+static QUEUES: [Lock<TimerQueue<Key>, { rank::TIMER }>; MAX_CPUS] =
+    [const { Lock::new(TimerQueue::new()) }; MAX_CPUS];
+
+/// What this CPU's timer was set to.
+#[derive(Debug)]
+pub struct CpuTimer {
+    /// It fires then, or earlier; [`Nanos::NEVER`]: it is off.
+    programmed: Nanos,
+}
+
+impl CpuTimer {
+    /// Off.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { programmed: Nanos::NEVER }
+    }
+}
+
+fn queue(cpu: u32) -> &'static Lock<TimerQueue<Key>, { rank::TIMER }> {
+    &QUEUES[cpu as usize % MAX_CPUS]
+}
+
+/// Has this CPU's timer fire by `deadline`.
+#[inline]
+pub fn arm(timer: &mut CpuTimer, deadline: Nanos) {
+    // A timer that fires too early is set anew then: cheaper than to move it back each time.
+    if deadline < timer.programmed {
+        timer.programmed = deadline;
+        lapic::set_timer(Some(time::ticks_at(deadline)));
+    }
+}
+
+/// Sets the timer to the earliest of all that matters to this CPU.
+pub(super) fn rearm(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
+    let parked = queue(cpu.local.id).lock(held).0.next();
+    let running = cpu.running.as_ref().and_then(|running| running.state.timers.next());
+    let sched = &mut cpu.local.sched;
+    if let Some(deadline) = [parked, running, sched.slice_end].into_iter().flatten().min() {
+        arm(&mut sched.timer, deadline);
+    }
+}
+
+/// Sets a deadline on this CPU's queue.
+pub fn set_timer(cpu: u32, timer: &mut CpuTimer, key: Key, deadline: Nanos, held: &mut Held<'_, 0>) {
+    if queue(cpu).lock(held).0.set(key, deadline) {
+        arm(timer, deadline);
+    }
+}
+
+/// A vCPU is put aside.
+pub(super) fn park(cpu: u32, vcpu: &Vcpu, timers: &VcpuTimers, held: &mut Held<'_, 0>) {
+    if let Some(deadline) = timers.next_parked() {
+        // Without memory the timer is late: until the vCPU runs again.
+        let _ = queue(cpu).lock(held).0.set(Key::Parked(vcpu.domain_id, vcpu.id), deadline);
+    }
+}
+
+/// A vCPU runs again.
+pub(super) fn unpark(cpu: u32, vcpu: &Vcpu, timers: &mut VcpuTimers, held: &mut Held<'_, 0>) {
+    if timers.next_parked().is_some() {
+        queue(cpu).lock(held).0.cancel(Key::Parked(vcpu.domain_id, vcpu.id));
+    }
+    timers.poll = None;
+}
+
+/// The timer interrupt: everything that is due.
+pub(super) fn expire(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
+    let now = time::now();
+    cpu.local.sched.timer.programmed = Nanos::NEVER;
+    if let Some(running) = &mut cpu.running {
+        if running.state.timers.expire(now).virq {
+            event::raise_virq(&running.domain, running.vcpu.id, VIRQ_TIMER, held);
+        }
+        cpu.local.sched.reschedule |= cpu.local.sched.slice_end.is_some_and(|end| end <= now);
+    }
+    loop {
+        let due = queue(cpu.local.id).lock(held).0.pop_due(now);
+        match due {
+            Some(Key::Parked(domain, vcpu)) => expire_parked(cpu.local.id, domain, vcpu, now, held),
+            Some(Key::Watchdog(domain, id)) => crate::watchdog::expire(domain, id, now, held),
+            Some(Key::Console) => crate::console::look_for_input(cpu, held),
+            None => break,
+        }
+    }
+    rearm(cpu, held);
+}
+
+/// A deadline of a vCPU that was put aside on this CPU has come.
+fn expire_parked(cpu: u32, domain: DomId, vcpu: VcpuId, now: Nanos, held: &mut Held<'_, 0>) {
+    let Some(domain) = domain::find(domain, held) else { return };
+    let Some(vcpu) = domain.vcpu(vcpu) else { return };
+    let fired = match vcpu.parked.lock(held).0.as_mut() {
+        Some(state) => {
+            let fired = state.timers.expire(now);
+            state.timers.next_parked().map_or((fired, None), |next| (fired, Some(next)))
+        }
+        // It runs on another CPU, which looks after its timers.
+        None => return,
+    };
+    let (fired, next) = fired;
+    if let Some(next) = next {
+        let _ = queue(cpu).lock(held).0.set(Key::Parked(domain.id, vcpu.id), next);
+    }
+    if fired.virq {
+        event::raise_virq(&domain, vcpu.id, VIRQ_TIMER, held);
+    }
+    if fired.poll && logic::event::end_poll(&*domain, &vcpu.events) {
+        super::unblock(vcpu, held);
+    }
+}
