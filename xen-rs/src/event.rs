@@ -3,18 +3,18 @@
 use alloc::sync::Arc;
 
 use logic::{
-    event::{self, Channels, EventDomain, Notify, Table, VcpuEvents},
+    event::{self, Binding, Channels, EventDomain, Notify, Table, VcpuEvents},
     lock::{Held, rank},
 };
 use machine::mem::shared::{Quiesced, SharedPage, SharedSlot, SharedView};
 use xen_abi::{
     arch_x86::shared_info,
     errno::Errno,
+    hypercall,
     ids::{DomId, Port, VcpuId},
-    start,
 };
 
-use crate::{cpu_loop, domain, domain::Domain, memory, sync::Lock, vcpu::Vcpu, vcpu_info::Info};
+use crate::{cpu_loop, domain, domain::Domain, memory, sync::Lock, vcpu_info::VcpuInfo};
 
 /// What a domain has for its events.
 pub struct DomainEvents {
@@ -22,18 +22,18 @@ pub struct DomainEvents {
     pub channels: Channels,
     /// The right to bind and close.
     pub table: Lock<Table, { rank::EVENT }>,
-    shared: SharedSlot,
+    shared: Arc<SharedSlot>,
 }
 
 impl DomainEvents {
     /// A new domain's: no port bound, a shared page in which every vCPU masks its upcalls. `ENOMEM`.
     pub fn new(owner: DomId, max_port: u32, held: &mut Held<'_, 0>) -> Result<Self, Errno> {
-        let page = memory::share_page(owner, held)?;
+        let page = memory::shared_page(owner, held)?;
         for vcpu in 0..xen_abi::arch_x86::XEN_LEGACY_MAX_VCPUS {
-            Info::at(page.view(), vcpu * shared_info::VCPU_INFO_STRIDE).set_upcall_mask(true);
+            VcpuInfo::at(page.view(), vcpu * shared_info::VCPU_INFO_STRIDE).set_upcall_mask(true);
         }
         let events =
-            Self { channels: Channels::new()?, table: Lock::new(Table::new(max_port)), shared: SharedSlot::new() };
+            Self { channels: Channels::new()?, table: Lock::new(Table::new(max_port)), shared: Arc::new(SharedSlot::new()) };
         // A new slot is empty.
         let _ = events.shared.fill(page);
         Ok(events)
@@ -48,7 +48,7 @@ impl DomainEvents {
 
     /// Its slot.
     #[must_use]
-    pub const fn shared_slot(&self) -> &SharedSlot {
+    pub const fn shared_slot(&self) -> &Arc<SharedSlot> {
         &self.shared
     }
 }
@@ -112,12 +112,12 @@ impl EventDomain for Domain {
 
     #[inline(always)]
     fn test_and_set_selector(&self, vcpu: VcpuId, word: u32) -> bool {
-        Domain::vcpu(self, vcpu).and_then(|vcpu| vcpu.info(self)).is_some_and(|info| info.set_selector(word))
+        Domain::vcpu(self, vcpu).is_none_or(|vcpu| vcpu.info.get().set_selector(word))
     }
 
     #[inline(always)]
     fn test_and_set_upcall(&self, vcpu: VcpuId) -> bool {
-        Domain::vcpu(self, vcpu).and_then(|vcpu| vcpu.info(self)).is_none_or(Info::set_upcall_pending)
+        Domain::vcpu(self, vcpu).is_none_or(|vcpu| vcpu.info.get().set_upcall_pending())
     }
 }
 
@@ -148,26 +148,32 @@ pub fn raise_virq<const H: u8>(domain: &Domain, vcpu: VcpuId, virq: u32, held: &
 
 /// Raises a global VIRQ of the control domain.
 pub fn raise_control_virq(virq: u32, held: &mut Held<'_, 0>) {
-    if let Some(control) = domain::find(DomId(0), held) {
+    if let Some(control) = domain::hardware(held) {
         raise_virq(&control, VcpuId(0), virq, held);
     }
 }
 
 /// `VIRQ_DOM_EXC` to the control domain: some domain shut down or is gone.
 pub fn raise_dom_exc(held: &mut Held<'_, 0>) {
-    raise_control_virq(start::VIRQ_DOM_EXC, held);
+    raise_control_virq(hypercall::VIRQ_DOM_EXC, held);
 }
 
-/// Closes the next ports of a domain that dies (or resets) from `from` on: where to go on, or `None` when all are closed.
-/// Between two ports no lock is held.
-pub fn close_all(domain: &Arc<Domain>, from: Port, most: u32, held: &mut Held<'_, 0>) -> Option<Port> {
-    let valid = domain.events.channels.valid();
-    let end = valid.min(from.0.saturating_add(most));
-    for port in from.0..end {
-        // Free ports refuse, which is as good.
-        let _ = close(domain, Port(port), held);
+/// Closes up to `most` ports of a domain that dies or resets; true when none is left. Between two ports no lock is held.
+pub fn close_some(domain: &Arc<Domain>, most: u32, held: &mut Held<'_, 0>) -> bool {
+    let bound = (0..domain.events.channels.valid()).map(Port).filter(|port| {
+        let binding = domain.events.channels.get(*port).map(|channel| channel.binding);
+        !matches!(binding, None | Some(Binding::Free | Binding::Reserved))
+    });
+    let mut left = most;
+    for port in bound {
+        if left == 0 {
+            return false;
+        }
+        // One that somebody else closes at the same time refuses, which is as good.
+        let _ = close(domain, port, held);
+        left -= 1;
     }
-    (end < valid).then_some(Port(end))
+    true
 }
 
 /// Closes a port: `EINVAL` when it is not bound.
@@ -192,15 +198,8 @@ pub fn close(domain: &Arc<Domain>, port: Port, held: &mut Held<'_, 0>) -> Result
 /// Takes the shared pages of a domain away from senders, when all its ports are closed and no vCPU of it runs. The pages
 /// are the caller's to end.
 pub fn retire(domain: &Domain, mut end: impl FnMut(SharedPage)) {
-    let slots = || core::iter::once(domain.events.shared_slot()).chain(domain.vcpus().iter().map(|v| v.info.slot()));
+    let slots = || core::iter::once(&**domain.events.shared_slot()).chain(domain.vcpus().iter().map(|v| v.info.registered()));
     slots().for_each(SharedSlot::close);
     let quiesced = Quiesced::wait();
     slots().filter_map(|slot| slot.take(&quiesced)).for_each(&mut end);
-}
-
-/// Whether the vCPU has an upcall to be delivered.
-#[inline]
-#[must_use]
-pub fn needs_delivery(vcpu: &Vcpu, domain: &Domain) -> bool {
-    vcpu.info(domain).is_some_and(Info::needs_delivery)
 }

@@ -22,6 +22,8 @@ mod guest;
 #[cfg(target_os = "none")]
 mod hypercall;
 #[cfg(target_os = "none")]
+mod irq;
+#[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
 mod start;
@@ -39,6 +41,8 @@ mod upcalls;
 mod vcpu;
 #[cfg(target_os = "none")]
 mod vcpu_info;
+#[cfg(target_os = "none")]
+mod watchdog;
 
 #[cfg(not(target_os = "none"))]
 fn main() {

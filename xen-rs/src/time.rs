@@ -71,10 +71,8 @@ fn body() -> TimeBody {
 }
 
 /// Writes a vCPU's time record where it is now. All vCPUs share one reference, so that it never has to be renewed.
-pub fn show_time(vcpu: &Vcpu, domain: &Domain) {
-    if let Some(info) = vcpu.info(domain) {
-        publish(&info, &body());
-    }
+pub fn show_time(vcpu: &Vcpu) {
+    publish(&vcpu.info.get(), &body());
 }
 
 /// The wall clock at system time 0.

@@ -19,6 +19,8 @@ pub struct Seat {
     processor: AtomicU32,
     hard: AtomicU64,
     soft: AtomicU64,
+    /// The only CPU for now (`SCHEDOP_pin_override`), plus 1.
+    pin: AtomicU32,
     weight: AtomicU32,
     // The account. Only the CPU that runs the vCPU or is about to queue it touches these.
     credit: AtomicI64,
@@ -42,6 +44,7 @@ impl Seat {
             processor: AtomicU32::new(id.0 % cpus.max(1)),
             hard: AtomicU64::new(CpuMask::ALL.0),
             soft: AtomicU64::new(CpuMask::ALL.0),
+            pin: AtomicU32::new(0),
             weight: AtomicU32::new(WEIGHT_DEFAULT.into()),
             credit: AtomicI64::new(account.credit),
             round: AtomicU32::new(account.round),
@@ -62,7 +65,15 @@ impl Seat {
     /// The CPUs it may run on.
     #[must_use]
     pub fn hard_affinity(&self) -> CpuMask {
-        CpuMask(self.hard.load(Ordering::Relaxed))
+        match self.pin.load(Ordering::Relaxed) {
+            0 => CpuMask(self.hard.load(Ordering::Relaxed)),
+            pinned => CpuMask::one(pinned - 1),
+        }
+    }
+
+    /// Ties it to one CPU whatever its affinity says, or no longer.
+    pub fn pin(&self, cpu: Option<u32>) {
+        self.pin.store(cpu.map_or(0, |cpu| cpu + 1), Ordering::Relaxed);
     }
 
     /// The CPUs it had better run on.

@@ -33,11 +33,13 @@ const DEAD: u32 = 2;
 pub struct State {
     life: AtomicU32,
     shutdown: AtomicU32,
+    /// The reason that the guest gave in advance.
+    code: AtomicU32,
 }
 
 impl State {
     pub(super) const fn new() -> Self {
-        Self { life: AtomicU32::new(ALIVE), shutdown: AtomicU32::new(NOT_SHUT_DOWN) }
+        Self { life: AtomicU32::new(ALIVE), shutdown: AtomicU32::new(NOT_SHUT_DOWN), code: AtomicU32::new(NOT_SHUT_DOWN) }
     }
 
     /// Where the domain stands.
@@ -72,6 +74,20 @@ impl State {
     /// Records the first reason for a shutdown; tells whether it was the first.
     pub fn record_shutdown(&self, reason: Shutdown) -> bool {
         self.shutdown.compare_exchange(NOT_SHUT_DOWN, reason.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// The reason for its next shutdown, whatever is said then (`SCHEDOP_shutdown_code`). The first one counts.
+    pub fn set_code(&self, reason: Shutdown) {
+        let _ = self.code.compare_exchange(NOT_SHUT_DOWN, reason.0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// The reason to record for a shutdown for `reason`.
+    #[must_use]
+    pub fn code_or(&self, reason: Shutdown) -> Shutdown {
+        match self.code.load(Ordering::Acquire) {
+            NOT_SHUT_DOWN => reason,
+            code => Shutdown(code),
+        }
     }
 
     /// Overwrites the reason (`SCHEDOP_shutdown_code`) or, with `None`, forgets it (`resumedomain`).

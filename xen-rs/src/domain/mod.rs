@@ -18,7 +18,7 @@ use alloc::{
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use logic::access::{Caller, Privilege};
-use logic::lock::Held;
+use logic::lock::{Held, rank};
 use xen_abi::{
     errno::Errno,
     ids::{DomId, Mfn, VcpuId},
@@ -26,9 +26,15 @@ use xen_abi::{
 
 pub use self::{
     life::{Life, Shutdown},
-    table::{find, for_each, insert, next_free_id, next_from, remove},
+    table::{find, for_each, hardware, insert, next_free_id, next_from, remove},
 };
-use crate::{event, sync::Once, vcpu::Vcpu};
+use crate::{
+    console::GuestLine,
+    event,
+    sync::{Lock, Once},
+    vcpu::Vcpu,
+    watchdog,
+};
 
 /// A domain.
 pub struct Domain {
@@ -48,6 +54,10 @@ pub struct Domain {
     controller_pauses: AtomicU32,
     /// Its event channels.
     pub events: event::DomainEvents,
+    /// Its watchdogs.
+    pub watchdogs: watchdog::Watchdogs,
+    /// The line it is writing to the hypervisor's console.
+    pub console_line: Lock<GuestLine, { rank::CONSOLE }>,
     /// Its memory.
     pub memory: memory::DomainMemory,
     /// `VMASST_TYPE_*` bits that are on.
@@ -104,6 +114,8 @@ impl Domain {
                 pauses: pause::Pauses::new(1),
                 controller_pauses: AtomicU32::new(1),
                 events,
+                watchdogs: watchdog::Watchdogs::new(),
+                console_line: Lock::new(GuestLine::new()),
                 memory: memory::DomainMemory::new(),
                 vm_assist: AtomicU64::new(0),
                 dirty_cpus: AtomicU64::new(0),
@@ -120,8 +132,14 @@ impl Domain {
     pub fn allocate_vcpus(&self) {
         let paused = self.is_paused();
         self.vcpus.call_once(|| {
-            (0..self.max_vcpus).map(|id| Vcpu::new(&self.this, self.id, VcpuId(id), paused)).collect()
+            (0..self.max_vcpus).map(|id| self.new_vcpu(VcpuId(id), paused)).collect()
         });
+    }
+
+    fn new_vcpu(&self, id: VcpuId, paused: bool) -> Arc<Vcpu> {
+        let vcpu = Vcpu::new(&self.this, self.id, id, self.events.shared_slot().clone(), paused);
+        crate::time::show_time(&vcpu);
+        vcpu
     }
 
     /// How many vCPUs it was created for.
@@ -145,7 +163,7 @@ impl Domain {
     /// The frame of its `shared_info` page.
     #[must_use]
     pub fn shared_info_frame(&self) -> Mfn {
-        self.events.shared_info().mfn()
+        self.events.shared_slot().mfn().unwrap_or_default()
     }
 
     /// Whether a `VMASST_TYPE_*` is on.

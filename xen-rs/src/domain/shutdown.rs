@@ -12,6 +12,7 @@ use crate::{console, event};
 impl Domain {
     /// Stops it for `reason` and tells the control domain. The control domain's own end is the machine's.
     pub fn shut_down(&self, reason: Shutdown, held: &mut Held<'_, 0>) {
+        let reason = self.life.code_or(reason);
         if self.is_control() {
             end_machine(reason);
         }

@@ -19,6 +19,12 @@ pub fn find(id: DomId, held: &mut Held<'_, 0>) -> Option<Arc<Domain>> {
     DOMAINS.lock(held).0.get(&id.0).cloned()
 }
 
+/// The hardware domain: dom0, which has the devices and the console.
+#[must_use]
+pub fn hardware(held: &mut Held<'_, 0>) -> Option<Arc<Domain>> {
+    find(DomId(0), held)
+}
+
 /// The first domain whose number is not below `from`: a step of a listing.
 #[must_use]
 pub fn next_from(from: DomId, held: &mut Held<'_, 0>) -> Option<Arc<Domain>> {

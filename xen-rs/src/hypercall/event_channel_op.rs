@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use logic::{
-    event::{self, Binding, Sent, Table},
+    event::{self, Binding, Sent},
     hypercall::Outcome,
     lock::lock_pair,
 };
@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::{
     cpu::Context,
     domain::{self, Domain},
-    event::{close, close_all, tell},
+    event::{close, close_some, tell},
     guest,
 };
 
@@ -174,7 +174,7 @@ fn set_priority(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     Err(Errno::ENOSYS)
 }
 
-/// `EVTCHNOP_reset`, in rounds: where to go on stands in rdx, which the call does not use.
+/// `EVTCHNOP_reset`, in rounds: what is closed already is passed over in the next.
 fn reset(cx: &mut Context<'_>, va: u64) -> Outcome {
     let domain = match guest::read(va).and_then(|op: abi::EvtchnReset| target(cx, op.dom)) {
         Ok(domain) => domain,
@@ -183,17 +183,10 @@ fn reset(cx: &mut Context<'_>, va: u64) -> Outcome {
     if domain.id != cx.domain.id && !domain.paused_by_controller() {
         return Outcome::Fail(Errno::EINVAL);
     }
-    let mut from = Port(0);
-    while let Some(next) = close_all(&domain, from, RESET_ROUND, &mut cx.held) {
-        from = next;
-    }
-    Outcome::OK
+    if close_some(&domain, RESET_ROUND, &mut cx.held) { Outcome::OK } else { Outcome::Again }
 }
 
 /// Whether a port exists, for `SCHEDOP_poll`.
 pub(super) fn exists(domain: &Domain, port: Port) -> bool {
     domain.events.channels.get(port).is_some()
 }
-
-// The table decides which peer has to be locked.
-const _: fn(&Domain, Port) -> Option<DomId> = Table::peer::<Domain>;

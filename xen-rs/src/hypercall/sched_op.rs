@@ -12,7 +12,6 @@ use crate::{
     cpu::Context,
     cpu_loop,
     domain::{self, Shutdown},
-    event::needs_delivery,
     guest, watchdog,
 };
 
@@ -51,12 +50,10 @@ pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
 
 /// The vCPU waits for an event; its upcalls are unmasked.
 fn block(cx: &mut Context<'_>) {
-    if let Some(info) = cx.vcpu.info(cx.domain) {
-        info.set_upcall_mask(false);
-    }
+    cx.vcpu.info.get().set_upcall_mask(false);
     cx.vcpu.seat.ready.block();
     // Only now look: an event that came before the vCPU was blocked wakes nobody.
-    if needs_delivery(cx.vcpu, cx.domain) {
+    if cx.vcpu.info.get().needs_delivery() {
         cpu_loop::unblock(cx.vcpu, &mut cx.held);
     }
 }
@@ -80,7 +77,7 @@ fn poll(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     event::start_poll(&**cx.domain, &cx.vcpu.events, want);
     let domain = &**cx.domain;
     // Only now look: see `block`.
-    let there = if needs_delivery(cx.vcpu, cx.domain) {
+    let there = if cx.vcpu.info.get().needs_delivery() {
         Ok(true)
     } else if ports.iter().all(|port| exists(domain, *port)) {
         Ok(ports.iter().any(|port| domain.is_pending(*port)))
@@ -99,10 +96,7 @@ fn poll(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
 /// Says why the domain is about to stop, without stopping it.
 fn shutdown_code(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     let op: abi::SchedShutdown = guest::read(va)?;
-    if cx.domain.life.shutdown().is_some() {
-        return Ok(());
-    }
-    cx.domain.life.set_code(op.reason);
+    cx.domain.life.set_code(Shutdown(op.reason));
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! `HYPERVISOR_vcpu_op`: other vCPUs of the domain, timers and shared areas (`vcpu.h`).
 
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 
 use logic::{
     hypercall::Outcome,
     time::{Nanos, Periodic},
 };
+use machine::mem::shared::SharedPage;
 use xen_abi::{
     errno::Errno,
     ids::{Mfn, VcpuId},
@@ -17,7 +18,6 @@ use crate::{
     cpu::Context,
     cpu_loop, guest, memory, time,
     vcpu::{Vcpu, VcpuFlags},
-    vcpu_info::Info,
 };
 
 /// The shortest period of a timer.
@@ -70,18 +70,17 @@ fn initialise(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Outcome {
     use xen_abi::arch_x86::VcpuGuestContext;
     use zerocopy::{FromZeros, IntoBytes};
 
-    if vcpu.info(cx.domain).is_none() {
+    if vcpu.info.get().is_missing() {
         return Outcome::Fail(Errno::EINVAL);
     }
     if vcpu.flags().contains(VcpuFlags::INITIALISED) {
         return Outcome::Fail(Errno::EEXIST);
     }
-    let Ok(mut wanted) = VcpuGuestContext::new_box_zeroed() else { return Outcome::Fail(Errno::ENOMEM) };
-    let wanted: &mut Box<VcpuGuestContext> = &mut wanted;
+    let mut wanted: Box<VcpuGuestContext> = Box::new(VcpuGuestContext::new_zeroed());
     if machine::mem::guest_copy::copy_in(va, wanted.as_mut_bytes()).is_err() {
         return Outcome::Fail(Errno::EFAULT);
     }
-    match crate::domain::context::set(cx.domain, vcpu, wanted, &mut cx.held) {
+    match crate::domain::context::set(cx.domain, vcpu, &wanted, &mut cx.held) {
         Ok(true) => Outcome::OK,
         Ok(false) => Outcome::Again,
         Err(errno) => Outcome::Fail(errno),
@@ -155,28 +154,19 @@ fn set_periodic(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), E
 /// `VCPUOP_register_vcpu_info`: once, by the vCPU itself or for one that is down.
 fn register_vcpu_info(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
     let op: abi::VcpuRegisterVcpuInfo = guest::read(va)?;
-    let offset = op.offset as usize;
-    if offset > 4096 - size_of::<xen_abi::arch_x86::VcpuInfo>() || offset % align_of::<u64>() != 0 {
+    if !Arc::ptr_eq(vcpu, cx.vcpu) && vcpu.seat.ready.is_up() {
         return Err(Errno::EINVAL);
     }
-    if vcpu.info.is_registered() || (!Arc::ptr_eq(vcpu, cx.vcpu) && vcpu.seat.ready.is_up()) {
-        return Err(Errno::EINVAL);
-    }
-    let page = memory::hold_writable(Mfn(op.mfn), cx.domain, &mut cx.held).ok_or(Errno::EINVAL)?;
-    let place = Info::at(page.view(), offset);
-    match vcpu.info(cx.domain) {
-        Some(old) => old.copy_to(place),
-        None => place.reset(),
-    }
-    if let Err(page) = vcpu.info.register(page, offset) {
-        memory::end_shared(page, &mut cx.held);
+    let mut deferred = Vec::new();
+    let page = memory::mmu(cx.held.again(), cx.domain, &mut deferred).hold_writable(Mfn(op.mfn), cx.domain.id);
+    let page = SharedPage::new(page.ok_or(Errno::EINVAL)?);
+    if let Err(page) = vcpu.info.register(page, op.offset as usize) {
+        memory::mmu(cx.held.again(), cx.domain, &mut deferred).end_shared(page.into_frame());
         return Err(Errno::EINVAL);
     }
     // An event sent while the place changed may have gone to the old one: the guest looks at everything.
-    if let Some(info) = vcpu.info(cx.domain) {
-        info.set_all_pending();
-    }
-    time::show_time(vcpu, cx.domain);
+    vcpu.info.get().set_all_pending();
+    time::show_time(vcpu);
     cpu_loop::event(vcpu, &mut cx.held);
     Ok(())
 }
