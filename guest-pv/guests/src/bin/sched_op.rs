@@ -1,0 +1,73 @@
+//! `sched_op`: yield, block, poll, and what is refused. Shutting down is what every guest does last.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+use guest_pv::call::sched;
+use guest_pv::tap::Tap;
+use guest_pv::{events, time};
+use guests::{address_of, call, op};
+use xen_abi::Errno;
+use xen_abi::hypercall::HYPERVISOR_SCHED_OP;
+use xen_abi::ids::{DomId, Port};
+use xen_abi::sched::*;
+
+guest_pv::test!(run);
+
+const MS: u64 = 1_000_000;
+
+fn run(tap: &mut Tap) {
+    tap.is(call(HYPERVISOR_SCHED_OP, [SCHEDOP_YIELD.into(), 0]), Ok(0), "yield");
+    tap.is(call(HYPERVISOR_SCHED_OP, [SCHEDOP_YIELD.into(), 0x1000]), Ok(0), "yield has no argument");
+
+    let port = events::bind_ipi().expect("a free port");
+    events::notify(port).expect("bound");
+    tap.is(sched::block(), Ok(()), "block with an event pending returns");
+    tap.ok(!events::shared().is_empty() && events::is_pending(port), "the event is pending still");
+    events::set_upcall_mask(true);
+    events::clear(port);
+    while events::poll().is_some() {}
+    let start = time::now();
+    events::wait(Some(start + 10 * MS));
+    tap.ok(time::now() >= start + 10 * MS, "block sleeps until the timer");
+
+    let other = events::bind_ipi().expect("a free port");
+    events::mask(port);
+    events::mask(other);
+    events::notify(other).expect("bound");
+    tap.is(sched::poll(&[port, other], 0), Ok(()), "poll returns when one of its ports is pending");
+    events::clear(other);
+    tap.is(sched::poll(&[port], time::now() + 5 * MS), Ok(()), "or at its deadline");
+    tap.is(sched::poll(&[Port(1 << 20)], 1), Err(Errno::EINVAL), "a port that cannot be");
+    let mut many = SchedPoll { ports: 0, nr_ports: 129, _pad: 0, timeout: 1 };
+    tap.is(op(HYPERVISOR_SCHED_OP, SCHEDOP_POLL, &mut many), Err(Errno::EINVAL), "more than 128 ports");
+    let mut missing = SchedPoll { ports: 0x1000, nr_ports: 1, _pad: 0, timeout: 1 };
+    tap.is(op(HYPERVISOR_SCHED_OP, SCHEDOP_POLL, &mut missing), Err(Errno::EFAULT), "ports that are not mapped");
+    tap.is(
+        call(HYPERVISOR_SCHED_OP, [SCHEDOP_POLL.into(), 0x1000]),
+        Err(Errno::EFAULT),
+        "an argument that is not mapped",
+    );
+
+    tap.is(call(HYPERVISOR_SCHED_OP, [99, 0]), Err(Errno::ENOSYS), "an unknown command");
+    tap.is(
+        call(HYPERVISOR_SCHED_OP, [SCHEDOP_SHUTDOWN.into(), 0x1000]),
+        Err(Errno::EFAULT),
+        "shutdown without a reason",
+    );
+    tap.is(sched::remote_shutdown(DomId(1234), 0), Err(Errno::ESRCH), "shutting down a domain that does not exist");
+
+    let watchdog = |id: u32, timeout: u32| {
+        let mut argument = SchedWatchdog { id, timeout };
+        call(HYPERVISOR_SCHED_OP, [SCHEDOP_WATCHDOG.into(), address_of(&mut argument)])
+    };
+    tap.is(watchdog(0, 100), Ok(1), "a watchdog");
+    tap.is(watchdog(0, 100), Ok(2), "and another");
+    // Xen 4.17 returns this error in 32 bits.
+    let third = watchdog(0, 100).unwrap_or_else(Errno::as_ret);
+    tap.is(third & 0xffff_ffff, Errno::ENOSPC.as_ret() & 0xffff_ffff, "but not a third");
+    tap.is(watchdog(1, 200), Ok(0), "one is set anew");
+    tap.is((watchdog(1, 0), watchdog(2, 0)), (Ok(0), Ok(0)), "both are stopped");
+    tap.is(watchdog(1, 0), Err(Errno::EINVAL), "but not twice");
+    tap.is(watchdog(9, 100), Err(Errno::EINVAL), "a watchdog that does not exist");
+    events::close(port).expect("a port of ours");
+    events::close(other).expect("a port of ours");
+}
