@@ -17,7 +17,7 @@ use machine::mem::shared::SharedSlot;
 use xen_abi::ids::{DomId, VcpuId};
 
 use crate::{
-    cpu_loop::Seat, domain::Domain, memory::Paging, sync::Lock, trap::PvState, vcpu_info::VcpuInfoPlace,
+    cpu_loop::Seat, domain::Domain, memory::Paging, sync::Lock, trap::{PvState, segments}, vcpu_info::VcpuInfoPlace,
 };
 
 bitflags! {
@@ -140,9 +140,15 @@ impl Vcpu {
 }
 
 impl VcpuState {
-    /// The CPU takes on what is the vCPU's: page tables, segments, debug registers, floating point.
-    pub fn load(&mut self, _vcpu: &Vcpu, _domain: &Domain) {}
+    /// The CPU takes on what is the vCPU's: page tables, segments, debug registers. False: a selector could not be loaded.
+    #[must_use]
+    pub fn load(&mut self, domain: &Domain) -> bool {
+        self.paging.load(domain.id, self.pv.in_kernel);
+        segments::enter(&self.pv)
+    }
 
     /// The vCPU leaves the CPU: what the CPU holds of it goes into its state.
-    pub fn save(&mut self, _vcpu: &Vcpu, _domain: &Domain) {}
+    pub fn save(&mut self) {
+        segments::leave(&mut self.pv);
+    }
 }

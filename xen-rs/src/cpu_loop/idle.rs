@@ -12,6 +12,8 @@ pub(super) fn wait(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
     queues::of(id).queue.lock(held).0.idle();
     queues::set_idle(id, true);
     timer::rearm(cpu, held);
+    // The domain that ran last may be on its way out.
+    machine::mem::tlb::load_idle_root();
     loop {
         while let Some(vector) = interrupts::take() {
             super::interrupt(cpu, vector, held.again());
@@ -19,6 +21,11 @@ pub(super) fn wait(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
         machine::mailbox::poll();
         if queues::wants_look(id) || !queues::of(id).queue.lock(held).0.is_empty() {
             break;
+        }
+        // Nothing better to do: clean memory, in small pieces.
+        if crate::memory::scrub_some(held) {
+            interrupts::window();
+            continue;
         }
         interrupts::wait();
     }

@@ -12,7 +12,7 @@ use logic::{
 use super::{idle, queues, timer};
 use crate::{
     cpu::{Cpu, Running},
-    time,
+    time, trap,
     vcpu::Vcpu,
 };
 
@@ -64,7 +64,7 @@ fn put_back(cpu: &mut Cpu, regs: &GuestRegs, now: Nanos, held: &mut Held<'_, 0>)
     seat.clock.change(resting, now);
     state.areas.show_runstate(&vcpu, &domain);
     state.regs = *regs;
-    state.save(&vcpu, &domain);
+    state.save();
     cpu.local.sched.slice_end = None;
     timer::park(cpu.local.id, &vcpu, &state.timers, held);
     *vcpu.parked.lock(held).0 = Some(state);
@@ -125,12 +125,15 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
     cpu.local.sched.since = now;
     timer::unpark(cpu.local.id, &vcpu, &mut state.timers, held);
     *regs = state.regs;
-    state.load(&vcpu, &domain);
+    let loaded = state.load(&domain);
     state.areas.show_runstate(&vcpu, &domain);
     if state.timers.expire(now).virq {
         crate::event::raise_virq(&domain, vcpu.id, xen_abi::hypercall::VIRQ_TIMER, held);
     }
     cpu.running = Some(Running { vcpu, domain, state });
+    if !loaded && let Some(mut cx) = cpu.context(regs, held.again()) {
+        trap::deliver::failsafe(&mut cx);
+    }
     true
 }
 
