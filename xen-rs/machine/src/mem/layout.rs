@@ -67,8 +67,7 @@ pub const fn is_guest_address(va: u64) -> bool {
 /// Whether an address is canonical with 48 bits (LA57 is never switched on).
 #[must_use]
 pub const fn is_canonical(va: u64) -> bool {
-    let high = va >> 47;
-    high == 0 || high == 0x1_ffff
+    (va.cast_signed() >> 47).wrapping_add(1).cast_unsigned() <= 1
 }
 
 const _: () = {

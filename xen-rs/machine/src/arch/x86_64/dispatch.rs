@@ -55,17 +55,25 @@ unsafe fn cpu<H: Hypervisor>(per_cpu: &PerCpu) -> &'static mut H::Cpu {
 #[inline(always)]
 fn finish<H: Hypervisor>(cpu: &mut H::Cpu, regs: &mut GuestRegs) -> u8 {
     H::before_guest(cpu, regs);
+    // SYSRET loads fixed selectors, faults in ring 0 on a non-canonical rip, and must not set TF or RF. What it accepts
+    // needs no further change.
+    let settled = rflags::IF | FORBIDDEN | rflags::TF | rflags::RF;
+    if regs.entry_vector == TRAP_SYSCALL
+        && regs.rflags & settled == rflags::IF
+        && regs.cs == u64::from(selector::FLAT_RING3_CS64)
+        && regs.ss == u64::from(selector::FLAT_RING3_SS)
+        && is_canonical(regs.rip)
+    {
+        return 1;
+    }
     regs.cs |= 3;
     regs.ss |= 3;
-    regs.rflags = (regs.rflags & !(rflags::IOPL | rflags::NT | rflags::VM)) | rflags::IF | rflags::FIXED;
-    // SYSRET loads fixed selectors, faults in ring 0 on a non-canonical rip, and must not set TF or RF.
-    let fast = regs.entry_vector == TRAP_SYSCALL
-        && regs.cs as u16 == selector::FLAT_RING3_CS64
-        && regs.ss as u16 == selector::FLAT_RING3_SS
-        && is_canonical(regs.rip)
-        && regs.rflags & (rflags::TF | rflags::RF) == 0;
-    u8::from(fast)
+    regs.rflags = (regs.rflags & !FORBIDDEN) | rflags::IF | rflags::FIXED;
+    0
 }
+
+/// Flags that a guest never runs with.
+const FORBIDDEN: u64 = rflags::IOPL | rflags::NT | rflags::VM;
 
 /// `syscall` or `sysenter` from a guest.
 ///

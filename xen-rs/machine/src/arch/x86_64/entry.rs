@@ -107,6 +107,10 @@ return_iretq:
     movq 16(%rsp), %r11
     movq 24(%rsp), %rsp
     sysretq
+return_by_iretq:
+    POP_REGS
+    addq $8, %rsp
+    jmp return_iretq
 
     // The frame could not be loaded. The registers are the guest's again and the five words of iretq are still there.
 return_failed:
@@ -165,15 +169,35 @@ entry_own_stack:
     xorl %eax, %eax
     jmp return_to_guest
 
+    // The hot path, counted by the instruction: a plain way back without iretq's frame, rcx and r11 being lost to it.
+    .balign 64
     .globl syscall_common
 syscall_common:
     PUSH_REGS
     movq %rsp, %rdi
-    xorl %ebp, %ebp
     pushq %rdi
     call upcall_call
-    addq $8, %rsp
-    jmp return_to_guest
+    testb %al, %al
+    jz 1f
+    movq 8(%rsp), %r15
+    movq 16(%rsp), %r14
+    movq 24(%rsp), %r13
+    movq 32(%rsp), %r12
+    movq 40(%rsp), %rbp
+    movq 48(%rsp), %rbx
+    movq 64(%rsp), %r10
+    movq 72(%rsp), %r9
+    movq 80(%rsp), %r8
+    movq 88(%rsp), %rax
+    movq 104(%rsp), %rdx
+    movq 112(%rsp), %rsi
+    movq 120(%rsp), %rdi
+    movq 136(%rsp), %rcx
+    movq 152(%rsp), %r11
+    movq 160(%rsp), %rsp
+    sysretq
+1:  addq $8, %rsp
+    jmp return_by_iretq
 
     // The stubs that SYSCALL and SYSENTER lead to: a template that is copied into the first page of each CPU's region,
     // where distances from its beginning are distances from the beginning of the region.
@@ -187,8 +211,7 @@ stub_base:
     pushq %r11
     pushq $0xe033
     pushq %rcx
-    pushq $0
-    movl $256, 4(%rsp)
+    pushq stub_calls(%rip)
     jmp syscall_common
     .globl stub_syscall64_end
 stub_syscall64_end:
@@ -201,8 +224,7 @@ stub_syscall64_end:
     pushq %r11
     pushq $0xe023
     pushq %rcx
-    pushq $1
-    movl $256, 4(%rsp)
+    pushq stub_calls + 8(%rip)
     jmp syscall_common
     .globl stub_syscall32_end
 stub_syscall32_end:
@@ -216,11 +238,15 @@ stub_syscall32_end:
     popfq
     pushq $0xe023
     pushq $0
-    pushq $2
-    movl $256, 4(%rsp)
+    pushq stub_calls + 16(%rip)
     jmp syscall_common
     .globl stub_sysenter_end
 stub_sysenter_end:
+
+    // Error code and vector of the three calls: which one it is, and TRAP_SYSCALL.
+    .balign 8
+stub_calls:
+    .quad 0x10000000000, 0x10000000001, 0x10000000002
     .globl stub_end
 stub_end:
 

@@ -27,6 +27,7 @@ pub(super) fn arrived(vector: u8) {
     let word = usize::from(vector / 64);
     if let Some(word) = percpu::this().arrived.get(word) {
         word.fetch_or(1 << (vector % 64), Ordering::Relaxed);
+        percpu::this().arrived_any.store(true, Ordering::Relaxed);
     }
 }
 
@@ -34,7 +35,13 @@ pub(super) fn arrived(vector: u8) {
 #[inline]
 #[must_use]
 pub fn take() -> Option<u8> {
-    for (word, base) in percpu::this().arrived.iter().zip([0u8, 64, 128, 192]).rev() {
+    if any() { take_one() } else { None }
+}
+
+#[cold]
+fn take_one() -> Option<u8> {
+    let this = percpu::this();
+    for (word, base) in this.arrived.iter().zip([0u8, 64, 128, 192]).rev() {
         let bits = word.load(Ordering::Relaxed);
         if bits != 0 {
             let bit = 63 - bits.leading_zeros();
@@ -42,14 +49,16 @@ pub fn take() -> Option<u8> {
             return Some(base + bit as u8);
         }
     }
+    // Interrupts are off, so nothing can have arrived since the words were read.
+    this.arrived_any.store(false, Ordering::Relaxed);
     None
 }
 
-/// Whether [`take`] has something.
-#[inline]
+/// Whether [`take`] may have something.
+#[inline(always)]
 #[must_use]
 pub fn any() -> bool {
-    percpu::this().arrived.iter().any(|word| word.load(Ordering::Relaxed) != 0)
+    percpu::this().arrived_any.load(Ordering::Relaxed)
 }
 
 /// Halts this CPU until something arrives; returns at once when something has. A kick ends it as well.

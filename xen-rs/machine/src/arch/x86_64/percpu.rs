@@ -54,6 +54,8 @@ pub struct PerCpu {
     pub(crate) panicking: AtomicBool,
     /// The hypervisor's `Cpu`, as a pointer to it, 0 before there is one.
     pub(super) hypervisor_cpu: AtomicU64,
+    /// Whether a bit of `arrived` may be set.
+    pub(super) arrived_any: AtomicBool,
     /// Interrupts that arrived while this CPU was not in a guest: one bit for each vector.
     pub(super) arrived: [AtomicU64; 4],
     /// Its APIC id.
