@@ -130,6 +130,10 @@ pub trait Host: XenCalls + Store + Consoles {
             machine: String::from("x86_64"),
         }
     }
+    /// What this program holds that a domain's life may not change: names and numbers, for `resources`.
+    fn resources(&mut self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
     /// The domains this program made.
     fn domains(&mut self) -> &mut Domains;
     /// Ends the machine. Returns only where that failed.

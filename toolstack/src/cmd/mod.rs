@@ -22,6 +22,7 @@ mod pause;
 mod power;
 mod reboot;
 mod rename;
+mod resources;
 mod shutdown;
 mod target;
 mod unpause;
@@ -73,6 +74,7 @@ pub const COMMANDS: &[Command] = &[
     info::COMMAND,
     dmesg::COMMAND,
     debug_keys::COMMAND,
+    resources::COMMAND,
     power::POWEROFF,
     power::REBOOT_HOST,
     help::COMMAND,
