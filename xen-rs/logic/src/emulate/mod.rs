@@ -8,3 +8,4 @@ pub mod control;
 pub mod decode;
 pub mod io;
 pub mod privilege;
+pub mod pt_write;

@@ -1,0 +1,90 @@
+//! Page faults of a PV guest: writes of its kernel to page tables that it sees read-only are carried out; all others are
+//! the guest's own.
+
+use logic::{
+    emulate::{decode::MAX_LENGTH, pt_write},
+    page::{Entry, Fail, Kind, Owners, Replace, Slot, entry::bit},
+};
+use machine::mem::{guest_copy, pv_pte};
+use xen_abi::errno::Errno;
+
+use super::{deliver, privileged};
+use crate::{cpu::Context, memory};
+
+/// Bits of the error code (SDM vol. 3A, 4.7).
+const PRESENT: u32 = 1 << 0;
+const WRITE: u32 = 1 << 1;
+const RESERVED: u32 = 1 << 3;
+const FETCH: u32 = 1 << 4;
+
+/// A page fault at `address`.
+#[inline]
+pub fn page_fault(cx: &mut Context<'_>, address: u64, error_code: u32) {
+    let could_be_a_table = error_code & (PRESENT | WRITE | RESERVED | FETCH) == PRESENT | WRITE;
+    if could_be_a_table && cx.state.pv.in_kernel && write_to_table(cx, address) {
+        return;
+    }
+    deliver::page_fault(cx, address, error_code);
+}
+
+/// Carries a write to a last-level page table out. False: it is none, or not one that may be done.
+fn write_to_table(cx: &mut Context<'_>, address: u64) -> bool {
+    // The mapping that forbade the write, and the table it shows.
+    let Some((_, _, mapping)) = pv_pte::walk(address) else { return false };
+    if mapping.0 & (bit::PRESENT | bit::RW) != bit::PRESENT {
+        return false;
+    }
+    let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
+    let Some(f) = mm.frames.ram(mapping.mfn()) else { return false };
+    let word = f.word();
+    if !word.is_valid(Kind::L1) {
+        return false;
+    }
+    let mut code = [0; MAX_LENGTH];
+    let missing = guest_copy::copy_in_up_to(cx.regs.rip, &mut code);
+    let Some(code) = code.get(..MAX_LENGTH - missing) else { return false };
+    let Some(write) = pt_write::decode(code, cx.regs) else { return false };
+    if !write.is_aligned_at(address) {
+        return false;
+    }
+    let owner = cx.domain.id;
+    let owners = Owners { pages: owner, caller: owner };
+    let slot = Slot::of_address(address);
+    loop {
+        let Some(locked) = mm.lock_table(f, owner) else { return false };
+        if locked.table().kind() != Kind::L1 {
+            return false;
+        }
+        let old = pv_pte::read(locked.table(), slot);
+        let effect = write.apply(old.0, address, cx.regs);
+        let result = match effect.entry {
+            // A plain write wins over whatever the CPU notes in the entry meanwhile; all else must see what it changes.
+            Some(new) if write.replaces_entry() && effect.register.is_none() => {
+                mm.update(locked, slot, Entry(new), Replace::Whole, owner, owners)
+            }
+            Some(new) => mm.update(locked, slot, Entry(new), Replace::IfStill(old), owner, owners),
+            None => {
+                drop(locked);
+                Ok(logic::page::Changed::Data)
+            }
+        };
+        match result {
+            Ok(_) => {
+                if let Some((register, value)) = effect.register {
+                    register.write(cx.regs, value);
+                }
+                cx.regs.rflags = effect.rflags;
+                privileged::step(cx, write.length);
+                return true;
+            }
+            // Either the entry changed under us, or the page it is to map is in use as something else.
+            Err(Fail::Refused(Errno::EBUSY)) if pv_pte::peek(f, slot) != old => {}
+            // The guest executes the instruction again.
+            Err(Fail::Again) => return true,
+            Err(Fail::Refused(errno)) => {
+                log::debug!("d{} page table write at {address:#x} refused: {errno:?}", owner.0);
+                return false;
+            }
+        }
+    }
+}
