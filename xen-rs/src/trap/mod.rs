@@ -12,6 +12,7 @@ mod general_protection;
 mod invalid_opcode;
 mod io;
 mod msr;
+mod page_fault;
 mod privileged;
 
 use logic::lock::Held;
@@ -47,7 +48,7 @@ pub fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held
         vector::INVALID_OPCODE => invalid_opcode::invalid_opcode(&mut cx),
         vector::DEVICE_NOT_AVAILABLE => device_not_available(&mut cx),
         vector::GENERAL_PROTECTION => general_protection::general_protection(&mut cx, error_code),
-        vector::PAGE_FAULT => page_fault(&mut cx, detail, error_code),
+        vector::PAGE_FAULT => page_fault::page_fault(&mut cx, detail, error_code),
         _ => {
             let code = vector::has_error_code(vector).then_some(error_code);
             deliver::exception(&mut cx, vector, code);
@@ -78,8 +79,4 @@ fn device_not_available(cx: &mut Context<'_>) {
         cx.state.pv.task_switched = false;
         deliver::exception(cx, vector::DEVICE_NOT_AVAILABLE, None);
     }
-}
-
-fn page_fault(cx: &mut Context<'_>, address: u64, error_code: u32) {
-    deliver::page_fault(cx, address, error_code);
 }
