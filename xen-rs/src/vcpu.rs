@@ -150,5 +150,6 @@ impl VcpuState {
     /// The vCPU leaves the CPU: what the CPU holds of it goes into its state.
     pub fn save(&mut self) {
         segments::leave(&mut self.pv);
+        machine::mem::tlb::leave_root();
     }
 }

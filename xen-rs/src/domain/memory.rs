@@ -132,7 +132,10 @@ impl DomainMemory {
                         // While the page is on the list its frame is not given to anybody else.
                         page
                     }
-                    None => return true,
+                    None => {
+                        self.to_relinquish.store(0, Ordering::Release);
+                        return true;
+                    }
                 }
             };
             let mut mm = mmu(held.again(), domain, &mut deferred);
@@ -147,7 +150,13 @@ impl DomainMemory {
         false
     }
 
-    /// Whether pages of it are left.
+    /// Whether all that its death can take has been taken.
+    #[must_use]
+    pub fn is_relinquished(&self) -> bool {
+        self.to_relinquish.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether no page of it is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.total.load(Ordering::Relaxed) == 0

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use logic::{hypercall::Outcome, lock::Held};
 
 use super::{Domain, Life};
-use crate::cpu_loop;
+use crate::{cpu_loop, memory, vcpu::Vcpu};
 
 /// One step; `Again` while there is more to do.
 pub fn step(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> Outcome {
@@ -24,8 +24,35 @@ pub fn step(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> Outcome {
             return Outcome::Again;
         }
     }
-    domain.life.finish_death();
-    super::remove(domain.id, held);
-    crate::event::raise_dom_exc(held);
+    for vcpu in domain.vcpus() {
+        if !release_tables(domain, vcpu, held) {
+            return Outcome::Again;
+        }
+    }
+    if !domain.memory.relinquish(domain, held) {
+        return Outcome::Again;
+    }
+    bury(domain, held);
     Outcome::OK
+}
+
+/// Gives up the page tables and descriptor tables of a vCPU that does not run; false: call again.
+fn release_tables(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, held: &mut Held<'_, 0>) -> bool {
+    let Some(mut state) = vcpu.parked.lock(held).0.take() else { return false };
+    let mut mm = memory::mmu(held.again(), domain, &mut state.paging.deferred);
+    for page in state.pv.gdt.pages.drain(..) {
+        mm.put_ref(page);
+    }
+    let done = state.paging.release(domain, held);
+    *vcpu.parked.lock(held).0 = Some(state);
+    done
+}
+
+/// Takes a domain off the table once nothing of its memory is left: after its own last step, or when the last page that
+/// somebody else held goes.
+pub fn bury(domain: &Domain, held: &mut Held<'_, 0>) {
+    if domain.memory.is_relinquished() && domain.memory.is_empty() && domain.life.finish_death() {
+        super::remove(domain.id, held);
+        crate::event::raise_dom_exc(held);
+    }
 }

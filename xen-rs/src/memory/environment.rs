@@ -130,7 +130,10 @@ impl Env for Environment<'_> {
         if !f.info().is_special()
             && let Some(owner) = freed.owner()
         {
-            self.with(owner, |d, held| d.memory.forget_page(f, held));
+            self.with(owner, |d, held| {
+                d.memory.forget_page(f, held);
+                domain::teardown::bury(d, held);
+            });
         }
         pv_pte::set_m2p(f, u64::MAX);
         heap::free(freed.into_block(tlb::now()), &mut self.held);

@@ -99,6 +99,14 @@ pub fn switch_mode_root(root: &TypeRef<'static, RootTable>) {
     unsafe { cpu::write_cr3(root.mfn().0 << 12) };
 }
 
+/// Leaves the root of a vCPU that goes off this CPU: from then on the root may be given up. What the TLB holds stays to
+/// be flushed by the next load, so the CPU still counts as one of the domain's.
+#[inline]
+pub fn leave_root() {
+    // SAFETY: the hypervisor's own root.
+    unsafe { cpu::write_cr3(idle_root()) };
+}
+
 /// Leaves all guests' tables: before a domain's roots are given up, or when a CPU idles for long.
 pub fn load_idle_root() {
     let begun = CLOCK.fetch_add(1, Ordering::SeqCst) + 1;
