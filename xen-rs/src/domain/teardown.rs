@@ -4,12 +4,15 @@
 //! tables and shared areas; its pages go back. Pages that other domains still map stay theirs to release; until then the
 //! domain stays in the table, dying, and holds only those.
 
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 
 use logic::{hypercall::Outcome, lock::Held};
 
 use super::{Domain, Life};
-use crate::{cpu_loop, memory, vcpu::Vcpu};
+use crate::{cpu_loop, event, memory, vcpu::Vcpu};
+
+/// Event channels closed in one step.
+const PORTS_PER_STEP: u32 = 64;
 
 /// One step; `Again` while there is more to do.
 pub fn step(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> Outcome {
@@ -24,10 +27,16 @@ pub fn step(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> Outcome {
             return Outcome::Again;
         }
     }
+    if !event::close_some(domain, PORTS_PER_STEP, held) {
+        return Outcome::Again;
+    }
     for vcpu in domain.vcpus() {
         if !release_tables(domain, vcpu, held) {
             return Outcome::Again;
         }
+    }
+    if domain.events.shared_info().is_some() {
+        release_shared_pages(domain, held);
     }
     if !domain.memory.relinquish(domain, held) {
         return Outcome::Again;
@@ -48,11 +57,22 @@ fn release_tables(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, held: &mut Held<'_, 0>
     done
 }
 
+/// Ends the hypervisor's use of the pages it shares with the domain; they go back with the domain's others.
+fn release_shared_pages(domain: &Arc<Domain>, held: &mut Held<'_, 0>) {
+    let mut deferred = Vec::new();
+    event::retire(domain, |page| {
+        let mut mm = memory::mmu(held.again(), domain, &mut deferred);
+        mm.end_shared(page.into_frame());
+        // The page was writable, never a table: there is nothing to be put off.
+        let _ = memory::finish(&mut mm);
+    });
+}
+
 /// Takes a domain off the table once nothing of its memory is left: after its own last step, or when the last page that
 /// somebody else held goes.
 pub fn bury(domain: &Domain, held: &mut Held<'_, 0>) {
     if domain.memory.is_relinquished() && domain.memory.is_empty() && domain.life.finish_death() {
         super::remove(domain.id, held);
-        crate::event::raise_dom_exc(held);
+        event::raise_dom_exc(held);
     }
 }
