@@ -7,17 +7,20 @@ use alloc::{
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use bitflags::bitflags;
-use logic::{
-    event::VcpuEvents,
-    lock::rank,
-    regs::GuestRegs,
-    time::VcpuTimers,
+use logic::{event::VcpuEvents, lock::rank, regs::GuestRegs, time::VcpuTimers};
+use machine::{
+    arch::x86_64::{descriptors, fpu::FpuArea},
+    mem::shared::SharedSlot,
 };
-use machine::mem::shared::SharedSlot;
 use xen_abi::ids::{DomId, VcpuId};
 
 use crate::{
-    cpu_loop::Seat, domain::Domain, memory::Paging, sync::Lock, trap::{PvState, segments}, vcpu_info::VcpuInfoPlace,
+    cpu_loop::Seat,
+    domain::Domain,
+    memory::Paging,
+    sync::Lock,
+    trap::{PvState, segments},
+    vcpu_info::VcpuInfoPlace,
 };
 
 bitflags! {
@@ -63,6 +66,8 @@ pub struct VcpuState {
     pub regs: GuestRegs,
     /// What its kernel has set up.
     pub pv: PvState,
+    /// Its x87, SSE, AVX.. registers while it does not run.
+    pub fpu: FpuArea,
     /// Its page-table roots.
     pub paging: Paging,
     /// Its timers.
@@ -92,6 +97,7 @@ impl Vcpu {
             parked: Lock::new(Some(Box::new(VcpuState {
                 regs: GuestRegs::default(),
                 pv: PvState::default(),
+                fpu: FpuArea::new(),
                 paging: Paging::default(),
                 timers: VcpuTimers::default(),
                 areas: crate::time::Areas::default(),
@@ -140,16 +146,21 @@ impl Vcpu {
 }
 
 impl VcpuState {
-    /// The CPU takes on what is the vCPU's: page tables, segments, debug registers. False: a selector could not be loaded.
+    /// The CPU takes on what is the vCPU's: page and descriptor tables, extended state, segments, debug registers. False:
+    /// a selector could not be loaded.
     #[must_use]
     pub fn load(&mut self, domain: &Domain) -> bool {
         self.paging.load(domain.id, self.pv.in_kernel);
+        descriptors::load_gdt(&self.pv.gdt.pages);
+        descriptors::load_ldt(self.pv.ldt.entries);
+        self.fpu.restore();
         segments::enter(&self.pv)
     }
 
     /// The vCPU leaves the CPU: what the CPU holds of it goes into its state.
     pub fn save(&mut self) {
         segments::leave(&mut self.pv);
+        self.fpu.save();
         machine::mem::tlb::leave_root();
     }
 }

@@ -3,6 +3,7 @@
 //! A `Domain` is shared between CPUs. Each part that changes has a lock of its own; what belongs to one subject
 //! (memory, events, grants, time) is a struct of that subject's file, so that this file stays a table of contents.
 
+pub mod build_dom0;
 pub mod context;
 mod life;
 pub mod memory;
@@ -131,9 +132,7 @@ impl Domain {
     /// Makes its vCPUs, all down (`XEN_DOMCTL_max_vcpus`). A second call changes nothing.
     pub fn allocate_vcpus(&self) {
         let paused = self.is_paused();
-        self.vcpus.call_once(|| {
-            (0..self.max_vcpus).map(|id| self.new_vcpu(VcpuId(id), paused)).collect()
-        });
+        self.vcpus.call_once(|| (0..self.max_vcpus).map(|id| self.new_vcpu(VcpuId(id), paused)).collect());
     }
 
     fn new_vcpu(&self, id: VcpuId, paused: bool) -> Arc<Vcpu> {

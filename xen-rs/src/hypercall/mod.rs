@@ -32,7 +32,7 @@ mod update_descriptor;
 mod update_va_mapping;
 mod vcpu_mask;
 mod vcpu_op;
-mod vm_assist;
+pub mod vm_assist;
 pub mod xen_version;
 
 /// Length of the `syscall` instruction that a continuation goes back over.

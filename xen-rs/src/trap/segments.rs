@@ -39,6 +39,8 @@ pub fn enter(pv: &PvState) -> bool {
     segments::set_gs_base(gs);
     segments::set_other_gs_base(other);
     guest_registers::set_tsc_aux(pv.tsc_aux);
+    // All components are on after the extended state was loaded; a CPU without XSAVE has nothing to set.
+    let _set = guest_registers::set_xcr0(pv.xcr0);
     if pv.debug.active() {
         load_debug_registers(pv);
     }

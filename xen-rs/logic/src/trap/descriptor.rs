@@ -18,6 +18,29 @@ const TYPE_CALL_GATE: u64 = 0xc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forbidden;
 
+/// A descriptor that may be installed: the proof for writing it into a table in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked(u64);
+
+impl Checked {
+    /// Checks one, in the form that [`check`] gives it.
+    ///
+    /// # Errors
+    /// [`Forbidden`].
+    pub const fn new(raw: u64) -> Result<Self, Forbidden> {
+        match check(raw) {
+            Ok(raw) => Ok(Self(raw)),
+            Err(forbidden) => Err(forbidden),
+        }
+    }
+
+    /// Its value.
+    #[must_use]
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+}
+
 /// Checks a descriptor and returns it in the form in which it may be installed.
 ///
 /// # Errors

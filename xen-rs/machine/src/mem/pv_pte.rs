@@ -10,7 +10,8 @@ use super::hypervisor_map::hypervisor_slots;
 use super::layout::{FIRST_L4_SLOT, M2P};
 use crate::arch::x86_64::cpu::read_cr3;
 use core::sync::atomic::{AtomicU64, Ordering};
-use logic::page::{Entry, Frame, RootTable, Slot, Table, TypeRef, Writable, entry::bit};
+use logic::page::{Descriptors, Entry, Frame, RootTable, Slot, Table, TypeRef, Writable, entry::bit};
+use logic::trap::descriptor::Checked;
 use xen_abi::ids::Mfn;
 
 /// An entry of a frame of memory, as an atomic.
@@ -129,6 +130,12 @@ pub fn peek(f: Frame<'_>, slot: Slot) -> Entry {
 pub fn write_word(page: &TypeRef<'_, Writable>, slot: Slot, value: u64) {
     // SAFETY: as in `read`; the page is no table while it is held as writable.
     unsafe { cell(page.mfn(), slot) }.store(value, Ordering::Release);
+}
+
+/// Writes a descriptor into a table that may be in use.
+pub fn write_descriptor(table: &TypeRef<'_, Descriptors>, slot: Slot, value: Checked) {
+    // SAFETY: as in `read`; the page holds descriptors, and this is one that a guest may have.
+    unsafe { cell(table.mfn(), slot) }.store(value.raw(), Ordering::Release);
 }
 
 /// Writes bytes into a page that is held as writable, from `offset` on, up to the end of the page.

@@ -1,0 +1,389 @@
+//! Builds the control domain from the boot modules: the first is its kernel, the second its ramdisk.
+//!
+//! What goes where is planned by the crate `domain-image`, as for every other domain; here the plan is carried out with
+//! the domain's own frames.
+
+use alloc::{sync::Arc, vec::Vec};
+use core::fmt;
+
+use domain_image::{
+    ImageError, Kernel, LayoutError, PAGE_SHIFT, PAGE_SIZE, Payload, Plan, Request, Role, pages_for,
+    start_of_day::{Console, StartInputs},
+};
+use log::info;
+use logic::{
+    access::Privilege,
+    boot::command_line::Options,
+    frames::Zone,
+    lock::Held,
+    page::{Fail, Kind, Writable},
+};
+use machine::{
+    boot_info::Module,
+    mem::{frame_table::frames, pv_pte, scratch::Scratch},
+};
+use xen_abi::{
+    errno::Errno,
+    ids::{DomId, Mfn, Pfn, Port, VcpuId},
+    start::{SIF_INITDOMAIN, SIF_PRIVILEGED},
+};
+use zerocopy::IntoBytes;
+
+use super::{Blueprint, Domain, context};
+use crate::memory::{self, Mm, mmu};
+
+/// Memory that stays with the hypervisor when `dom0_mem=` does not say: a sixteenth, at most this.
+const RESERVE_LIMIT: u64 = 128 << 20;
+/// Frames are taken in blocks of at most 2^this.
+const LARGEST_ORDER: u8 = 12;
+/// Largest unpacked kernel.
+const KERNEL_LIMIT: u64 = 512 << 20;
+
+/// Why there is no control domain.
+#[derive(Debug)]
+pub enum BuildError {
+    /// No module.
+    NoKernel,
+    /// The first module is no kernel that can run here.
+    Image(ImageError),
+    /// The kernel or ramdisk does not fit.
+    Layout(LayoutError),
+    /// The machine has less memory than was asked for.
+    Memory {
+        /// Pages wanted.
+        wanted: u64,
+        /// Pages there are.
+        free: u64,
+    },
+    /// A step that the plan cannot foresee.
+    Step(&'static str, Errno),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoKernel => f.write_str("dom0 kernel not specified. Check bootloader configuration"),
+            Self::Image(error) => write!(f, "the dom0 kernel (first module): {error}"),
+            Self::Layout(error) => write!(f, "laying out dom0: {error}"),
+            Self::Memory { wanted, free } => {
+                write!(f, "dom0_mem: {wanted} pages wanted, {free} pages free")
+            }
+            Self::Step(what, errno) => write!(f, "building dom0: {what}: {errno:?}"),
+        }
+    }
+}
+
+impl From<ImageError> for BuildError {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
+}
+
+impl From<LayoutError> for BuildError {
+    fn from(error: LayoutError) -> Self {
+        Self::Layout(error)
+    }
+}
+
+/// Builds it, paused. The modules are not needed afterwards.
+pub fn build(modules: &[Module], options: &Options, held: &mut Held<'_, 0>) -> Result<Arc<Domain>, BuildError> {
+    info!("*** Building a PV Dom0 ***");
+    let module = modules.first().ok_or(BuildError::NoKernel)?;
+    let ramdisk = modules.get(1);
+    let payload = Payload::find(module.bytes())?;
+    let Some(length) = payload.unpacked_len.filter(|_| !core::ptr::eq(payload.data, module.bytes())) else {
+        // Not packed, or of unknown size (then it is unpacked to the heap).
+        let image = payload.unpack(KERNEL_LIMIT)?;
+        return with_kernel(&Kernel::parse(&image)?, module, ramdisk, options, held);
+    };
+    if length > KERNEL_LIMIT {
+        return Err(ImageError::TooLarge { size: length, limit: KERNEL_LIMIT }.into());
+    }
+    let no_room = BuildError::Image(ImageError::OutOfMemory(length));
+    let order = order_for(pages_for(length)).ok_or(BuildError::Image(ImageError::OutOfMemory(length)))?;
+    let mut room = Scratch::new(memory::alloc(order, Zone::Any, held).ok_or(no_room)?);
+    let built = unpack_and_build(&payload, &mut room, module, ramdisk, options, held);
+    memory::free(room.into_block(), held);
+    built
+}
+
+fn unpack_and_build(
+    payload: &Payload<'_>,
+    room: &mut Scratch,
+    module: &Module,
+    ramdisk: Option<&Module>,
+    options: &Options,
+    held: &mut Held<'_, 0>,
+) -> Result<Arc<Domain>, BuildError> {
+    let bytes = room.bytes_mut();
+    let length = payload.unpack_into(bytes)?;
+    let image = bytes.get(..length).unwrap_or_default();
+    with_kernel(&Kernel::parse(image)?, module, ramdisk, options, held)
+}
+
+/// The smallest order with room for that many pages.
+fn order_for(pages: u64) -> Option<u8> {
+    let order = u8::try_from(pages.max(1).next_power_of_two().trailing_zeros()).ok()?;
+    (order <= logic::frames::MAX_ORDER).then_some(order)
+}
+
+fn with_kernel(
+    kernel: &Kernel<'_>,
+    module: &Module,
+    ramdisk: Option<&Module>,
+    options: &Options,
+    held: &mut Held<'_, 0>,
+) -> Result<Arc<Domain>, BuildError> {
+    report_kernel(kernel);
+    let free = memory::census(held).free;
+    let pages = pages_wanted(options, free);
+    if pages > free {
+        return Err(BuildError::Memory { wanted: pages, free });
+    }
+    let ramdisk_bytes = ramdisk.map_or(&[][..], Module::bytes);
+    let request = Request { pages, ramdisk_len: ramdisk_bytes.len() as u64, role: Role::Dom0 };
+    let plan = Plan::new(kernel, &request)?;
+
+    let vcpus = options.dom0_vcpus;
+    let cpus = machine::mailbox::online().0.count_ones();
+    let blueprint = Blueprint {
+        id: DomId(0),
+        privilege: Privilege::Control,
+        create_flags: 0,
+        handle: [0; 16],
+        max_vcpus: cpus.clamp(vcpus.0, vcpus.1).min(Blueprint::MAX_VCPUS),
+        max_event_port: u32::MAX,
+        max_grant_frames: Blueprint::DEFAULT_GRANT_FRAMES,
+        max_maptrack_frames: Blueprint::DEFAULT_MAPTRACK_FRAMES,
+    };
+    let domain = Domain::new(&blueprint, held).map_err(|e| BuildError::Step("the domain", e))?;
+    domain.allocate_vcpus();
+    domain.memory.set_maximum(pages, held);
+    // Everything that is no memory: devices are its business.
+    domain.memory.permit_io(0..1 << 40);
+
+    let own = OwnMemory::populate(&domain, pages, held)?;
+    let mut builder = Builder { domain: &domain, own: &own, deferred: Vec::new(), held: held.again() };
+    builder.load_kernel(kernel)?;
+    builder.fill_tables(&plan)?;
+    builder.fill_p2m(&plan)?;
+    if let Some(place) = plan.ramdisk {
+        builder.write(place.span.first.0 << PAGE_SHIFT, ramdisk_bytes)?;
+    }
+    let inputs = StartInputs {
+        shared_info: domain.shared_info_frame().0 << PAGE_SHIFT,
+        flags: SIF_PRIVILEGED | SIF_INITDOMAIN,
+        store_mfn: Mfn(0),
+        store_port: Port(0),
+        console: Console::Dom0 { info_off: 0, info_size: 0 },
+        cmdline: module.command_line.as_bytes(),
+    };
+    let start_info = plan.start_info(&inputs)?;
+    builder.write(plan.start_info.0 << PAGE_SHIFT, start_info.as_bytes())?;
+    if let Some(page) = plan.hypercall_page {
+        let frame = own.mfn(page);
+        domain
+            .memory
+            .write_hypercall_page(&domain, frame, &mut builder.held)
+            .map_err(|e| BuildError::Step("the hypercall page", e))?;
+    }
+    builder.pin(own.mfn(plan.root()))?;
+    builder.set_context(&plan)?;
+    report_plan(&plan, &own, start_info.cmd_line.iter().take_while(|b| **b != 0).count());
+    info!("Dom0 has maximum {} VCPUs", domain.max_vcpus());
+    Ok(domain)
+}
+
+/// How many pages `dom0_mem=` gives it; without it all but a sixteenth (at most 128 MiB).
+fn pages_wanted(options: &Options, free: u64) -> u64 {
+    let bytes = free << PAGE_SHIFT;
+    let memory = &options.dom0_memory;
+    let rest = bytes - (bytes / 16).min(RESERVE_LIMIT);
+    let mut wanted = memory.size.map_or(rest, |size| size.bytes_of(bytes));
+    if let Some(min) = memory.min {
+        wanted = wanted.max(min.bytes_of(bytes));
+    }
+    if let Some(max) = memory.max {
+        wanted = wanted.min(max.bytes_of(bytes));
+    }
+    wanted >> PAGE_SHIFT
+}
+
+/// The domain's frames: runs of pfns that are runs of mfns too.
+struct OwnMemory {
+    /// First pfn and mfn of each run, in the order of pfns.
+    runs: Vec<(Pfn, Mfn)>,
+}
+
+impl OwnMemory {
+    /// Takes the frames, in blocks as large as there are.
+    fn populate(domain: &Arc<Domain>, pages: u64, held: &mut Held<'_, 0>) -> Result<Self, BuildError> {
+        let mut own = Self { runs: Vec::new() };
+        let mut pfn = 0;
+        let mut order = LARGEST_ORDER;
+        while pfn < pages {
+            while 1 << order > pages - pfn {
+                order -= 1;
+            }
+            match domain.memory.populate(domain, order, Zone::Any, held) {
+                Ok(mfn) => {
+                    own.runs.push((Pfn(pfn), mfn));
+                    for i in 0..1 << order {
+                        if let Some(frame) = frames().ram(Mfn(mfn.0 + i)) {
+                            pv_pte::set_m2p(frame, pfn + i);
+                        }
+                    }
+                    pfn += 1 << order;
+                }
+                Err(_) if order > 0 => order -= 1,
+                Err(errno) => return Err(BuildError::Step("memory", errno)),
+            }
+        }
+        Ok(own)
+    }
+
+    /// The frame of a pfn (which the domain has).
+    fn mfn(&self, pfn: Pfn) -> Mfn {
+        let after = self.runs.partition_point(|(first, _)| *first <= pfn);
+        match after.checked_sub(1).and_then(|at| self.runs.get(at)) {
+            Some((first, mfn)) => Mfn(mfn.0 + (pfn.0 - first.0)),
+            None => Mfn(u64::MAX),
+        }
+    }
+}
+
+struct Builder<'a> {
+    domain: &'a Arc<Domain>,
+    own: &'a OwnMemory,
+    deferred: Vec<logic::page::Deferred>,
+    held: Held<'a, 0>,
+}
+
+impl Builder<'_> {
+    fn mm(&mut self) -> Mm<'_> {
+        mmu(self.held.again(), self.domain, &mut self.deferred)
+    }
+
+    /// Writes into one page.
+    fn write_page(&mut self, pfn: Pfn, offset: usize, bytes: &[u8]) -> Result<(), BuildError> {
+        let mfn = self.own.mfn(pfn);
+        let owner = self.domain.id;
+        let mut mm = self.mm();
+        let page =
+            mm.get_ref::<Writable>(mfn, owner).map_err(|_| BuildError::Step("a page of its own", Errno::EINVAL))?;
+        pv_pte::write_bytes(&page, offset, bytes);
+        mm.put_ref(page);
+        Ok(())
+    }
+
+    /// Writes bytes from a guest-physical address on.
+    fn write(&mut self, start: u64, bytes: &[u8]) -> Result<(), BuildError> {
+        let mut at = start;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            #[allow(clippy::cast_possible_truncation, reason = "below a page")]
+            let offset = (at & (PAGE_SIZE - 1)) as usize;
+            let (now, later) = rest.split_at(rest.len().min(0x1000 - offset));
+            self.write_page(Pfn(at >> PAGE_SHIFT), offset, now)?;
+            at += now.len() as u64;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// The frames are zero already, so what a segment has beyond its bytes is there.
+    fn load_kernel(&mut self, kernel: &Kernel<'_>) -> Result<(), BuildError> {
+        kernel.segments.iter().try_for_each(|segment| self.write(segment.start, segment.data))
+    }
+
+    fn fill_tables(&mut self, plan: &Plan) -> Result<(), BuildError> {
+        let own = self.own;
+        let mut entries = [0; 512];
+        for table in plan.tables() {
+            plan.fill_table(&table, |pfn| own.mfn(pfn), &mut entries);
+            self.write_page(table.pfn, 0, entries.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn fill_p2m(&mut self, plan: &Plan) -> Result<(), BuildError> {
+        let own = self.own;
+        let mut page = [0; 512];
+        for index in 0..plan.p2m.list.pages {
+            plan.fill_p2m(index, |pfn| own.mfn(pfn), &mut page);
+            self.write_page(Pfn(plan.p2m.list.first.0 + index), 0, page.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Pins the root; large trees take several slices.
+    fn pin(&mut self, root: Mfn) -> Result<(), BuildError> {
+        let owner = self.domain.id;
+        loop {
+            match self.mm().pin(root, Kind::L4, owner) {
+                Ok(()) => return Ok(()),
+                Err(Fail::Again) => {}
+                Err(Fail::Refused(errno)) => return Err(BuildError::Step("pinning its page tables", errno)),
+            }
+        }
+    }
+
+    fn set_context(&mut self, plan: &Plan) -> Result<(), BuildError> {
+        let wrong = |errno| BuildError::Step("the first vCPU", errno);
+        let vcpu = self.domain.vcpu(VcpuId(0)).ok_or(wrong(Errno::ENOENT))?;
+        let wanted = plan.vcpu_context(self.own.mfn(plan.root()));
+        loop {
+            if context::set(self.domain, vcpu, &wanted, &mut self.held).map_err(wrong)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn report_kernel(kernel: &Kernel<'_>) {
+    let notes = &kernel.notes;
+    for segment in &kernel.segments {
+        info!("ELF: phdr: paddr={:#x} memsz={:#x}", segment.start, segment.size);
+    }
+    info!("ELF: memory: {:#x} -> {:#x}", kernel.start, kernel.end);
+    for (name, value) in [
+        ("GUEST_OS", notes.guest_os),
+        ("GUEST_VERSION", notes.guest_version),
+        ("XEN_VERSION", notes.xen_version),
+        ("PAE_MODE", notes.pae_mode),
+        ("LOADER", notes.loader),
+    ] {
+        if !value.is_empty() {
+            info!("ELF: note: {name} = \"{value}\"");
+        }
+    }
+    info!("ELF: virt_base = {:#x}, virt_entry = {:#x}", kernel.virt_base, kernel.entry);
+    if let Some(virt) = notes.init_p2m {
+        info!("ELF: p2m_base = {virt:#x}");
+    }
+    info!(" Xen  kernel: 64-bit, lsb");
+    info!(" Dom0 kernel: 64-bit, PAE, lsb, paddr {:#x} -> {:#x}", kernel.start, kernel.end);
+}
+
+fn report_plan(plan: &Plan, own: &OwnMemory, command_line: usize) {
+    let span = |name: &str, start: u64, pages: u64| {
+        info!(" {name} {start:016x}->{:016x}", start.wrapping_add(pages << PAGE_SHIFT));
+    };
+    info!("PHYSICAL MEMORY ARRANGEMENT:");
+    if let Some((_, first)) = own.runs.first() {
+        info!(" Dom0 alloc.:   {:016x} ({} pages in {} runs)", first.0 << PAGE_SHIFT, plan.pages, own.runs.len());
+    }
+    if let Some(ramdisk) = plan.ramdisk {
+        let start = own.mfn(ramdisk.span.first).0 << PAGE_SHIFT;
+        span("Init. ramdisk:", start, ramdisk.span.pages);
+    }
+    info!("VIRTUAL MEMORY ARRANGEMENT:");
+    span("Loaded kernel:", plan.virt(plan.kernel.first), plan.kernel.pages);
+    span("Phys-Mach map:", plan.p2m.virt, plan.p2m.list.pages);
+    span("Start info:   ", plan.virt(plan.start_info), 1);
+    span("Page tables:  ", plan.virt(plan.root()), plan.main.tables().pages);
+    span("Boot stack:   ", plan.virt(plan.stack), 1);
+    span("TOTAL:        ", plan.virt_base, plan.main.pages);
+    info!(" ENTRY ADDRESS: {:016x}", plan.entry);
+    info!(" Command line:  {command_line} bytes");
+}
