@@ -18,6 +18,8 @@ mod domain;
 #[cfg(target_os = "none")]
 mod event;
 #[cfg(target_os = "none")]
+mod grant;
+#[cfg(target_os = "none")]
 mod guest;
 #[cfg(target_os = "none")]
 mod hypercall;

@@ -57,6 +57,8 @@ pub mod rank {
     pub const VCPU_PARKED: u8 = 40;
     /// A domain's grant table.
     pub const GRANT: u8 = 50;
+    /// The grants that a domain has mapped.
+    pub const MAPTRACK: u8 = 55;
     /// A domain's physical-to-machine map or page bookkeeping.
     pub const P2M: u8 = 60;
     /// A domain's event channels.

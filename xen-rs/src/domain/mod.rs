@@ -31,7 +31,7 @@ pub use self::{
 };
 use crate::{
     console::GuestLine,
-    event,
+    event, grant,
     sync::{Lock, Once},
     vcpu::Vcpu,
     watchdog,
@@ -55,6 +55,8 @@ pub struct Domain {
     controller_pauses: AtomicU32,
     /// Its event channels.
     pub events: event::DomainEvents,
+    /// Its grants, and those of others that it has mapped.
+    pub grants: grant::DomainGrants,
     /// Its watchdogs.
     pub watchdogs: watchdog::Watchdogs,
     /// The line it is writing to the hypervisor's console.
@@ -104,6 +106,8 @@ impl Domain {
     /// A domain without memory and vCPUs, paused once as the toolstack expects.
     #[must_use]
     pub fn new(blueprint: &Blueprint, held: &mut Held<'_, 0>) -> Result<Arc<Self>, Errno> {
+        let (frames, maptrack) = (blueprint.max_grant_frames, blueprint.max_maptrack_frames);
+        let grants = grant::DomainGrants::new(blueprint.id, frames, maptrack, held)?;
         let events = event::DomainEvents::new(blueprint.id, blueprint.max_event_port, held)?;
         Ok(Arc::new_cyclic(|this| {
             let domain = Self {
@@ -115,6 +119,7 @@ impl Domain {
                 pauses: pause::Pauses::new(1),
                 controller_pauses: AtomicU32::new(1),
                 events,
+                grants,
                 watchdogs: watchdog::Watchdogs::new(),
                 console_line: Lock::new(GuestLine::new()),
                 memory: memory::DomainMemory::new(),

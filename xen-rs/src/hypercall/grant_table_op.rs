@@ -1,11 +1,168 @@
-//! `HYPERVISOR_grant_table_op`: shares pages between domains.
+//! `HYPERVISOR_grant_table_op`: grants of version 1 (`grant_table.h`).
+//!
+//! The pages are granted and tracked by `logic::grant`, their page-table entries written by `logic::page::mapping`; this
+//! file brings the two together, operation by operation. No lock is held while page references are taken or given up.
 
-use logic::hypercall::Outcome;
-use xen_abi::errno::Errno;
+mod copy;
+mod map;
+mod unmap;
 
-use crate::cpu::Context;
+use alloc::sync::Arc;
 
-/// The hypercall.
-pub fn grant_table_op(_cx: &mut Context<'_>) -> Outcome {
-    Outcome::Fail(Errno::ENOSYS)
+use logic::{
+    grant::{Refusal, Table},
+    hypercall::{Budget, Outcome},
+};
+use machine::{arch::x86_64::interrupts, mem::shared::SharedPage};
+use xen_abi::{
+    errno::Errno,
+    grant_table as abi,
+    ids::DomId,
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::{
+    cpu::Context,
+    domain::{self, Domain},
+    guest,
+};
+
+/// The operation proper; the rest of the argument belongs to continuations of operations that have none here.
+const COMMAND: u32 = 0xfff;
+/// The most frames that fit in one answer of `setup_table`.
+const SETUP_FRAMES: u32 = 1024;
+
+/// The hypercall: rdi is the operation, rsi points to an array of its structures, rdx is how many.
+#[allow(clippy::cast_possible_truncation, reason = "both are unsigned int in the ABI")]
+pub fn grant_table_op(cx: &mut Context<'_>) -> Outcome {
+    let [command, va, count, ..] = cx.args;
+    let (command, count) = (command as u32, count as u32);
+    if i32::try_from(count).is_err() || (command & !COMMAND != 0 && command & COMMAND != abi::GNTTABOP_CACHE_FLUSH) {
+        return Outcome::Fail(Errno::EINVAL);
+    }
+    match command & COMMAND {
+        abi::GNTTABOP_MAP_GRANT_REF => each(cx, count, map::map_grant_ref),
+        abi::GNTTABOP_UNMAP_GRANT_REF => unmap::batches::<abi::GnttabUnmapGrantRef>(cx, count),
+        abi::GNTTABOP_UNMAP_AND_REPLACE => unmap::batches::<abi::GnttabUnmapAndReplace>(cx, count),
+        abi::GNTTABOP_COPY => each(cx, count, copy::copy),
+        abi::GNTTABOP_SWAP_GRANT_REF => each(cx, count, swap),
+        abi::GNTTABOP_SETUP_TABLE => one(cx, va, count, setup_table),
+        abi::GNTTABOP_QUERY_SIZE => one(cx, va, count, query_size),
+        abi::GNTTABOP_GET_STATUS_FRAMES => one(cx, va, count, get_status_frames),
+        abi::GNTTABOP_SET_VERSION => set_version(va).into(),
+        abi::GNTTABOP_GET_VERSION => get_version(cx, va).into(),
+        _ => Outcome::Fail(Errno::ENOSYS),
+    }
+}
+
+/// Carries out an operation for each structure of an array, until something waits for this CPU or the slice is over.
+fn each<T: FromBytes + IntoBytes + Immutable>(
+    cx: &mut Context<'_>,
+    count: u32,
+    op: fn(&mut Context<'_>, &mut T),
+) -> Outcome {
+    let mut budget = Budget::units(Budget::ROUND);
+    let mut va = cx.args[1];
+    for done in 0..count {
+        if done != 0 && (!budget.spend(16) || interrupts::any()) {
+            (cx.args[1], cx.args[2]) = (va, (count - done).into());
+            return Outcome::Again;
+        }
+        let result = guest::read::<T>(va).and_then(|mut arg| {
+            op(cx, &mut arg);
+            guest::write(va, &arg)
+        });
+        if let Err(errno) = result {
+            return Outcome::Fail(errno);
+        }
+        va = va.wrapping_add(size_of::<T>() as u64);
+    }
+    Outcome::OK
+}
+
+/// Carries out an operation that takes exactly one structure.
+fn one<T: FromBytes + IntoBytes + Immutable>(
+    cx: &mut Context<'_>,
+    va: u64,
+    count: u32,
+    op: fn(&mut Context<'_>, &mut T) -> Result<(), Errno>,
+) -> Outcome {
+    if count != 1 {
+        return Outcome::Fail(Errno::EINVAL);
+    }
+    guest::read::<T>(va)
+        .and_then(|mut arg| {
+            op(cx, &mut arg)?;
+            guest::write(va, &arg)
+        })
+        .into()
+}
+
+/// The domain of a number that may stand for the caller.
+fn any_domain(cx: &mut Context<'_>, id: DomId) -> Option<Arc<Domain>> {
+    if id == DomId::SELF || id == cx.domain.id { Some(cx.domain.clone()) } else { domain::find(id, &mut cx.held) }
+}
+
+/// The same, if the caller may act on it.
+fn target(cx: &mut Context<'_>, id: DomId) -> Result<Arc<Domain>, Refusal> {
+    let domain = any_domain(cx, id).ok_or(Refusal::BadDomain)?;
+    if domain.id == cx.domain.id || cx.domain.is_control() { Ok(domain) } else { Err(Refusal::PermissionDenied) }
+}
+
+fn setup_table(cx: &mut Context<'_>, arg: &mut abi::GnttabSetupTable) -> Result<(), Errno> {
+    let result = target(cx, arg.dom).and_then(|domain| {
+        if arg.nr_frames > SETUP_FRAMES {
+            return Err(Refusal::GeneralError);
+        }
+        domain.grants.grow(domain.id, arg.nr_frames, &mut cx.held)?;
+        for index in 0..arg.nr_frames {
+            let mfn = domain.grants.table.lock(&mut cx.held).0.frame(index).map(SharedPage::mfn);
+            let mfn = mfn.ok_or(Refusal::GeneralError)?;
+            guest::element::<u64>(arg.frame_list, index.into())
+                .and_then(|va| guest::write(va, &mfn.0))
+                .map_err(|_| Refusal::BadVirtAddr)?;
+        }
+        Ok(())
+    });
+    arg.status = logic::grant::status(&result);
+    Ok(())
+}
+
+fn query_size(cx: &mut Context<'_>, arg: &mut abi::GnttabQuerySize) -> Result<(), Errno> {
+    let result = target(cx, arg.dom).map(|domain| {
+        let (table, _held) = domain.grants.table.lock(&mut cx.held);
+        (arg.nr_frames, arg.max_nr_frames) = (table.frames(), table.max_frames());
+    });
+    arg.status = logic::grant::status(&result);
+    Ok(())
+}
+
+/// Version 2 has status frames; version 1 has none.
+fn get_status_frames(cx: &mut Context<'_>, arg: &mut abi::GnttabGetStatusFrames) -> Result<(), Errno> {
+    let result = target(cx, arg.dom).and_then(|_| if arg.nr_frames == 0 { Ok(()) } else { Err(Refusal::GeneralError) });
+    arg.status = logic::grant::status(&result);
+    Ok(())
+}
+
+fn set_version(va: u64) -> Result<(), Errno> {
+    let arg: abi::GnttabSetVersion = guest::read(va)?;
+    let result = Table::<SharedPage>::set_version(arg.version);
+    guest::write(va, &abi::GnttabSetVersion { version: 1 })?;
+    result
+}
+
+fn get_version(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
+    let mut arg: abi::GnttabGetVersion = guest::read(va)?;
+    match target(cx, arg.dom) {
+        Ok(_) => {}
+        Err(Refusal::BadDomain) => return Err(Errno::ESRCH),
+        Err(_) => return Err(Errno::EPERM),
+    }
+    arg.version = 1;
+    guest::write(va, &arg)
+}
+
+fn swap(cx: &mut Context<'_>, arg: &mut abi::GnttabSwapGrantRef) {
+    let result = cx.domain.grants.table.lock(&mut cx.held).0.swap(arg.ref_a, arg.ref_b);
+    arg.status = logic::grant::status(&result);
 }

@@ -25,6 +25,8 @@ struct Track {
     gref: GrantRef,
     domain: DomId,
     access: Access,
+    /// The mapping was made by the address of its entry.
+    by_entry: bool,
     state: State,
 }
 
@@ -58,6 +60,7 @@ pub struct GrantMapping {
     gref: GrantRef,
     frame: Mfn,
     access: Access,
+    by_entry: bool,
     via: Via,
 }
 
@@ -84,6 +87,23 @@ impl Flushed {
     pub const fn acknowledged() -> Self {
         Flushed(())
     }
+}
+
+/// What was mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapped {
+    /// Whose grant.
+    pub granter: DomId,
+    /// Which grant.
+    pub gref: GrantRef,
+    /// The page.
+    pub frame: Mfn,
+    /// What the mapping allows.
+    pub access: Access,
+    /// How it was mapped.
+    pub via: Via,
+    /// At the address of its page-table entry, not at that of the page.
+    pub by_entry: bool,
 }
 
 /// What to unmap.
@@ -124,6 +144,7 @@ impl Maptrack {
                 gref: GrantRef(NO_HANDLE),
                 domain: DomId(0),
                 access: Access::Read,
+                by_entry: false,
                 state: State::Reserved,
             });
             GrantHandle(next)
@@ -154,17 +175,11 @@ impl Maptrack {
     }
 
     /// The mapping was made: from now on its handle can be unmapped.
-    pub fn commit(
-        &mut self,
-        handle: Reserved,
-        granter: DomId,
-        gref: GrantRef,
-        frame: Mfn,
-        access: Access,
-        via: Via,
-    ) -> GrantHandle {
+    pub fn commit(&mut self, handle: Reserved, mapped: Mapped) -> GrantHandle {
+        let Mapped { granter, gref, frame, access, via, by_entry } = mapped;
         if let Some(track) = self.track(handle.0) {
-            *track = Track { frame, gref, domain: granter, access, state: State::Live { via, claimed: Via::NOTHING } };
+            let state = State::Live { via, claimed: Via::NOTHING };
+            *track = Track { frame, gref, domain: granter, access, by_entry, state };
         }
         handle.0
     }
@@ -190,6 +205,7 @@ impl Maptrack {
             gref: track.gref,
             frame: track.frame,
             access: track.access,
+            by_entry: track.by_entry,
             via: got,
         }))
     }
@@ -204,7 +220,7 @@ impl Maptrack {
 
     /// The page-table entry is gone. The handle is free when nothing of the mapping is left.
     pub fn detach(&mut self, mapping: GrantMapping) -> Detached {
-        let GrantMapping { handle, granter, gref, frame, access, via: gone } = mapping;
+        let GrantMapping { handle, granter, gref, frame, access, via: gone, by_entry: _ } = mapping;
         let empty = match self.track(handle) {
             Some(Track { state: State::Live { via, claimed }, .. }) => {
                 via.host &= !gone.host;
@@ -249,6 +265,12 @@ impl GrantMapping {
     #[must_use]
     pub fn access(&self) -> Access {
         self.access
+    }
+
+    /// Whether its address is that of its page-table entry (`GNTMAP_contains_pte`).
+    #[must_use]
+    pub fn by_entry(&self) -> bool {
+        self.by_entry
     }
 
     /// The ways that were claimed.

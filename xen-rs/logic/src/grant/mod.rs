@@ -19,7 +19,7 @@ mod table;
 mod tests;
 
 pub use entry::{Access, EntryPage, Purpose, Via};
-pub use maptrack::{Detached, Flushed, GrantMapping, Maptrack, Reserved, Unmap};
+pub use maptrack::{Detached, Flushed, GrantMapping, Mapped, Maptrack, Reserved, Unmap};
 pub use table::{ENTRIES_PER_FRAME, Freed, Pinned, Table};
 
 use xen_abi::grant_table as abi;

@@ -33,24 +33,45 @@ struct Frame<P> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct Pinned {
-    /// The page.
+    /// The page. The caller takes its references on it, and unpins when that fails.
     pub frame: Mfn,
-    /// The `frame` closure has taken a reference on it. If not, the caller takes one, and unpins when that fails.
-    pub referenced: bool,
     /// `GTF_PWT`, `GTF_PCD` and `GTF_PAT` of the entry, for frames that are not memory.
     pub cache_flags: u16,
 }
 
-/// References that nobody needs any more: put one on `frame`, and one on its writable type after a writer.
+/// References that nobody needs any more, to be given up by `Mmu::put_freed` of `logic::page`: a general one for each
+/// way, and a writable type reference with it after a use that could write.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use]
+#[must_use = "the page would be kept for ever"]
 pub struct Freed {
+    frame: Mfn,
+    access: Access,
+    via: Via,
+}
+
+impl Freed {
     /// The page.
-    pub frame: Mfn,
+    #[must_use]
+    pub const fn frame(&self) -> Mfn {
+        self.frame
+    }
+
     /// What the uses were.
-    pub access: Access,
+    #[must_use]
+    pub const fn access(&self) -> Access {
+        self.access
+    }
+
     /// One reference for each way.
-    pub via: Via,
+    #[must_use]
+    pub const fn via(&self) -> Via {
+        self.via
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn of(frame: Mfn, writable: bool) -> Freed {
+        Freed { frame, access: if writable { Access::Write } else { Access::Read }, via: Via::HOST }
+    }
 }
 
 impl<P: EntryPage> Table<P> {
@@ -130,8 +151,8 @@ impl<P: EntryPage> Table<P> {
 
     /// Begins a use of a grant by the domain `by`.
     ///
-    /// When it is the first use, `frame` finds the machine frame behind the guest's number and takes a reference on it
-    /// in the name of the granting domain, or says why not (usually [`Refusal::BadPage`]).
+    /// When it is the first use, `frame` finds the machine frame behind the guest's number, or says why not: usually
+    /// [`Refusal::BadPage`], since it is not the granting domain's.
     pub fn pin(
         &mut self,
         gref: GrantRef,
@@ -146,7 +167,6 @@ impl<P: EntryPage> Table<P> {
             return Err(Refusal::GeneralError);
         }
         let first = !active.is_pinned();
-        let mut referenced = false;
         let mut word = Word(page.load(index));
         if active.needs_status(access) {
             word = set_status(page, index, !first, by, access, purpose)?;
@@ -158,12 +178,11 @@ impl<P: EntryPage> Table<P> {
                         return Err(refusal);
                     }
                 }
-                referenced = true;
             }
         }
         active.pin(access, via);
         let cache_flags = word.flags() & (abi::GTF_PWT | abi::GTF_PCD | abi::GTF_PAT);
-        let pinned = Pinned { frame: active.frame, referenced, cache_flags };
+        let pinned = Pinned { frame: active.frame, cache_flags };
         self.pinned += u32::from(first);
         Ok(pinned)
     }
@@ -188,6 +207,14 @@ impl<P: EntryPage> Table<P> {
         let (gref, access, via, frame) = mapping.into_parts();
         self.unpin(gref, access, via);
         Freed { frame, access, via }
+    }
+
+    /// Ends the use that a mapping was although its entry may still be there: its domain dies and runs no more. The
+    /// entry keeps its references until its table goes, a device's use ends now.
+    pub fn forget(&mut self, mapping: Detached) -> Freed {
+        let (gref, access, via, frame) = mapping.into_parts();
+        self.unpin(gref, access, via);
+        Freed { frame, access, via: Via { host: false, device: via.device } }
     }
 
     /// `GNTTABOP_swap_grant_ref`: bad reference beyond the table, EAGAIN while one of them is in use.

@@ -56,6 +56,10 @@ fn map(table: &mut Table<Page>, gref: u32, access: Access) -> Result<Pinned, Ref
     table.pin(GrantRef(gref), ME, access, Via::HOST, Purpose::Map, good)
 }
 
+fn mapped(gref: u32, frame: Mfn, access: Access, via: Via) -> Mapped {
+    Mapped { granter: DomId(1), gref: GrantRef(gref), frame, access, via, by_entry: false }
+}
+
 const PERMIT: u16 = abi::GTF_PERMIT_ACCESS;
 
 #[test]
@@ -100,13 +104,14 @@ fn a_mapping_from_grant_to_revocation() {
     s.store(9, word(PERMIT, 5, 7));
     let reserved = track.reserve().unwrap();
     let pinned = map(&mut t, 9, Access::Write).unwrap();
-    assert_eq!((pinned.frame, pinned.referenced), (Mfn(1007), true));
-    let handle = track.commit(reserved, DomId(1), GrantRef(9), pinned.frame, Access::Write, Via::HOST);
+    assert_eq!(pinned.frame, Mfn(1007));
+    let mapped = mapped(9, pinned.frame, Access::Write, Via::HOST);
+    let handle = track.commit(reserved, mapped);
     assert_eq!(s.load(9), word(PERMIT | abi::GTF_READING | abi::GTF_WRITING, 5, 7));
     // The guest revokes and points the entry elsewhere: the pin keeps the frame it began with, for the same user.
     s.store(9, word(abi::GTF_READING | abi::GTF_WRITING, 5, 8));
     let second = map(&mut t, 9, Access::Read).unwrap();
-    assert_eq!((second.frame, second.referenced), (Mfn(1007), false));
+    assert_eq!(second.frame, Mfn(1007));
     t.unpin(GrantRef(9), Access::Read, Via::HOST);
     let other = t.pin(GrantRef(9), DomId(6), Access::Read, Via::HOST, Purpose::Copy, good);
     assert_eq!(other, Err(Refusal::GeneralError), "pinned for another domain");
@@ -121,7 +126,7 @@ fn a_mapping_from_grant_to_revocation() {
     assert_eq!(track.claim(unmap), Err(Refusal::BadHandle));
     assert_eq!(track.used(), 0);
     let freed = t.release(detached, &Flushed::acknowledged());
-    assert_eq!(freed, Freed { frame: Mfn(1007), access: Access::Write, via: Via::HOST });
+    assert_eq!(freed, Freed::of(Mfn(1007), true));
     assert_eq!(s.load(9), word(0, 5, 8), "the guest sees that nobody uses it any more");
     assert_eq!(t.pinned(), 0);
 }
@@ -132,7 +137,7 @@ fn handles_are_charged_and_reused() {
     let handles: Vec<_> = (0..256)
         .map(|n| {
             let reserved = track.reserve().unwrap();
-            track.commit(reserved, DomId(1), GrantRef(n), Mfn(1), Access::Read, Via { host: true, device: n == 3 })
+            track.commit(reserved, mapped(n, Mfn(1), Access::Read, Via { host: true, device: n == 3 }))
         })
         .collect();
     assert_eq!(track.reserve(), Err(Refusal::NoSpace));

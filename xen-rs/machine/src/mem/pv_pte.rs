@@ -167,6 +167,14 @@ pub fn copy_page(to: &TypeRef<'_, Writable>, from: Frame<'_>) {
     unsafe { string_copy(va_of(to.mfn()), va_of(from.mfn()), 4096) }
 }
 
+/// Copies bytes between pages, as far as both reach; the caller has a reference on the one it reads.
+pub fn copy_bytes(to: &TypeRef<'_, Writable>, to_offset: usize, from: Frame<'_>, from_offset: usize, length: usize) {
+    let (to_offset, from_offset) = (to_offset.min(4096), from_offset.min(4096));
+    let length = length.min(4096 - to_offset).min(4096 - from_offset);
+    // SAFETY: within two pages of memory; the target is no table while held as writable.
+    unsafe { string_copy(va_of(to.mfn()) + to_offset as u64, va_of(from.mfn()) + from_offset as u64, length) }
+}
+
 /// Zeroes a frame, by quadwords.
 ///
 /// # Safety

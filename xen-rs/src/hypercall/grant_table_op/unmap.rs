@@ -1,0 +1,170 @@
+//! `GNTTABOP_unmap_grant_ref` and `GNTTABOP_unmap_and_replace`.
+//!
+//! A batch at a time: first the entries of all go, then one flush, then the grants are free. The types see to the order
+//! (`GrantMapping`, `Detached`, `Freed`).
+
+use core::mem::offset_of;
+
+use arrayvec::ArrayVec;
+use logic::{
+    grant::{Access, Detached, Flushed, GrantMapping, Refusal, Unmap, Via},
+    hypercall::Outcome,
+    page::Entry,
+};
+use machine::{
+    arch::x86_64::interrupts,
+    mem::tlb::{self, Forget},
+};
+use xen_abi::{grant_table as abi, ids::GrantHandle};
+use zerocopy::FromBytes;
+
+use super::map::Place;
+use crate::{cpu::Context, domain, guest, memory};
+
+/// Mappings that share one flush: Xen's number.
+const BATCH: usize = 32;
+
+/// What both operations ask for.
+pub(super) struct Request {
+    handle: GrantHandle,
+    host_address: u64,
+    /// Of a page whose entry takes the place of the mapping's; 0: nothing does.
+    new_address: u64,
+    bus_address: u64,
+}
+
+/// An operation that unmaps.
+pub(super) trait Operation: FromBytes + zerocopy::IntoBytes {
+    /// Where its answer goes.
+    const STATUS: usize;
+    /// What it asks for.
+    fn request(&self) -> Request;
+}
+
+impl Operation for abi::GnttabUnmapGrantRef {
+    const STATUS: usize = offset_of!(Self, status);
+    fn request(&self) -> Request {
+        Request {
+            handle: self.handle,
+            host_address: self.host_addr,
+            new_address: 0,
+            bus_address: self.dev_bus_addr,
+        }
+    }
+}
+
+impl Operation for abi::GnttabUnmapAndReplace {
+    const STATUS: usize = offset_of!(Self, status);
+    fn request(&self) -> Request {
+        Request { handle: self.handle, host_address: self.host_addr, new_address: self.new_addr, bus_address: 0 }
+    }
+}
+
+/// The hypercall's part for either operation.
+pub(super) fn batches<T: Operation>(cx: &mut Context<'_>, count: u32) -> Outcome {
+    let mut left = count;
+    let mut va = cx.args[1];
+    while left != 0 {
+        let mut gone = ArrayVec::<Detached, BATCH>::new();
+        let mut fault = None;
+        while left != 0 && !gone.is_full() {
+            let result = guest::read::<T>(va).and_then(|arg| {
+                let result = detach(cx, &arg.request());
+                let status = logic::grant::status(&result);
+                gone.extend(result.ok().flatten());
+                guest::write(va.wrapping_add(T::STATUS as u64), &status)
+            });
+            if let Err(errno) = result {
+                fault = Some(errno);
+                break;
+            }
+            va = va.wrapping_add(size_of::<T>() as u64);
+            left -= 1;
+        }
+        release(cx, gone);
+        if let Some(errno) = fault {
+            return Outcome::Fail(errno);
+        }
+        if left != 0 && interrupts::any() {
+            break;
+        }
+    }
+    if left == 0 {
+        return Outcome::OK;
+    }
+    (cx.args[1], cx.args[2]) = (va, left.into());
+    Outcome::Again
+}
+
+/// Takes the entry away. Nothing to do is fine, too.
+fn detach(cx: &mut Context<'_>, request: &Request) -> Result<Option<Detached>, Refusal> {
+    let via = Via { host: request.host_address != 0, device: request.bus_address != 0 };
+    let unmap = Unmap { handle: request.handle, via };
+    let Some(mapping) = cx.domain.grants.maptrack.lock(&mut cx.held).0.claim(unmap)? else { return Ok(None) };
+    let result = take_entry(cx, request, &mapping);
+    let (mut track, _held) = cx.domain.grants.maptrack.lock(&mut cx.held);
+    match result {
+        Ok(()) => Ok(Some(track.detach(mapping))),
+        Err(refusal) => {
+            track.unclaim(mapping);
+            Err(refusal)
+        }
+    }
+}
+
+fn take_entry(cx: &mut Context<'_>, request: &Request, mapping: &GrantMapping) -> Result<(), Refusal> {
+    if request.bus_address != 0 && request.bus_address != mapping.frame().0 << 12 {
+        return Err(Refusal::GeneralError);
+    }
+    if !mapping.via().host {
+        return Ok(());
+    }
+    let caller = cx.domain.id;
+    let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
+    let with = match request.new_address {
+        0 => Entry::default(),
+        // Taking an entry from elsewhere is for mappings by address only.
+        _ if mapping.by_entry() => return Err(Refusal::GeneralError),
+        new_address => {
+            let source = Place::find(new_address, false)?;
+            let locked = source.lock(&mut mm, caller)?;
+            mm.steal_entry(&locked, source.slot).ok_or(Refusal::GeneralError)?
+        }
+    };
+    let place = Place::find(request.host_address, mapping.by_entry());
+    let removed = place.and_then(|place| {
+        let locked = place.lock(&mut mm, caller)?;
+        let writable = mapping.access() == Access::Write;
+        if mm.remove_mapping(&locked, place.slot, mapping.frame(), writable, with) {
+            Ok(())
+        } else {
+            Err(Refusal::GeneralError)
+        }
+    });
+    if removed.is_err() {
+        mm.drop_entry(with, caller);
+    }
+    removed
+}
+
+/// Flushes, then ends the uses of the grants.
+fn release(cx: &mut Context<'_>, gone: ArrayVec<Detached, BATCH>) {
+    if gone.is_empty() {
+        return;
+    }
+    tlb::flush(tlb::cpus_of(cx.domain.id), Forget::All);
+    let flushed = Flushed::acknowledged();
+    for detached in gone {
+        let granter = if detached.granter() == cx.domain.id {
+            cx.domain.clone()
+        } else {
+            // Its pages are referenced, so it is there, dying perhaps.
+            match domain::find(detached.granter(), &mut cx.held) {
+                Some(granter) => granter,
+                None => continue,
+            }
+        };
+        let freed = granter.grants.table.lock(&mut cx.held).0.release(detached, &flushed);
+        memory::mmu_with(cx.held.again(), cx.domain, &granter, &mut cx.state.paging.deferred).put_freed(freed);
+    }
+}
