@@ -1,8 +1,8 @@
 //! `cargo xtask boot`: the developer's way to boot anything and to see its serial port.
 
 use crate::emulator::{self, End, Finder, Machine, Next, Payload};
-use crate::parts;
 use crate::suite::module;
+use crate::{parts, symbols};
 use anyhow::{Result, bail};
 use std::io::Write;
 use std::path::PathBuf;
@@ -140,12 +140,17 @@ impl Boot {
         let limit = Duration::from_secs(self.timeout);
         let mut stdout = std::io::stdout();
         let mut finder = Finder::new(self.until.as_deref().unwrap_or_default());
+        let mut text = Vec::new();
         let end = emulator::watch(&machine, &payload, limit, |bytes| {
+            text.extend_from_slice(bytes);
             // A closed stdout must not end the run before its own time.
             let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
             if finder.found(bytes) { Next::Stop } else { Next::Watch }
         })?;
         println!();
+        for name in symbols::names(&String::from_utf8_lossy(&text), &payload) {
+            eprintln!("    {name}");
+        }
         match (end, &self.until) {
             (End::Found, _) | (End::Off, None) => Ok(ExitCode::SUCCESS),
             (End::Gone, None) => bail!("the machine stopped"),

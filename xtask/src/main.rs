@@ -17,6 +17,7 @@ mod ramdisk;
 mod run;
 mod say;
 mod suite;
+mod symbols;
 mod terminal;
 mod toolchain;
 mod workspace;

@@ -6,7 +6,7 @@ use crate::dom0::{self, Files};
 use crate::emulator::{self, End, Finder, GONE, Input, LAST_WORDS, Machine, Next, Payload, Running, Serial};
 use crate::say::Step;
 use crate::terminal::Raw;
-use crate::workspace;
+use crate::{symbols, workspace};
 use anyhow::{Context, Result, bail};
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
@@ -93,7 +93,7 @@ impl Run {
             return Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)));
         }
         if !self.machine.verbose {
-            explain(&text);
+            explain(&text, payload);
         }
         match end {
             End::Deadline => {
@@ -112,7 +112,7 @@ impl Run {
         if !self.prompt(&mut running, &mut log)? {
             keep_log(&log)?;
             if !self.machine.verbose {
-                explain(&String::from_utf8_lossy(&log));
+                explain(&String::from_utf8_lossy(&log), payload);
             }
             bail!("dom0 did not come to its prompt");
         }
@@ -218,10 +218,13 @@ fn keep_log(bytes: &[u8]) -> Result<()> {
 }
 
 /// The end of what was said, for a run that went wrong.
-fn explain(text: &str) {
+fn explain(text: &str, payload: &Payload) {
     let lines: Vec<&str> = text.lines().collect();
     for line in lines.get(lines.len().saturating_sub(40)..).unwrap_or_default() {
         eprintln!("    | {}", line.trim_end());
+    }
+    for name in symbols::names(text, payload) {
+        eprintln!("    {name}");
     }
     eprintln!("    all of it: target/run.log");
 }

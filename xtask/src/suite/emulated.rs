@@ -7,7 +7,7 @@ use crate::boot::Hypervisor;
 use crate::dom0;
 use crate::emulator::{self, End, Machine, Module, Next, Payload};
 use crate::packages::Fetched;
-use crate::{parts, workspace};
+use crate::{parts, symbols, workspace};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -144,7 +144,9 @@ impl Row {
             if self.over(&text, &mut progress) { Next::Stop } else { Next::Watch }
         })?;
         let line = emulator::shell_line(&machine.command_line(&payload));
-        std::fs::write(log, format!("# {line}\n{text}"))?;
+        let names = symbols::names(&text, &payload);
+        let names = if names.is_empty() { String::new() } else { format!("\n# names\n{}\n", names.join("\n")) };
+        std::fs::write(log, format!("# {line}\n{text}{names}"))?;
         Ok((text, end, progress))
     }
 
