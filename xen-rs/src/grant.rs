@@ -108,18 +108,12 @@ pub fn release_mappings(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> bool {
     false
 }
 
-/// Takes the pages of a dying domain's table away, once nobody uses a grant of it: false while somebody does.
-pub fn release_table(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> bool {
+/// Takes the pages of the table of a domain that nobody finds any more. Uses of its grants that are still on record are of
+/// entries that their domains have overwritten: their handles lead nowhere from now on.
+pub fn release_table(domain: &Arc<Domain>, held: &mut Held<'_, 0>) {
     let mut deferred = Vec::new();
     loop {
-        let page = {
-            let (mut table, _held) = domain.grants.table.lock(held);
-            if table.pinned() != 0 {
-                return false;
-            }
-            table.remove_frame()
-        };
-        let Some(page) = page else { return true };
+        let Some(page) = domain.grants.table.lock(held).0.remove_frame() else { return };
         memory::mmu(held.again(), domain, &mut deferred).end_shared(page.into_frame());
     }
 }

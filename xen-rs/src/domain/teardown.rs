@@ -9,7 +9,7 @@ use alloc::{sync::Arc, vec::Vec};
 use logic::{hypercall::Outcome, lock::Held};
 
 use super::{Domain, Life};
-use crate::{cpu_loop, event, memory, vcpu::Vcpu};
+use crate::{cpu_loop, event, grant, memory, vcpu::Vcpu};
 
 /// Event channels closed in one step.
 const PORTS_PER_STEP: u32 = 64;
@@ -26,6 +26,9 @@ pub fn step(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> Outcome {
         if !cpu_loop::is_parked(vcpu, held) {
             return Outcome::Again;
         }
+    }
+    if !grant::release_mappings(domain, held) {
+        return Outcome::Again;
     }
     if !event::close_some(domain, PORTS_PER_STEP, held) {
         return Outcome::Again;
@@ -72,7 +75,9 @@ fn release_shared_pages(domain: &Arc<Domain>, held: &mut Held<'_, 0>) {
 /// somebody else held goes.
 pub fn bury(domain: &Domain, held: &mut Held<'_, 0>) {
     if domain.memory.is_relinquished() && domain.memory.is_empty() && domain.life.finish_death() {
-        super::remove(domain.id, held);
+        if let Some(domain) = super::remove(domain.id, held) {
+            grant::release_table(&domain, held);
+        }
         event::raise_dom_exc(held);
     }
 }
