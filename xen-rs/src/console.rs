@@ -1,10 +1,10 @@
 //! The console: the ring that `dmesg` reads, the input for dom0, the lines of other guests.
 
 use logic::lock::{Held, rank};
-use machine::arch::x86_64::serial;
+use machine::arch::x86_64::{ioapic, serial};
 use xen_abi::{hypercall::VIRQ_CONSOLE, ids::VcpuId};
 
-use crate::{cpu::Cpu, domain, event, sync::Lock};
+use crate::{cpu::Cpu, domain, event, irq, sync::Lock};
 
 /// Bytes of the ring: Xen's default for `conring_size`.
 const RING: usize = 16 << 10;
@@ -42,6 +42,22 @@ static KEYBOARD: Lock<Input, { rank::LEAF }> =
 /// From now on all that is written to the console is kept.
 pub fn start() {
     serial::set_tap(tap);
+}
+
+/// From now on input reaches dom0, by the UART's interrupt.
+pub fn start_input() {
+    /// The PC's line for the first serial port.
+    const LINE: u8 = 4;
+    if serial::base().is_none() {
+        return;
+    }
+    let (gsi, signal) = ioapic::isa_line(LINE);
+    if ioapic::route(gsi, irq::UART, signal, 0) {
+        ioapic::unmask(gsi);
+        serial::enable_receive_interrupt();
+    } else {
+        log::warn!("console: no interrupt for input");
+    }
 }
 
 fn tap(text: &[u8]) {

@@ -16,34 +16,25 @@ use xen_abi::{
 
 use crate::{domain::Domain, guest, sync::Lock, sync::Once, vcpu::Vcpu};
 
-struct Clocks {
-    /// One reference for all CPUs and guests, so that nobody's time runs backwards.
-    system: SystemClock,
-    /// The TSC counts alike on all CPUs.
-    stable: bool,
-}
-
-static CLOCKS: Once<Clocks> = Once::new();
+/// One reference for all CPUs and guests, so that nobody's time runs backwards.
+static CLOCK: Once<SystemClock> = Once::new();
 /// What the wall clock showed at system time 0.
 static WALL: Lock<WallClock, { logic::lock::rank::LEAF }> = Lock::new(WallClock { seconds: 0, nanos: 0 });
 
 /// A frequency to go on with until the TSC has been measured.
 const GUESS: Scale = Scale { mul: 1 << 31, shift: 1 };
 
-/// Starts system time, once the TSC has been measured and the other CPUs compared theirs.
+/// Starts system time, once the TSC has been measured.
 pub fn start() {
     let scale = Scale::from_hertz(tsc::hertz()).unwrap_or(GUESS);
-    CLOCKS.call_once(|| Clocks {
-        system: SystemClock { ticks: rdtsc(), time: Nanos::ZERO, scale },
-        stable: tsc::is_reliable(),
-    });
+    CLOCK.call_once(|| SystemClock { ticks: rdtsc(), time: Nanos::ZERO, scale });
     let seconds = rtc::read();
     WALL.lock_leaf(|wall| *wall = WallClock::new(seconds, 0, now(), 0));
 }
 
 /// The system clock; before [`start`] it stands still.
 fn system() -> SystemClock {
-    CLOCKS.get().map_or(SystemClock { ticks: u64::MAX, time: Nanos::ZERO, scale: GUESS }, |clocks| clocks.system)
+    CLOCK.get().copied().unwrap_or(SystemClock { ticks: u64::MAX, time: Nanos::ZERO, scale: GUESS })
 }
 
 /// System time: nanoseconds since the start.
@@ -67,7 +58,7 @@ pub fn tsc_khz() -> u32 {
 
 /// The time record of all guests.
 fn body() -> TimeBody {
-    TimeBody::new(&system(), CLOCKS.get().is_some_and(|clocks| clocks.stable))
+    TimeBody::new(&system(), tsc::is_reliable())
 }
 
 /// Writes a vCPU's time record where it is now. All vCPUs share one reference, so that it never has to be renewed.
