@@ -1,14 +1,46 @@
-//! The start of the hypervisor, phase by phase: options, memory, CPUs, time, dom0, and off it runs.
+//! The start of the hypervisor, phase by phase: options, memory, time, CPUs, dom0, and off it runs.
+
+use alloc::boxed::Box;
 
 use log::LevelFilter;
-use logic::boot::command_line::{self, Level, Options};
-use machine::{boot_info::BootInfo, mem::boot_frames::BootFrames};
+use logic::{
+    boot::command_line::{self, Level, Options},
+    lock::Held,
+};
+use machine::{
+    arch::x86_64::{cpu, power, smp},
+    boot_info::BootInfo,
+    mem::boot_frames::BootFrames,
+};
 
-/// All phases; returns to nobody.
+use crate::{cpu::Cpu, domain::build_dom0, memory, time, upcalls::Xen};
+
+/// All phases on the boot processor; returns to nobody.
 pub fn start(boot: BootInfo, frames: BootFrames) -> ! {
-    let _options = options(boot.command_line);
-    log::info!("{} modules, {} bytes free", boot.modules.len(), frames.free_bytes());
-    panic!("nothing to run");
+    let mut held = Held::entry();
+    let options = options(boot.command_line);
+    memory::init(&boot, frames, &mut held);
+    time::start();
+    let cpus = if options.no_smp { 1 } else { smp::start_secondaries() };
+    log::info!("brought up {cpus} CPUs");
+    match build_dom0::build(&boot.modules, &options, &mut held) {
+        Ok(dom0) => {
+            for module in boot.modules {
+                memory::free_module(module, &mut held);
+            }
+            dom0.unpause_by_controller(&mut held);
+        }
+        Err(error) => {
+            log::error!("could not construct dom0: {error}");
+            power::stop_after_error();
+        }
+    }
+    cpu::run::<Xen>(Box::new(Cpu::new(0)))
+}
+
+/// What every other CPU does once it is up.
+pub fn start_secondary(number: u32) -> ! {
+    cpu::run::<Xen>(Box::new(Cpu::new(number)))
 }
 
 /// Reads the command line; what is unknown in it is reported and does not matter.

@@ -21,7 +21,7 @@ impl Hypervisor for Xen {
     }
 
     fn start_secondary(number: u32) -> ! {
-        panic!("CPU {number} has nothing to run");
+        start::start_secondary(number)
     }
 
     fn call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call) {
