@@ -10,7 +10,7 @@ use crate::view::{Change, Usage, View};
 use crate::watch::{Watch, Watches};
 use crate::wire;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
@@ -40,6 +40,8 @@ pub struct Store {
     quota: Quota,
     on_introduce: Permissions,
     on_release: Permissions,
+    /// Clients with new output.
+    ready: BTreeSet<DomId>,
 }
 
 impl Default for Store {
@@ -65,6 +67,7 @@ impl Store {
             quota,
             on_introduce: private.clone(),
             on_release: private,
+            ready: BTreeSet::new(),
         };
         // Nothing limits domain 0, and nothing is in the way.
         let made = store.mkdir(DomId(0), NO_TRANSACTION, b"/tool/xenstored");
@@ -249,6 +252,7 @@ impl Store {
         let quota = self.quota;
         if let (Ok(name), Ok(client)) = (core::str::from_utf8(path), self.client(who)) {
             client.event(name, token, &quota);
+            self.ready.insert(who);
         }
     }
 
@@ -337,7 +341,7 @@ impl Store {
 
     /// Queues the events of a change for all who may know of it.
     fn tell(&mut self, change: &Change) {
-        let Self { clients, watches, root, quota, on_introduce, on_release, .. } = self;
+        let Self { clients, watches, root, quota, on_introduce, on_release, ready, .. } = self;
         for watch in watches.on(&change.path, change.exact) {
             let Some(client) = clients.get_mut(&watch.dom) else {
                 continue;
@@ -356,6 +360,7 @@ impl Store {
             };
             if may_know {
                 client.event(watch.name(&change.path), &watch.token, quota);
+                ready.insert(watch.dom);
             }
         }
     }
@@ -374,8 +379,14 @@ impl Store {
         };
         if let Some((header, payload)) = client.take(bytes)? {
             wire::serve(self, who, header, &payload);
+            self.ready.insert(who);
         }
         Ok(())
+    }
+
+    /// The next client that got something to read since it was named here last.
+    pub fn next_ready(&mut self) -> Option<DomId> {
+        self.ready.pop_first()
     }
 
     /// Bytes to be sent to a client next; empty when there are none.

@@ -1,0 +1,192 @@
+//! The whole of dom0 as one value, and the loop that keeps it going.
+
+use crate::archive::Archive;
+use crate::service::consoled::Consoled;
+use crate::service::xenstored::Xenstored;
+use crate::terminal::Terminal;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem;
+use guest_pv::events;
+use toolstack::calls::DomainInfo;
+use toolstack::domains::Domains;
+use toolstack::lifecycle;
+use xen_abi::errno::Errno;
+use xen_abi::hypercall::VIRQ_DOM_EXC;
+use xen_abi::ids::{DomId, Port};
+use xenstore::NO_TRANSACTION;
+
+/// Ports that are served before everything else has its turn.
+const BATCH: usize = 64;
+
+/// What stands behind an event channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// Something was typed.
+    Terminal,
+    /// Some domain ended.
+    DomainEnded,
+    /// A guest's xenstore ring.
+    Store(DomId),
+    /// A guest's console ring.
+    Console(DomId),
+}
+
+/// dom0.
+#[derive(Debug)]
+pub struct Dom0 {
+    pub files: Archive,
+    pub terminal: Terminal,
+    pub xenstored: Xenstored,
+    pub consoled: Consoled,
+    pub domains: Domains,
+    sources: BTreeMap<Port, Source>,
+    /// Some domain ended, and that was not looked at yet.
+    ended: bool,
+    /// It is being looked at: what that does may wait in turn.
+    reacting: bool,
+    /// Lines for the user, while a line is being edited.
+    notices: Option<Vec<String>>,
+}
+
+impl Dom0 {
+    /// Starts the services.
+    pub fn new(files: Archive) -> Result<Self, Errno> {
+        let terminal = Terminal::open()?;
+        let domain_ended = events::bind_virq(VIRQ_DOM_EXC)?;
+        let sources = BTreeMap::from([(terminal.port(), Source::Terminal), (domain_ended, Source::DomainEnded)]);
+        let mut dom0 = Self {
+            files,
+            terminal,
+            xenstored: Xenstored::default(),
+            consoled: Consoled::default(),
+            domains: Domains::default(),
+            sources,
+            ended: false,
+            reacting: false,
+            notices: None,
+        };
+        // What xen-init-dom0 writes.
+        for (path, value) in [("/local/domain/0/domid", "0"), ("/local/domain/0/name", "Domain-0")] {
+            dom0.xenstored.store.write(DomId(0), NO_TRANSACTION, path.as_bytes(), value.as_bytes())?;
+        }
+        Ok(dom0)
+    }
+
+    /// Remembers what a port stands for.
+    pub fn route_store(&mut self, port: Port, dom: DomId) {
+        self.sources.insert(port, Source::Store(dom));
+    }
+
+    /// Remembers what a port stands for.
+    pub fn route_console(&mut self, port: Port, dom: DomId) {
+        self.sources.insert(port, Source::Console(dom));
+    }
+
+    /// The port is closed.
+    pub fn unroute(&mut self, port: Option<Port>) {
+        if let Some(port) = port {
+            self.sources.remove(&port);
+        }
+    }
+
+    /// How many event channels are in use.
+    pub fn ports(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Serves whoever wants something; when nobody does, sleeps until somebody does, or until `deadline`. Returns after
+    /// the first round of either, so that the caller can look for what it waits for.
+    pub fn pump(&mut self, deadline: Option<u64>) {
+        if self.serve() {
+            return;
+        }
+        let deadline = [deadline, self.consoled.deadline()].into_iter().flatten().min();
+        events::wait(deadline);
+        self.serve();
+    }
+
+    /// One round; whether there was anything to do.
+    fn serve(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..BATCH {
+            let Some(port) = events::poll() else {
+                break;
+            };
+            any = true;
+            match self.sources.get(&port) {
+                Some(Source::Terminal) => self.terminal.fetch(),
+                Some(Source::DomainEnded) => self.ended = true,
+                Some(&Source::Store(dom)) => self.xenstored.serve(dom),
+                Some(&Source::Console(dom)) => self.consoled.serve(dom),
+                None => {}
+            }
+        }
+        self.consoled.catch_up();
+        any |= self.xenstored.catch_up();
+        if self.ended && !self.reacting {
+            self.ended = false;
+            self.reacting = true;
+            self.look_after_domains();
+            self.reacting = false;
+            any = true;
+        }
+        any
+    }
+
+    /// Some domain shut down or is gone.
+    fn look_after_domains(&mut self) {
+        self.xenstored.store.domain_ended();
+        let Ok(now) = toolstack::cmd::all_domains(self) else {
+            return;
+        };
+        // As long as anything of a domain is mapped here, the hypervisor cannot let go of it.
+        let served: Vec<DomId> = self.xenstored.domains().chain(self.consoled.domains()).collect();
+        for dom in served {
+            let lives = now.iter().any(|info| info.id == dom && !info.is(DomainInfo::DYING));
+            if !lives {
+                self.stop_serving(dom);
+            }
+        }
+        for line in lifecycle::react(self) {
+            self.notice(line);
+        }
+    }
+
+    fn stop_serving(&mut self, dom: DomId) {
+        let port = self.consoled.detach(dom);
+        self.unroute(port);
+        let port = self.xenstored.release(dom);
+        self.unroute(port);
+    }
+
+    /// Tells the user something that it did not ask for.
+    fn notice(&mut self, line: String) {
+        match &mut self.notices {
+            Some(notices) => notices.push(line),
+            None => {
+                self.terminal.end_line();
+                self.terminal.write(line.as_bytes());
+                self.terminal.write(b"\n");
+            }
+        }
+    }
+
+    /// From now on, keeps notices until they are asked for.
+    pub fn hold_notices(&mut self) {
+        self.notices = Some(Vec::new());
+    }
+
+    /// The notices so far.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        self.notices.as_mut().map(mem::take).unwrap_or_default()
+    }
+
+    /// Prints notices at once again.
+    pub fn release_notices(&mut self) {
+        for line in self.notices.take().unwrap_or_default() {
+            self.notice(line);
+        }
+    }
+}

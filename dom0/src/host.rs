@@ -1,0 +1,206 @@
+//! What the toolstack's commands need of the program they run in.
+
+use crate::dom0::Dom0;
+use crate::terminal::DETACH;
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use guest_pv::{power, time};
+use toolstack::domains::Domains;
+use toolstack::host::{Access, ConsoleEnd, Consoles, Host, Permission, PowerAction, Store};
+use xen_abi::errno::Errno;
+use xen_abi::ids::{DomId, Mfn, Port};
+use xenstore::NO_TRANSACTION;
+use xenstore::permission::{Entry, Permissions, Rights};
+
+impl_xen_calls!(Dom0);
+
+/// Who all this is for.
+const SELF: DomId = DomId(0);
+
+impl Store for Dom0 {
+    fn store_read(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
+        Ok(self.xenstored.store.read(SELF, NO_TRANSACTION, path.as_bytes())?.to_vec())
+    }
+
+    fn store_write(&mut self, path: &str, value: &[u8]) -> Result<(), Errno> {
+        self.xenstored.store.write(SELF, NO_TRANSACTION, path.as_bytes(), value)
+    }
+
+    fn store_mkdir(&mut self, path: &str) -> Result<(), Errno> {
+        self.xenstored.store.mkdir(SELF, NO_TRANSACTION, path.as_bytes())
+    }
+
+    fn store_rm(&mut self, path: &str) -> Result<(), Errno> {
+        let store = &mut self.xenstored.store;
+        // The store itself does not mind when there is nothing to remove.
+        store.permissions(SELF, NO_TRANSACTION, path.as_bytes())?;
+        store.rm(SELF, NO_TRANSACTION, path.as_bytes())
+    }
+
+    fn store_list(&mut self, path: &str) -> Result<Vec<String>, Errno> {
+        let names = self.xenstored.store.directory(SELF, NO_TRANSACTION, path.as_bytes())?;
+        Ok(names.iter().map(ToString::to_string).collect())
+    }
+
+    fn store_set_permissions(&mut self, path: &str, permissions: &[Permission]) -> Result<(), Errno> {
+        let entry = |permission: &Permission| {
+            let rights = match permission.access {
+                Access::None => Rights::empty(),
+                Access::Read => Rights::READ,
+                Access::Write => Rights::WRITE,
+                Access::Both => Rights::READ | Rights::WRITE,
+            };
+            Entry { dom: permission.dom, rights }
+        };
+        let entries: Vec<Entry> = permissions.iter().map(entry).collect();
+        let permissions = Permissions::new(&entries)?;
+        self.xenstored.store.set_permissions(SELF, NO_TRANSACTION, path.as_bytes(), &permissions)
+    }
+
+    fn store_introduce(&mut self, dom: DomId, frame: Mfn, port: Port) -> Result<(), Errno> {
+        self.store_release(dom);
+        let port = self.xenstored.introduce(dom, frame, port)?;
+        self.route_store(port, dom);
+        Ok(())
+    }
+
+    fn store_release(&mut self, dom: DomId) {
+        let port = self.xenstored.release(dom);
+        self.unroute(port);
+    }
+}
+
+impl Consoles for Dom0 {
+    fn console_attach(&mut self, dom: DomId, frame: Mfn, port: Port) -> Result<(), Errno> {
+        self.console_detach(dom);
+        let port = self.consoled.attach(dom, frame, port)?;
+        self.route_console(port, dom);
+        Ok(())
+    }
+
+    fn console_detach(&mut self, dom: DomId) {
+        let port = self.consoled.detach(dom);
+        self.unroute(port);
+    }
+
+    fn console_interact(&mut self, dom: DomId) -> Result<ConsoleEnd, Errno> {
+        if !self.consoled.is_live(dom) {
+            return Err(Errno::ESRCH);
+        }
+        if let Some(log) = self.consoled.log(dom) {
+            log.step_back();
+        }
+        loop {
+            let text = self.consoled.log(dom).map(|log| log.unseen()).unwrap_or_default();
+            self.terminal.write(&text);
+            if !self.consoled.is_live(dom) {
+                self.terminal.end_line();
+                return Ok(ConsoleEnd::Gone);
+            }
+            let mut keys = Vec::new();
+            while keys.len() < self.consoled.room(dom)
+                && let Some(key) = self.terminal.key()
+            {
+                if key == DETACH {
+                    self.consoled.type_in(dom, &keys);
+                    self.terminal.end_line();
+                    return Ok(ConsoleEnd::Detached);
+                }
+                keys.push(key);
+            }
+            self.consoled.type_in(dom, &keys);
+            self.pump(None);
+        }
+    }
+
+    fn console_until(&mut self, dom: DomId, text: &str, timeout: Option<u64>) -> Result<ConsoleEnd, Errno> {
+        let deadline = timeout.map(|timeout| time::now().saturating_add(timeout));
+        let mut from = self.consoled.log(dom).ok_or(Errno::ESRCH)?.start();
+        let end = loop {
+            let live = self.consoled.is_live(dom);
+            let log = self.consoled.log(dom).ok_or(Errno::ESRCH)?;
+            let found = log.find(text.as_bytes(), from);
+            let upto = found.unwrap_or(log.end());
+            let mut unseen = log.since(log.seen);
+            unseen.truncate(usize::try_from(upto.saturating_sub(log.seen)).unwrap_or(usize::MAX));
+            log.seen = log.seen.max(upto);
+            // The text may begin in what is there and end in what is to come.
+            from = from.max(log.end().saturating_sub(text.len() as u64));
+            self.terminal.write(&unseen);
+            if found.is_some() {
+                break ConsoleEnd::Found;
+            }
+            if !live {
+                break ConsoleEnd::Gone;
+            }
+            if deadline.is_some_and(|deadline| time::now() >= deadline) {
+                break ConsoleEnd::TimedOut;
+            }
+            if self.terminal.take_interrupt() {
+                break ConsoleEnd::Detached;
+            }
+            self.pump(deadline);
+        };
+        self.terminal.end_line();
+        Ok(end)
+    }
+}
+
+impl Host for Dom0 {
+    fn file(&mut self, path: &str) -> Result<Cow<'static, [u8]>, Errno> {
+        self.files.get(path).map(Cow::Borrowed).ok_or(Errno::ENOENT)
+    }
+
+    fn print(&mut self, text: &str) {
+        self.terminal.write(text.as_bytes());
+    }
+
+    fn print_error(&mut self, text: &str) {
+        self.terminal.write(text.as_bytes());
+    }
+
+    fn random(&mut self) -> [u8; 16] {
+        // For names that must differ, not for secrets.
+        let mut state = time::tsc() ^ time::wall_clock().rotate_left(32);
+        let mut bytes = [0; 16];
+        for chunk in bytes.chunks_mut(8) {
+            // splitmix64
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut word = state ^ time::tsc();
+            word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            chunk.copy_from_slice(&(word ^ (word >> 31)).to_le_bytes());
+        }
+        bytes
+    }
+
+    fn now(&mut self) -> u64 {
+        time::now()
+    }
+
+    fn wall_clock(&mut self) -> u64 {
+        time::wall_clock()
+    }
+
+    fn wait(&mut self, deadline: u64) -> bool {
+        while time::now() < deadline {
+            self.pump(Some(deadline));
+            if self.terminal.take_interrupt() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn domains(&mut self) -> &mut Domains {
+        &mut self.domains
+    }
+
+    fn power(&mut self, action: PowerAction) {
+        match action {
+            PowerAction::Off => power::off(),
+            PowerAction::Reboot => power::reboot(),
+        }
+    }
+}
