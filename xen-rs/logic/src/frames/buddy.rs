@@ -1,8 +1,10 @@
 //! The buddy allocator over the frame table.
 //!
 //! A free block of 2^order frames is aligned to its size; its order is in the word of its first frame, and its links too.
-//! Blocks that may hold an earlier owner's data go to the end of their list, clean ones to the front. Which frames of a
-//! block are dirty is known frame by frame, so that nothing is zeroed twice and merging loses no knowledge.
+//! Blocks that may hold an earlier owner's data go to the end of their list, clean ones to the front, and only blocks of
+//! the same condition merge: so what an idle CPU has scrubbed stays known as clean. Which frames of a block are dirty is
+//! known frame by frame, so that nothing is zeroed twice. When a large block is wanted that exists only in pieces of both
+//! conditions, the pieces are merged then.
 
 use xen_abi::ids::Mfn;
 
@@ -96,6 +98,20 @@ impl Buddy {
             Zone::Low => &[0],
             Zone::Any => &[1, 0],
         };
+        if let Some(found) = self.find(table, order, zones) {
+            return Some(found);
+        }
+        let enough = zones.iter().any(|&zone| self.free[zone] >= 1 << order);
+        if order == 0 || !enough {
+            return None;
+        }
+        for &zone in zones {
+            self.merge_mixed(table, order, zone);
+        }
+        self.find(table, order, zones)
+    }
+
+    fn find(&mut self, table: FrameTable<'_>, order: u8, zones: &[usize]) -> Option<Stale> {
         for &zone in zones {
             for have in order..=MAX_ORDER {
                 let Some(f) = self.lists[zone][usize::from(have)].pop(table) else { continue };
@@ -118,25 +134,67 @@ impl Buddy {
     /// Gives frames back.
     pub fn free(&mut self, table: FrameTable<'_>, block: Block) {
         let (mut mfn, mut order) = (block.mfn(), block.order());
-        let mut dirty = block.frames(table).any(|f| f.info().is_dirty());
+        let dirty = block.frames(table).any(|f| f.info().is_dirty());
         self.free[zone_of(mfn)] += 1 << order;
         while order < MAX_ORDER {
             let buddy = Mfn(mfn.0 ^ (1 << order));
             let Some(f) = table.ram(buddy) else { break };
-            if f.info().block() != Some(order) {
+            if f.info().block() != Some(order) || f.info().is_block_dirty() != dirty {
                 break;
             }
-            self.lists[zone_of(buddy)][usize::from(order)].remove(table, f);
-            f.info().set_block(None);
-            if f.info().is_block_dirty() {
-                self.soiled -= 1 << order;
-                dirty = true;
-            }
+            self.take_out(table, f, order);
             mfn = Mfn(mfn.0.min(buddy.0));
             order += 1;
         }
         if let Some(f) = table.ram(mfn) {
             self.insert(table, f, order, dirty);
+        }
+    }
+
+    /// Takes a free block off its list.
+    fn take_out(&mut self, table: FrameTable<'_>, f: Frame<'_>, order: u8) {
+        self.lists[zone_of(f.mfn())][usize::from(order)].remove(table, f);
+        f.info().set_block(None);
+        self.soiled -= if f.info().is_block_dirty() { 1 << order } else { 0 };
+    }
+
+    /// Merges dirty blocks below `order` with free buddies of either condition.
+    fn merge_mixed(&mut self, table: FrameTable<'_>, order: u8, zone: usize) {
+        for order in 0..order {
+            // Dirty blocks are at the end of the list; what does not merge goes to the front and ends the round.
+            let mut left = self.lists[zone][usize::from(order)].len();
+            while left > 0 {
+                left -= 1;
+                let list = &mut self.lists[zone][usize::from(order)];
+                let Some(f) = list.last(table).and_then(|mfn| table.ram(mfn)) else { break };
+                if !f.info().is_block_dirty() {
+                    break;
+                }
+                let buddy = table.ram(Mfn(f.mfn().0 ^ (1 << order)));
+                match buddy.filter(|b| b.info().block() == Some(order)) {
+                    Some(buddy) => {
+                        self.take_out(table, f, order);
+                        self.take_out(table, buddy, order);
+                        let lower = if buddy.mfn() < f.mfn() { buddy } else { f };
+                        self.insert(table, lower, order + 1, true);
+                        left = left.saturating_sub(1);
+                    }
+                    None => {
+                        list.remove(table, f);
+                        list.push_front(table, f);
+                    }
+                }
+            }
+            // The dirty ones back to the end.
+            let list = &mut self.lists[zone][usize::from(order)];
+            for _ in 0..list.len() {
+                let Some(f) = list.first(table).and_then(|mfn| table.ram(mfn)) else { break };
+                if !f.info().is_block_dirty() {
+                    break;
+                }
+                list.remove(table, f);
+                list.push(table, f);
+            }
         }
     }
 
@@ -152,20 +210,17 @@ impl Buddy {
     pub fn take_dirty(&mut self, table: FrameTable<'_>, order: u8) -> Option<Stale> {
         for zone in [1, 0] {
             for have in 0..=MAX_ORDER {
-                let list = &mut self.lists[zone][usize::from(have)];
+                let list = &self.lists[zone][usize::from(have)];
                 let Some(f) = list.last(table).and_then(|mfn| table.ram(mfn)) else { continue };
                 if !f.info().is_block_dirty() {
                     continue;
                 }
-                list.remove(table, f);
-                f.info().set_block(None);
-                self.soiled -= 1 << have;
+                self.take_out(table, f, have);
                 let order = have.min(order);
                 self.free[zone] -= 1 << order;
                 for half in (order..have).rev() {
                     if let Some(upper) = table.ram(Mfn(f.mfn().0 + (1 << half))) {
-                        let soiled = Block::new(upper.mfn(), half).frames(table).any(|f| f.info().is_dirty());
-                        self.insert(table, upper, half, soiled);
+                        self.insert(table, upper, half, true);
                     }
                 }
                 return Some(Stale(Block::new(f.mfn(), order)));

@@ -60,6 +60,45 @@ fn scrubs_each_dirty_frame_once() {
     assert!(buddy.take_dirty(table, 4).is_none());
 }
 
+#[test]
+fn idle_scrubbing_comes_to_an_end() {
+    let info = holes(512);
+    let table = FrameTable::new(&info);
+    let mut buddy = Buddy::new();
+    buddy.add(table, Mfn(1), Mfn(500), true);
+    assert_eq!(buddy.dirty_pages(), 499);
+    let mut pieces = 0;
+    while let Some(stale) = buddy.take_dirty(table, 4) {
+        let mut block = stale.flushed(table, |_| ());
+        block.scrub(table, |_| ());
+        buddy.free(table, block);
+        pieces += 1;
+    }
+    assert_eq!((buddy.dirty_pages(), buddy.free_pages()), (0, 499));
+    assert!(pieces < 50, "{pieces}");
+    assert!(buddy.alloc(table, 7, Zone::Any).is_some(), "clean pieces have merged");
+}
+
+#[test]
+fn mixed_pieces_merge_when_they_must() {
+    let info = holes(64);
+    let table = FrameTable::new(&info);
+    let mut buddy = Buddy::new();
+    buddy.add(table, Mfn(0), Mfn(64), false);
+    let blocks: Vec<Block> =
+        core::iter::from_fn(|| buddy.alloc(table, 0, Zone::Any)).map(|s| s.flushed(table, |_| ())).collect();
+    for mut block in blocks {
+        if block.mfn().0 % 3 == 0 {
+            block.soil(table);
+        }
+        buddy.free(table, block);
+    }
+    let mut whole = buddy.alloc(table, 6, Zone::Any).unwrap().flushed(table, |_| ());
+    let mut zeroed = 0;
+    whole.scrub(table, |_| zeroed += 1);
+    assert_eq!((zeroed, buddy.free_pages(), buddy.dirty_pages()), (22, 0, 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]

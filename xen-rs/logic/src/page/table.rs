@@ -9,6 +9,12 @@ use super::info::Frame;
 use super::refs::{Mmu, Put, Stop};
 use super::word::{ENTRIES, Kind, Progress};
 
+/// Whether an entry is charged for: each that is present, of the others one in sixteen.
+#[inline(always)]
+const fn costs(entry: Entry, slot: u16) -> bool {
+    entry.is_present() || slot & 15 == 0
+}
+
 impl<'f, E: Env> Mmu<'f, E> {
     /// Counts the entries of a locked table from `from` on. `Ok(None)`: all are counted. `Ok(Some)`: the slice is over.
     /// `Err`: an entry cannot be; what is counted so far is to be given up again.
@@ -26,10 +32,10 @@ impl<'f, E: Env> Mmu<'f, E> {
             if !slot.is_guests(table.kind) {
                 continue;
             }
-            if i > from.done && self.env.spend(1) {
+            let entry = self.env.read(table, slot);
+            if i > from.done && costs(entry, i) && self.env.spend(1) {
                 return Ok(Some(at));
             }
-            let entry = self.env.read(table, slot);
             if entry.is_present() {
                 match self.get_table(table, entry, owner, resumed) {
                     Ok(_) => {}
@@ -144,7 +150,7 @@ impl<'f, E: Env> Mmu<'f, E> {
                 }
             }
             at = Progress { done: i, partial_entry: false };
-            if i > 0 && self.env.spend(1) {
+            if i > 0 && costs(entry, i) && self.env.spend(1) {
                 return Some(at);
             }
         }
