@@ -47,8 +47,9 @@ unsafe fn copy(to: u64, from: u64, length: usize) -> usize {
             "4:",
             "771: .byte 0x0f, 0x1f, 0x00",
             ".pushsection .text.fixup, \"ax\"",
+            // Byte by byte to the very one that faults.
             "5: lea rcx, [rcx * 8 + {tail}]",
-            "jmp 4b",
+            "jmp 3b",
             ".popsection",
             ".pushsection .ex_table, \"a\"",
             ".long 2b - ., 5b - .",
