@@ -13,7 +13,12 @@ use machine::{
     mem::boot_frames::BootFrames,
 };
 
-use crate::{cpu::Cpu, domain::build_dom0, memory, time, upcalls::Xen};
+use crate::{
+    cpu::Cpu,
+    domain::{self, build_dom0},
+    memory, time,
+    upcalls::Xen,
+};
 
 /// All phases on the boot processor; returns to nobody.
 pub fn start(boot: BootInfo, frames: BootFrames) -> ! {
@@ -28,6 +33,7 @@ pub fn start(boot: BootInfo, frames: BootFrames) -> ! {
             for module in boot.modules {
                 memory::free_module(module, &mut held);
             }
+            domain::insert(dom0.clone(), &mut held);
             dom0.unpause_by_controller(&mut held);
         }
         Err(error) => {
