@@ -2,7 +2,7 @@
 //! header `arch-x86/xen-x86_64.h`), and what becomes of it.
 
 use super::rflags;
-use crate::regs::GuestRegs;
+use crate::regs::{GuestRegs, TRAP_SYSCALL};
 use xen_abi::arch_x86::{IretContext, VGCF_IN_SYSCALL};
 
 /// What the binary has to do.
@@ -16,8 +16,6 @@ pub struct Return {
     pub upcall_mask: bool,
     /// The new virtual I/O privilege level; taken only under `VMASST_TYPE_architectural_iopl`.
     pub iopl: u64,
-    /// The guest may be left by `sysret`: rcx and r11 hold rip and flags. Otherwise `iretq` only.
-    pub by_sysret: bool,
 }
 
 /// Decodes a frame. It cannot fail: whatever is in there ends as a ring 3 context, and what the CPU then refuses to
@@ -27,6 +25,8 @@ pub fn decode(regs: &GuestRegs, frame: &IretContext) -> Return {
     let in_syscall = frame.flags & VGCF_IN_SYSCALL != 0;
     let mut next = GuestRegs {
         rax: frame.rax,
+        // Leaving by SYSRET costs rcx and r11.
+        entry_vector: if in_syscall { TRAP_SYSCALL } else { 0 },
         rip: frame.rip,
         cs: frame.cs & 0xffff | 3,
         rflags: frame.rflags & !(rflags::IOPL | rflags::VM) | rflags::IF,
@@ -43,7 +43,6 @@ pub fn decode(regs: &GuestRegs, frame: &IretContext) -> Return {
         to_user: frame.cs & 3 == 3,
         upcall_mask: frame.rflags & rflags::IF == 0,
         iopl: frame.rflags & rflags::IOPL,
-        by_sysret: in_syscall,
     }
 }
 
@@ -67,10 +66,10 @@ mod tests {
 
     #[test]
     fn to_user_mode() {
-        let back = decode(&GuestRegs { r11: 9, rcx: 8, rbx: 5, ..GuestRegs::default() }, &frame());
+        let back = decode(&GuestRegs { r11: 9, rcx: 8, rbx: 5, entry_vector: TRAP_SYSCALL, ..GuestRegs::default() }, &frame());
         assert!(back.to_user);
         assert!(!back.upcall_mask);
-        assert!(!back.by_sysret);
+        assert_eq!(back.regs.entry_vector, 0, "not by SYSRET");
         assert_eq!((back.regs.rax, back.regs.r11, back.regs.rcx, back.regs.rbx), (1, 2, 3, 5));
         assert_eq!(back.regs.rip, 0x40_0000);
     }
@@ -91,7 +90,7 @@ mod tests {
         let fast = IretContext { flags: VGCF_IN_SYSCALL, ..frame() };
         let back = decode(&GuestRegs { r11: 9, rcx: 8, ..GuestRegs::default() }, &fast);
         assert_eq!((back.regs.r11, back.regs.rcx), (9, 8));
-        assert!(back.by_sysret);
+        assert_eq!(back.regs.entry_vector, TRAP_SYSCALL);
     }
 
     #[test]
