@@ -14,8 +14,10 @@ use machine::{
 };
 
 use crate::{
+    console,
     cpu::Cpu,
     domain::{self, build_dom0},
+    hypercall::xen_version,
     memory, time,
     upcalls::Xen,
 };
@@ -23,17 +25,22 @@ use crate::{
 /// All phases on the boot processor; returns to nobody.
 pub fn start(boot: BootInfo, frames: BootFrames) -> ! {
     let mut held = Held::entry();
+    console::start();
+    xen_version::set_command_line(boot.command_line);
     let options = options(boot.command_line);
     memory::init(&boot, frames, &mut held);
-    time::start();
     let cpus = if options.no_smp { 1 } else { smp::start_secondaries() };
     log::info!("brought up {cpus} CPUs");
+    time::start();
     match build_dom0::build(&boot.modules, &options, &mut held) {
         Ok(dom0) => {
             for module in boot.modules {
                 memory::free_module(module, &mut held);
             }
             domain::insert(dom0.clone(), &mut held);
+            time::show_wall_clock(&dom0, 0, &mut held);
+            dom0.vcpus().iter().for_each(|vcpu| time::show_time(vcpu));
+            log::info!("*** Serial input to DOM0 (type 'CTRL-a' three times to switch input)");
             dom0.unpause_by_controller(&mut held);
         }
         Err(error) => {
