@@ -78,6 +78,9 @@ pub fn has(wanted: Features) -> bool {
     features().contains(wanted)
 }
 
+/// "TCGT", how QEMU's emulation without acceleration calls itself in CPUID 0x40000000.
+const TCG_SIGNATURE: u32 = u32::from_le_bytes(*b"TCGT");
+
 /// Looks at the boot processor.
 pub(crate) fn detect(line: crate::command_line::CommandLine<'_>) {
     let max = cpuid(0, 0);
@@ -96,7 +99,9 @@ pub(crate) fn detect(line: crate::command_line::CommandLine<'_>) {
     put(extended.ecx & (1 << 2) != 0, Features::SVM);
     put(seven.ebx & 1 != 0, Features::FSGSBASE);
     put(seven.ebx & (1 << 7) != 0 && line.flag("smep", true), Features::SMEP);
-    put(seven.ebx & (1 << 20) != 0 && line.flag("smap", true), Features::SMAP);
+    // QEMU's TCG before 9.1 reads the stack of an `iretq` in ring 3 as ring 0, which SMAP forbids; PV kernels use it.
+    let smap_usable = !(one.ecx & (1 << 31) != 0 && cpuid(0x4000_0000, 0).ebx == TCG_SIGNATURE);
+    put(seven.ebx & (1 << 20) != 0 && line.flag("smap", smap_usable), Features::SMAP);
     put(seven.ebx & (1 << 10) != 0, Features::INVPCID);
     put(seven.ebx & (1 << 9) != 0, Features::ERMS);
     put(seven.ecx & (1 << 2) != 0, Features::UMIP);
