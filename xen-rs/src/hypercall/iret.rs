@@ -30,10 +30,6 @@ pub fn iret(cx: &mut Context<'_>) -> Outcome {
         cx.state.pv.iopl = back.iopl;
     }
     *cx.regs = back.regs;
-    if !back.by_sysret {
-        // SYSRET would put the instruction pointer into rcx and the flags into r11.
-        cx.regs.entry_vector = 0;
-    }
     cx.vcpu.info.get().set_upcall_mask(back.upcall_mask);
     cx.state.pv.nmi_masked = false;
     Outcome::Done(frame.rax)
