@@ -2,8 +2,11 @@
 
 use alloc::format;
 
+use xen_abi::errno::Errno;
+
 use super::options::Options;
 use super::{Command, FAILURE, SUCCESS, Status, target};
+use crate::calls::PhysInfo;
 use crate::host::Host;
 
 pub const COMMAND: Command = Command {
@@ -15,8 +18,28 @@ pub const COMMAND: Command = Command {
     run,
 };
 
+/// The hypervisor gives the last pages of a domain back a little later (Xen after a grace period of its RCU), so what
+/// counts is what stays the same for this long, nanoseconds.
+const SETTLED: u64 = 100_000_000;
+/// How often to look at most.
+const LOOKS: usize = 20;
+
+fn settled(host: &mut dyn Host) -> Result<(PhysInfo, usize), Errno> {
+    let mut last = (host.phys_info()?, target::all(host)?.len());
+    for _ in 0..LOOKS {
+        let deadline = host.now() + SETTLED;
+        while host.now() < deadline && host.wait(deadline) {}
+        let now = (host.phys_info()?, target::all(host)?.len());
+        if (now.0.free_pages, now.1) == (last.0.free_pages, last.1) {
+            break;
+        }
+        last = now;
+    }
+    Ok(last)
+}
+
 fn run(host: &mut dyn Host, _: &Options) -> Status {
-    let counts = host.phys_info().and_then(|info| Ok((info, target::all(host)?.len())));
+    let counts = settled(host);
     let (info, domains) = match counts {
         Ok(counts) => counts,
         Err(errno) => {
