@@ -8,7 +8,8 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
-use guest_pv::events;
+use guest_pv::mem::{Access, Frame};
+use guest_pv::{events, grants};
 use toolstack::calls::DomainInfo;
 use toolstack::domains::Domains;
 use toolstack::lifecycle;
@@ -68,9 +69,18 @@ impl Dom0 {
             notices: None,
         };
         // What xen-init-dom0 writes.
-        for (path, value) in [("/local/domain/0/domid", "0"), ("/local/domain/0/name", "Domain-0")] {
+        let entries = [
+            ("/local/domain/0/domid", "0"),
+            ("/local/domain/0/name", "Domain-0"),
+            // Here they are from the start, so that a domain that came and went leaves nothing behind.
+            ("/local/domain/0/backend/console", ""),
+            ("/vm", ""),
+            ("/libxl", ""),
+        ];
+        for (path, value) in entries {
             dom0.xenstored.store.write(DomId(0), NO_TRANSACTION, path.as_bytes(), value.as_bytes())?;
         }
+        warm_up();
         Ok(dom0)
     }
 
@@ -187,6 +197,21 @@ impl Dom0 {
     pub fn release_notices(&mut self) {
         for line in self.notices.take().unwrap_or_default() {
             self.notice(line);
+        }
+    }
+}
+
+/// Maps a page of our own for a moment. The first mapping of all makes the hypervisor allocate a page for the list of
+/// dom0's mappings; that page belongs to dom0's start and not to the first guest, whose end does not give it back.
+fn warm_up() {
+    let Some(page) = Frame::zeroed() else {
+        return;
+    };
+    if let Ok(reference) = grants::grant(DomId(0), page.mfn(), Access::ReadWrite) {
+        drop(grants::map(DomId(0), &[reference], Access::ReadWrite));
+        if grants::revoke(reference).is_err() {
+            // It is still mapped, for whatever reason: then nobody else may get the page.
+            mem::forget(page);
         }
     }
 }

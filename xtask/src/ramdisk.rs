@@ -63,7 +63,7 @@ pub fn ramdisk() -> Result<PathBuf> {
     archive.file("etc/inittab", INITTAB.as_bytes())?;
     archive.program("etc/start", START.replace("FIRST_LINE", FIRST_LINE).as_bytes())?;
     archive.file("etc/profile", PROFILE.as_bytes())?;
-    archive.file("etc/passwd", b"root::0:0:root:/root:/bin/sh\n")?;
+    archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")?;
     let path = workspace::path("target/guest");
     std::fs::create_dir_all(&path)?;
     let path = path.join("initrd");
