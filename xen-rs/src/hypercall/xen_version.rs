@@ -9,7 +9,7 @@ use xen_abi::{
     errno::Errno,
     features::{
         XENFEAT_DOM0, XENFEAT_GNTTAB_MAP_AVAIL_BITS, XENFEAT_HIGHMEM_ASSIST, XENFEAT_MEMORY_OP_VNODE_SUPPORTED,
-        XENFEAT_MMU_PT_UPDATE_PRESERVE_AD, XENFEAT_NOT_DIRECT_MAPPED, XENFEAT_PAE_PGDIR_ABOVE_4GB,
+        XENFEAT_MMU_PT_UPDATE_PRESERVE_AD, XENFEAT_DIRECT_MAPPED, XENFEAT_PAE_PGDIR_ABOVE_4GB,
     },
     version::{
         CompileInfo, FeatureInfo, PlatformParameters, XENVER_BUILD_ID, XENVER_CAPABILITIES, XENVER_CHANGESET,
@@ -90,7 +90,7 @@ fn features(cx: &Context<'_>, buffer: u64) -> Result<(), Errno> {
         | bit(XENFEAT_HIGHMEM_ASSIST, true)
         | bit(XENFEAT_GNTTAB_MAP_AVAIL_BITS, true)
         | bit(XENFEAT_DOM0, cx.domain.is_control())
-        | bit(XENFEAT_NOT_DIRECT_MAPPED, true);
+        | bit(XENFEAT_DIRECT_MAPPED, true);
     guest::write(buffer, &info)
 }
 

@@ -4,7 +4,6 @@ use logic::cpuid::hypervisor::{self, Time};
 use logic::cpuid::policy::{Live, Policy};
 use logic::cpuid::{Leaf, hypervisor::Domain as XenLeaves};
 use logic::emulate::control::cr4;
-use logic::time::Scale;
 use machine::arch::x86_64::cpu;
 
 use crate::cpu::Context;
@@ -59,24 +58,17 @@ pub fn cpuid(cx: &mut Context<'_>, forced: bool) {
 }
 
 fn xen_leaves(cx: &mut Context<'_>) -> XenLeaves {
-    let khz = time::tsc_khz();
-    let scale = Scale::from_hertz(u64::from(khz) * 1000).unwrap_or(Scale { mul: 0, shift: 0 });
     let highest = memory::census(&mut cx.held).highest;
     XenLeaves {
         version: VERSION,
         pv: true,
         address_bits: 64 - highest.0.leading_zeros() + 12,
         time: Time {
-            emulated: false,
             host_is_safe: cpu::has(cpu::Features::INVARIANT_TSC),
             rdtscp: cpu::has(cpu::Features::RDTSCP),
-            mode: 0,
-            guest_khz: khz,
-            cpu_khz: khz,
-            incarnation: 0,
-            offset: 0,
-            scale: scale.mul,
-            shift: scale.shift,
+            cpu_khz: time::tsc_khz(),
+            // The rest describes an emulated TSC.
+            ..Time::default()
         },
         ids: (cx.vcpu.id.0, cx.vcpu.domain_id.0.into()),
     }

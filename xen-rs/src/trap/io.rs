@@ -2,7 +2,9 @@
 
 use logic::emulate::decode::{Port, Segment, StringIo, Width};
 use logic::emulate::io::{self, Target};
+use logic::emulate::pit::Pit;
 use logic::emulate::privilege;
+use logic::lock::rank;
 use logic::regs::{GuestRegs, rflags};
 use machine::arch::x86_64::guest_port::{self, PortWidth};
 use machine::arch::x86_64::segments;
@@ -11,6 +13,11 @@ use super::mode;
 use super::privileged::{self, Done};
 use crate::cpu::Context;
 use crate::domain::Domain;
+use crate::sync::Lock;
+use crate::time;
+
+/// The control domain's timer channel.
+static PIT: Lock<Pit, { rank::LEAF }> = Lock::new(Pit::new());
 
 /// Elements of a string instruction that one entry carries out.
 const SLICE: u64 = 256;
@@ -39,7 +46,7 @@ const RESERVED: [(u16, u16); 5] = [
     (0x40, 0x43),   // PIT
     (0x61, 0x61),   // its gate
     (0xa0, 0xa1),   // PIC
-    (0xcf8, 0xcfb), // PCI CONFIG_ADDRESS
+    (0xcfc, 0xcff), // PCI CONFIG_DATA; CONFIG_ADDRESS is told apart by its width
 ];
 
 fn owned(domain: &Domain, port: u16, width: Width) -> bool {
@@ -68,6 +75,7 @@ fn read(cx: &Context<'_>, port: u16, width: Width) -> u32 {
         Target::PciData(offset) => guest_port::pci_read(right, offset, port_width(width)),
         Target::RtcIndex => all_ones,
         Target::RtcData => guest_port::rtc_read(right).into(),
+        Target::Timer => PIT.lock_leaf(|pit| pit.read(port, time::now().0)).into(),
         Target::Nowhere => all_ones,
     }
 }
@@ -84,6 +92,8 @@ fn write(cx: &Context<'_>, port: u16, width: Width, value: u32) {
         Target::RtcIndex => guest_port::set_rtc_index(right, value as u8),
         #[allow(clippy::cast_possible_truncation, reason = "a byte register")]
         Target::RtcData => guest_port::rtc_write(right, value as u8),
+        #[allow(clippy::cast_possible_truncation, reason = "a byte register")]
+        Target::Timer => PIT.lock_leaf(|pit| pit.write(port, value as u8, time::now().0)),
         Target::Nowhere => {}
     }
 }

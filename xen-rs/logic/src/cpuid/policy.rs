@@ -151,6 +151,11 @@ impl Policy {
             // It does not migrate away from its TSC.
             set.put(features::ITSC, host_set.has(features::ITSC));
         }
+        // `lfence` is made to serialise dispatch on every CPU of AMD's line.
+        if self.vendor.is_amd_like() {
+            set.put(features::LFENCE_DISPATCH, true);
+            policy.extended[0].a = 0x8000_0021;
+        }
         set.make_consistent();
         // Facts about the hardware, not offers.
         set.put(features::FDP_EXCP_ONLY, host_set.has(features::FDP_EXCP_ONLY));
@@ -238,6 +243,8 @@ impl Policy {
         let power = &mut self.extended[7];
         *power = Leaf { d: power.d, ..Leaf::ZERO };
         self.extended[8].d = 0;
+        // Four-level paging, whatever the CPU has.
+        self.extended[8].a = self.extended[8].a & !0xff00 | 48 << 8;
         self.extended[0xa] = Leaf::ZERO;
 
         match self.vendor {

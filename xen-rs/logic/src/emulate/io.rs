@@ -25,6 +25,8 @@ pub enum Target {
     RtcIndex,
     /// The RTC register of that index.
     RtcData,
+    /// The domain's own timer channel.
+    Timer,
     /// Nobody: reads are all ones, writes vanish.
     Nowhere,
 }
@@ -39,6 +41,7 @@ pub fn route(port: u16, width: Width, owned: bool) -> Target {
         RTC_INDEX => Target::RtcIndex,
         RTC_DATA if owned => Target::RtcData,
         RTC_DATA => Target::Nowhere,
+        0x42 | 0x43 | 0x61 if width == Width::Byte => Target::Timer,
         _ if owned => Target::Hardware,
         p if p & !3 == PCI_DATA =>
         {
@@ -84,6 +87,7 @@ mod tests {
         assert_eq!(route(0xcf8, Width::Dword, true), Target::PciAddress);
         assert_eq!(route(0xcf8, Width::Byte, true), Target::Hardware);
         assert_eq!(route(0xcfe, Width::Word, false), Target::PciData(2));
+        assert_eq!(route(0x42, Width::Byte, false), Target::Timer);
         assert_eq!(route(0x3f8, Width::Byte, false), Target::Nowhere);
         assert_eq!(route(0x70, Width::Byte, true), Target::RtcIndex);
         assert_eq!(route(0x71, Width::Byte, true), Target::RtcData);

@@ -7,5 +7,6 @@
 pub mod control;
 pub mod decode;
 pub mod io;
+pub mod pit;
 pub mod privilege;
 pub mod pt_write;
