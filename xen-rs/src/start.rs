@@ -16,7 +16,7 @@ use machine::{
 use crate::{
     console,
     cpu::Cpu,
-    domain::{self, build_dom0},
+    domain::build_dom0,
     hypercall::xen_version,
     memory, time,
     upcalls::Xen,
@@ -37,7 +37,6 @@ pub fn start(boot: BootInfo, frames: BootFrames) -> ! {
             for module in boot.modules {
                 memory::free_module(module, &mut held);
             }
-            domain::insert(dom0.clone(), &mut held);
             time::show_wall_clock(&dom0, 0, &mut held);
             dom0.vcpus().iter().for_each(|vcpu| time::show_time(vcpu));
             log::info!("*** Serial input to DOM0 (type 'CTRL-a' three times to switch input)");

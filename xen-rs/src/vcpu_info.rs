@@ -155,6 +155,13 @@ impl<'a> VcpuInfo<'a> {
         }
     }
 
+    /// The TSC of the time record's reference moment.
+    #[inline]
+    #[must_use]
+    pub fn tsc_timestamp(self) -> u64 {
+        self.load(TIME + offset_of!(VcpuTimeInfo, tsc_timestamp))
+    }
+
     fn load(self, offset: usize) -> u64 {
         self.page.map_or(0, |page| page.load64(self.base + offset))
     }

@@ -58,6 +58,9 @@ pub fn set(
     if vcpu.id == VcpuId(0) {
         domain.vm_assist.store(wanted.vm_assist & vm_assist::VALID, Ordering::Relaxed);
     }
+    if vcpu.id == VcpuId(0) {
+        crate::time::show_wall_clock(domain, 0, held);
+    }
     vcpu.set(VcpuFlags::INITIALISED);
     if wanted.flags & VGCF_ONLINE != 0 {
         let (_, woken) = vcpu.seat.ready.bring_up();
