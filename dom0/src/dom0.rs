@@ -175,12 +175,14 @@ impl Dom0 {
     fn notice(&mut self, line: String) {
         match &mut self.notices {
             Some(notices) => notices.push(line),
-            None => {
-                self.terminal.end_line();
-                self.terminal.write(line.as_bytes());
-                self.terminal.write(b"\n");
-            }
+            None => self.print_line(&line),
         }
+    }
+
+    fn print_line(&mut self, line: &str) {
+        self.terminal.end_line();
+        self.terminal.write(line.as_bytes());
+        self.terminal.write(b"\n");
     }
 
     /// From now on, keeps notices until they are asked for.
@@ -188,9 +190,16 @@ impl Dom0 {
         self.notices = Some(Vec::new());
     }
 
-    /// The notices so far.
-    pub fn take_notices(&mut self) -> Vec<String> {
-        self.notices.as_mut().map(mem::take).unwrap_or_default()
+    /// Are there any?
+    pub fn has_notices(&self) -> bool {
+        self.notices.as_ref().is_some_and(|notices| !notices.is_empty())
+    }
+
+    /// Prints the notices so far, and goes on keeping them.
+    pub fn show_notices(&mut self) {
+        for line in self.notices.as_mut().map(mem::take).unwrap_or_default() {
+            self.print_line(&line);
+        }
     }
 
     /// Prints notices at once again.

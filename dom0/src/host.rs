@@ -1,6 +1,7 @@
 //! What the toolstack's commands need of the program they run in.
 
 use crate::dom0::Dom0;
+use crate::service::log::Log;
 use crate::terminal::DETACH;
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
@@ -91,35 +92,54 @@ impl Consoles for Dom0 {
         if let Some(log) = self.consoled.log(dom) {
             log.step_back();
         }
-        loop {
-            let text = self.consoled.log(dom).map(|log| log.unseen()).unwrap_or_default();
-            self.terminal.write(&text);
+        let name = toolstack::store::name_of(self, dom);
+        let mut dom = dom;
+        // Last words come before the news that somebody died.
+        self.hold_notices();
+        let end = loop {
+            self.show_console(dom);
             if !self.consoled.is_live(dom) {
                 self.terminal.end_line();
-                return Ok(ConsoleEnd::Gone);
+                self.show_notices();
+                // A domain that restarts has another number.
+                match name.as_deref().and_then(|name| self.domain_by_name(name)) {
+                    Some(next) if self.consoled.is_live(next) => dom = next,
+                    _ => break ConsoleEnd::Gone,
+                }
             }
+            self.show_notices();
             let mut keys = Vec::new();
-            while keys.len() < self.consoled.room(dom)
+            let mut detached = false;
+            while !detached
+                && keys.len() < self.consoled.room(dom)
                 && let Some(key) = self.terminal.key()
             {
-                if key == DETACH {
-                    self.consoled.type_in(dom, &keys);
-                    self.terminal.end_line();
-                    return Ok(ConsoleEnd::Detached);
+                match key {
+                    DETACH => detached = true,
+                    key => keys.push(key),
                 }
-                keys.push(key);
             }
             self.consoled.type_in(dom, &keys);
+            if detached {
+                break ConsoleEnd::Detached;
+            }
             self.pump(None);
-        }
+        };
+        self.release_notices();
+        self.terminal.end_line();
+        Ok(end)
     }
 
     fn console_until(&mut self, dom: DomId, text: &str, timeout: Option<u64>) -> Result<ConsoleEnd, Errno> {
         let deadline = timeout.map(|timeout| time::now().saturating_add(timeout));
         let mut from = self.consoled.log(dom).ok_or(Errno::ESRCH)?.start();
+        // Last words come before the news that somebody died.
+        self.hold_notices();
         let end = loop {
             let live = self.consoled.is_live(dom);
-            let log = self.consoled.log(dom).ok_or(Errno::ESRCH)?;
+            let Some(log) = self.consoled.log(dom) else {
+                break ConsoleEnd::Gone;
+            };
             let found = log.find(text.as_bytes(), from);
             let upto = found.unwrap_or(log.end());
             let mut unseen = log.since(log.seen);
@@ -143,7 +163,22 @@ impl Consoles for Dom0 {
             self.pump(deadline);
         };
         self.terminal.end_line();
+        self.release_notices();
         Ok(end)
+    }
+}
+
+impl Dom0 {
+    /// Prints what the user has not seen of a domain's console.
+    fn show_console(&mut self, dom: DomId) {
+        let text = self.consoled.log(dom).map(Log::unseen).unwrap_or_default();
+        self.terminal.write(&text);
+    }
+
+    fn domain_by_name(&mut self, name: &str) -> Option<DomId> {
+        let all = toolstack::cmd::all_domains(self).ok()?;
+        let found = all.iter().find(|info| toolstack::store::name_of(self, info.id).as_deref() == Some(name));
+        found.map(|info| info.id)
     }
 }
 

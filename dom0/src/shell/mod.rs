@@ -63,12 +63,9 @@ fn read_line(dom0: &mut Dom0, editor: &mut Editor) -> String {
     let line = loop {
         let Some(key) = dom0.terminal.key() else {
             dom0.pump(None);
-            let notices = dom0.take_notices();
-            if !notices.is_empty() {
+            if dom0.has_notices() {
                 dom0.terminal.write(b"\r\x1b[K");
-                for notice in notices {
-                    dom0.terminal.write(format!("{notice}\n").as_bytes());
-                }
+                dom0.show_notices();
                 let shown = editor.show();
                 dom0.terminal.write(&shown);
             }
