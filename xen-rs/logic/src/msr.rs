@@ -122,6 +122,8 @@ pub enum Write {
     /// Fill the guest frame with hypercall stubs.
     HypercallPage(u64),
     /// Taken if it equals what a read would return, else #GP.
+    Efer(u64),
+    /// Taken if it equals what a read would return, else #GP.
     MiscEnable(u64),
     /// Set the vCPU's breakpoint address mask.
     BreakpointMask(u8, u32),
@@ -190,6 +192,7 @@ pub const fn write(msr: u32, value: u64, guest: &Guest) -> Result<Write, Fault> 
                 Write::PredictionBarrier
             }
         }
+        EFER => Write::Efer(value),
         MISC_ENABLE => Write::MiscEnable(value),
         // Reading the revision begins with writing zero.
         UCODE_REV if intel && value == 0 => Write::Ignored,
@@ -242,7 +245,7 @@ mod tests {
             assert_eq!(read(msr, &AMD), Err(Fault), "{msr:x}");
             assert_eq!(write(msr, 0, &AMD), Err(Fault), "{msr:x}");
         }
-        assert_eq!(write(index::EFER, 0, &AMD), Err(Fault));
+        assert_eq!(write(index::EFER, 0, &AMD), Ok(Write::Efer(0)));
         assert_eq!(write(index::PAT, PAT_VALUE, &AMD), Err(Fault));
         assert_eq!(write(index::PRED_CMD, 1, &AMD), Err(Fault));
     }

@@ -4,7 +4,7 @@
 //! the domain's own frames.
 
 use alloc::{sync::Arc, vec::Vec};
-use core::fmt;
+use core::{fmt, sync::atomic::Ordering};
 
 use domain_image::{
     ImageError, Kernel, LayoutError, PAGE_SHIFT, PAGE_SIZE, Payload, Plan, Request, Role, pages_for,
@@ -24,8 +24,10 @@ use machine::{
 };
 use xen_abi::{
     errno::Errno,
+    features::XENFEAT_PAE_PGDIR_ABOVE_4GB,
     ids::{DomId, Mfn, Pfn, Port, VcpuId},
     start::{SIF_INITDOMAIN, SIF_PRIVILEGED},
+    vm_assist::VMASST_TYPE_PAE_EXTENDED_CR3,
 };
 use zerocopy::IntoBytes;
 
@@ -159,8 +161,11 @@ fn with_kernel(
     let domain = Domain::new(&blueprint, held).map_err(|e| BuildError::Step("the domain", e))?;
     domain.allocate_vcpus();
     domain.memory.set_maximum(pages, held);
-    // Everything that is no memory: devices are its business.
-    domain.memory.permit_io(0..1 << 40);
+    // Everything that is no memory: devices are its business, but for the interrupt controllers.
+    domain.memory.permit_io(0..1 << (crate::topology::physical_address_bits() - 12));
+    for frame in machine::arch::x86_64::acpi::interrupt_controllers() {
+        domain.memory.forbid_io(frame..frame + 1);
+    }
 
     let own = OwnMemory::populate(&domain, pages, held)?;
     let mut builder = Builder { domain: &domain, own: &own, deferred: Vec::new(), held: held.again() };
@@ -189,6 +194,9 @@ fn with_kernel(
     }
     builder.pin(own.mfn(plan.root()))?;
     builder.set_context(&plan)?;
+    if kernel.notes.supported_features & 1 << XENFEAT_PAE_PGDIR_ABOVE_4GB != 0 {
+        domain.vm_assist.store(1 << VMASST_TYPE_PAE_EXTENDED_CR3, Ordering::Relaxed);
+    }
     report_plan(&plan, &own, start_info.cmd_line.iter().take_while(|b| **b != 0).count());
     info!("Dom0 has maximum {} VCPUs", domain.max_vcpus());
     crate::time::show_wall_clock(&domain, 0, held);

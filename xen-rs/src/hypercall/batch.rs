@@ -92,11 +92,15 @@ pub fn find(cx: &mut Context<'_>, id: DomId) -> Option<Arc<Domain>> {
     domain::find(id, &mut cx.held)
 }
 
-/// Whose pages a caller means: itself, a domain that exists, device memory, or the hypervisor's shared pages.
+/// Whose pages a caller means: itself, another domain that exists, device memory, or the hypervisor's shared pages. As in
+/// Xen a caller means itself by `DOMID_SELF` only, not by its number.
 pub fn page_owner(cx: &mut Context<'_>, id: u16) -> Option<DomId> {
     let id = DomId(id);
-    if id == DomId::SELF || id == cx.domain.id {
+    if id == DomId::SELF {
         return Some(cx.domain.id);
+    }
+    if id == cx.domain.id {
+        return None;
     }
     if id == DomId::IO || id == DomId::XEN {
         return Some(id);

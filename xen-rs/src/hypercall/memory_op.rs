@@ -50,6 +50,7 @@ pub fn memory_op(cx: &mut Context<'_>) -> Outcome {
         XENMEM_MACHINE_MEMORY_MAP => machine_memory_map(cx, argument).into(),
         XENMEM_SET_MEMORY_MAP => set_memory_map(cx, argument).into(),
         XENMEM_MACHPHYS_MAPPING => machphys_mapping(cx, argument).into(),
+        XENMEM_ADD_TO_PHYSMAP => add_to_physmap(cx, argument).into(),
         XENMEM_MACHPHYS_MFN_LIST => machphys_mfn_list(argument).into(),
         _ => Outcome::Fail(Errno::ENOSYS),
     }
@@ -192,12 +193,21 @@ fn machine_memory_map(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> 
         .iter()
         .map(|r| E820Entry { addr: r.start, size: r.end - r.start, type_: e820_type(r.kind) })
         .collect();
-    let count = if wanted.buffer == 0 { map.len() } else { map.len().min(wanted.nr_entries as usize) };
     if wanted.buffer != 0 {
-        write_map(wanted.buffer, map.get(..count).unwrap_or(&[]))?;
+        if map.len() > wanted.nr_entries as usize {
+            return Err(Errno::EINVAL);
+        }
+        write_map(wanted.buffer, &map)?;
     }
-    wanted.nr_entries = count as u32;
+    wanted.nr_entries = map.len() as u32;
     guest_copy::write(argument, &wanted)
+}
+
+/// PV domains have no translation to add anything to.
+fn add_to_physmap(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
+    let wanted: AddToPhysmap = guest_copy::read(argument)?;
+    target(cx, wanted.domid)?;
+    Err(Errno::EACCES)
 }
 
 const fn e820_type(kind: MemoryKind) -> u32 {

@@ -14,7 +14,7 @@ use xen_abi::{
     errno::Errno,
     ids::{DomId, Mfn},
     mmu::{
-        MMU_COMMAND_MASK, MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE,
+        MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE,
         MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate,
     },
 };
@@ -29,6 +29,8 @@ use crate::{
 
 /// Requests copied in at a time.
 const CHUNK: usize = 16;
+/// Entries are 8 bytes apart, which leaves three bits for the command; only four commands exist.
+const COMMAND_BITS: u64 = 7;
 /// Bytes of one request.
 const SIZE: u64 = size_of::<MmuUpdate>() as u64;
 
@@ -103,7 +105,7 @@ fn run(cx: &mut Context<'_>, batch: &Batch, tables: &Arc<Domain>, parties: &Part
 
 #[inline]
 fn one(mm: &mut Mm<'_>, request: &MmuUpdate, who: &Parties) -> Result<Changed, Fail> {
-    let command = request.ptr & MMU_COMMAND_MASK;
+    let command = request.ptr & COMMAND_BITS;
     let mfn = Mfn(request.ptr >> 12);
     let replace = match command {
         MMU_NORMAL_PT_UPDATE | MMU_PT_UPDATE_NO_TRANSLATE => Replace::Whole,

@@ -6,8 +6,9 @@ use logic::{
     hypercall::Outcome,
     time::{Nanos, Periodic},
 };
-use machine::mem::shared::SharedPage;
+use machine::mem::{guest_copy, shared::SharedPage};
 use xen_abi::{
+    arch_x86::shared_info,
     errno::Errno,
     ids::{Mfn, VcpuId},
     vcpu as abi,
@@ -73,12 +74,12 @@ fn initialise(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Outcome {
     if vcpu.info.get().is_missing() {
         return Outcome::Fail(Errno::EINVAL);
     }
-    if vcpu.flags().contains(VcpuFlags::INITIALISED) {
-        return Outcome::Fail(Errno::EEXIST);
-    }
     let mut wanted: Box<VcpuGuestContext> = Box::new(VcpuGuestContext::new_zeroed());
     if machine::mem::guest_copy::copy_in(va, wanted.as_mut_bytes()).is_err() {
         return Outcome::Fail(Errno::EFAULT);
+    }
+    if vcpu.flags().contains(VcpuFlags::INITIALISED) {
+        return Outcome::Fail(Errno::EEXIST);
     }
     match crate::domain::context::set(cx.domain, vcpu, &wanted, &mut cx.held) {
         Ok(true) => Outcome::OK,
@@ -109,7 +110,7 @@ fn down(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>) -> Result<(), Errno> {
 
 fn register_runstate(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
     let op: abi::VcpuRegisterRunstateMemoryArea = guest::read(va)?;
-    if op.addr >> 47 != 0 && op.addr >> 47 != 0x1_ffff {
+    if !guest_copy::is_guest_range(op.addr, size_of::<abi::VcpuRunstateInfo>() as u64) {
         return Err(Errno::EFAULT);
     }
     if Arc::ptr_eq(vcpu, cx.vcpu) {
@@ -154,13 +155,17 @@ fn set_periodic(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), E
 /// `VCPUOP_register_vcpu_info`: once, by the vCPU itself or for one that is down.
 fn register_vcpu_info(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
     let op: abi::VcpuRegisterVcpuInfo = guest::read(va)?;
+    let offset = op.offset as usize;
+    if !offset.is_multiple_of(8) || offset > 4096 - shared_info::VCPU_INFO_STRIDE {
+        return Err(Errno::ENXIO);
+    }
     if !Arc::ptr_eq(vcpu, cx.vcpu) && vcpu.seat.ready.is_up() {
         return Err(Errno::EINVAL);
     }
     let mut deferred = Vec::new();
     let page = memory::mmu(cx.held.again(), cx.domain, &mut deferred).hold_writable(Mfn(op.mfn), cx.domain.id);
     let page = SharedPage::new(page.ok_or(Errno::EINVAL)?);
-    if let Err(page) = vcpu.info.register(page, op.offset as usize) {
+    if let Err(page) = vcpu.info.register(page, offset) {
         memory::mmu(cx.held.again(), cx.domain, &mut deferred).end_shared(page.into_frame());
         return Err(Errno::EINVAL);
     }

@@ -9,10 +9,10 @@ use xen_abi::{
     errno::Errno,
     features::{
         XENFEAT_DOM0, XENFEAT_GNTTAB_MAP_AVAIL_BITS, XENFEAT_HIGHMEM_ASSIST, XENFEAT_MEMORY_OP_VNODE_SUPPORTED,
-        XENFEAT_MMU_PT_UPDATE_PRESERVE_AD, XENFEAT_DIRECT_MAPPED, XENFEAT_PAE_PGDIR_ABOVE_4GB,
+        XENFEAT_DIRECT_MAPPED, XENFEAT_MMU_PT_UPDATE_PRESERVE_AD, XENFEAT_PAE_PGDIR_ABOVE_4GB,
     },
     version::{
-        CompileInfo, FeatureInfo, PlatformParameters, XENVER_BUILD_ID, XENVER_CAPABILITIES, XENVER_CHANGESET,
+        BuildId, CompileInfo, FeatureInfo, PlatformParameters, XENVER_BUILD_ID, XENVER_CAPABILITIES, XENVER_CHANGESET,
         XENVER_COMMANDLINE, XENVER_COMPILE_INFO, XENVER_EXTRAVERSION, XENVER_GET_FEATURES, XENVER_GUEST_HANDLE,
         XENVER_PAGESIZE, XENVER_PLATFORM_PARAMETERS, XENVER_VERSION,
     },
@@ -70,11 +70,27 @@ fn answer(cx: &Context<'_>, command: u64, buffer: u64) -> Result<u64, Errno> {
             let line = if cx.domain.is_control() { COMMAND_LINE.get().copied().unwrap_or("") } else { DENIED };
             guest::write(buffer, &text::<1024>(line))?;
         }
-        XENVER_BUILD_ID if cx.domain.is_control() => return Err(Errno::ENODATA),
+        XENVER_BUILD_ID if cx.domain.is_control() => return build_id(buffer),
         XENVER_BUILD_ID => return Err(Errno::EPERM),
         _ => return Err(Errno::ENOSYS),
     }
     Ok(0)
+}
+
+/// Writes the build id behind the length at `buffer`; without a buffer the length alone is told.
+fn build_id(buffer: u64) -> Result<u64, Errno> {
+    let id = machine::arch::x86_64::panic::build_id();
+    if buffer != 0 {
+        let room = guest::read::<BuildId>(buffer)?.len;
+        if room == 0 {
+            return Err(Errno::EINVAL);
+        }
+        if (room as usize) < id.len() {
+            return Err(Errno::ENOBUFS);
+        }
+        guest::write(buffer.wrapping_add(size_of::<BuildId>() as u64), &id)?;
+    }
+    Ok(id.len() as u64)
 }
 
 fn features(cx: &Context<'_>, buffer: u64) -> Result<(), Errno> {
@@ -90,6 +106,7 @@ fn features(cx: &Context<'_>, buffer: u64) -> Result<(), Errno> {
         | bit(XENFEAT_HIGHMEM_ASSIST, true)
         | bit(XENFEAT_GNTTAB_MAP_AVAIL_BITS, true)
         | bit(XENFEAT_DOM0, cx.domain.is_control())
+        // Xen says so of every domain whose frame numbers are the machine's.
         | bit(XENFEAT_DIRECT_MAPPED, true);
     guest::write(buffer, &info)
 }

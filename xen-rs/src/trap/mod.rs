@@ -56,13 +56,11 @@ pub fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held
     }
 }
 
-/// The return to a guest faulted, a selector is not what its tables hold: the failsafe callback gets the state that
-/// was tried.
-pub fn bad_return(cpu: &mut Cpu, regs: &mut GuestRegs, _exception: Exception, held: Held<'_, 0>) {
+/// The return to a guest faulted: a selector or an address is not what its tables hold. As in Xen this counts as a fault
+/// of the guest in the state that was tried; the failsafe callback is for data selectors ([`deliver::bad_selectors`]).
+pub fn bad_return(cpu: &mut Cpu, regs: &mut GuestRegs, fault: Exception, held: Held<'_, 0>) {
     regs.entry_vector &= !TRAP_SYSCALL;
-    if let Some(mut cx) = cpu.context(regs, held) {
-        deliver::failsafe(&mut cx);
-    }
+    exception(cpu, regs, fault, held);
 }
 
 /// Last before the return to a guest: a waiting NMI, then a waiting event.

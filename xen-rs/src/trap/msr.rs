@@ -72,6 +72,11 @@ pub fn write(cx: &mut Context<'_>, index: u32, value: u64) -> Result<(), Fault> 
             let domain = cx.domain.clone();
             domain.memory.write_hypercall_page(&domain, xen_abi::ids::Mfn(gfn), &mut cx.held).map_err(|_| Fault)?;
         }
+        Write::Efer(value) => {
+            if value != cpu::rdmsr_safe(index).ok_or(Fault)? & EFER_SHOWN {
+                return Err(Fault);
+            }
+        }
         Write::MiscEnable(value) => {
             if value != misc_enable(cpu::rdmsr_safe(index).ok_or(Fault)?) {
                 return Err(Fault);

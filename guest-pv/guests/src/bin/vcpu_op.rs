@@ -123,7 +123,7 @@ fn info_area(tap: &mut Tap) {
     tap.is(byte(vcpu_info::EVTCHN_UPCALL_MASK), 1, "the mask came along");
     tap.is(byte(vcpu_info::EVTCHN_UPCALL_PENDING), 1, "an upcall is pending, to be on the safe side");
     tap.is(load(at(vcpu_info::EVTCHN_PENDING_SEL)), u64::MAX, "and all words are announced");
-    tap.ok(load(at(vcpu_info::TIME_SYSTEM_TIME)) != 0, "the time is there");
+    tap.ok(load(at(vcpu_info::TIME_TSC_TO_SYSTEM_MUL)) != 0, "the time is there");
     guests::store(at(vcpu_info::EVTCHN_PENDING_SEL), 0);
     guests::store(at(0), 0x100);
     events::notify(port).expect("bound");

@@ -4,7 +4,7 @@
 //! moment: so nothing here is a reference, a fault ends the copy (exception table), and what was read is a copy that does
 //! not change any more. SMAP is lifted for the length of the copy only.
 
-use super::layout::{HYPERVISOR_END, HYPERVISOR_START};
+use super::layout::HYPERVISOR_END;
 use super::{pv_pte, tlb};
 use core::arch::asm;
 use core::mem::MaybeUninit;
@@ -12,21 +12,14 @@ use logic::page::entry::bit;
 use xen_abi::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Whether all of a range of addresses is the guest's.
+/// Whether all of a range of addresses is the guest's. The machine-to-phys table, which a guest can read, is not: Xen takes
+/// no arguments from there.
 #[inline(always)]
 #[must_use]
 pub const fn is_guest_range(va: u64, length: u64) -> bool {
     const LOWER_END: u64 = 0x0000_8000_0000_0000;
     if va < LOWER_END { length <= LOWER_END - va } else { va >= HYPERVISOR_END && length <= va.wrapping_neg() }
 }
-
-/// Whether a guest may read a range: its own addresses, and the machine-to-phys table at the start of the hypervisor's.
-#[inline(always)]
-const fn is_readable_range(va: u64, length: u64) -> bool {
-    is_guest_range(va, length) || (va >= HYPERVISOR_START && va < M2P_END && length <= M2P_END - va)
-}
-
-const M2P_END: u64 = super::layout::M2P_GUEST_END;
 
 /// Copies until the first byte that faults; how many bytes were not copied.
 ///
@@ -115,7 +108,7 @@ pub fn copy_in(from: u64, to: &mut [u8]) -> Result<(), Fault> {
 #[inline(always)]
 #[must_use]
 pub fn copy_in_up_to(from: u64, to: &mut [u8]) -> usize {
-    if !is_readable_range(from, to.len() as u64) {
+    if !is_guest_range(from, to.len() as u64) {
         return to.len();
     }
     // SAFETY: the guest's range into the caller's slice; any bytes are valid.
@@ -142,7 +135,7 @@ pub fn copy_out_up_to(to: u64, from: &[u8]) -> usize {
 /// Reads a value from a guest.
 #[inline(always)]
 pub fn read<T: FromBytes>(from: u64) -> Result<T, Errno> {
-    if !is_readable_range(from, size_of::<T>() as u64) {
+    if !is_guest_range(from, size_of::<T>() as u64) {
         return Err(Errno::EFAULT);
     }
     let mut value = MaybeUninit::<T>::uninit();
@@ -189,6 +182,6 @@ mod tests {
         assert!(!is_guest_range(HYPERVISOR_END - 1, 1) && !is_guest_range(HYPERVISOR_END - 8, 16));
         assert!(!is_guest_range(u64::MAX - 7, 9));
         assert!(!is_guest_range(0x7fff_ffff_f000, 1 << 48));
-        assert!(is_readable_range(HYPERVISOR_START, 8) && !is_readable_range(M2P_END - 4, 8));
+        assert!(is_guest_range(HYPERVISOR_START, 8) && !is_guest_range(M2P_END - 4, 8));
     }
 }

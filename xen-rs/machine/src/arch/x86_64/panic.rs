@@ -76,12 +76,21 @@ fn stack_word(address: u64) -> Option<u64> {
     Some(unsafe { (address as *const u64).read_volatile() })
 }
 
-fn print_build() {
+/// The SHA-1 that the linker has given this build.
+#[must_use]
+pub fn build_id() -> [u8; 20] {
     // SAFETY: the linker puts the note there (16 bytes of header, 20 of SHA-1).
-    let id = unsafe { (&raw const __build_id_start).read() };
+    let note = unsafe { (&raw const __build_id_start).read() };
+    let mut id = [0; 20];
+    id.iter_mut().zip(note.iter().skip(16)).for_each(|(to, from)| *to = *from);
+    id
+}
+
+fn print_build() {
+    let id = build_id();
     let mut text = [0u8; 40];
     let digits = b"0123456789abcdef";
-    for (pair, byte) in text.chunks_exact_mut(2).zip(id.iter().skip(16)) {
+    for (pair, byte) in text.chunks_exact_mut(2).zip(id) {
         if let [high, low] = pair {
             *high = digits.get(usize::from(byte >> 4)).copied().unwrap_or(b'?');
             *low = digits.get(usize::from(byte & 15)).copied().unwrap_or(b'?');
