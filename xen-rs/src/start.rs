@@ -32,6 +32,7 @@ pub fn start(boot: BootInfo, frames: BootFrames) -> ! {
     let cpus = if options.no_smp { 1 } else { smp::start_secondaries() };
     log::info!("brought up {cpus} CPUs");
     time::start();
+    console::start_input();
     match build_dom0::build(&boot.modules, &options, &mut held) {
         Ok(dom0) => {
             for module in boot.modules {
