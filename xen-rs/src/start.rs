@@ -23,21 +23,26 @@ use crate::{
 };
 
 /// All phases on the boot processor; returns to nobody.
-pub fn start(boot: BootInfo, frames: BootFrames) -> ! {
+pub fn start(boot: BootInfo, mut frames: BootFrames) -> ! {
     let mut held = Held::entry();
     console::start();
     xen_version::set_command_line(boot.command_line);
     let options = options(boot.command_line);
+    let image = build_dom0::unpack(&boot.modules, &mut frames);
     memory::init(&boot, frames, &mut held);
     let cpus = if options.no_smp { 1 } else { smp::start_secondaries() };
     log::info!("brought up {cpus} CPUs");
     time::start();
     console::start_input();
-    match build_dom0::build(&boot.modules, &options, &mut held) {
+    let built = image.and_then(|image| {
+        let dom0 = build_dom0::build(&boot.modules, &image, &options, &mut held)?;
+        for memory in image.into_memory().chain(boot.modules) {
+            memory::free_module(memory, &mut held);
+        }
+        Ok(dom0)
+    });
+    match built {
         Ok(dom0) => {
-            for module in boot.modules {
-                memory::free_module(module, &mut held);
-            }
             time::show_wall_clock(&dom0, 0, &mut held);
             dom0.vcpus().iter().for_each(|vcpu| time::show_time(vcpu));
             log::info!("*** Serial input to DOM0 (type 'CTRL-a' three times to switch input)");

@@ -7,7 +7,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::{fmt, sync::atomic::Ordering};
 
 use domain_image::{
-    ImageError, Kernel, LayoutError, PAGE_SHIFT, PAGE_SIZE, Payload, Plan, Request, Role, pages_for,
+    Format, ImageError, Kernel, LayoutError, PAGE_SHIFT, PAGE_SIZE, Payload, Plan, Request, Role,
     start_of_day::{Console, StartInputs},
 };
 use log::info;
@@ -20,7 +20,12 @@ use logic::{
 };
 use machine::{
     boot_info::Module,
-    mem::{frame_table::frames, pv_pte, scratch::Scratch},
+    mem::{
+        boot_frames::BootFrames,
+        frame_table::frames,
+        heap::{self, Lent},
+        pv_pte,
+    },
 };
 use xen_abi::{
     errno::Errno,
@@ -38,6 +43,8 @@ use crate::memory::{self, Mm, mmu};
 const RESERVE_LIMIT: u64 = 128 << 20;
 /// Frames are taken in blocks of at most 2^this.
 const LARGEST_ORDER: u8 = 12;
+/// What a decoder gets for its dictionary: enough for what builds of Linux use (64 MiB), or half of that and so on.
+const DICTIONARY: u64 = 72 << 20;
 /// Largest unpacked kernel.
 const KERNEL_LIMIT: u64 = 512 << 20;
 
@@ -87,46 +94,64 @@ impl From<LayoutError> for BuildError {
     }
 }
 
-/// Builds it, paused. The modules are not needed afterwards.
-pub fn build(modules: &[Module], options: &Options, held: &mut Held<'_, 0>) -> Result<Arc<Domain>, BuildError> {
-    info!("*** Building a PV Dom0 ***");
+/// The kernel's ELF: the first module itself, or what was packed in it.
+pub struct Image {
+    /// Where it was unpacked; `None`: it was not packed.
+    room: Option<Module>,
+    /// Bytes of it.
+    length: usize,
+    /// Memory that is free again.
+    spare: Option<Module>,
+}
+
+/// Unpacks the kernel, while all free memory is in one piece still.
+pub fn unpack(modules: &[Module], frames: &mut BootFrames) -> Result<Image, BuildError> {
     let module = modules.first().ok_or(BuildError::NoKernel)?;
-    let ramdisk = modules.get(1);
     let payload = Payload::find(module.bytes())?;
-    let Some(length) = payload.unpacked_len.filter(|_| !core::ptr::eq(payload.data, module.bytes())) else {
-        // Not packed, or of unknown size (then it is unpacked to the heap).
-        let image = payload.unpack(KERNEL_LIMIT)?;
-        return with_kernel(&Kernel::parse(&image)?, module, ramdisk, options, held);
-    };
+    if payload.format == Format::Elf {
+        return Ok(Image { room: None, length: payload.data.len(), spare: None });
+    }
+    let length = payload.unpacked_len.unwrap_or(frames.free_bytes() / 2);
     if length > KERNEL_LIMIT {
         return Err(ImageError::TooLarge { size: length, limit: KERNEL_LIMIT }.into());
     }
-    let no_room = BuildError::Image(ImageError::OutOfMemory(length));
-    let order = order_for(pages_for(length)).ok_or(BuildError::Image(ImageError::OutOfMemory(length)))?;
-    let mut room = Scratch::new(memory::alloc(order, Zone::Any, held).ok_or(no_room)?);
-    let built = unpack_and_build(&payload, &mut room, module, ramdisk, options, held);
-    memory::free(room.into_block(), held);
-    built
+    let no_room = ImageError::OutOfMemory(length);
+    let mut room = frames.scratch(length).ok_or(no_room)?;
+    // Decoders have dictionaries, which are too large for the heap as it is.
+    let lent = match payload.format {
+        Format::Elf | Format::Gzip | Format::Lz4 => None,
+        Format::Xz | Format::Lzma | Format::Zstd => {
+            (0..5).find_map(|halves| frames.scratch(DICTIONARY >> halves)).and_then(|memory| heap::lend(memory).ok())
+        }
+    };
+    let unpacked = payload.unpack_into(room.bytes_mut());
+    let spare = lent.and_then(Lent::take_back);
+    Ok(Image { room: Some(room), length: unpacked?, spare })
 }
 
-fn unpack_and_build(
-    payload: &Payload<'_>,
-    room: &mut Scratch,
-    module: &Module,
-    ramdisk: Option<&Module>,
+impl Image {
+    fn bytes<'a>(&'a self, module: &'a Module) -> &'a [u8] {
+        let all = self.room.as_ref().map_or_else(|| module.bytes(), Module::bytes);
+        all.get(..self.length).unwrap_or(all)
+    }
+
+    /// The memory it took.
+    pub fn into_memory(self) -> impl Iterator<Item = Module> {
+        self.room.into_iter().chain(self.spare)
+    }
+}
+
+/// Builds it, paused. The modules and the image are not needed afterwards.
+pub fn build(
+    modules: &[Module],
+    image: &Image,
     options: &Options,
     held: &mut Held<'_, 0>,
 ) -> Result<Arc<Domain>, BuildError> {
-    let bytes = room.bytes_mut();
-    let length = payload.unpack_into(bytes)?;
-    let image = bytes.get(..length).unwrap_or_default();
-    with_kernel(&Kernel::parse(image)?, module, ramdisk, options, held)
-}
-
-/// The smallest order with room for that many pages.
-fn order_for(pages: u64) -> Option<u8> {
-    let order = u8::try_from(pages.max(1).next_power_of_two().trailing_zeros()).ok()?;
-    (order <= logic::frames::MAX_ORDER).then_some(order)
+    info!("*** Building a PV Dom0 ***");
+    let module = modules.first().ok_or(BuildError::NoKernel)?;
+    let kernel = Kernel::parse(image.bytes(module))?;
+    with_kernel(&kernel, module, modules.get(1), options, held)
 }
 
 fn with_kernel(

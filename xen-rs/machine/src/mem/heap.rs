@@ -112,3 +112,42 @@ pub fn donate(block: logic::frames::Block) {
     // SAFETY: memory of the direct map that the block's holder has given away.
     unsafe { HEAP.claim(va_of(mfn), 1 << (u32::from(order) + PAGE_SHIFT)) };
 }
+
+/// Memory that the heap has for a while, for example for the dictionary of a decoder.
+#[cfg(target_os = "none")]
+#[derive(Debug)]
+pub struct Lent {
+    memory: crate::boot_info::Module,
+    end: core::ptr::NonNull<u8>,
+}
+
+/// Lends the heap some memory. Gives it back if the heap cannot use it.
+#[cfg(target_os = "none")]
+pub fn lend(memory: crate::boot_info::Module) -> Result<Lent, crate::boot_info::Module> {
+    let phys = memory.phys();
+    let bytes = (phys.end - phys.start) as usize;
+    // SAFETY: memory of the direct map that nobody uses while the heap has it.
+    match unsafe { HEAP.talc.lock().claim(va_of_phys(phys.start) as *mut u8, bytes) } {
+        Some(end) => {
+            HEAP.size.fetch_add(bytes, Ordering::Relaxed);
+            Ok(Lent { memory, end })
+        }
+        None => Err(memory),
+    }
+}
+
+#[cfg(target_os = "none")]
+impl Lent {
+    /// Takes the memory back. `None` if something still lies in it: then it is the heap's for good.
+    #[must_use]
+    pub fn take_back(self) -> Option<crate::boot_info::Module> {
+        let phys = self.memory.phys();
+        // SAFETY: `end` is what `claim` gave, and nothing has changed this region since.
+        let left = unsafe { HEAP.talc.lock().truncate(self.end, core::ptr::null_mut()) };
+        if left.is_some() {
+            return None;
+        }
+        HEAP.size.fetch_sub((phys.end - phys.start) as usize, Ordering::Relaxed);
+        Some(self.memory)
+    }
+}

@@ -13,8 +13,6 @@ pub mod layout;
 #[cfg(target_os = "none")]
 pub mod pv_pte;
 #[cfg(target_os = "none")]
-pub mod scratch;
-#[cfg(target_os = "none")]
 pub(crate) mod setup;
 pub mod shared;
 #[cfg(target_os = "none")]
