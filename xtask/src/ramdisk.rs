@@ -10,11 +10,10 @@ use std::path::PathBuf;
 pub const FIRST_LINE: &str = "xen-rs guest: user space is up";
 
 /// Busybox's init reads this: one script at start, a login shell on the console, and what a shutdown request does.
-/// A second shell would need a second console, so leaving the shell powers the guest off.
+/// The session is started once and not waited for: while it waits, init is deaf to a shutdown request.
 const INITTAB: &str = "\
 ::sysinit:/etc/start
-hvc0::wait:-/bin/sh
-::wait:/bin/poweroff
+hvc0::once:-/etc/session
 ::ctrlaltdel:/bin/reboot
 ::shutdown:/bin/umount -a -r
 ";
@@ -40,6 +39,13 @@ while ! : < /dev/hvc0; do sleep 1; done 2> /dev/null
 exit 0
 ";
 
+/// A second shell would need a second console, so leaving the shell powers the guest off.
+const SESSION: &str = "\
+#!/bin/sh
+/bin/sh -l
+/bin/poweroff
+";
+
 /// The prompt that ends in `~ #` comes from HOME.
 const PROFILE: &str = "\
 export HOME=/root PATH=/bin:/sbin TERM=${TERM:-linux}
@@ -62,6 +68,7 @@ pub fn ramdisk() -> Result<PathBuf> {
     }
     archive.file("etc/inittab", INITTAB.as_bytes())?;
     archive.program("etc/start", START.replace("FIRST_LINE", FIRST_LINE).as_bytes())?;
+    archive.program("etc/session", SESSION.as_bytes())?;
     archive.file("etc/profile", PROFILE.as_bytes())?;
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")?;
     let path = workspace::path("target/guest");
