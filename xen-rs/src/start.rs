@@ -16,7 +16,7 @@ use machine::{
 use crate::{
     console,
     cpu::Cpu,
-    domain::build_dom0,
+    domain::{self, build_dom0},
     hypercall::xen_version,
     memory, time,
     upcalls::Xen,
@@ -43,6 +43,7 @@ pub fn start(boot: BootInfo, mut frames: BootFrames) -> ! {
     });
     match built {
         Ok(dom0) => {
+            domain::insert(dom0.clone(), &mut held);
             time::show_wall_clock(&dom0, 0, &mut held);
             dom0.vcpus().iter().for_each(|vcpu| time::show_time(vcpu));
             log::info!("*** Serial input to DOM0 (type 'CTRL-a' three times to switch input)");
