@@ -152,7 +152,7 @@ impl VcpuState {
     pub fn load(&mut self, domain: &Domain) -> bool {
         self.paging.load(domain.id, self.pv.in_kernel);
         descriptors::load_gdt(&self.pv.gdt.pages);
-        descriptors::load_ldt(self.pv.ldt.entries);
+        self.pv.ldt.load();
         self.fpu.restore();
         segments::enter(&self.pv)
     }

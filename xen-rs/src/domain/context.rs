@@ -28,7 +28,8 @@ use crate::{
     memory::{self, mmu},
     trap::{
         self, PvState,
-        state::{Bases, Callback, Callbacks, Gdt, Ldt},
+        ldt::Ldt,
+        state::{Bases, Callback, Callbacks, Gdt},
     },
     vcpu::{Vcpu, VcpuFlags, VcpuState},
 };
@@ -102,6 +103,7 @@ fn fill(
     for page in old.pages {
         mm.put_ref(page);
     }
+    state.pv.ldt.release(&mut mm);
     if wanted.flags & VGCF_I387_VALID != 0 {
         state.fpu.set_legacy(&wanted.fpu_ctxt);
     } else if !vcpu.flags().contains(VcpuFlags::INITIALISED) {
@@ -213,7 +215,7 @@ fn set_pv(pv: &mut PvState, domain: &Domain, wanted: &VcpuGuestContext) {
     pv.bases = Bases { fs: wanted.fs_base, gs_kernel: wanted.gs_base_kernel, gs_user: wanted.gs_base_user };
     #[allow(clippy::cast_possible_truncation, reason = "at most LDT_LIMIT")]
     let entries = wanted.ldt_ents as u32;
-    pv.ldt = Ldt { base: wanted.ldt_base, entries };
+    pv.ldt = Ldt::new(wanted.ldt_base, entries);
 }
 
 /// The state of a vCPU that does not run.

@@ -56,6 +56,7 @@ fn release_tables(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, held: &mut Held<'_, 0>
     for page in state.pv.gdt.pages.drain(..) {
         mm.put_ref(page);
     }
+    state.pv.ldt.release(&mut mm);
     let done = state.paging.release(domain, held);
     *vcpu.parked.lock(held).0 = Some(state);
     done

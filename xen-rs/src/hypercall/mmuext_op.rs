@@ -5,7 +5,7 @@ use logic::{
     page::{Fail, Writable, pin_kind},
 };
 use machine::{
-    arch::x86_64::{cache, descriptors},
+    arch::x86_64::cache,
     mem::{
         guest_copy,
         layout::is_guest_address,
@@ -27,6 +27,7 @@ use crate::{
     cpu::Context,
     domain::{self, Life},
     memory,
+    trap::ldt,
 };
 
 /// Bytes of one operation.
@@ -165,8 +166,9 @@ fn fill(cx: &mut Context<'_>, op: &MmuextOp, owner: DomId) -> Result<(), Fail> {
 
 /// The LDT is named by addresses of the guest, which mean something else now: its pages are looked up again.
 fn unload_ldt(cx: &mut Context<'_>) {
-    if cx.state.pv.ldt.entries != 0 {
-        descriptors::load_ldt(cx.state.pv.ldt.entries);
+    let (base, entries) = (cx.state.pv.ldt.base, cx.state.pv.ldt.entries);
+    if entries != 0 {
+        ldt::replace(cx, base, entries);
     }
 }
 
@@ -174,12 +176,10 @@ fn set_ldt(cx: &mut Context<'_>, base: u64, entries: u64) -> Result<(), Errno> {
     if entries > LDT_ENTRIES || (entries != 0 && (base & 0xfff != 0 || !is_guest_address(base))) {
         return Err(Errno::EINVAL);
     }
-    let ldt = &mut cx.state.pv.ldt;
+    let current = &cx.state.pv.ldt;
     let base = if entries == 0 { 0 } else { base };
-    if (ldt.base, u64::from(ldt.entries)) != (base, entries) {
-        ldt.base = base;
-        ldt.entries = entries as u32;
-        descriptors::load_ldt(ldt.entries);
+    if (current.base, u64::from(current.entries)) != (base, entries) {
+        ldt::replace(cx, base, entries as u32);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 pub mod crash;
 pub mod deliver;
+pub mod ldt;
 pub mod mode;
 pub mod segments;
 pub mod state;

@@ -8,7 +8,7 @@ use logic::{
 use machine::mem::{guest_copy, pv_pte};
 use xen_abi::errno::Errno;
 
-use super::{deliver, privileged};
+use super::{deliver, ldt, privileged};
 use crate::{cpu::Context, memory};
 
 /// Bits of the error code (SDM vol. 3A, 4.7).
@@ -20,6 +20,9 @@ const FETCH: u32 = 1 << 4;
 /// A page fault at `address`.
 #[inline]
 pub fn page_fault(cx: &mut Context<'_>, address: u64, error_code: u32) {
+    if ldt::fault(cx, address, error_code) {
+        return;
+    }
     let could_be_a_table = error_code & (PRESENT | WRITE | RESERVED | FETCH) == PRESENT | WRITE;
     if could_be_a_table && cx.state.pv.in_kernel && write_to_table(cx, address) {
         return;

@@ -7,6 +7,8 @@ use logic::page::{Descriptors, TypeRef};
 use logic::trap::{debug::DebugRegisters, gate::TrapTable};
 use machine::arch::x86_64::segments::Selectors;
 
+use super::ldt::Ldt;
+
 /// A callback that the guest registered by `callback_op`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Callback {
@@ -57,15 +59,6 @@ pub struct Gdt {
     /// Its pages.
     pub pages: ArrayVec<TypeRef<'static, Descriptors>, 14>,
     /// Number of descriptors.
-    pub entries: u32,
-}
-
-/// The guest's LDT.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ldt {
-    /// Its address in the kernel's address space, on a page.
-    pub base: u64,
-    /// Number of descriptors, 0 for none.
     pub entries: u32,
 }
 

@@ -123,14 +123,9 @@ pub unsafe fn return_failed<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
     let per_cpu = percpu::this();
     // SAFETY: the upcalls of the failed return are over.
     let cpu = unsafe { cpu::<H>(per_cpu) };
-    let exception = Exception {
-        vector: per_cpu.fault_vector.load(Ordering::Relaxed) as u8,
-        error_code: per_cpu.fault_error.load(Ordering::Relaxed),
-        detail: 0,
-    };
-    regs.entry_vector = u32::from(exception.vector);
-    regs.error_code = exception.error_code;
-    H::bad_return(cpu, regs, exception);
+    regs.entry_vector = per_cpu.fault_vector.load(Ordering::Relaxed);
+    regs.error_code = per_cpu.fault_error.load(Ordering::Relaxed);
+    H::bad_return(cpu, regs, exception(regs));
     finish::<H>(cpu, regs)
 }
 
