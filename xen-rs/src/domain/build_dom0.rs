@@ -224,8 +224,6 @@ fn with_kernel(
     }
     report_plan(&plan, &own, start_info.cmd_line.iter().take_while(|b| **b != 0).count());
     info!("Dom0 has maximum {} VCPUs", domain.max_vcpus());
-    // Without its place in the table of domains it would get no events. Nobody else has been given a number yet.
-    super::insert(domain.clone(), held);
     Ok(domain)
 }
 
