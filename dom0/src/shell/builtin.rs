@@ -89,17 +89,22 @@ fn sleep(dom0: &mut Dom0, arguments: &[&str]) -> Status {
 /// What a domain that came and went must have given back.
 fn resources(dom0: &mut Dom0) -> Status {
     use toolstack::calls::XenCalls;
-    const SETTLE: u64 = 50_000_000;
+    const PAUSE: u64 = 150_000_000;
+    const ALIKE: usize = 3;
     const ROUNDS: usize = 40;
-    // The hypervisor may still be freeing what belonged to a domain.
-    let mut last = None;
+    // The hypervisor may still be freeing what belonged to a domain: Xen does that when its CPUs get around to it.
+    let (mut last, mut alike) = (0, 0);
     for _ in 0..ROUNDS {
-        match dom0.phys_info() {
-            Ok(info) if last == Some(info.free_pages) => break,
-            Ok(info) => last = Some(info.free_pages),
+        let free = match dom0.phys_info() {
+            Ok(info) => info.free_pages,
             Err(errno) => return failed(dom0, "physinfo", errno),
+        };
+        alike = if free == last { alike + 1 } else { 0 };
+        last = free;
+        if alike == ALIKE {
+            break;
         }
-        let end = dom0.now() + SETTLE;
+        let end = dom0.now() + PAUSE;
         if !dom0.wait(end) {
             return FAILURE;
         }
@@ -108,7 +113,7 @@ fn resources(dom0: &mut Dom0) -> Status {
     let (nodes, ports) = (dom0.xenstored.store.nodes(), dom0.ports());
     let text = format!(
         "free_pages             : {}\ndomains                : {domains}\nxenstore_nodes         : {nodes}\nevent_channels         : {ports}\n",
-        last.unwrap_or(0)
+        last
     );
     dom0.print(&text);
     SUCCESS
