@@ -287,9 +287,10 @@ impl Write {
 
     fn flags_of_result(&self, result: u64) -> u64 {
         let result = result & mask(self.width);
-        let sign = result >> (8 * u32::from(self.width) - 1) & 1;
-        let even = u64::from((result as u8).count_ones() % 2 == 0);
-        even * PF | u64::from(result == 0) * ZF | sign * SF
+        let sign = (result >> (8 * u32::from(self.width) - 1)) & 1;
+        let [low, ..] = result.to_le_bytes();
+        let even = u64::from(low.count_ones().is_multiple_of(2));
+        (even * PF) | (u64::from(result == 0) * ZF) | (sign * SF)
     }
 
     fn flags_of_add(&self, before: u64, a: u64, b: u64) -> u64 {
@@ -297,11 +298,11 @@ impl Write {
         let sum = a.wrapping_add(b) & mask;
         let sign = 8 * u32::from(self.width) - 1;
         let overflow = (a ^ sum) & (b ^ sum) & mask;
-        before & !ARITHMETIC
+        (before & !ARITHMETIC)
             | self.flags_of_result(sum)
-            | u64::from(sum < a) * CF
-            | u64::from((a ^ b ^ sum) & 0x10 != 0) * AF
-            | (overflow >> sign & 1) * OF
+            | (u64::from(sum < a) * CF)
+            | (u64::from((a ^ b ^ sum) & 0x10 != 0) * AF)
+            | (((overflow >> sign) & 1) * OF)
     }
 
     fn flags_of_sub(&self, before: u64, a: u64, b: u64) -> u64 {
@@ -309,11 +310,11 @@ impl Write {
         let difference = a.wrapping_sub(b) & mask;
         let sign = 8 * u32::from(self.width) - 1;
         let overflow = (a ^ b) & (a ^ difference) & mask;
-        before & !ARITHMETIC
+        (before & !ARITHMETIC)
             | self.flags_of_result(difference)
-            | u64::from(a < b) * CF
-            | u64::from((a ^ b ^ difference) & 0x10 != 0) * AF
-            | (overflow >> sign & 1) * OF
+            | (u64::from(a < b) * CF)
+            | (u64::from((a ^ b ^ difference) & 0x10 != 0) * AF)
+            | (((overflow >> sign) & 1) * OF)
     }
 }
 

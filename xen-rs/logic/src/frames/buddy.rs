@@ -83,7 +83,8 @@ impl Buddy {
             }
         }
         while mfn < end {
-            let mut order = if mfn == 0 { MAX_ORDER } else { mfn.trailing_zeros().min(u32::from(MAX_ORDER)) as u8 };
+            let aligned = u8::try_from(mfn.trailing_zeros()).unwrap_or(MAX_ORDER);
+            let mut order = aligned.min(MAX_ORDER);
             while mfn + (1 << order) > end {
                 order -= 1;
             }

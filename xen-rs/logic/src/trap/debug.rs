@@ -60,7 +60,7 @@ impl DebugRegisters {
     /// [`Refused::NoRegister`].
     pub fn read(&self, index: u64, guest_cr4: u64) -> Result<u64, Refused> {
         match index {
-            0..=3 => self.address.get(index as usize & 3).copied().ok_or(Refused::NoRegister),
+            0..=3 => self.address.get(slot(index)).copied().ok_or(Refused::NoRegister),
             4 | 5 if guest_cr4 & CR4_DE != 0 => Err(Refused::NoRegister),
             4 | 6 => Ok(self.dr6),
             5 | 7 => Ok(self.dr7 | self.io_enable),
@@ -79,7 +79,7 @@ impl DebugRegisters {
                 if !is_guest_address(value) {
                     return Err(Refused::NotAllowed);
                 }
-                if let Some(slot) = self.address.get_mut(index as usize & 3) {
+                if let Some(slot) = self.address.get_mut(slot(index)) {
                     *slot = value;
                 }
                 Ok(())
@@ -121,6 +121,12 @@ impl DebugRegisters {
         self.dr7 = value & !io_enable;
         Ok(())
     }
+}
+
+/// The address register that a number means.
+#[allow(clippy::cast_possible_truncation, reason = "two bits")]
+const fn slot(index: u64) -> usize {
+    (index & 3) as usize
 }
 
 #[cfg(test)]
