@@ -19,6 +19,7 @@ use crate::{
 /// Settles what was run, and leaves this CPU with a vCPU that may run: the same or another one.
 #[cold]
 pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) {
+    crate::memory::feed_heap(held);
     queues::looks(cpu.local.id);
     cpu.local.sched.reschedule = false;
     let yields = core::mem::take(&mut cpu.local.sched.yields);

@@ -56,5 +56,5 @@ fn end_machine(reason: Shutdown) -> ! {
             true
         }
     };
-    if reboot { power::reboot() } else { power::halt() }
+    if reboot { power::reboot() } else { power::halt_machine() }
 }

@@ -12,6 +12,7 @@ use machine::{
         boot_frames::BootFrames,
         end_of_ram,
         frame_table::{self, frames},
+        heap,
         pv_pte,
         shared::SharedPage,
         tlb::{self, Forget},
@@ -88,6 +89,19 @@ pub fn free<const H: u8>(block: Block, held: &mut Held<'_, H>) {
 /// Memory of a boot module that nobody needs any more.
 pub fn free_module(module: Module, held: &mut Held<'_, 0>) {
     frame_table::free_module(&mut FREE.lock(held).0, module);
+}
+
+/// Frames that the hypervisor's heap gets in one go.
+const HEAP_ORDER: u8 = 9;
+
+/// Gives the hypervisor's heap some frames when it is low: from where no lock is held, before anything large begins.
+#[inline]
+pub fn feed_heap(held: &mut Held<'_, 0>) {
+    if heap::is_low()
+        && let Some(block) = alloc(HEAP_ORDER, Zone::Any, held)
+    {
+        heap::donate(block);
+    }
 }
 
 /// For an idle CPU: zeroes a few free frames that hold somebody's old data; false when all are clean.

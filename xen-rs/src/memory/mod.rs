@@ -5,7 +5,7 @@ mod heap;
 mod paging;
 
 pub use environment::{Environment, Mm, mmu, mmu_with};
-pub use heap::{Census, alloc, census, free, free_module, init, machine_map, scrub_some, shared_page};
+pub use heap::{Census, alloc, census, feed_heap, free, free_module, init, machine_map, scrub_some, shared_page};
 pub use paging::{Paging, Root, finish, finish_deferred, load_root, set_kernel_root, set_roots, set_user_root};
 
 use logic::{hypercall::Outcome, page::Fail};

@@ -19,10 +19,7 @@ pub fn general_protection(cx: &mut Context<'_>, error_code: u32) {
         if cx.state.pv.traps.gate(vector).allows_software(cx.state.pv.in_kernel) {
             return deliver::software_interrupt(cx, vector);
         }
-        let code = u32::from(vector) << 3 | IDT;
-        return deliver::exception(cx, vector::GENERAL_PROTECTION, Some(code));
-    }
-    if error_code == 0 && privileged::emulate(cx) {
+    } else if error_code == 0 && privileged::emulate(cx) {
         return;
     }
     deliver::exception(cx, vector::GENERAL_PROTECTION, Some(error_code));

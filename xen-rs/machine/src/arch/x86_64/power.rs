@@ -26,8 +26,23 @@ pub fn halt() -> ! {
     }
 }
 
+/// Stops all CPUs for good.
+pub fn halt_machine() -> ! {
+    stop_others();
+    halt()
+}
+
+#[cfg(target_os = "none")]
+fn stop_others() {
+    crate::mailbox::stop_others();
+}
+
+#[cfg(not(target_os = "none"))]
+fn stop_others() {}
+
 /// Restarts the machine by the ways a PC has, the gentle ones first.
 pub fn reboot() -> ! {
+    stop_others();
     // SAFETY: port 0xcf9 is the chipset's reset control, port 0x64 the keyboard controller's command (pulse reset);
     // losing the machine's state is the intent.
     unsafe {
@@ -52,6 +67,7 @@ pub fn reboot() -> ! {
 /// Switches the machine off, or stops it where that cannot be done.
 pub fn power_off() -> ! {
     const SLEEP_ENABLE: u16 = 1 << 13;
+    stop_others();
     if let Some(off) = super::acpi::platform().power_off {
         let [a, b] = off.types.map(|kind| u16::from(kind) << 10 | SLEEP_ENABLE);
         // SAFETY: the PM1 control registers that the firmware names (ACPI 6.5, 4.8.3.2); the end of all is the intent.
@@ -70,7 +86,7 @@ pub fn power_off() -> ! {
 pub fn stop_after_error() -> ! {
     if no_reboot() {
         super::serial::write_panic(format_args!("(XEN) machine stopped ('noreboot' is set), reset it by hand\n"));
-        halt()
+        halt_machine()
     }
     super::serial::write_panic(format_args!("(XEN) rebooting the machine\n"));
     reboot()
