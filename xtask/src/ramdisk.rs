@@ -46,9 +46,11 @@ const SESSION: &str = "\
 /bin/poweroff
 ";
 
-/// The prompt that ends in `~ #` comes from HOME.
+/// The prompt is the usual one, `~ #` at home. This busybox knows no home but by name, so the shell works it out.
 const PROFILE: &str = "\
 export HOME=/root PATH=/bin:/sbin TERM=${TERM:-linux}
+where() { case $PWD in $HOME*) echo \"~${PWD#$HOME}\" ;; *) echo \"$PWD\" ;; esac; }
+PS1='$(where) # '
 cd
 ";
 

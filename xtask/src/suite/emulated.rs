@@ -78,14 +78,9 @@ impl Row {
         }
     }
 
-    /// Builds or fetches all that the row needs, so that it does not count into its deadline.
-    pub fn prepare(&self) -> Result<()> {
-        self.payload().map(drop)
-    }
-
     fn payload(&self) -> Result<Payload> {
         let append = format!("{} {}", self.hypervisor.base_options(), self.case.append);
-        let modules = if let Some(script) = self.case.whole_script() {
+        let modules = if let Some(script) = self.case.whole_script(self.hypervisor) {
             dom0::modules(&dom0::Files::Default { more: &self.case.files }, Some(&script))?
         } else {
             let mut modules = Vec::new();
@@ -99,8 +94,10 @@ impl Row {
 
     /// Runs it.
     pub fn run(&self, log: PathBuf) -> Result<Verdict> {
+        // Building and fetching does not count into the row's time.
+        let payload = self.payload()?;
         let began = Instant::now();
-        let (text, end, progress) = self.boot(&log)?;
+        let (text, end, progress) = self.boot(&payload, &log)?;
         let (mut passed, mut note) = self.judge(&text, &progress, end);
         if let Some(record) = self.case.warnings_as_in.as_deref().filter(|_| passed) {
             (passed, note) = self.compare(&text, record, &log)?;
@@ -121,7 +118,7 @@ impl Row {
             Reference::Record => Warnings::load(&path)?,
             Reference::Live => {
                 let on_xen = Self { hypervisor: Hypervisor::Xen, ..self.clone() };
-                Warnings::read(&on_xen.boot(&log.with_extension("on-xen.log"))?.0)
+                Warnings::read(&on_xen.boot(&on_xen.payload()?, &log.with_extension("on-xen.log"))?.0)
             }
         };
         let more = here.beyond(&there);
@@ -133,18 +130,17 @@ impl Row {
     }
 
     /// Boots the row and watches it to its end.
-    fn boot(&self, log: &Path) -> Result<(String, End, Progress)> {
-        let payload = self.payload()?;
+    fn boot(&self, payload: &Payload, log: &Path) -> Result<(String, End, Progress)> {
         let machine = self.machine();
         let limit = Duration::from_secs(self.case.timeout);
         let mut progress = Progress::default();
         let mut text = String::new();
-        let end = emulator::watch(&machine, &payload, limit, |bytes| {
+        let end = emulator::watch(&machine, payload, limit, |bytes| {
             text.push_str(&String::from_utf8_lossy(bytes).replace('\r', ""));
             if self.over(&text, &mut progress) { Next::Stop } else { Next::Watch }
         })?;
-        let line = emulator::shell_line(&machine.command_line(&payload));
-        let names = symbols::names(&text, &payload);
+        let line = emulator::shell_line(&machine.command_line(payload));
+        let names = symbols::names(&text, payload);
         let names = if names.is_empty() { String::new() } else { format!("\n# names\n{}\n", names.join("\n")) };
         std::fs::write(log, format!("# {line}\n{text}{names}"))?;
         Ok((text, end, progress))

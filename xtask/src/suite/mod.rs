@@ -103,7 +103,7 @@ impl Test {
                 scope.spawn(|| {
                     while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let log = logs.join(report::file_name(&format!("{}-{}", self.on.name(), row.title())));
-                        let verdict = row.prepare().and_then(|()| row.run(log));
+                        let verdict = row.run(log);
                         let passed = report::row(&row.title(), &verdict);
                         let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         results.push((row.title(), passed, report::note(&verdict)));
@@ -161,7 +161,7 @@ fn guests(mut written: Vec<Case>) -> Result<Vec<Case>> {
         let (mut own, rest): (Vec<Case>, Vec<Case>) = written.into_iter().partition(matching);
         written = rest;
         if own.is_empty() {
-            own.push(Case::named(&guest));
+            own.push(Case { timeout: 30, ..Case::named(&guest) });
         }
         for case in &mut own {
             if case.modules.is_empty() {
