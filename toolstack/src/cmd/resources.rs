@@ -20,9 +20,9 @@ pub const COMMAND: Command = Command {
 
 /// The hypervisor gives the last pages of a domain back a little later (Xen after a grace period of its RCU), so what
 /// counts is what stays the same for this long, nanoseconds.
-const SETTLED: u64 = 100_000_000;
+const SETTLED: u64 = 500_000_000;
 /// How often to look at most.
-const LOOKS: usize = 20;
+const LOOKS: usize = 10;
 
 fn settled(host: &mut dyn Host) -> Result<(PhysInfo, usize), Errno> {
     let mut last = (host.phys_info()?, target::all(host)?.len());
