@@ -80,7 +80,16 @@ fn show(cx: &mut Context<'_>, page: u32) -> bool {
         return true;
     }
     let va = ldt.base.wrapping_add(u64::from(page) << PAGE_SHIFT);
-    let Some((_, _, mapping)) = pv_pte::walk(va) else { return false };
+    // The address is one of the kernel's, which the tables of user mode need not have.
+    let in_user = !cx.state.pv.in_kernel;
+    if in_user {
+        cx.state.paging.switch_mode(true);
+    }
+    let found = pv_pte::walk(va);
+    if in_user {
+        cx.state.paging.switch_mode(false);
+    }
+    let Some((_, _, mapping)) = found else { return false };
     if mapping.0 & bit::PRESENT == 0 {
         return false;
     }
