@@ -60,12 +60,12 @@ impl Bench {
     }
 
     fn measure(&self, hypervisor: Hypervisor) -> Result<Vec<(String, f64)>> {
+        let machine = Machine { cpu: CPU.into(), icount: true, ..Machine::default() };
         let payload = Payload {
             kernel: hypervisor.kernel()?,
-            append: hypervisor.base_options().into(),
+            append: hypervisor.base_options(&machine),
             modules: vec![module(&format!("guest:{GUEST}"))?],
         };
-        let machine = Machine { cpu: CPU.into(), icount: true, ..Machine::default() };
         let step = Step::begin(&format!("measure on {}", hypervisor.name()));
         let mut text = String::new();
         emulator::watch(&machine, &payload, Duration::from_secs(self.timeout), |bytes| {

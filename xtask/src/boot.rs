@@ -37,9 +37,11 @@ impl Hypervisor {
         }
     }
 
-    /// Options that every run of it gets: a serial console that says everything.
-    pub fn base_options(self) -> &'static str {
-        "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot dom0_mem=256M"
+    /// Options that every run of it gets: a serial console that says everything, and for dom0 256 MiB or half of a
+    /// smaller machine. An option given later wins.
+    pub fn base_options(self, machine: &Machine) -> String {
+        let dom0 = (machine.mem / 2).min(256);
+        format!("console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot dom0_mem={dom0}M")
     }
 
     /// The multiboot ELF, built or fetched when it is not there.
@@ -126,14 +128,14 @@ impl Boot {
             Some(kernel) => kernel.clone(),
             None => self.hypervisor.kernel()?,
         };
-        let append = format!("{} {}", self.hypervisor.base_options(), self.append);
+        let machine = self.machine.machine(self.hypervisor);
+        let append = format!("{} {}", self.hypervisor.base_options(&machine), self.append);
         let payload = Payload {
             kernel,
             append: append.trim().to_owned(),
             modules: self.module.iter().map(|text| module(text)).collect::<Result<_>>()?,
         };
         emulator::must_exist(&payload.kernel)?;
-        let machine = self.machine.machine(self.hypervisor);
         if self.machine.verbose {
             eprintln!("    {}", emulator::shell_line(&machine.command_line(&payload)));
         }

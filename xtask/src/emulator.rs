@@ -227,7 +227,14 @@ pub enum Next {
 }
 
 /// A hypervisor says one of these when nothing more will happen.
-pub const GONE: [&str; 4] = ["Hardware Dom0 halted", "Hardware Dom0 crashed", "Hardware Dom0 shutdown", "Panic on CPU"];
+pub const GONE: [&str; 6] = [
+    "Hardware Dom0 halted",
+    "Hardware Dom0 crashed",
+    "Hardware Dom0 shutdown",
+    "Panic on CPU",
+    "machine stopped ('noreboot' is set)",
+    "Manual reset required ('noreboot' specified)",
+];
 
 /// How long the last words may take once the machine is known to stop.
 pub const LAST_WORDS: Duration = Duration::from_millis(500);

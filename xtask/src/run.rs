@@ -59,9 +59,9 @@ impl Run {
             None => Files::Default { more: &[] },
         };
         let modules = dom0::modules(&files, self.exec.as_deref())?;
-        let append = format!("{} {}", self.hypervisor.base_options(), self.append).trim().to_owned();
-        let payload = Payload { kernel, append, modules };
         let machine = self.machine.machine(self.hypervisor);
+        let append = format!("{} {}", self.hypervisor.base_options(&machine), self.append).trim().to_owned();
+        let payload = Payload { kernel, append, modules };
         if self.machine.verbose {
             eprintln!("    {}", emulator::shell_line(&machine.command_line(&payload)));
         }

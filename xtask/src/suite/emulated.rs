@@ -79,7 +79,7 @@ impl Row {
     }
 
     fn payload(&self) -> Result<Payload> {
-        let append = format!("{} {}", self.hypervisor.base_options(), self.case.append);
+        let append = format!("{} {}", self.hypervisor.base_options(&self.machine()), self.case.append);
         let modules = if let Some(script) = self.case.whole_script(self.hypervisor) {
             dom0::modules(&dom0::Files::Default { more: &self.case.files }, Some(&script))?
         } else {
@@ -108,7 +108,9 @@ impl Row {
     /// Compares the warnings of the guest's kernel with those on Xen, or records them.
     fn compare(&self, text: &str, record: &str, log: &Path) -> Result<(bool, String)> {
         let here = Warnings::read(text);
-        let path = workspace::path("tests/harness").join(record);
+        // Some warnings come once for each CPU, others only with several.
+        let name = if self.shape.smp == 1 { record.to_owned() } else { format!("{record}-{}-cpus", self.shape.smp) };
+        let path = workspace::path("tests/harness").join(name);
         let there = match self.reference {
             Reference::Store => {
                 let version = Fetched::CloudKernel.version().unwrap_or_default();
