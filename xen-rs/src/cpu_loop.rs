@@ -56,8 +56,27 @@ pub fn interrupt(cpu: &mut Cpu, vector: u8, mut held: Held<'_, 0>) {
 }
 
 /// The last thing before every return to a guest: whatever is pending for this CPU, the choice of the vCPU, its events.
-#[inline]
-pub fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: Held<'_, 0>) {
+#[inline(always)]
+pub fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) {
+    if !is_quiet(cpu) {
+        look_around(cpu, regs, held);
+    }
+}
+
+/// Whether the running vCPU may go on and nothing is to be delivered to it.
+#[inline(always)]
+fn is_quiet(cpu: &Cpu) -> bool {
+    let Some(running) = &cpu.running else { return false };
+    !cpu.local.sched.reschedule
+        && !queues::wants_look(cpu.local.id)
+        && running.vcpu.seat.ready.is_runnable()
+        && !running.vcpu.nmi_pending()
+        && !running.vcpu.info.get().needs_delivery()
+}
+
+#[cold]
+#[inline(never)]
+fn look_around(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: Held<'_, 0>) {
     loop {
         if !cpu.local.sched.reschedule
             && !queues::wants_look(cpu.local.id)

@@ -134,6 +134,13 @@ impl Vcpu {
         flags
     }
 
+    /// Whether an NMI waits for it.
+    #[inline]
+    #[must_use]
+    pub fn nmi_pending(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & VcpuFlags::NMI_PENDING.bits() != 0
+    }
+
     /// Sets flags of its own (not those of [`Seat::ready`]) and tells which of them were set before.
     pub fn set(&self, flags: VcpuFlags) -> VcpuFlags {
         VcpuFlags::from_bits_truncate(self.flags.fetch_or(flags.bits(), Ordering::AcqRel))

@@ -65,7 +65,7 @@ fn event(cx: &mut Context<'_>) {
 /// Enters the NMI handler if an NMI is pending and none is being handled.
 #[inline]
 pub fn nmi_if_pending(cx: &mut Context<'_>) {
-    if cx.vcpu.flags().contains(VcpuFlags::NMI_PENDING) && !cx.state.pv.nmi_masked {
+    if cx.vcpu.nmi_pending() && !cx.state.pv.nmi_masked {
         let gate = cx.state.pv.traps.gate(vector::NMI);
         // Like Xen, an NMI waits for a handler.
         if gate.address != 0 {
