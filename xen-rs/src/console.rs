@@ -69,7 +69,7 @@ fn tap(text: &[u8]) {
             *slot = *byte;
         }
         ring.end = ring.end.wrapping_add(1);
-        ring.length = (ring.length + 1).min(RING as u32);
+        ring.length = (ring.length + 1).min(logic::num::count(RING));
     }
 }
 
@@ -112,11 +112,6 @@ pub fn receive(held: &mut Held<'_, 0>) {
     if any && let Some(control) = domain::hardware(held) {
         event::raise_virq(&control, VcpuId(0), VIRQ_CONSOLE, held);
     }
-}
-
-/// Where the UART has no interrupt, the console looks every so often.
-pub fn look_for_input(_cpu: &mut Cpu, held: &mut Held<'_, 0>) {
-    receive(held);
 }
 
 impl Input {

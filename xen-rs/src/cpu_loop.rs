@@ -9,7 +9,7 @@ mod seat;
 mod switch;
 mod timer;
 
-pub use queues::{event, idle_cpus, kick, pause, place, unblock, unpause, wake};
+pub use queues::{event, kick, pause, unblock, unpause, wake};
 pub use seat::Seat;
 pub use timer::{CpuTimer, Key, arm, set_timer};
 

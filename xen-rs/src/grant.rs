@@ -9,7 +9,7 @@ use logic::{
 use machine::mem::{frame_table::frames, shared::SharedPage};
 use xen_abi::{
     errno::Errno,
-    ids::{DomId, Gfn, GrantHandle, GrantRef, Mfn},
+    ids::{DomId, Gfn, GrantHandle, Mfn},
 };
 
 use crate::{
@@ -58,19 +58,6 @@ impl DomainGrants {
         }
     }
 
-    /// The frame of a page of the table, which is made if it may be (`XENMEM_acquire_resource`).
-    pub fn frame(&self, owner: DomId, index: u32, held: &mut Held<'_, 0>) -> Result<Mfn, Errno> {
-        let wanted = index.checked_add(1).ok_or(Errno::EINVAL)?;
-        self.grow(owner, wanted, held).map_err(|_| Errno::EINVAL)?;
-        let (table, _held) = self.table.lock(held);
-        table.frame(index).map(SharedPage::mfn).ok_or(Errno::EINVAL)
-    }
-
-    /// Writes an entry in the guest's name: the reserved grants of a domain that is being built.
-    pub fn seed(&self, gref: GrantRef, to: DomId, frame: Mfn, held: &mut Held<'_, 0>) -> Result<(), Errno> {
-        let frame = u32::try_from(frame.0).map_err(|_| Errno::EINVAL)?;
-        self.table.lock(held).0.grant(gref, to, frame).map_err(|_| Errno::EINVAL)
-    }
 }
 
 /// Ends the use of a shared page of `owner` that is in no table.

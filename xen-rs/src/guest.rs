@@ -4,7 +4,7 @@
 
 use machine::mem::guest_copy;
 use xen_abi::errno::Errno;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Copies one value in.
 pub fn read<T: FromBytes + IntoBytes>(va: u64) -> Result<T, Errno> {

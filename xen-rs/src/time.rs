@@ -80,11 +80,6 @@ pub fn wall_clock() -> WallClock {
     WALL.lock_leaf(|wall| *wall)
 }
 
-/// Sets what the wall clock shows at a system time (`XENPF_settime`).
-pub fn set_wall_clock(seconds: u64, nanos: u32, at: Nanos) {
-    WALL.lock_leaf(|wall| *wall = WallClock::new(seconds, nanos, at, 0));
-}
-
 struct WallPage<'a>(SharedView<'a>);
 
 impl TimePage<WallClock> for WallPage<'_> {

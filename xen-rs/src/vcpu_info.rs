@@ -52,7 +52,7 @@ impl VcpuInfoPlace {
     /// then may be lost, so the caller calls [`VcpuInfo::set_all_pending`] afterwards. Gives the page back when there is
     /// such a place already, or the offset is not one of a whole `vcpu_info`.
     pub fn register(&self, page: SharedPage, offset: usize) -> Result<(), SharedPage> {
-        if self.is_registered() || offset % 8 != 0 || offset > 4096 - SIZE {
+        if self.is_registered() || !offset.is_multiple_of(8) || offset > 4096 - SIZE {
             return Err(page);
         }
         let new = VcpuInfo::at(page.view(), offset);

@@ -62,6 +62,7 @@ constants! {
     pub const XEN_DOMCTL_SHADOW_ENABLE_TRANSLATE: u32 = 8;
     pub const XEN_DOMCTL_SHADOW_ENABLE_EXTERNAL: u32 = 16;
     pub const XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL: u32 = 1;
+    pub const XEN_VCPUAFFINITY_HARD: u32 = 1;
     pub const XEN_VCPUAFFINITY_SOFT: u32 = 2;
     pub const XEN_VCPUAFFINITY_FORCE: u32 = 4;
     /// Scheduler identifiers.

@@ -17,6 +17,7 @@ pub mod grant;
 pub mod hypercall;
 pub mod lock;
 pub mod msr;
+pub mod num;
 pub mod page;
 pub mod regs;
 pub mod sched;

@@ -134,7 +134,7 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
     }
     cpu.running = Some(Running { vcpu, domain, state });
     if !loaded && let Some(mut cx) = cpu.context(regs, held.again()) {
-        trap::deliver::failsafe(&mut cx);
+        trap::deliver::bad_selectors(&mut cx);
     }
     true
 }

@@ -24,8 +24,6 @@ pub enum Key {
     Parked(DomId, VcpuId),
     /// One of a domain's watchdogs.
     Watchdog(DomId, u32),
-    /// The console looks for input.
-    Console,
 }
 
 static QUEUES: [Lock<TimerQueue<Key>, { rank::TIMER }>; MAX_CPUS] =
@@ -108,7 +106,6 @@ pub(super) fn expire(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
         match due {
             Some(Key::Parked(domain, vcpu)) => expire_parked(cpu.local.id, domain, vcpu, now, held),
             Some(Key::Watchdog(domain, id)) => crate::watchdog::expire(domain, id, now, held),
-            Some(Key::Console) => crate::console::look_for_input(cpu, held),
             None => break,
         }
     }

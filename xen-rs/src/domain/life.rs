@@ -90,10 +90,6 @@ impl State {
         }
     }
 
-    /// Overwrites the reason (`SCHEDOP_shutdown_code`) or, with `None`, forgets it (`resumedomain`).
-    pub fn replace_shutdown(&self, reason: Option<Shutdown>) {
-        self.shutdown.store(reason.map_or(NOT_SHUT_DOWN, |r| r.0), Ordering::Release);
-    }
 }
 
 impl Domain {

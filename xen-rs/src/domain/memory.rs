@@ -97,18 +97,6 @@ impl DomainMemory {
         self.total.store(pages.len(), Ordering::Relaxed);
     }
 
-    /// Calls `f` for each page from the first on, as long as it returns true.
-    pub fn for_each_page(&self, held: &mut Held<'_, 0>, mut f: impl FnMut(Frame<'static>) -> bool) {
-        let (pages, _held) = self.pages.lock(held);
-        let mut next = pages.first(frames());
-        while let Some(page) = next.and_then(|mfn| frames().ram(mfn)) {
-            if !f(page) {
-                return;
-            }
-            next = pages.after(page);
-        }
-    }
-
     /// Takes the pages away from a dying domain whose vCPUs hold no roots any more; false: call again.
     ///
     /// Pages that others still map stay on the list and leave it when those mappings go.

@@ -27,7 +27,7 @@ use xen_abi::{
 
 pub use self::{
     life::{Life, Shutdown},
-    table::{find, for_each, hardware, insert, next_free_id, next_from, remove},
+    table::{find, hardware, insert, next_free_id, next_from, remove},
 };
 use crate::{
     console::GuestLine,
@@ -65,8 +65,6 @@ pub struct Domain {
     pub memory: memory::DomainMemory,
     /// `VMASST_TYPE_*` bits that are on.
     pub vm_assist: AtomicU64,
-    /// The CPUs whose TLB may hold entries of this domain, a bit each.
-    pub dirty_cpus: AtomicU64,
     max_vcpus: u32,
     vcpus: Once<Box<[Arc<Vcpu>]>>,
     this: Weak<Self>,
@@ -104,7 +102,6 @@ impl Blueprint {
 
 impl Domain {
     /// A domain without memory and vCPUs, paused once as the toolstack expects.
-    #[must_use]
     pub fn new(blueprint: &Blueprint, held: &mut Held<'_, 0>) -> Result<Arc<Self>, Errno> {
         let (frames, maptrack) = (blueprint.max_grant_frames, blueprint.max_maptrack_frames);
         let grants = grant::DomainGrants::new(blueprint.id, frames, maptrack, held)?;
@@ -124,7 +121,6 @@ impl Domain {
                 console_line: Lock::new(GuestLine::new()),
                 memory: memory::DomainMemory::new(),
                 vm_assist: AtomicU64::new(0),
-                dirty_cpus: AtomicU64::new(0),
                 max_vcpus: blueprint.max_vcpus,
                 vcpus: Once::new(),
                 this: this.clone(),

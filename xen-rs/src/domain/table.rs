@@ -31,12 +31,6 @@ pub fn next_from(from: DomId, held: &mut Held<'_, 0>) -> Option<Arc<Domain>> {
     DOMAINS.lock(held).0.range(from.0..).next().map(|(_, domain)| domain.clone())
 }
 
-/// Calls `f` for each domain, in the order of their numbers.
-pub fn for_each(held: &mut Held<'_, 0>, mut f: impl FnMut(&Arc<Domain>)) {
-    let (domains, _held) = DOMAINS.lock(held);
-    domains.values().for_each(&mut f);
-}
-
 /// A number that is not in use, counting on from the last one given out and starting over at the end: numbers of
 /// domains that are gone come back as late as possible.
 #[must_use]

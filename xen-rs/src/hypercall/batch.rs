@@ -5,6 +5,7 @@
 
 use alloc::sync::Arc;
 
+use logic::num;
 use logic::{hypercall::Outcome, page::Fail};
 use machine::mem::guest_copy;
 use xen_abi::{errno::Errno, ids::DomId};
@@ -39,10 +40,10 @@ impl Batch {
             return Err(Outcome::Again);
         }
         let [requests, count, done_out, foreign, ..] = cx.args;
-        let (count, foreign) = (count as u32, foreign as u32);
+        let (count, foreign) = (num::uint(count), num::uint(foreign));
         if count == PREEMPTED && requests == 0 {
             // The end of a call whose last request left deferred work: its result came along.
-            return Err(Outcome::Done(i64::from(foreign as i32) as u64));
+            return Err(Outcome::Done(num::int_result(foreign)));
         }
         let mut done_before = 0;
         if count & PREEMPTED != 0 && done_out != 0 {

@@ -139,7 +139,7 @@ fn query_size(cx: &mut Context<'_>, arg: &mut abi::GnttabQuerySize) -> Result<()
 
 /// Version 2 has status frames; version 1 has none.
 fn get_status_frames(cx: &mut Context<'_>, arg: &mut abi::GnttabGetStatusFrames) -> Result<(), Errno> {
-    let result = target(cx, arg.dom).and_then(|_| if arg.nr_frames == 0 { Ok(()) } else { Err(Refusal::GeneralError) });
+    let result = target(cx, arg.dom).and_then(|_| (arg.nr_frames == 0).then_some(()).ok_or(Refusal::GeneralError));
     arg.status = logic::grant::status(&result);
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
+use logic::num;
 use logic::{frames::Zone, hypercall::Outcome, lock::Held};
 use machine::{
     boot_info::MemoryKind,
@@ -35,7 +36,7 @@ const MAP_ENTRIES: u32 = 128;
 pub fn memory_op(cx: &mut Context<'_>) -> Outcome {
     let [command, argument, ..] = cx.args;
     let first = command >> MEMOP_EXTENT_SHIFT;
-    let command = command as u32 & ((1 << MEMOP_EXTENT_SHIFT) - 1);
+    let command = num::uint(command) & ((1 << MEMOP_EXTENT_SHIFT) - 1);
     match command {
         XENMEM_INCREASE_RESERVATION | XENMEM_DECREASE_RESERVATION | XENMEM_POPULATE_PHYSMAP => {
             return reservation(cx, command, first, argument);
@@ -173,7 +174,7 @@ fn memory_map(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
     }
     let count = (wanted.nr_entries as usize).min(map.len());
     write_map(wanted.buffer, map.get(..count).unwrap_or(&[]))?;
-    wanted.nr_entries = count as u32;
+    wanted.nr_entries = num::count(count);
     guest_copy::write(argument, &wanted)
 }
 
@@ -199,7 +200,7 @@ fn machine_memory_map(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> 
         }
         write_map(wanted.buffer, &map)?;
     }
-    wanted.nr_entries = map.len() as u32;
+    wanted.nr_entries = num::count(map.len());
     guest_copy::write(argument, &wanted)
 }
 

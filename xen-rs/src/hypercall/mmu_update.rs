@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use logic::num;
 use logic::{
     hypercall::Outcome,
     page::{Changed, Entry, Fail, Owners, Replace, Slot, Writable},
@@ -53,14 +54,14 @@ pub fn mmu_update(cx: &mut Context<'_>) -> Outcome {
     let foreign = batch.foreign;
     let tables = match foreign >> 16 {
         0 => cx.domain.clone(),
-        tables => match batch::find(cx, DomId((tables - 1) as u16)) {
+        tables => match batch::find(cx, num::domid(u64::from(tables) - 1)) {
             // Updating another domain's tables takes one that has vCPUs, says Xen.
             Some(domain) if domain.vcpus().is_empty() => return batch.end(cx, 0, Err(Fail::Refused(Errno::EINVAL))),
             Some(domain) => domain,
             None => return Outcome::Fail(Errno::ESRCH),
         },
     };
-    let Some(pages) = batch::page_owner(cx, foreign as u16) else { return batch.end(cx, 0, Err(Fail::Refused(Errno::ESRCH))) };
+    let Some(pages) = batch::page_owner(cx, num::domid(foreign.into()).0) else { return batch.end(cx, 0, Err(Fail::Refused(Errno::ESRCH))) };
     let parties = Parties {
         caller: cx.domain.id,
         caller_is_control: cx.domain.is_control(),
@@ -81,11 +82,11 @@ fn run(cx: &mut Context<'_>, batch: &Batch, tables: &Arc<Domain>, parties: &Part
     let mut old_tables = false;
     let mut done = 0;
     while done < batch.count {
-        let wanted = (batch.count - done).min(CHUNK as u32) as usize;
+        let wanted = usize::try_from(batch.count - done).map_or(CHUNK, |left| left.min(CHUNK));
         let Some(chunk) = requests.get_mut(..wanted) else { break };
         let bytes = chunk.as_mut_bytes();
         let left = guest_copy::copy_in_up_to(batch.requests + u64::from(done) * SIZE, bytes);
-        let whole = (bytes.len() - left) / SIZE as usize;
+        let whole = (bytes.len() - left) / size_of::<MmuUpdate>();
         for request in chunk.iter().take(whole) {
             if done > 0 && (mm.env.must_stop(4) || !mm.env.deferred.is_empty()) {
                 return (done, Err(Fail::Again), old_tables);

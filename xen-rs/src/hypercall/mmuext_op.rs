@@ -1,5 +1,6 @@
 //! `HYPERVISOR_mmuext_op`: pins tables, loads roots, flushes TLBs and caches (public header `xen.h`).
 
+use logic::num;
 use logic::{
     hypercall::Outcome,
     page::{Fail, Writable, pin_kind},
@@ -41,7 +42,7 @@ pub fn mmuext_op(cx: &mut Context<'_>) -> Outcome {
         Ok(batch) => batch,
         Err(outcome) => return outcome,
     };
-    let Some(owner) = batch::page_owner(cx, batch.foreign as u16) else { return Outcome::Fail(Errno::ESRCH) };
+    let Some(owner) = batch::page_owner(cx, num::domid(batch.foreign.into()).0) else { return Outcome::Fail(Errno::ESRCH) };
     if owner != cx.domain.id && !cx.domain.is_control() {
         return Outcome::Fail(Errno::EPERM);
     }
@@ -179,7 +180,7 @@ fn set_ldt(cx: &mut Context<'_>, base: u64, entries: u64) -> Result<(), Errno> {
     let current = &cx.state.pv.ldt;
     let base = if entries == 0 { 0 } else { base };
     if (current.base, u64::from(current.entries)) != (base, entries) {
-        ldt::replace(cx, base, entries as u32);
+        ldt::replace(cx, base, num::uint(entries));
     }
     Ok(())
 }

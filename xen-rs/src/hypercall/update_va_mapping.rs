@@ -1,5 +1,6 @@
 //! `HYPERVISOR_update_va_mapping` and `_otherdomain`: changes the last-level entry of an address (public header `xen.h`).
 
+use logic::num;
 use logic::{
     hypercall::Outcome,
     page::{Entry, Fail, Kind, Owners, Replace},
@@ -25,7 +26,7 @@ pub fn update_va_mapping(cx: &mut Context<'_>) -> Outcome {
 
 /// The hypercall: `(va, entry, flags, domain whose page it is)`.
 pub fn other_domain(cx: &mut Context<'_>) -> Outcome {
-    let Some(pages) = batch::page_owner(cx, cx.args[3] as u16) else { return Outcome::Fail(Errno::ESRCH) };
+    let Some(pages) = batch::page_owner(cx, num::domid(cx.args[3]).0) else { return Outcome::Fail(Errno::ESRCH) };
     if pages != cx.domain.id && pages != DomId::IO && !cx.domain.is_control() && Entry(cx.args[1]).is_present() {
         return Outcome::Fail(Errno::EPERM);
     }

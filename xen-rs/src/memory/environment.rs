@@ -59,11 +59,6 @@ pub fn mmu_with<'a>(
 }
 
 impl Environment<'_> {
-    /// The right to take locks, for what has to be done between operations.
-    pub const fn held(&mut self) -> Held<'_, 0> {
-        self.held.again()
-    }
-
     /// Runs `f` on a domain, known or looked up.
     fn with<R>(&mut self, id: DomId, f: impl FnOnce(&Domain, &mut Held<'_, 0>) -> R) -> Option<R> {
         let held = &mut self.held;

@@ -96,11 +96,6 @@ pub fn finish_deferred(cx: &mut Context<'_>) -> bool {
     cx.state.paging.deferred.is_empty() || finish(&mut mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred))
 }
 
-/// Loads the root of the mode that the vCPU is in, after a change of mode.
-pub fn load_root(state: &VcpuState, in_kernel: bool) -> bool {
-    state.paging.switch_mode(in_kernel)
-}
-
 /// Makes a frame the kernel's root and loads it (`MMUEXT_NEW_BASEPTR`, `mov` to CR3).
 ///
 /// After [`Fail::Again`] with the root already changed, the next try finds nothing left but deferred work.

@@ -20,11 +20,8 @@ pub fn toggle(cx: &mut Context<'_>) {
     pv.in_kernel = !pv.in_kernel;
     let in_kernel = pv.in_kernel;
     cx.state.paging.switch_mode(in_kernel);
-}
-
-/// Into the kernel, if it is not there.
-pub fn to_kernel(cx: &mut Context<'_>) {
-    if !cx.state.pv.in_kernel {
-        toggle(cx);
+    if in_kernel {
+        cx.state.areas.catch_up(cx.vcpu, cx.domain);
     }
 }
+

@@ -6,7 +6,6 @@ use xen_abi::{
     errno::Errno,
     ids::{DOMID_FIRST_RESERVED, DomId},
 };
-use zerocopy::FromZeros;
 
 use super::{Reply, put};
 use crate::{

@@ -3,6 +3,7 @@
 //! Decode, permit, find the target, carry out; what an operation has to say goes back into the caller's structure.
 //! One file per group of operations.
 
+mod affinity;
 mod create;
 mod destroy;
 mod info;
@@ -79,12 +80,13 @@ fn carry_out(cx: &mut Context<'_>, call: Allowed<Call>, raw: &mut Domctl) -> Res
         Command::GetAddressSize => settings::get_address_size(raw),
         Command::SetTscInfo(arg) => settings::set_tsc_info(&arg),
         Command::GetTscInfo => settings::get_tsc_info(raw),
-        Command::SchedulerOp(arg) => settings::scheduler_op(cx, &target, &arg, raw),
+        Command::SchedulerOp(arg) => settings::scheduler_op(&target, &arg, raw),
         Command::MaxVcpus(arg) => vcpu::max_vcpus(cx, &target, &arg),
         Command::SetVcpuContext(arg) => vcpu::set_context(cx, &target, &arg),
         Command::GetVcpuContext(arg) => vcpu::get_context(cx, &target, &arg),
         Command::GetVcpuInfo(id) => vcpu::info(&target, id, raw),
-        Command::SetVcpuAffinity(_) | Command::GetVcpuAffinity(_) => Err(Errno::EOPNOTSUPP),
+        Command::SetVcpuAffinity(arg) => affinity::set(&target, &arg, raw),
+        Command::GetVcpuAffinity(arg) => affinity::get(&target, &arg, raw),
     }
 }
 

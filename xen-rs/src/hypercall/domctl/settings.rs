@@ -7,7 +7,7 @@ use xen_abi::{
     errno::Errno,
     ids::Mfn,
 };
-use zerocopy::FromZeros;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::{Reply, put};
 use crate::{cpu::Context, domain::Domain};
@@ -74,12 +74,29 @@ pub(super) fn get_tsc_info(raw: &mut Domctl) -> Result<Reply, Errno> {
     put(raw, &info)
 }
 
-/// `XEN_DOMCTL_scheduler_op`: weight and cap of credit2.
-pub(super) fn scheduler_op(
-    _cx: &mut Context<'_>,
-    _target: &Arc<Domain>,
-    _arg: &abi::SchedulerOp,
-    _raw: &mut Domctl,
-) -> Result<Reply, Errno> {
-    Err(Errno::EOPNOTSUPP)
+/// `XEN_DOMCTL_scheduler_op`: weight and cap of credit2. A cap other than "none" is not offered.
+pub(super) fn scheduler_op(target: &Arc<Domain>, arg: &abi::SchedulerOp, raw: &mut Domctl) -> Result<Reply, Errno> {
+    if arg.sched_id != abi::XEN_SCHEDULER_CREDIT2 {
+        return Err(Errno::EINVAL);
+    }
+    match arg.cmd {
+        abi::XEN_DOMCTL_SCHEDOP_PUTINFO => {
+            let (wanted, _) = abi::SchedCredit2::read_from_prefix(arg.u.as_bytes()).map_err(|_| Errno::EINVAL)?;
+            if wanted.cap != 0 {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            if wanted.weight != 0 {
+                target.vcpus().iter().for_each(|vcpu| vcpu.seat.set_weight(wanted.weight));
+            }
+            Ok(Reply::Nothing)
+        }
+        abi::XEN_DOMCTL_SCHEDOP_GETINFO => {
+            let weight = target.vcpus().first().map_or(0, |vcpu| vcpu.seat.weight());
+            let mut reply = *arg;
+            let info = abi::SchedCredit2 { weight, cap: 0 };
+            info.write_to_prefix(reply.u.as_mut_bytes()).map_err(|_| Errno::EINVAL)?;
+            put(raw, &reply)
+        }
+        _ => Err(Errno::EOPNOTSUPP),
+    }
 }

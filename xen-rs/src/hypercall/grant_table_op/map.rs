@@ -145,7 +145,7 @@ impl Place {
     /// The entry at a machine address, or the one that translates a virtual address now.
     pub(super) fn find(address: u64, by_entry: bool) -> Result<Self, Refusal> {
         if by_entry {
-            if address % 8 != 0 {
+            if !address.is_multiple_of(8) {
                 return Err(Refusal::GeneralError);
             }
             let table = frames().ram(Mfn(address >> 12)).ok_or(Refusal::GeneralError)?;

@@ -76,7 +76,7 @@ pub fn platform() -> &'static Platform {
 /// Frames of the local and the I/O APICs, which are the hypervisor's alone.
 pub fn interrupt_controllers() -> impl Iterator<Item = u64> {
     let platform = platform();
-    let io_apics = platform.io_apics.iter().map(|io_apic| u64::from(io_apic.phys));
+    let io_apics = platform.io_apics.iter().map(|io_apic| io_apic.phys);
     core::iter::once(platform.local_apic).chain(io_apics).map(|phys| phys >> 12)
 }
 
