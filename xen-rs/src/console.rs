@@ -4,7 +4,7 @@ use logic::lock::{Held, rank};
 use machine::arch::x86_64::{ioapic, serial};
 use xen_abi::{hypercall::VIRQ_CONSOLE, ids::VcpuId};
 
-use crate::{cpu::Cpu, domain, event, irq, sync::Lock};
+use crate::{domain, event, irq, sync::Lock};
 
 /// Bytes of the ring: Xen's default for `conring_size`.
 const RING: usize = 16 << 10;
