@@ -27,5 +27,6 @@ pub mod power;
 pub mod tap;
 pub mod time;
 pub mod traps;
+pub mod xenstore;
 
 pub use boot::boot;
