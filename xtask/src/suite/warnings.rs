@@ -56,10 +56,12 @@ impl Warnings {
     }
 }
 
-/// Takes out what differs between two runs: the raw level and time in front, and each run of digits.
+/// Takes out what differs between two runs: the raw level and time in front, each run of digits, and who had an
+/// interrupt first (`... vs. NAME`): numbers are given out in order, and the 2-level event channels need one more.
 fn normal(warning: &str) -> String {
     let stamped = warning.starts_with('<');
     let text = warning.split_once("] ").filter(|_| stamped).map_or(warning, |(_, text)| text);
+    let text = text.split_once(" vs. ").map_or(text, |(before, _)| before);
     let mut normal = String::new();
     let word = |c: char| c.is_ascii_alphanumeric();
     for part in text.trim().split_inclusive(|c| !word(c)) {
@@ -81,6 +83,7 @@ mod tests {
     fn numbers_do_not_count() {
         assert_eq!(normal("<4>[    1.234567] ACPI: bad 0xdeadbeef00, 12 of cpu3"), "ACPI: bad #, # of cpu3");
         assert_eq!(normal("cafe 0cafe"), "cafe #");
+        assert_eq!(normal("mismatch irq 1. 80 (a) vs. 2cc00 (b1)"), "mismatch irq #. # (a)");
     }
 
     #[test]
