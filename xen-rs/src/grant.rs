@@ -57,7 +57,6 @@ impl DomainGrants {
             }
         }
     }
-
 }
 
 /// Ends the use of a shared page of `owner` that is in no table.

@@ -6,8 +6,8 @@ use logic::{lock::Held, time::Nanos};
 use xen_abi::{errno::Errno, ids::DomId, sched::SHUTDOWN_WATCHDOG};
 
 use crate::{
-    cpu_loop::{self, Key},
     cpu::CpuLocal,
+    cpu_loop::{self, Key},
     domain::{self, Domain, Shutdown},
     time,
 };

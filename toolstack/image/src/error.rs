@@ -106,9 +106,7 @@ pub enum ImageError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// The domain is too small.
-    #[error(
-        "not enough memory: the kernel and its start-of-day region need {need} pages, the domain has {have}"
-    )]
+    #[error("not enough memory: the kernel and its start-of-day region need {need} pages, the domain has {have}")]
     TooSmall {
         /// Pages needed.
         need: u64,

@@ -70,10 +70,7 @@ impl<'a> Kernel<'a> {
         }
         let virt_base = notes.virt_base.unwrap_or(0);
         if !virt_base.is_multiple_of(crate::PAGE_SIZE) {
-            return Err(ImageError::BadNote {
-                note: "VIRT_BASE",
-                what: "not on a page boundary",
-            });
+            return Err(ImageError::BadNote { note: "VIRT_BASE", what: "not on a page boundary" });
         }
         let Some(virt_end) = virt_base.checked_add(end - 1) else {
             return Err(ImageError::BadNote {
@@ -84,33 +81,17 @@ impl<'a> Kernel<'a> {
         let entry = notes.entry.unwrap_or(file.ehdr.e_entry);
         let inside = virt_base + start..=virt_end;
         if !inside.contains(&entry) {
-            return Err(ImageError::BadNote {
-                note: "ENTRY",
-                what: "outside of the kernel",
-            });
+            return Err(ImageError::BadNote { note: "ENTRY", what: "outside of the kernel" });
         }
         if let Some(page) = notes.hypercall_page {
             if !page.is_multiple_of(crate::PAGE_SIZE) {
-                return Err(ImageError::BadNote {
-                    note: "HYPERCALL_PAGE",
-                    what: "not on a page boundary",
-                });
+                return Err(ImageError::BadNote { note: "HYPERCALL_PAGE", what: "not on a page boundary" });
             }
             if !inside.contains(&page) {
-                return Err(ImageError::BadNote {
-                    note: "HYPERCALL_PAGE",
-                    what: "outside of the kernel",
-                });
+                return Err(ImageError::BadNote { note: "HYPERCALL_PAGE", what: "outside of the kernel" });
             }
         }
-        Ok(Self {
-            segments,
-            notes,
-            virt_base,
-            entry,
-            start,
-            end,
-        })
+        Ok(Self { segments, notes, virt_base, entry, start, end })
     }
 }
 
@@ -143,19 +124,10 @@ fn open(image: &[u8]) -> Result<ElfBytes<'_, LittleEndian>, ImageError> {
 }
 
 const fn truncated(what: &'static str, need: u64, image: &[u8]) -> ImageError {
-    ImageError::Truncated {
-        what,
-        need,
-        have: image.len() as u64,
-    }
+    ImageError::Truncated { what, need, have: image.len() as u64 }
 }
 
-fn bytes<'a>(
-    image: &'a [u8],
-    offset: u64,
-    len: u64,
-    what: &'static str,
-) -> Result<&'a [u8], ImageError> {
+fn bytes<'a>(image: &'a [u8], offset: u64, len: u64, what: &'static str) -> Result<&'a [u8], ImageError> {
     let end = offset.saturating_add(len);
     usize::try_from(offset)
         .ok()
@@ -164,37 +136,14 @@ fn bytes<'a>(
         .ok_or(truncated(what, end, image))
 }
 
-fn read_notes<'a>(
-    file: &ElfBytes<'a, LittleEndian>,
-    image: &'a [u8],
-) -> Result<Notes<'a>, ImageError> {
+fn read_notes<'a>(file: &ElfBytes<'a, LittleEndian>, image: &'a [u8]) -> Result<Notes<'a>, ImageError> {
     let mut notes = Notes::default();
-    for header in file
-        .segments()
-        .into_iter()
-        .flatten()
-        .filter(|h| h.p_type == PT_NOTE)
-    {
-        notes.read(bytes(
-            image,
-            header.p_offset,
-            header.p_filesz,
-            "a note segment",
-        )?)?;
+    for header in file.segments().into_iter().flatten().filter(|h| h.p_type == PT_NOTE) {
+        notes.read(bytes(image, header.p_offset, header.p_filesz, "a note segment")?)?;
     }
     if !notes.found {
-        for header in file
-            .section_headers()
-            .into_iter()
-            .flatten()
-            .filter(|h| h.sh_type == SHT_NOTE)
-        {
-            notes.read(bytes(
-                image,
-                header.sh_offset,
-                header.sh_size,
-                "a note section",
-            )?)?;
+        for header in file.section_headers().into_iter().flatten().filter(|h| h.sh_type == SHT_NOTE) {
+            notes.read(bytes(image, header.sh_offset, header.sh_size, "a note section")?)?;
         }
     }
     Ok(notes)
@@ -212,30 +161,18 @@ fn read_segments<'a>(
         if header.p_type != PT_LOAD || header.p_memsz == 0 {
             continue;
         }
-        let bad = |what| ImageError::BadSegment {
-            index,
-            paddr: header.p_paddr,
-            size: header.p_memsz,
-            what,
-        };
+        let bad = |what| ImageError::BadSegment { index, paddr: header.p_paddr, size: header.p_memsz, what };
         if header.p_filesz > header.p_memsz {
             return Err(bad("has more bytes in the file than in memory"));
         }
         let Some(start) = header.p_paddr.checked_sub(paddr_offset) else {
             return Err(bad("lies below PADDR_OFFSET"));
         };
-        if start
-            .checked_add(header.p_memsz)
-            .is_none_or(|end| end > MAX_PADDR)
-        {
+        if start.checked_add(header.p_memsz).is_none_or(|end| end > MAX_PADDR) {
             return Err(bad("reaches past the end of physical memory"));
         }
         let data = bytes(image, header.p_offset, header.p_filesz, "a segment")?;
-        segments.push(Segment {
-            start,
-            data,
-            size: header.p_memsz,
-        });
+        segments.push(Segment { start, data, size: header.p_memsz });
     }
     Ok(segments)
 }

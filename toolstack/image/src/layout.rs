@@ -130,35 +130,20 @@ impl Plan {
         }
         let virt_base = kernel.virt_base;
         let first = kernel.start >> PAGE_SHIFT;
-        let kernel_span = Span {
-            first: Pfn(first),
-            pages: pages_for(kernel.end) - first,
-        };
-        let mut next = Allocator {
-            next: kernel_span.end(),
-        };
+        let kernel_span = Span { first: Pfn(first), pages: pages_for(kernel.end) - first };
+        let mut next = Allocator { next: kernel_span.end() };
         if next.next > MAX_PAGES {
-            return Err(LayoutError::TooSmall {
-                need: next.next,
-                have: request.pages,
-            });
+            return Err(LayoutError::TooSmall { need: next.next, have: request.pages });
         }
 
         let map_ramdisk = !kernel.notes.mod_start_pfn;
         let ramdisk_pages = pages_for(request.ramdisk_len);
         let place_ramdisk = |next: &mut Allocator| {
             let span = next.take(ramdisk_pages);
-            (ramdisk_pages > 0).then_some(Ramdisk {
-                span,
-                len: request.ramdisk_len,
-                mapped: map_ramdisk,
-            })
+            (ramdisk_pages > 0).then_some(Ramdisk { span, len: request.ramdisk_len, mapped: map_ramdisk })
         };
         let list_pages = pages_for(request.pages * 8).max(1);
-        let separate_p2m = kernel
-            .notes
-            .init_p2m
-            .filter(|virt| separate(virt_base, *virt, list_pages));
+        let separate_p2m = kernel.notes.init_p2m.filter(|virt| separate(virt_base, *virt, list_pages));
 
         let mut ramdisk = None;
         if map_ramdisk {
@@ -180,33 +165,19 @@ impl Plan {
                 let list = next.take(list_pages);
                 let own = Area::new(virt, list.first, list_pages, Pfn(next.next), 3);
                 next.take(own.tables().pages);
-                P2m {
-                    list,
-                    virt,
-                    own: Some(own),
-                }
+                P2m { list, virt, own: Some(own) }
             }
             (list, _) => {
                 // Always there when INIT_P2M is not used.
-                let list = list.unwrap_or(Span {
-                    first: start_info,
-                    pages: 0,
-                });
-                P2m {
-                    list,
-                    virt: virt_base + (list.first.0 << PAGE_SHIFT),
-                    own: None,
-                }
+                let list = list.unwrap_or(Span { first: start_info, pages: 0 });
+                P2m { list, virt: virt_base + (list.first.0 << PAGE_SHIFT), own: None }
             }
         };
         if !map_ramdisk {
             ramdisk = place_ramdisk(&mut next);
         }
         if next.next > request.pages {
-            return Err(LayoutError::TooSmall {
-                need: next.next,
-                have: request.pages,
-            });
+            return Err(LayoutError::TooSmall { need: next.next, have: request.pages });
         }
         Ok(Self {
             pages: request.pages,
@@ -220,10 +191,7 @@ impl Plan {
             console,
             main,
             stack,
-            hypercall_page: kernel
-                .notes
-                .hypercall_page
-                .map(|va| Pfn((va - virt_base) >> PAGE_SHIFT)),
+            hypercall_page: kernel.notes.hypercall_page.map(|va| Pfn((va - virt_base) >> PAGE_SHIFT)),
             needed: next.next,
         })
     }
@@ -243,23 +211,13 @@ impl Plan {
     /// Whether a frame is a page table, which must not be mapped writable.
     #[must_use]
     pub fn is_page_table(&self, pfn: Pfn) -> bool {
-        self.main.tables().contains(pfn)
-            || self.p2m.own.is_some_and(|own| own.tables().contains(pfn))
+        self.main.tables().contains(pfn) || self.p2m.own.is_some_and(|own| own.tables().contains(pfn))
     }
 
     /// The 512 words of page `index` of the p2m list; entries past the domain's end are all ones.
-    pub fn fill_p2m<F: FnMut(Pfn) -> xen_abi::ids::Mfn>(
-        &self,
-        index: u64,
-        mut mfn: F,
-        page: &mut [u64; 512],
-    ) {
+    pub fn fill_p2m<F: FnMut(Pfn) -> xen_abi::ids::Mfn>(&self, index: u64, mut mfn: F, page: &mut [u64; 512]) {
         for (pfn, word) in (index * 512..).zip(page.iter_mut()) {
-            *word = if pfn < self.pages {
-                mfn(Pfn(pfn)).0
-            } else {
-                u64::MAX
-            };
+            *word = if pfn < self.pages { mfn(Pfn(pfn)).0 } else { u64::MAX };
         }
     }
 }
@@ -270,10 +228,7 @@ struct Allocator {
 
 impl Allocator {
     const fn take(&mut self, pages: u64) -> Span {
-        let span = Span {
-            first: Pfn(self.next),
-            pages,
-        };
+        let span = Span { first: Pfn(self.next), pages };
         self.next += pages;
         span
     }
@@ -285,10 +240,7 @@ fn main_area(virt_base: u64, tables_at: u64) -> Result<Area, LayoutError> {
     loop {
         // The stack page comes after the tables.
         let bytes = ((tables_at + tables + 1) << PAGE_SHIFT) + REGION_PAD;
-        let wrong = LayoutError::AddressSpace {
-            start: virt_base,
-            end: virt_base.wrapping_add(bytes - 1),
-        };
+        let wrong = LayoutError::AddressSpace { start: virt_base, end: virt_base.wrapping_add(bytes - 1) };
         let last = virt_base.checked_add(bytes - 1).ok_or(wrong)?;
         // In terms of the last byte, since the region may end where the address space does.
         let last = last | (REGION_ALIGN - 1);

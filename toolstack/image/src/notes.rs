@@ -77,19 +77,13 @@ impl<'a> Notes<'a> {
     fn take(&mut self, kind: u32, desc: &'a [u8]) -> Result<(), ImageError> {
         match kind {
             n::XEN_ELFNOTE_ENTRY => self.entry = Some(number("ENTRY", desc)?),
-            n::XEN_ELFNOTE_HYPERCALL_PAGE => {
-                self.hypercall_page = Some(number("HYPERCALL_PAGE", desc)?)
-            }
+            n::XEN_ELFNOTE_HYPERCALL_PAGE => self.hypercall_page = Some(number("HYPERCALL_PAGE", desc)?),
             n::XEN_ELFNOTE_VIRT_BASE => self.virt_base = Some(number("VIRT_BASE", desc)?),
             n::XEN_ELFNOTE_PADDR_OFFSET => self.paddr_offset = Some(number("PADDR_OFFSET", desc)?),
             n::XEN_ELFNOTE_HV_START_LOW => self.hv_start_low = Some(number("HV_START_LOW", desc)?),
             n::XEN_ELFNOTE_INIT_P2M => self.init_p2m = Some(number("INIT_P2M", desc)?),
-            n::XEN_ELFNOTE_MOD_START_PFN => {
-                self.mod_start_pfn = number("MOD_START_PFN", desc)? != 0
-            }
-            n::XEN_ELFNOTE_SUSPEND_CANCEL => {
-                self.suspend_cancel = number("SUSPEND_CANCEL", desc)? != 0
-            }
+            n::XEN_ELFNOTE_MOD_START_PFN => self.mod_start_pfn = number("MOD_START_PFN", desc)? != 0,
+            n::XEN_ELFNOTE_SUSPEND_CANCEL => self.suspend_cancel = number("SUSPEND_CANCEL", desc)? != 0,
             n::XEN_ELFNOTE_PHYS32_ENTRY => self.phys32_entry = Some(number("PHYS32_ENTRY", desc)?),
             n::XEN_ELFNOTE_SUPPORTED_FEATURES => {
                 // Bits beyond the first 32 are of submaps that do not exist.
@@ -97,12 +91,10 @@ impl<'a> Notes<'a> {
                 self.supported_features |= u32::try_from(bits).unwrap_or(0);
             }
             n::XEN_ELFNOTE_L1_MFN_VALID => {
-                if let (Some(mask), Some(value)) = (
-                    desc.first_chunk::<8>(),
-                    desc.get(8..).and_then(<[u8]>::first_chunk::<8>),
-                ) {
-                    self.l1_mfn_valid =
-                        Some((u64::from_le_bytes(*mask), u64::from_le_bytes(*value)));
+                if let (Some(mask), Some(value)) =
+                    (desc.first_chunk::<8>(), desc.get(8..).and_then(<[u8]>::first_chunk::<8>))
+                {
+                    self.l1_mfn_valid = Some((u64::from_le_bytes(*mask), u64::from_le_bytes(*value)));
                 }
             }
             n::XEN_ELFNOTE_FEATURES => self.features(text("FEATURES", desc)?)?,
@@ -123,10 +115,7 @@ impl<'a> Notes<'a> {
                 Some(name) => (true, name),
                 None => (false, word),
             };
-            let bit = FEATURE_NAMES
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, bit)| 1u32 << bit);
+            let bit = FEATURE_NAMES.iter().find(|(known, _)| *known == name).map(|(_, bit)| 1u32 << bit);
             match bit {
                 Some(bit) => {
                     self.supported_features |= bit;
@@ -135,10 +124,7 @@ impl<'a> Notes<'a> {
                     }
                 }
                 None if required => {
-                    return Err(ImageError::BadNote {
-                        note: "FEATURES",
-                        what: "requires an unknown feature",
-                    });
+                    return Err(ImageError::BadNote { note: "FEATURES", what: "requires an unknown feature" });
                 }
                 None => {}
             }
@@ -152,16 +138,8 @@ type Split<'a> = (&'a [u8], &'a [u8], u32, &'a [u8]);
 
 fn next_note(data: &[u8]) -> Option<Split<'_>> {
     let (header, rest) = data.split_at_checked(12)?;
-    let word = |at: usize| -> Option<u32> {
-        header
-            .get(at..)?
-            .first_chunk()
-            .map(|b| u32::from_le_bytes(*b))
-    };
-    let (name_len, desc_len) = (
-        usize::try_from(word(0)?).ok()?,
-        usize::try_from(word(4)?).ok()?,
-    );
+    let word = |at: usize| -> Option<u32> { header.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b)) };
+    let (name_len, desc_len) = (usize::try_from(word(0)?).ok()?, usize::try_from(word(4)?).ok()?);
     let padded = |len: usize| len.checked_next_multiple_of(4);
     let name = rest.get(..name_len)?;
     let rest = rest.get(padded(name_len)?..)?;
@@ -180,17 +158,12 @@ fn number(note: &'static str, desc: &[u8]) -> Result<u64, ImageError> {
             }
             Ok(u64::from_le_bytes(bytes))
         }
-        _ => Err(ImageError::BadNote {
-            note,
-            what: "not a number of 1, 2, 4 or 8 bytes",
-        }),
+        _ => Err(ImageError::BadNote { note, what: "not a number of 1, 2, 4 or 8 bytes" }),
     }
 }
 
 fn text<'a>(note: &'static str, desc: &'a [u8]) -> Result<&'a str, ImageError> {
     let end = desc.iter().position(|b| *b == 0).unwrap_or(desc.len());
-    core::str::from_utf8(desc.get(..end).unwrap_or_default()).map_err(|_| ImageError::BadNote {
-        note,
-        what: "not text",
-    })
+    core::str::from_utf8(desc.get(..end).unwrap_or_default())
+        .map_err(|_| ImageError::BadNote { note, what: "not text" })
 }

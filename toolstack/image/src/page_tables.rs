@@ -44,22 +44,13 @@ impl Area {
     /// Maps `pages` (at least one) pages from `virt`, which is the frame `first`, by tables from the frame `tables` on.
     #[must_use]
     pub const fn new(virt: u64, first: Pfn, pages: u64, tables: Pfn, top: u8) -> Self {
-        Self {
-            vpn: (virt & VA_MASK) >> PAGE_SHIFT,
-            first,
-            pages,
-            tables,
-            top,
-        }
+        Self { vpn: (virt & VA_MASK) >> PAGE_SHIFT, first, pages, tables, top }
     }
 
     /// The frames of the tables.
     #[must_use]
     pub const fn tables(&self) -> Span {
-        Span {
-            first: self.tables,
-            pages: self.table_offset(0),
-        }
+        Span { first: self.tables, pages: self.table_offset(0) }
     }
 
     /// Index among all tables of `level` (of the address space) of the one that maps page `vpn`; for level 0, the page.
@@ -129,28 +120,16 @@ impl Plan {
         areas.flat_map(|area| {
             (0..area.tables().pages).filter_map(move |ordinal| {
                 let (level, index) = area.table(ordinal)?;
-                Some(Table {
-                    pfn: Pfn(area.tables().first.0 + ordinal),
-                    level,
-                    index,
-                })
+                Some(Table { pfn: Pfn(area.tables().first.0 + ordinal), level, index })
             })
         })
     }
 
     /// The entries of `table`. `mfn` says which machine frame a pfn of this domain is.
-    pub fn fill_table<F: FnMut(Pfn) -> Mfn>(
-        &self,
-        table: &Table,
-        mut mfn: F,
-        entries: &mut [u64; 512],
-    ) {
+    pub fn fill_table<F: FnMut(Pfn) -> Mfn>(&self, table: &Table, mut mfn: F, entries: &mut [u64; 512]) {
         let level = table.level - 1;
         for (index, entry) in (table.index * 512..).zip(entries.iter_mut()) {
-            let child = self
-                .main
-                .child(level, index)
-                .or_else(|| self.p2m.own.and_then(|own| own.child(level, index)));
+            let child = self.main.child(level, index).or_else(|| self.p2m.own.and_then(|own| own.child(level, index)));
             *entry = match child {
                 None => 0,
                 Some(pfn) => {

@@ -101,33 +101,15 @@ impl<'a> Payload<'a> {
         let format = Format::detect(data)?;
         // The kernel's build appends the unpacked size, little-endian, to every format that has no such trailer of
         // its own; gzip's ISIZE is the same four bytes.
-        let trailer = data
-            .last_chunk::<4>()
-            .map(|b| u64::from(u32::from_le_bytes(*b)));
+        let trailer = data.last_chunk::<4>().map(|b| u64::from(u32::from_le_bytes(*b)));
         Ok(match format {
-            Format::Elf => Self {
-                format,
-                data,
-                unpacked_len: Some(data.len() as u64),
-            },
-            Format::Gzip => Self {
-                format,
-                data,
-                unpacked_len: trailer,
-            },
+            Format::Elf => Self { format, data, unpacked_len: Some(data.len() as u64) },
+            Format::Gzip => Self { format, data, unpacked_len: trailer },
             _ if in_bzimage => {
                 let body = data.get(..data.len().saturating_sub(4)).unwrap_or(data);
-                Self {
-                    format,
-                    data: body,
-                    unpacked_len: trailer,
-                }
+                Self { format, data: body, unpacked_len: trailer }
             }
-            _ => Self {
-                format,
-                data,
-                unpacked_len: None,
-            },
+            _ => Self { format, data, unpacked_len: None },
         })
     }
 
@@ -139,10 +121,7 @@ impl<'a> Payload<'a> {
         match self.format {
             Format::Elf => {
                 let Some(to) = out.get_mut(..self.data.len()) else {
-                    return Err(ImageError::Overflow {
-                        format: self.format,
-                        size: out.len() as u64,
-                    });
+                    return Err(ImageError::Overflow { format: self.format, size: out.len() as u64 });
                 };
                 to.copy_from_slice(self.data);
                 Ok(self.data.len())
@@ -172,19 +151,12 @@ impl<'a> Payload<'a> {
             return self.unpack_vec(size).map(Cow::Owned);
         }
         // A bare compressed file announces nothing: double until it fits. Only hand-made files come this way.
-        let mut size = (self.data.len() as u64)
-            .saturating_mul(4)
-            .clamp(1 << 16, limit);
+        let mut size = (self.data.len() as u64).saturating_mul(4).clamp(1 << 16, limit);
         loop {
             match self.unpack_vec(size) {
-                Err(ImageError::Overflow { .. }) if size < limit => {
-                    size = size.saturating_mul(2).min(limit)
-                }
+                Err(ImageError::Overflow { .. }) if size < limit => size = size.saturating_mul(2).min(limit),
                 Err(ImageError::Overflow { .. }) => {
-                    return Err(ImageError::TooLarge {
-                        size: size + 1,
-                        limit,
-                    });
+                    return Err(ImageError::TooLarge { size: size + 1, limit });
                 }
                 other => return other.map(Cow::Owned),
             }
@@ -194,8 +166,7 @@ impl<'a> Payload<'a> {
     fn unpack_vec(&self, size: u64) -> Result<Vec<u8>, ImageError> {
         let mut out = Vec::new();
         let len = usize::try_from(size).map_err(|_| ImageError::OutOfMemory(size))?;
-        out.try_reserve_exact(len)
-            .map_err(|_| ImageError::OutOfMemory(size))?;
+        out.try_reserve_exact(len).map_err(|_| ImageError::OutOfMemory(size))?;
         out.resize(len, 0);
         let written = self.unpack_into(&mut out)?;
         out.truncate(written);
@@ -208,28 +179,15 @@ fn bzimage_payload(file: &[u8]) -> Result<Option<&[u8]>, ImageError> {
     const BOOT_FLAG: usize = 0x1fe;
     const MAGIC: usize = 0x202;
     const HEADER_END: usize = 0x250;
-    if file.get(BOOT_FLAG..BOOT_FLAG + 2) != Some(&[0x55, 0xaa])
-        || file.get(MAGIC..MAGIC + 4) != Some(b"HdrS")
-    {
+    if file.get(BOOT_FLAG..BOOT_FLAG + 2) != Some(&[0x55, 0xaa]) || file.get(MAGIC..MAGIC + 4) != Some(b"HdrS") {
         return Ok(None);
     }
     let have = file.len() as u64;
     let Some(header) = file.get(..HEADER_END) else {
-        return Err(ImageError::Truncated {
-            what: "the bzImage header",
-            need: HEADER_END as u64,
-            have,
-        });
+        return Err(ImageError::Truncated { what: "the bzImage header", need: HEADER_END as u64, have });
     };
     let byte = |at: usize| header.get(at).copied().unwrap_or(0);
-    let word = |at: usize| {
-        u64::from(u32::from_le_bytes([
-            byte(at),
-            byte(at + 1),
-            byte(at + 2),
-            byte(at + 3),
-        ]))
-    };
+    let word = |at: usize| u64::from(u32::from_le_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)]));
     let (minor, major) = (byte(0x206), byte(0x207));
     if (major, minor) < (2, 8) {
         return Err(ImageError::OldBootProtocol { major, minor });
@@ -241,14 +199,9 @@ fn bzimage_payload(file: &[u8]) -> Result<Option<&[u8]>, ImageError> {
     };
     let start = (setup_sectors + 1) * 512 + word(0x248);
     let end = start + word(0x24c);
-    let range =
-        usize::try_from(start).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
+    let range = usize::try_from(start).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
     match file.get(range) {
         Some(payload) => Ok(Some(payload)),
-        None => Err(ImageError::Truncated {
-            what: "the bzImage payload",
-            need: end,
-            have,
-        }),
+        None => Err(ImageError::Truncated { what: "the bzImage payload", need: end, have }),
     }
 }

@@ -1,8 +1,7 @@
 //! What a PV kernel finds when it starts: the `start_info` page and the state of its first vCPU.
 
 use xen_abi::arch_x86::{
-    FLAT_KERNEL_CS64, FLAT_KERNEL_DS64, FLAT_KERNEL_SS64, VGCF_IN_KERNEL, VGCF_ONLINE,
-    VcpuGuestContext,
+    FLAT_KERNEL_CS64, FLAT_KERNEL_DS64, FLAT_KERNEL_SS64, VGCF_IN_KERNEL, VGCF_ONLINE, VcpuGuestContext,
 };
 use xen_abi::ids::{Mfn, Port};
 use xen_abi::start::{MAX_GUEST_CMDLINE, SIF_MOD_START_PFN, START_MAGIC, StartInfo};
@@ -64,10 +63,7 @@ impl Plan {
         info.store_mfn = inputs.store_mfn;
         info.store_evtchn = inputs.store_port;
         match inputs.console {
-            Console::Dom0 {
-                info_off,
-                info_size,
-            } => {
+            Console::Dom0 { info_off, info_size } => {
                 // The union's other view: two 32-bit words where domU has its frame number.
                 info.console_mfn = Mfn(u64::from(info_off) | u64::from(info_size) << 32);
             }
@@ -94,10 +90,7 @@ impl Plan {
         }
         // One byte stays zero.
         if inputs.cmdline.len() >= MAX_GUEST_CMDLINE {
-            return Err(LayoutError::CommandLine {
-                have: inputs.cmdline.len(),
-                limit: MAX_GUEST_CMDLINE - 1,
-            });
+            return Err(LayoutError::CommandLine { have: inputs.cmdline.len(), limit: MAX_GUEST_CMDLINE - 1 });
         }
         for (to, from) in info.cmd_line.iter_mut().zip(inputs.cmdline) {
             *to = *from;

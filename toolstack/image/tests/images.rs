@@ -8,9 +8,7 @@ use support::{Load, bzimage, elf, linux_notes, small_kernel};
 const LIMIT: u64 = 1 << 30;
 
 fn load_error(file: &[u8]) -> ImageError {
-    let unpacked = match Payload::find(file)
-        .and_then(|p| p.unpack(1 << 24).map(std::borrow::Cow::into_owned))
-    {
+    let unpacked = match Payload::find(file).and_then(|p| p.unpack(1 << 24).map(std::borrow::Cow::into_owned)) {
         Ok(unpacked) => unpacked,
         Err(e) => return e,
     };
@@ -79,59 +77,32 @@ fn notes() {
 #[test]
 fn messages() {
     let kernel = small_kernel(0x10_0000, &[]);
-    let load = |paddr, memsz| {
-        vec![Load {
-            paddr,
-            data: vec![0; 16],
-            memsz,
-        }]
-    };
+    let load = |paddr, memsz| vec![Load { paddr, data: vec![0; 16], memsz }];
     let mut narrow = kernel.clone();
     narrow[4] = 1;
     let mut arm = kernel.clone();
     arm[18] = 183;
     let mut old = bzimage(&gzip(&kernel));
     old[0x206] = 7;
-    let damaged = bzimage(&with_size(
-        vec![0x02, 0x21, 0x4c, 0x18, 4, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
-        100,
-    ));
+    let damaged = bzimage(&with_size(vec![0x02, 0x21, 0x4c, 0x18, 4, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], 100));
     let short = bzimage(&with_size(lz4(&kernel), 100));
     let huge = bzimage(&with_size(lz4(&kernel), 0x7000_0000));
     let table: &[(&[u8], &str)] = &[
         (b"", "the file is empty"),
         (b"#!/bin/sh\n", "not an ELF file or bzImage"),
-        (
-            &bzimage(b"abcdefgh"),
-            "unknown compression (the payload starts with [61, 62, 63, 64])",
-        ),
+        (&bzimage(b"abcdefgh"), "unknown compression (the payload starts with [61, 62, 63, 64])"),
         (&bzimage(b"BZh91AY"), "unsupported compression bzip2"),
-        (
-            &old,
-            "bzImage boot protocol 2.7 names no payload (2.08 is needed)",
-        ),
-        (
-            &bzimage(&gzip(&kernel))[..1200],
-            "truncated: the bzImage payload needs",
-        ),
+        (&old, "bzImage boot protocol 2.7 names no payload (2.08 is needed)"),
+        (&bzimage(&gzip(&kernel))[..1200], "truncated: the bzImage payload needs"),
         (&damaged, "damaged lz4 data: bad block"),
-        (
-            &short,
-            "the lz4 payload unpacks to more than the 100 bytes it announces",
-        ),
+        (&short, "the lz4 payload unpacks to more than the 100 bytes it announces"),
         (&huge, "too large: 1879048192 bytes, the limit is 16777216"),
         (&kernel[..40], "truncated: an ELF table needs"),
-        (
-            &kernel[..kernel.len() - 400],
-            "truncated: a note segment needs",
-        ),
+        (&kernel[..kernel.len() - 400], "truncated: a note segment needs"),
         (&narrow, "a 32-bit kernel"),
         (&arm, "an ELF file for machine 183, not x86-64"),
         (&elf(&load(0x10_0000, 4096), &[]), "no Xen notes"),
-        (
-            &elf(&[], &linux_notes(&[])),
-            "malformed ELF: nothing to load",
-        ),
+        (&elf(&[], &linux_notes(&[])), "malformed ELF: nothing to load"),
         (
             &elf(&load(0x10_0000, 8), &linux_notes(&[])),
             "segment 0 (paddr 0x100000, 0x8 bytes): has more bytes in the file",
@@ -140,14 +111,8 @@ fn messages() {
             &elf(&load(u64::MAX - 5, 4096), &linux_notes(&[])),
             "segment 0 (paddr 0xfffffffffffffffa, 0x1000 bytes): reaches past",
         ),
-        (
-            &elf(&load(0x20_0000, 4096), &linux_notes(&[])),
-            "Xen note ENTRY: outside of the kernel",
-        ),
-        (
-            &elf(&load(1 << 40, 4096), &linux_notes(&[])),
-            "Xen note VIRT_BASE: the kernel reaches past",
-        ),
+        (&elf(&load(0x20_0000, 4096), &linux_notes(&[])), "Xen note ENTRY: outside of the kernel"),
+        (&elf(&load(1 << 40, 4096), &linux_notes(&[])), "Xen note VIRT_BASE: the kernel reaches past"),
     ];
     for (file, want) in table {
         let got = load_error(file).to_string();
@@ -162,14 +127,7 @@ fn damage_never_panics() {
     let interesting: Vec<usize> = (0..240).chain(kernel.len() - 300..kernel.len()).collect();
     let attempt = |image: &[u8]| {
         if let Ok(kernel) = Kernel::parse(image) {
-            let _ = Plan::new(
-                &kernel,
-                &Request {
-                    pages: 0x1_0000,
-                    ramdisk_len: 12345,
-                    role: Role::DomU,
-                },
-            );
+            let _ = Plan::new(&kernel, &Request { pages: 0x1_0000, ramdisk_len: 12345, role: Role::DomU });
         }
     };
     for at in interesting {
@@ -203,22 +161,8 @@ fn real_kernels() {
         let started = std::time::Instant::now();
         let image = payload.unpack(LIMIT).unwrap();
         let kernel = Kernel::parse(&image).unwrap();
-        let plan = Plan::new(
-            &kernel,
-            &Request {
-                pages: 192 << 8,
-                ramdisk_len: 3_000_000,
-                role: Role::DomU,
-            },
-        )
-        .unwrap();
-        println!(
-            "{path}: {} {} -> {} in {:?}",
-            payload.format,
-            file.len(),
-            image.len(),
-            started.elapsed()
-        );
+        let plan = Plan::new(&kernel, &Request { pages: 192 << 8, ramdisk_len: 3_000_000, role: Role::DomU }).unwrap();
+        println!("{path}: {} {} -> {} in {:?}", payload.format, file.len(), image.len(), started.elapsed());
         println!("{:#x?}\n{plan:#x?}", kernel.notes);
         assert_eq!(kernel.notes.loader, "generic");
     }

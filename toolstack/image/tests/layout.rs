@@ -13,14 +13,7 @@ fn mfn_of(pfn: Pfn) -> Mfn {
 }
 
 fn plan_of(image: &[u8], pages: u64, ramdisk_len: u64, role: Role) -> Result<Plan, LayoutError> {
-    Plan::new(
-        &Kernel::parse(image).unwrap(),
-        &Request {
-            pages,
-            ramdisk_len,
-            role,
-        },
-    )
+    Plan::new(&Kernel::parse(image).unwrap(), &Request { pages, ramdisk_len, role })
 }
 
 /// Walks the tables as a CPU would: frame and L1 flags.
@@ -35,15 +28,9 @@ impl Walker {
         for table in plan.tables() {
             let mut entries = Box::new([0; 512]);
             plan.fill_table(&table, mfn_of, &mut entries);
-            assert!(
-                frames.insert(mfn_of(table.pfn).0, entries).is_none(),
-                "two tables in one frame"
-            );
+            assert!(frames.insert(mfn_of(table.pfn).0, entries).is_none(), "two tables in one frame");
         }
-        Self {
-            frames,
-            root: mfn_of(plan.root()),
-        }
+        Self { frames, root: mfn_of(plan.root()) }
     }
 
     fn walk(&self, virt: u64) -> Option<(Pfn, u64)> {
@@ -86,20 +73,9 @@ fn check(plan: &Plan) {
         assert_eq!(flags & 2, 2);
     }
     // Nothing overlaps: each use is a run of frames of its own.
-    let mut runs = vec![
-        (plan.kernel.first.0, plan.kernel.end()),
-        (plan.p2m.list.first.0, plan.p2m.list.end()),
-    ];
+    let mut runs = vec![(plan.kernel.first.0, plan.kernel.end()), (plan.p2m.list.first.0, plan.p2m.list.end())];
     runs.extend(plan.ramdisk.map(|r| (r.span.first.0, r.span.end())));
-    for pfn in [
-        Some(plan.start_info),
-        plan.store,
-        plan.console,
-        Some(plan.stack),
-    ]
-    .into_iter()
-    .flatten()
-    {
+    for pfn in [Some(plan.start_info), plan.store, plan.console, Some(plan.stack)].into_iter().flatten() {
         runs.push((pfn.0, pfn.0 + 1));
     }
     for area in [Some(plan.main), plan.p2m.own].into_iter().flatten() {
@@ -144,20 +120,10 @@ fn everything_in_the_region() {
 
 #[test]
 fn many_sizes() {
-    for kernel in [
-        0x4000,
-        0x1f_0000,
-        0x1f_f000,
-        0x20_0000,
-        0x30_0000,
-        0x3f_f000,
-        0x40_0000,
-        0x4000_0000,
-    ] {
+    for kernel in [0x4000, 0x1f_0000, 0x1f_f000, 0x20_0000, 0x30_0000, 0x3f_f000, 0x40_0000, 0x4000_0000] {
         for ramdisk in [0, 1, 4096, 3_000_000] {
             for skip in [&[][..], &[15], &[16], &[15, 16]] {
-                let plan =
-                    plan_of(&small_kernel(kernel, skip), 0x6_0000, ramdisk, Role::DomU).unwrap();
+                let plan = plan_of(&small_kernel(kernel, skip), 0x6_0000, ramdisk, Role::DomU).unwrap();
                 check(&plan);
             }
         }
@@ -170,9 +136,7 @@ fn too_small() {
     // What it says it needs is enough, but for the p2m list, which grows with the domain.
     let mut pages = 100;
     while let Err(error) = plan_of(&image, pages, 0, Role::DomU) {
-        let LayoutError::TooSmall { need, have } = error else {
-            panic!("{error}")
-        };
+        let LayoutError::TooSmall { need, have } = error else { panic!("{error}") };
         assert!(have == pages && need > have);
         pages = need;
     }
@@ -198,10 +162,7 @@ fn start_info_and_context() {
         flags: 0,
         store_mfn: Mfn(7),
         store_port: Port(1),
-        console: start_of_day::Console::DomU {
-            mfn: Mfn(8),
-            port: Port(2),
-        },
+        console: start_of_day::Console::DomU { mfn: Mfn(8), port: Port(2) },
         cmdline: b"console=hvc0",
     };
     let info = plan.start_info(&inputs).unwrap();
@@ -215,33 +176,14 @@ fn start_info_and_context() {
     assert_eq!(info.first_p2m_pfn, plan.p2m.list.first.0);
     assert_eq!(info.nr_p2m_frames, plan.p2m.list.pages + 3);
     assert!(info.cmd_line.starts_with(b"console=hvc0\0"));
-    let long = start_of_day::StartInputs {
-        cmdline: &[b'a'; 1024],
-        ..inputs
-    };
-    assert!(matches!(
-        plan.start_info(&long),
-        Err(LayoutError::CommandLine {
-            have: 1024,
-            limit: 1023
-        })
-    ));
+    let long = start_of_day::StartInputs { cmdline: &[b'a'; 1024], ..inputs };
+    assert!(matches!(plan.start_info(&long), Err(LayoutError::CommandLine { have: 1024, limit: 1023 })));
 
     let context = plan.vcpu_context(Mfn(0x55));
     assert_eq!(context.user_regs.rip, VIRT_BASE + 0x10_0000);
     assert_eq!(context.user_regs.rsi, VIRT_BASE + (plan.start_info.0 << 12));
-    assert_eq!(
-        context.user_regs.rsp,
-        VIRT_BASE + ((plan.stack.0 + 1) << 12)
-    );
-    assert_eq!(
-        (
-            context.user_regs.cs,
-            context.user_regs.ss,
-            context.user_regs.ds
-        ),
-        (0xe033, 0xe02b, 0)
-    );
+    assert_eq!(context.user_regs.rsp, VIRT_BASE + ((plan.stack.0 + 1) << 12));
+    assert_eq!((context.user_regs.cs, context.user_regs.ss, context.user_regs.ds), (0xe033, 0xe02b, 0));
     assert_eq!(context.ctrlreg[3], 0x55000);
 
     let mut page = [0; 512];

@@ -2,9 +2,7 @@
 
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
-use logic::{
-    sched::{Account, CpuMask, Readiness, RunClock, WEIGHT_DEFAULT},
-};
+use logic::sched::{Account, CpuMask, Readiness, RunClock, WEIGHT_DEFAULT};
 use xen_abi::ids::VcpuId;
 
 use crate::time;

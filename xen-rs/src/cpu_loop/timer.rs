@@ -26,8 +26,7 @@ pub enum Key {
     Watchdog(DomId, u32),
 }
 
-static QUEUES: [Lock<TimerQueue<Key>, { rank::TIMER }>; MAX_CPUS] =
-    [const { Lock::new(TimerQueue::new()) }; MAX_CPUS];
+static QUEUES: [Lock<TimerQueue<Key>, { rank::TIMER }>; MAX_CPUS] = [const { Lock::new(TimerQueue::new()) }; MAX_CPUS];
 
 /// What this CPU's timer was set to.
 #[derive(Debug)]

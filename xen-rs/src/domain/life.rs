@@ -39,7 +39,11 @@ pub struct State {
 
 impl State {
     pub(super) const fn new() -> Self {
-        Self { life: AtomicU32::new(ALIVE), shutdown: AtomicU32::new(NOT_SHUT_DOWN), code: AtomicU32::new(NOT_SHUT_DOWN) }
+        Self {
+            life: AtomicU32::new(ALIVE),
+            shutdown: AtomicU32::new(NOT_SHUT_DOWN),
+            code: AtomicU32::new(NOT_SHUT_DOWN),
+        }
     }
 
     /// Where the domain stands.
@@ -89,7 +93,6 @@ impl State {
             code => Shutdown(code),
         }
     }
-
 }
 
 impl Domain {

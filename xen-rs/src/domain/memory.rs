@@ -10,12 +10,7 @@ use logic::{
     page::{Frame, Writable},
 };
 use machine::mem::{frame_table::frames, pv_pte};
-use xen_abi::{
-    errno::Errno,
-    hypercall::HYPERVISOR_IRET,
-    ids::Mfn,
-    memory::E820Entry,
-};
+use xen_abi::{errno::Errno, hypercall::HYPERVISOR_IRET, ids::Mfn, memory::E820Entry};
 
 use super::Domain;
 use crate::{

@@ -15,7 +15,8 @@ const CHUNKS: usize = 8;
 pub fn console_io(cx: &mut Context<'_>) -> Outcome {
     let [command, ..] = cx.args;
     // Debian's Xen lets only dom0 in; a hypervisor that was told to show everything shows guests' lines too.
-    let shown = cx.domain.is_control() || (command == u64::from(abi::CONSOLEIO_WRITE) && log::log_enabled!(target: console::GUEST, log::Level::Debug));
+    let shown = cx.domain.is_control()
+        || (command == u64::from(abi::CONSOLEIO_WRITE) && log::log_enabled!(target: console::GUEST, log::Level::Debug));
     if !shown {
         return Outcome::Fail(Errno::EPERM);
     }

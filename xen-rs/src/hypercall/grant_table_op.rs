@@ -14,11 +14,7 @@ use logic::{
     hypercall::{Budget, Outcome},
 };
 use machine::{arch::x86_64::interrupts, mem::shared::SharedPage};
-use xen_abi::{
-    errno::Errno,
-    grant_table as abi,
-    ids::DomId,
-};
+use xen_abi::{errno::Errno, grant_table as abi, ids::DomId};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{

@@ -15,8 +15,7 @@ use xen_abi::{
     errno::Errno,
     ids::{DomId, Mfn},
     mmu::{
-        MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE,
-        MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate,
+        MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE, MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate,
     },
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -61,13 +60,10 @@ pub fn mmu_update(cx: &mut Context<'_>) -> Outcome {
             None => return Outcome::Fail(Errno::ESRCH),
         },
     };
-    let Some(pages) = batch::page_owner(cx, num::domid(foreign.into()).0) else { return batch.end(cx, 0, Err(Fail::Refused(Errno::ESRCH))) };
-    let parties = Parties {
-        caller: cx.domain.id,
-        caller_is_control: cx.domain.is_control(),
-        tables: tables.id,
-        pages,
+    let Some(pages) = batch::page_owner(cx, num::domid(foreign.into()).0) else {
+        return batch.end(cx, 0, Err(Fail::Refused(Errno::ESRCH)));
     };
+    let parties = Parties { caller: cx.domain.id, caller_is_control: cx.domain.is_control(), tables: tables.id, pages };
     let (done, result, old_tables) = run(cx, &batch, &tables, &parties);
     if old_tables {
         tlb::flush(tlb::cpus_of(parties.tables), Forget::All);
@@ -150,4 +146,3 @@ fn machphys(mm: &mut Mm<'_>, mfn: Mfn, pfn: u64, who: &Parties) -> Result<(), Fa
     mm.put_page(f);
     Ok(())
 }
-

@@ -42,7 +42,9 @@ pub fn mmuext_op(cx: &mut Context<'_>) -> Outcome {
         Ok(batch) => batch,
         Err(outcome) => return outcome,
     };
-    let Some(owner) = batch::page_owner(cx, num::domid(batch.foreign.into()).0) else { return Outcome::Fail(Errno::ESRCH) };
+    let Some(owner) = batch::page_owner(cx, num::domid(batch.foreign.into()).0) else {
+        return Outcome::Fail(Errno::ESRCH);
+    };
     if owner != cx.domain.id && !cx.domain.is_control() {
         return Outcome::Fail(Errno::EPERM);
     }
@@ -87,7 +89,8 @@ fn one(cx: &mut Context<'_>, op: &MmuextOp, owner: DomId) -> Result<(), Fail> {
         _ => {}
     }
     // The rest concerns what the caller itself runs on.
-    let known = matches!(op.cmd, MMUEXT_NEW_BASEPTR..=MMUEXT_SET_LDT | MMUEXT_NEW_USER_BASEPTR | MMUEXT_FLUSH_CACHE_GLOBAL);
+    let known =
+        matches!(op.cmd, MMUEXT_NEW_BASEPTR..=MMUEXT_SET_LDT | MMUEXT_NEW_USER_BASEPTR | MMUEXT_FLUSH_CACHE_GLOBAL);
     if !known {
         return Err(Fail::Refused(Errno::ENOSYS));
     }

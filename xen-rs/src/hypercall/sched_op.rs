@@ -32,16 +32,14 @@ pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
             block(cx);
             Outcome::OK
         }
-        abi::SCHEDOP_SHUTDOWN => guest::read(va)
-            .map(|op: abi::SchedShutdown| cx.domain.shut_down(Shutdown(op.reason), &mut cx.held))
-            .into(),
+        abi::SCHEDOP_SHUTDOWN => {
+            guest::read(va).map(|op: abi::SchedShutdown| cx.domain.shut_down(Shutdown(op.reason), &mut cx.held)).into()
+        }
         abi::SCHEDOP_SHUTDOWN_CODE => shutdown_code(cx, va).into(),
         abi::SCHEDOP_POLL => poll(cx, va).into(),
         abi::SCHEDOP_REMOTE_SHUTDOWN => remote_shutdown(cx, va).into(),
         abi::SCHEDOP_WATCHDOG => guest::read(va)
-            .and_then(|op: abi::SchedWatchdog| {
-                watchdog::set(cx.domain, op.id, op.timeout, cx.cpu, &mut cx.held)
-            })
+            .and_then(|op: abi::SchedWatchdog| watchdog::set(cx.domain, op.id, op.timeout, cx.cpu, &mut cx.held))
             .into(),
         abi::SCHEDOP_PIN_OVERRIDE => pin_override(cx, va).into(),
         _ => Outcome::Fail(Errno::ENOSYS),

@@ -24,4 +24,3 @@ pub fn toggle(cx: &mut Context<'_>) {
         cx.state.areas.catch_up(cx.vcpu, cx.domain);
     }
 }
-

@@ -8,10 +8,7 @@ use crate::error::ImageError;
 use crate::payload::Format;
 
 const fn damaged(what: &'static str) -> ImageError {
-    ImageError::Damaged {
-        format: Format::Gzip,
-        what,
-    }
+    ImageError::Damaged { format: Format::Gzip, what }
 }
 
 /// Where the deflate stream starts.
@@ -38,26 +35,13 @@ fn header_len(data: &[u8]) -> Option<usize> {
 }
 
 pub fn unpack(data: &[u8], out: &mut [u8]) -> Result<usize, ImageError> {
-    let body = header_len(data)
-        .and_then(|at| data.get(at..))
-        .ok_or(damaged("the header is cut short"))?;
+    let body = header_len(data).and_then(|at| data.get(at..)).ok_or(damaged("the header is cut short"))?;
     let mut state = alloc::boxed::Box::<DecompressorOxide>::default();
-    let (status, _, written) = decompress(
-        &mut state,
-        body,
-        out,
-        0,
-        TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF,
-    );
+    let (status, _, written) = decompress(&mut state, body, out, 0, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF);
     match status {
         TINFLStatus::Done => Ok(written),
-        TINFLStatus::HasMoreOutput => Err(ImageError::Overflow {
-            format: Format::Gzip,
-            size: out.len() as u64,
-        }),
-        TINFLStatus::NeedsMoreInput | TINFLStatus::FailedCannotMakeProgress => {
-            Err(damaged("the stream ends early"))
-        }
+        TINFLStatus::HasMoreOutput => Err(ImageError::Overflow { format: Format::Gzip, size: out.len() as u64 }),
+        TINFLStatus::NeedsMoreInput | TINFLStatus::FailedCannotMakeProgress => Err(damaged("the stream ends early")),
         _ => Err(damaged("bad deflate stream")),
     }
 }

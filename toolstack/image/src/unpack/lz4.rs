@@ -6,10 +6,7 @@ use crate::payload::Format;
 const BLOCK: usize = 8 << 20;
 
 const fn damaged(what: &'static str) -> ImageError {
-    ImageError::Damaged {
-        format: Format::Lz4,
-        what,
-    }
+    ImageError::Damaged { format: Format::Lz4, what }
 }
 
 pub fn unpack(data: &[u8], out: &mut [u8]) -> Result<usize, ImageError> {
@@ -22,22 +19,15 @@ pub fn unpack(data: &[u8], out: &mut [u8]) -> Result<usize, ImageError> {
         if len == 0 {
             break;
         }
-        let (block, rest) = rest
-            .split_at_checked(len)
-            .ok_or(damaged("a block is cut short"))?;
+        let (block, rest) = rest.split_at_checked(len).ok_or(damaged("a block is cut short"))?;
         input = rest;
         let room = out.get_mut(written..).unwrap_or_default();
         let whole = room.len() >= BLOCK;
-        let room = room
-            .get_mut(..BLOCK.min(capacity - written))
-            .unwrap_or_default();
+        let room = room.get_mut(..BLOCK.min(capacity - written)).unwrap_or_default();
         written += match lz4_flex::block::decompress_into(block, room) {
             Ok(n) => n,
             Err(lz4_flex::block::DecompressError::OutputTooSmall { .. }) if !whole => {
-                return Err(ImageError::Overflow {
-                    format: Format::Lz4,
-                    size: capacity as u64,
-                });
+                return Err(ImageError::Overflow { format: Format::Lz4, size: capacity as u64 });
             }
             Err(_) => return Err(damaged("bad block")),
         };

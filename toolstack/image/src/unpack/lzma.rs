@@ -52,18 +52,14 @@ pub fn probe_end(
     }
     match read(&mut [0]) {
         Ok(0) => Ok(()),
-        Ok(_) => Err(ImageError::Overflow {
-            format,
-            size: capacity as u64,
-        }),
+        Ok(_) => Err(ImageError::Overflow { format, size: capacity as u64 }),
         Err(e) => Err(decoder_error(format, &e)),
     }
 }
 
 pub fn unpack(data: &[u8], out: &mut [u8]) -> Result<usize, ImageError> {
     let limit_kib = u32::try_from(WINDOW_LIMIT / 1024 + 1024).unwrap_or(u32::MAX);
-    let mut reader = LzmaReader::new_mem_limit(data, limit_kib, None)
-        .map_err(|e| decoder_error(Format::Lzma, &e))?;
+    let mut reader = LzmaReader::new_mem_limit(data, limit_kib, None).map_err(|e| decoder_error(Format::Lzma, &e))?;
     let written = read_to_end(Format::Lzma, out, |buf| reader.read(buf))?;
     probe_end(Format::Lzma, out.len(), written, |buf| reader.read(buf))?;
     Ok(written)

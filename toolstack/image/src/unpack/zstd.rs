@@ -8,33 +8,23 @@ use crate::error::ImageError;
 use crate::payload::Format;
 
 const fn damaged(what: &'static str) -> ImageError {
-    ImageError::Damaged {
-        format: Format::Zstd,
-        what,
-    }
+    ImageError::Damaged { format: Format::Zstd, what }
 }
 
 pub fn unpack(data: &[u8], out: &mut [u8]) -> Result<usize, ImageError> {
     let mut input = data;
     let mut decoder = FrameDecoder::new();
     decoder.set_max_window_size(WINDOW_LIMIT);
-    decoder
-        .init(&mut input)
-        .map_err(|_| damaged("bad frame header"))?;
+    decoder.init(&mut input).map_err(|_| damaged("bad frame header"))?;
     let mut written = 0;
     loop {
         decoder
             .decode_blocks(&mut input, BlockDecodingStrategy::UptoBytes(1 << 20))
             .map_err(|_| damaged("bad block"))?;
         let room = out.get_mut(written..).unwrap_or_default();
-        written += decoder
-            .read(room)
-            .map_err(|_| damaged("cannot drain the window"))?;
+        written += decoder.read(room).map_err(|_| damaged("cannot drain the window"))?;
         if decoder.can_collect() != 0 && written == out.len() {
-            return Err(ImageError::Overflow {
-                format: Format::Zstd,
-                size: out.len() as u64,
-            });
+            return Err(ImageError::Overflow { format: Format::Zstd, size: out.len() as u64 });
         }
         if decoder.is_finished() && decoder.can_collect() == 0 {
             return Ok(written);

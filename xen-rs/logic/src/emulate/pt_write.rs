@@ -119,7 +119,13 @@ pub fn decode(code: &[u8], regs: &GuestRegs) -> Option<Write> {
         return None;
     }
     skip_memory_operand(&mut code, modrm)?;
-    let wide = if rex & 8 != 0 { 8 } else if narrow { 2 } else { 4 };
+    let wide = if rex & 8 != 0 {
+        8
+    } else if narrow {
+        2
+    } else {
+        4
+    };
     let width = match opcode {
         0x0fab | 0x0fb3 | 0x0fbb | 0x0fba => wide,
         even if even & 1 == 0 => 1,

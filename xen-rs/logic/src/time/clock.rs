@@ -45,11 +45,8 @@ impl Scale {
     #[must_use]
     #[inline]
     pub const fn nanos(self, ticks: u64) -> Nanos {
-        let shifted = if self.shift >= 0 {
-            ticks << self.shift.unsigned_abs()
-        } else {
-            ticks >> self.shift.unsigned_abs()
-        };
+        let shifted =
+            if self.shift >= 0 { ticks << self.shift.unsigned_abs() } else { ticks >> self.shift.unsigned_abs() };
         #[allow(clippy::cast_possible_truncation, reason = "the guest's own arithmetic wraps at the same place")]
         Nanos(((shifted as u128 * self.mul as u128) >> 32) as u64)
     }

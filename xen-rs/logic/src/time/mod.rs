@@ -3,9 +3,9 @@
 
 mod clock;
 mod page;
-mod timers;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 pub use clock::{Clock, Scale, SystemClock};
 pub use page::{TimeBody, TimePage, WallClock, publish};

@@ -101,7 +101,6 @@ fn vcpu_timers() {
     assert_eq!(t.next(), Some(Nanos(56)));
 }
 
-
 proptest! {
     #[test]
     fn timers_fire_in_order(steps in prop::collection::vec((0u8..10, 0u64..100, any::<bool>()), 1..100)) {

@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn to_user_mode() {
-        let back = decode(&GuestRegs { r11: 9, rcx: 8, rbx: 5, entry_vector: TRAP_SYSCALL, ..GuestRegs::default() }, &frame());
+        let back =
+            decode(&GuestRegs { r11: 9, rcx: 8, rbx: 5, entry_vector: TRAP_SYSCALL, ..GuestRegs::default() }, &frame());
         assert!(back.to_user);
         assert!(!back.upcall_mask);
         assert_eq!(back.regs.entry_vector, 0, "not by SYSRET");

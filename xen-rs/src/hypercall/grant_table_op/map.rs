@@ -157,8 +157,6 @@ impl Place {
 
     /// Locks the table, if it is a last-level one of `owner`.
     pub(super) fn lock(self, mm: &mut Mm<'_>, owner: DomId) -> Result<Locked<'static>, Refusal> {
-        mm.lock_table(self.table, owner)
-            .filter(|locked| locked.table().kind() == Kind::L1)
-            .ok_or(Refusal::GeneralError)
+        mm.lock_table(self.table, owner).filter(|locked| locked.table().kind() == Kind::L1).ok_or(Refusal::GeneralError)
     }
 }

@@ -44,12 +44,7 @@ pub(super) trait Operation: FromBytes + zerocopy::IntoBytes {
 impl Operation for abi::GnttabUnmapGrantRef {
     const STATUS: usize = offset_of!(Self, status);
     fn request(&self) -> Request {
-        Request {
-            handle: self.handle,
-            host_address: self.host_addr,
-            new_address: 0,
-            bus_address: self.dev_bus_addr,
-        }
+        Request { handle: self.handle, host_address: self.host_addr, new_address: 0, bus_address: self.dev_bus_addr }
     }
 }
 

@@ -63,9 +63,8 @@ pub fn read() -> u64 {
     if mode & FULL_DAY == 0 {
         fields[2] &= !AFTERNOON;
     }
-    let [second, minute, mut hour, day, month, year] = fields
-        .map(|field| if mode & BINARY != 0 { field } else { (field >> 4) * 10 + (field & 0xf) })
-        .map(u64::from);
+    let [second, minute, mut hour, day, month, year] =
+        fields.map(|field| if mode & BINARY != 0 { field } else { (field >> 4) * 10 + (field & 0xf) }).map(u64::from);
     if mode & FULL_DAY == 0 {
         hour = hour % 12 + if afternoon { 12 } else { 0 };
     }
