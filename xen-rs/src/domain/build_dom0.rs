@@ -239,7 +239,8 @@ fn pages_wanted(options: &Options, free: u64) -> u64 {
     if let Some(max) = memory.max {
         wanted = wanted.min(max.bytes_of(bytes));
     }
-    wanted >> PAGE_SHIFT
+    // More than there is means all there is.
+    wanted.min(rest) >> PAGE_SHIFT
 }
 
 /// The domain's frames: runs of pfns that are runs of mfns too.
