@@ -81,8 +81,8 @@ impl EventDomain for Domain {
 
     #[inline(always)]
     fn test_and_set_pending(&self, port: Port) -> bool {
-        let (at, bit) = bit(shared_info::EVTCHN_PENDING, port);
-        self.events.shared_info().is_some_and(|page| page.or64(at, bit) & bit != 0)
+        let at = shared_info::EVTCHN_PENDING + (port.0 / 64) as usize * 8;
+        self.events.shared_info().is_some_and(|page| page.test_and_set(at, port.0 % 64))
     }
 
     fn clear_pending(&self, port: Port) {
@@ -122,7 +122,7 @@ impl EventDomain for Domain {
 }
 
 /// Wakes and kicks whom an event concerns.
-#[inline]
+#[inline(always)]
 pub fn tell<const H: u8>(domain: &Domain, notify: Notify, held: &mut Held<'_, H>) {
     if let Some(vcpu) = notify.vcpu.and_then(|id| domain.vcpu(id)) {
         cpu_loop::event(vcpu, held);

@@ -7,13 +7,13 @@ use xen_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Copies one value in.
+#[inline(always)]
 pub fn read<T: FromBytes + IntoBytes>(va: u64) -> Result<T, Errno> {
-    let mut value = T::new_zeroed();
-    guest_copy::copy_in(va, value.as_mut_bytes()).map_err(|_| Errno::EFAULT)?;
-    Ok(value)
+    guest_copy::read(va)
 }
 
 /// Copies one value out.
+#[inline(always)]
 pub fn write<T: IntoBytes + Immutable + ?Sized>(va: u64, value: &T) -> Result<(), Errno> {
     guest_copy::copy_out(va, value.as_bytes()).map_err(|_| Errno::EFAULT)
 }

@@ -135,8 +135,7 @@ impl<'a> VcpuInfo<'a> {
     /// Sets a bit of `evtchn_pending_sel`; whether it was set.
     #[inline]
     pub fn set_selector(self, word: u32) -> bool {
-        let bit = 1 << (word & 63);
-        self.page.is_none_or(|page| page.or64(self.base + vcpu_info::EVTCHN_PENDING_SEL, bit) & bit != 0)
+        self.page.is_none_or(|page| page.test_and_set(self.base + vcpu_info::EVTCHN_PENDING_SEL, word))
     }
 
     /// Makes the guest look at all its ports: what came while the place changed is not lost.

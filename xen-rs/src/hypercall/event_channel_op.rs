@@ -25,11 +25,24 @@ use crate::{
 const RESET_ROUND: u32 = 64;
 
 /// The hypercall: rdi is the operation, rsi points to its structure.
+#[inline]
 pub fn event_channel_op(cx: &mut Context<'_>) -> Outcome {
+    let [command, va, ..] = cx.args;
+    if command != u64::from(abi::EVTCHNOP_SEND) {
+        return others(cx);
+    }
+    match guest::read::<abi::EvtchnSend>(va) {
+        Ok(op) => send(cx, op.port),
+        Err(errno) => Outcome::Fail(errno),
+    }
+}
+
+/// All operations but the one that is worth a path of its own.
+#[inline(never)]
+fn others(cx: &mut Context<'_>) -> Outcome {
     let [command, va, ..] = cx.args;
     let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
     match command {
-        abi::EVTCHNOP_SEND => guest::read(va).and_then(|op: abi::EvtchnSend| send(cx, op.port)).into(),
         abi::EVTCHNOP_UNMASK => unmask(cx, va).into(),
         abi::EVTCHNOP_ALLOC_UNBOUND => update(cx, va, alloc_unbound),
         abi::EVTCHNOP_BIND_INTERDOMAIN => update(cx, va, bind_interdomain),
@@ -70,23 +83,24 @@ fn target(cx: &mut Context<'_>, id: DomId) -> Result<Arc<Domain>, Errno> {
     if cx.domain.is_control() { Ok(domain) } else { Err(Errno::EPERM) }
 }
 
-#[inline]
-fn send(cx: &mut Context<'_>, port: Port) -> Result<(), Errno> {
-    match event::send(&**cx.domain, port)? {
-        Sent::Here(notify) => tell(cx.domain, notify, &mut cx.held),
-        Sent::There(remote, there) if remote == cx.domain.id => {
+#[inline(always)]
+fn send(cx: &mut Context<'_>, port: Port) -> Outcome {
+    match event::send(&**cx.domain, port) {
+        Ok(Sent::Here(notify)) => tell(cx.domain, notify, &mut cx.held),
+        Ok(Sent::There(remote, there)) if remote == cx.domain.id => {
             let notify = event::deliver_remote(&**cx.domain, there, remote);
             tell(cx.domain, notify, &mut cx.held);
         }
-        Sent::There(remote, there) => {
+        Ok(Sent::There(remote, there)) => {
             // A peer that is gone has closed its end.
             if let Some(peer) = domain::find(remote, &mut cx.held) {
                 let notify = event::deliver_remote(&*peer, there, cx.domain.id);
                 tell(&peer, notify, &mut cx.held);
             }
         }
+        Err(errno) => return Outcome::Fail(errno),
     }
-    Ok(())
+    Outcome::OK
 }
 
 fn unmask(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {

@@ -18,7 +18,7 @@ pub enum Sent {
 }
 
 /// `EVTCHNOP_send`. EINVAL unless the port is interdomain, an IPI or unbound (then nobody hears it).
-#[inline]
+#[inline(always)]
 pub fn send<D: EventDomain>(domain: &D, port: Port) -> Result<Sent, Errno> {
     let channel = domain.channels().get(port).ok_or(Errno::EINVAL)?;
     match channel.binding {
@@ -30,7 +30,7 @@ pub fn send<D: EventDomain>(domain: &D, port: Port) -> Result<Sent, Errno> {
 }
 
 /// Brings an event that `from` sent to `port` of `domain`, if that port is still the other end of one of `from`'s.
-#[inline]
+#[inline(always)]
 pub fn deliver_remote<D: EventDomain>(domain: &D, port: Port, from: DomId) -> Notify {
     match domain.channels().get(port) {
         Some(channel) if matches!(channel.binding, Binding::Interdomain { remote, .. } if remote == from) => {
@@ -41,7 +41,7 @@ pub fn deliver_remote<D: EventDomain>(domain: &D, port: Port, from: DomId) -> No
 }
 
 /// Makes a port pending and says who has to know.
-#[inline]
+#[inline(always)]
 pub fn raise<D: EventDomain>(domain: &D, vcpu: VcpuId, port: Port) -> Notify {
     if domain.test_and_set_pending(port) {
         return Notify::NOBODY;

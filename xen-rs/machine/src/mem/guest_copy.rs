@@ -61,14 +61,61 @@ unsafe fn copy(to: u64, from: u64, length: usize) -> usize {
     left as usize
 }
 
+/// A copy of one word: all or nothing; how many bytes were not copied.
+///
+/// # Safety
+/// As [`copy`]; `$length` is the size of the word.
+macro_rules! copy_word {
+    ($name:ident, $length:literal, $register:literal) => {
+        #[cfg(target_os = "none")]
+        #[inline(always)]
+        unsafe fn $name(to: u64, from: u64) -> usize {
+            let left: u64;
+            // SAFETY: as in `copy`.
+            unsafe {
+                asm!(
+                    "770: .byte 0x0f, 0x1f, 0x00",
+                    concat!("2: mov {word:", $register, "}, [{from}]"),
+                    concat!("3: mov [{to}], {word:", $register, "}"),
+                    "xor {left:e}, {left:e}",
+                    "4:",
+                    "771: .byte 0x0f, 0x1f, 0x00",
+                    ".pushsection .ex_table, \"a\"",
+                    ".long 2b - ., 4b - .",
+                    ".long 3b - ., 4b - .",
+                    ".popsection",
+                    ".pushsection .alt_table, \"a\"",
+                    ".long 770b - ., 2",
+                    ".long 771b - ., 1",
+                    ".popsection",
+                    to = in(reg) to, from = in(reg) from, word = out(reg) _,
+                    left = inout(reg) $length as u64 => left,
+                    options(nostack)
+                );
+            }
+            left as usize
+        }
+    };
+}
+
+copy_word!(copy4, 4, "e");
+copy_word!(copy8, 8, "r");
+
 /// A copy that tries again where the fault was only a stale translation.
 ///
 /// # Safety
 /// As [`copy`].
 #[inline(always)]
 unsafe fn copy_retrying(to: u64, from: u64, length: usize, guest: u64, write: bool) -> usize {
+    // The length is a constant nearly everywhere, so that this choice costs nothing.
     // SAFETY: the caller's promise.
-    let left = unsafe { copy(to, from, length) };
+    let left = unsafe {
+        match length {
+            4 => copy4(to, from),
+            8 => copy8(to, from),
+            _ => copy(to, from, length),
+        }
+    };
     // SAFETY: the caller's promise.
     if left == 0 { 0 } else { unsafe { copy_rest(to, from, length, left, guest, write) } }
 }

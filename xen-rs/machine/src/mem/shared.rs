@@ -189,6 +189,27 @@ impl<'a> SharedView<'a> {
         self.word64(offset).fetch_or(bits, Ordering::SeqCst)
     }
 
+    /// Sets a bit of a word, below 64; whether it was set. A full barrier.
+    #[inline(always)]
+    pub fn test_and_set(self, offset: usize, bit: u32) -> bool {
+        #[cfg(target_os = "none")]
+        {
+            let was: u8;
+            // SAFETY: the word is in the page (see `word8`), and the bit in the word by the mask; one locked access.
+            unsafe {
+                core::arch::asm!("lock bts qword ptr [{word}], {bit}", "setc {was}",
+                    word = in(reg) self.word64(offset).as_ptr(), bit = in(reg) u64::from(bit & 63),
+                    was = out(reg_byte) was, options(nostack));
+            }
+            was != 0
+        }
+        #[cfg(not(target_os = "none"))]
+        {
+            let mask = 1 << (bit & 63);
+            self.or64(offset, mask) & mask != 0
+        }
+    }
+
     /// Keeps bits; the old value.
     #[inline(always)]
     pub fn and64(self, offset: usize, mask: u64) -> u64 {
