@@ -6,7 +6,7 @@ use logic::{
     page::{Entry, Fail, Kind, Owners, Replace, Slot, entry::bit},
 };
 use machine::mem::{guest_copy, pv_pte};
-use xen_abi::errno::Errno;
+use xen_abi::{errno::Errno, vm_assist::VMASST_TYPE_WRITABLE_PAGETABLES};
 
 use super::{deliver, ldt, privileged};
 use crate::{cpu::Context, memory};
@@ -24,10 +24,16 @@ pub fn page_fault(cx: &mut Context<'_>, address: u64, error_code: u32) {
         return;
     }
     let could_be_a_table = error_code & (PRESENT | WRITE | RESERVED | FETCH) == PRESENT | WRITE;
-    if could_be_a_table && cx.state.pv.in_kernel && write_to_table(cx, address) {
+    if could_be_a_table && cx.state.pv.in_kernel && may_write(cx) && write_to_table(cx, address) {
         return;
     }
     deliver::page_fault(cx, address, error_code);
+}
+
+/// Whether the domain's plain writes to page tables are carried out: it has asked for that, or is the control domain, which
+/// Xen does not ask.
+fn may_write(cx: &Context<'_>) -> bool {
+    cx.domain.assists(VMASST_TYPE_WRITABLE_PAGETABLES) || cx.domain.is_control()
 }
 
 /// Carries a write to a last-level page table out. False: it is none, or not one that may be done.
