@@ -13,6 +13,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("cat", "Print files"),
     ("echo", "Print words"),
     ("sleep", "Wait so many seconds"),
+    ("time", "Run a command and tell how long it took"),
     ("resources", "Show what is in use, to be compared before and after"),
     ("xenstore-ls", "Print a part of xenstore"),
     ("xenstore-read", "Print a node of xenstore"),
@@ -32,6 +33,7 @@ pub fn run(dom0: &mut Dom0, words: &[&str]) -> Option<Status> {
             SUCCESS
         }
         "sleep" => sleep(dom0, arguments),
+        "time" => time(dom0, arguments),
         "resources" => resources(dom0),
         "xenstore-ls" => xenstore_ls(dom0, arguments.first().unwrap_or(&"/")),
         "xenstore-read" => xenstore_read(dom0, arguments),
@@ -84,6 +86,15 @@ fn sleep(dom0: &mut Dom0, arguments: &[&str]) -> Status {
     };
     let end = dom0.now() + u64::from(seconds) * 1_000_000_000;
     if dom0.wait(end) { SUCCESS } else { FAILURE }
+}
+
+fn time(dom0: &mut Dom0, words: &[&str]) -> Status {
+    let begin = dom0.now();
+    let status = super::run_command(dom0, words);
+    let micros = dom0.now().saturating_sub(begin) / 1000;
+    dom0.terminal.end_line();
+    dom0.print(&format!("{}.{:03} ms\n", micros / 1000, micros % 1000));
+    status
 }
 
 /// What a domain that came and went must have given back.

@@ -36,13 +36,18 @@ fn run_text(dom0: &mut Dom0, text: &str) -> Status {
     let mut first = SUCCESS;
     for words in commands {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let status = builtin::run(dom0, &words).unwrap_or_else(|| cmd::run(dom0, &words));
+        let status = run_command(dom0, &words);
         dom0.terminal.end_line();
         if first == SUCCESS {
             first = status;
         }
     }
     first
+}
+
+/// Runs one command.
+fn run_command(dom0: &mut Dom0, words: &[&str]) -> Status {
+    builtin::run(dom0, words).unwrap_or_else(|| cmd::run(dom0, words))
 }
 
 /// Reads and runs commands for good.
