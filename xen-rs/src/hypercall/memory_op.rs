@@ -52,6 +52,8 @@ pub fn memory_op(cx: &mut Context<'_>) -> Outcome {
         XENMEM_SET_MEMORY_MAP => set_memory_map(cx, argument).into(),
         XENMEM_MACHPHYS_MAPPING => machphys_mapping(cx, argument).into(),
         XENMEM_ADD_TO_PHYSMAP => add_to_physmap(cx, argument).into(),
+        // No page is ever shared copy-on-write.
+        XENMEM_GET_SHARING_FREED_PAGES | XENMEM_GET_SHARING_SHARED_PAGES => Outcome::OK,
         XENMEM_MACHPHYS_MFN_LIST => machphys_mfn_list(argument).into(),
         _ => Outcome::Fail(Errno::ENOSYS),
     }
@@ -242,10 +244,16 @@ fn machphys_mapping(cx: &Context<'_>, argument: u64) -> Result<(), Errno> {
     guest_copy::write(argument, &MachphysMapping { v_start: M2P_GUEST, v_end: M2P_GUEST_END, max_mfn })
 }
 
+/// The frames that the machine-to-phys table is made of, one for each 2 MiB.
 fn machphys_mfn_list(argument: u64) -> Result<(), Errno> {
     let mut wanted: MachphysMfnList = guest_copy::read(argument)?;
-    // The table is not made of extents of 2 MiB that a domain could map by frame number.
-    wanted.nr_extents = 0;
+    let mut written = 0;
+    while written < wanted.max_extents
+        && let Some(mfn) = pv_pte::m2p_extent(u64::from(written))
+    {
+        guest_copy::write(wanted.extent_start.wrapping_add(u64::from(written) * 8), &mfn.0)?;
+        written += 1;
+    }
+    wanted.nr_extents = written;
     guest_copy::write(argument, &wanted)
 }
-

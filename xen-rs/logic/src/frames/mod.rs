@@ -7,7 +7,7 @@
 mod buddy;
 mod list;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 use xen_abi::ids::{DomId, Mfn};

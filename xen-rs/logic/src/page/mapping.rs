@@ -137,7 +137,7 @@ impl<'f, E: Env> Mmu<'f, E> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::super::tests::{A, B, Machine};
     use super::super::{Owners, Replace, Slot};

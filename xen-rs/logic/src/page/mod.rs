@@ -41,8 +41,11 @@ mod table;
 mod update;
 pub mod word;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
+#[cfg(all(test, loom))]
+#[path = "tests/loom.rs"]
+mod tests_under_loom;
 
 pub use entry::Entry;
 pub use env::{Deferred, Env, Freed, Slot, Table};

@@ -219,3 +219,26 @@ pub fn m2p(mfn: Mfn) -> Option<u64> {
     let pfn = unsafe { AtomicU64::from_ptr((M2P + mfn.0 * 8) as *mut u64) }.load(Ordering::Relaxed);
     (pfn != u64::MAX).then_some(pfn)
 }
+
+/// The first frame of the part of the machine-to-phys table that lies at `index` times 2 MiB.
+#[must_use]
+pub fn m2p_extent(index: u64) -> Option<Mfn> {
+    let offset = index.checked_mul(2 << 20)?;
+    if offset >= frames().end().0 * 8 {
+        return None;
+    }
+    let va = M2P + offset;
+    let mut table = super::hypervisor_map::idle_root() >> 12;
+    for shift in [39, 30, 21, 12] {
+        let f = frames().ram(Mfn(table))?;
+        let entry = peek(f, Slot::new((va >> shift & 511) as u16));
+        if !entry.is_present() {
+            return None;
+        }
+        table = entry.mfn().0;
+        if entry.0 & bit::PSE != 0 && shift > 12 {
+            return Some(Mfn(table | (va >> 12 & ((1 << (shift - 12)) - 1))));
+        }
+    }
+    Some(Mfn(table))
+}
