@@ -1,9 +1,10 @@
 //! The free frames of the machine.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use logic::{
-    frames::{Block, Buddy, Zone},
+    frames::{Block, Buddy, Stale, Zone},
     lock::{Held, rank},
 };
 use machine::{
@@ -29,6 +30,8 @@ static MAP: Once<(Vec<MemoryRange>, u64)> = Once::new();
 
 /// Frames that an idle CPU scrubs in one go.
 const SCRUB_ORDER: u8 = 4;
+/// Free frames that idle CPUs are scrubbing at the moment; changes under the lock of `FREE`.
+static BEING_SCRUBBED: AtomicU64 = AtomicU64::new(0);
 
 /// How many frames there are.
 #[derive(Clone, Copy, Debug)]
@@ -62,10 +65,11 @@ pub fn machine_map() -> &'static [MemoryRange] {
 #[must_use]
 pub fn census(held: &mut Held<'_, 0>) -> Census {
     let (free, _held) = FREE.lock(held);
+    let being_scrubbed = BEING_SCRUBBED.load(Ordering::Relaxed);
     Census {
         total: MAP.get().map_or(0, |(_, total)| *total),
-        free: free.free_pages(),
-        dirty: free.dirty_pages(),
+        free: free.free_pages() + being_scrubbed,
+        dirty: free.dirty_pages() + being_scrubbed,
         highest: Mfn(end_of_ram().0.saturating_sub(1)),
     }
 }
@@ -105,12 +109,21 @@ pub fn feed_heap(held: &mut Held<'_, 0>) {
 
 /// For an idle CPU: zeroes a few free frames that hold somebody's old data; false when all are clean.
 pub fn scrub_some(held: &mut Held<'_, 0>) -> bool {
-    let taken = FREE.lock(held).0.take_dirty(frames(), SCRUB_ORDER);
+    let taken = {
+        let (mut free, _held) = FREE.lock(held);
+        let taken = free.take_dirty(frames(), SCRUB_ORDER);
+        let pages = taken.as_ref().map_or(0, Stale::pages);
+        BEING_SCRUBBED.fetch_add(pages, Ordering::Relaxed);
+        taken
+    };
     let Some(stale) = taken else { return false };
+    let pages = stale.pages();
     // The last owner must not write to it any more once it counts as clean.
     let mut block = stale.flushed(frames(), |since| tlb::flush(tlb::stale_cpus(None, since), Forget::All));
     block.scrub(frames(), frame_table::zero);
-    free(block, held);
+    let (mut free, _held) = FREE.lock(held);
+    free.free(frames(), block);
+    BEING_SCRUBBED.fetch_sub(pages, Ordering::Relaxed);
     true
 }
 

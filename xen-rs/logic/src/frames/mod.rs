@@ -43,6 +43,12 @@ impl Unowned<'_> {
 }
 
 impl Stale {
+    /// How many frames it has.
+    #[must_use]
+    pub const fn pages(&self) -> u64 {
+        1 << self.0.order
+    }
+
     /// Makes the block safe to use: `flush` flushes each TLB that was not flushed after that moment.
     pub fn flushed(self, table: FrameTable<'_>, flush: impl FnOnce(Stamp)) -> Block {
         flush(self.0.frames(table).map(|f| f.info().stamp()).max().unwrap_or_default());
