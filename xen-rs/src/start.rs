@@ -18,7 +18,7 @@ use crate::{
     cpu::Cpu,
     domain::{self, build_dom0},
     hypercall::xen_version,
-    memory, time,
+    memory, time, trap,
     upcalls::Xen,
 };
 
@@ -30,7 +30,13 @@ pub fn start(boot: BootInfo, mut frames: BootFrames) -> ! {
     let options = options(boot.command_line);
     let image = build_dom0::unpack(&boot.modules, &mut frames);
     memory::init(&boot, frames, &mut held);
-    let cpus = if options.no_smp { 1 } else { smp::start_secondaries() };
+    let limit = match options.max_cpus {
+        _ if options.no_smp => 1,
+        0 => u32::MAX,
+        limit => limit,
+    };
+    let cpus = smp::start_secondaries(limit);
+    trap::report_safety();
     log::info!("brought up {cpus} CPUs");
     time::start();
     console::start_input();

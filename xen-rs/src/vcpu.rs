@@ -157,6 +157,7 @@ impl VcpuState {
     /// a selector could not be loaded.
     #[must_use]
     pub fn load(&mut self, domain: &Domain) -> bool {
+        segments::separate(domain.id);
         self.paging.load(domain.id, self.pv.in_kernel);
         descriptors::load_gdt(&self.pv.gdt.pages);
         self.pv.ldt.load();

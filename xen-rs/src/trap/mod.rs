@@ -24,6 +24,7 @@ use machine::upcall::{Call, Exception};
 use crate::cpu::{Context, Cpu};
 use crate::hypercall;
 
+pub use cpuid::report_safety;
 pub use privileged::{guest_cr4, set_task_switched, write_debug_register};
 pub use state::PvState;
 

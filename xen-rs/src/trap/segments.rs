@@ -1,8 +1,26 @@
 //! The segment state of a PV vCPU across a switch of CPUs' attention: selectors and bases.
 
-use machine::arch::x86_64::{guest_registers, segments};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use machine::arch::x86_64::{guest_registers, percpu, segments};
+use machine::mem::tlb::MAX_CPUS;
+use xen_abi::ids::DomId;
 
 use super::PvState;
+
+/// Whose vCPU each CPU ran last, plus 1.
+static LAST: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
+
+/// Before a CPU runs a vCPU of a domain: nothing that another domain taught its branch predictors may steer this one.
+pub fn separate(domain: DomId) {
+    let Some(last) = usize::try_from(percpu::number()).ok().and_then(|cpu| LAST.get(cpu)) else { return };
+    let this = u32::from(domain.0) + 1;
+    // Only this CPU touches its entry.
+    if last.load(Ordering::Relaxed) != this {
+        last.store(this, Ordering::Relaxed);
+        guest_registers::prediction_barrier();
+    }
+}
 
 /// Takes a vCPU's segment and debug state off this CPU.
 pub fn leave(pv: &mut PvState) {

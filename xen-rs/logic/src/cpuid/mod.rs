@@ -4,6 +4,7 @@
 pub mod features;
 pub mod hypervisor;
 pub mod policy;
+pub mod speculation;
 pub mod xstate;
 
 /// The four registers of one CPUID leaf.

@@ -5,6 +5,7 @@
 use super::cpu::{self, Features, cpuid, cr4};
 use crate::mem::layout::is_guest_address;
 use core::arch::asm;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 const MSR_TSC_AUX: u32 = 0xc000_0103;
 const MSR_PRED_CMD: u32 = 0x49;
@@ -128,11 +129,25 @@ pub fn task_switched() -> bool {
     read_cr0() & 1 << 3 != 0
 }
 
-/// Forgets what the branch predictors learned, where the CPU can be told to.
-pub fn prediction_barrier() {
+/// Whether the CPU can be told to forget what its branch predictors learned: 0 if nobody has looked yet.
+static BARRIER: AtomicU8 = AtomicU8::new(0);
+const HAS_BARRIER: u8 = 1;
+const NO_BARRIER: u8 = 2;
+
+#[cold]
+fn look_for_barrier() -> u8 {
     let intel = cpuid(0, 0).eax >= 7 && cpuid(7, 0).edx & 1 << 26 != 0;
     let amd = cpuid(0x8000_0000, 0).eax >= 0x8000_0008 && cpuid(0x8000_0008, 0).ebx & 1 << 12 != 0;
-    if intel || amd {
+    let found = if intel || amd { HAS_BARRIER } else { NO_BARRIER };
+    BARRIER.store(found, Ordering::Relaxed);
+    found
+}
+
+/// Forgets what the branch predictors learned, where the CPU can be told to.
+#[inline]
+pub fn prediction_barrier() {
+    let known = BARRIER.load(Ordering::Relaxed);
+    if known == HAS_BARRIER || (known == 0 && look_for_barrier() == HAS_BARRIER) {
         // SAFETY: the command register exists; bit 0 is the barrier.
         unsafe { cpu::wrmsr(MSR_PRED_CMD, 1) };
     }

@@ -215,10 +215,10 @@ fn start(number: u32) -> bool {
     true
 }
 
-/// Starts all CPUs; each ends up in `Hypervisor::start_secondary`. Returns how many run, this one included.
-pub fn start_secondaries() -> u32 {
+/// Starts CPUs until `limit` run; each ends up in `Hypervisor::start_secondary`. Returns how many run, this one included.
+pub fn start_secondaries(limit: u32) -> u32 {
     let mut running = 1;
-    for number in 1..present() {
+    for number in 1..present().min(limit) {
         if !start(number) {
             break;
         }
