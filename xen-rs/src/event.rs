@@ -32,8 +32,11 @@ impl DomainEvents {
         for vcpu in 0..xen_abi::arch_x86::XEN_LEGACY_MAX_VCPUS {
             VcpuInfo::at(page.view(), vcpu * shared_info::VCPU_INFO_STRIDE).set_upcall_mask(true);
         }
-        let events =
-            Self { channels: Channels::new()?, table: Lock::new(Table::new(max_port)), shared: Arc::new(SharedSlot::new()) };
+        let events = Self {
+            channels: Channels::new()?,
+            table: Lock::new(Table::new(max_port)),
+            shared: Arc::new(SharedSlot::new()),
+        };
         // A new slot is empty.
         let _ = events.shared.fill(page);
         Ok(events)
@@ -184,11 +187,8 @@ pub fn close(domain: &Arc<Domain>, port: Port, held: &mut Held<'_, 0>) -> Result
             return domain.events.table.lock(held).0.close(&**domain, port, None);
         };
         if let Some(peer) = domain::find(peer_id, held) {
-            let (mut tables, _held) = logic::lock::lock_pair(
-                held,
-                (domain.id, &domain.events.table),
-                (peer.id, &peer.events.table),
-            );
+            let (mut tables, _held) =
+                logic::lock::lock_pair(held, (domain.id, &domain.events.table), (peer.id, &peer.events.table));
             return tables.first().close(&**domain, port, Some(&*peer));
         }
     }
@@ -198,7 +198,8 @@ pub fn close(domain: &Arc<Domain>, port: Port, held: &mut Held<'_, 0>) -> Result
 /// Takes the shared pages of a domain away from senders, when all its ports are closed and no vCPU of it runs. The pages
 /// are the caller's to end.
 pub fn retire(domain: &Domain, mut end: impl FnMut(SharedPage)) {
-    let slots = || core::iter::once(&**domain.events.shared_slot()).chain(domain.vcpus().iter().map(|v| v.info.registered()));
+    let slots =
+        || core::iter::once(&**domain.events.shared_slot()).chain(domain.vcpus().iter().map(|v| v.info.registered()));
     slots().for_each(SharedSlot::close);
     let quiesced = Quiesced::wait();
     slots().filter_map(|slot| slot.take(&quiesced)).for_each(&mut end);

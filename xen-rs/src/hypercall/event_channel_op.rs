@@ -50,9 +50,9 @@ fn others(cx: &mut Context<'_>) -> Outcome {
         abi::EVTCHNOP_BIND_IPI => update(cx, va, bind_ipi),
         abi::EVTCHNOP_BIND_PIRQ => update(cx, va, bind_pirq),
         abi::EVTCHNOP_STATUS => update(cx, va, status),
-        abi::EVTCHNOP_CLOSE => guest::read(va)
-            .and_then(|op: abi::EvtchnClose| close(cx.domain, op.port, &mut cx.held).map(drop))
-            .into(),
+        abi::EVTCHNOP_CLOSE => {
+            guest::read(va).and_then(|op: abi::EvtchnClose| close(cx.domain, op.port, &mut cx.held).map(drop)).into()
+        }
         abi::EVTCHNOP_BIND_VCPU => bind_vcpu(cx, va).into(),
         abi::EVTCHNOP_RESET => reset(cx, va),
         abi::EVTCHNOP_SET_PRIORITY => set_priority(cx, va).into(),
@@ -121,11 +121,8 @@ fn bind_interdomain(cx: &mut Context<'_>, op: &mut abi::EvtchnBindInterdomain) -
     let remote_id = if op.remote_dom == DomId::SELF { cx.domain.id } else { op.remote_dom };
     let remote = domain::find(remote_id, &mut cx.held).ok_or(Errno::ESRCH)?;
     let (port, notify) = {
-        let (mut tables, _held) = lock_pair(
-            &mut cx.held,
-            (cx.domain.id, &cx.domain.events.table),
-            (remote.id, &remote.events.table),
-        );
+        let (mut tables, _held) =
+            lock_pair(&mut cx.held, (cx.domain.id, &cx.domain.events.table), (remote.id, &remote.events.table));
         tables.first().bind_interdomain(&**cx.domain, &*remote, op.remote_port)?
     };
     tell(cx.domain, notify, &mut cx.held);

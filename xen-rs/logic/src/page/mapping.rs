@@ -8,12 +8,12 @@ use xen_abi::Errno;
 use xen_abi::ids::{DomId, Mfn};
 
 use super::entry::{Entry, bit};
-use crate::grant::{Access, Freed};
 use super::env::{Env, Slot};
 use super::info::Frame;
 use super::refs::Mmu;
 use super::update::Locked;
 use super::word::Kind;
+use crate::grant::{Access, Freed};
 
 /// The references that one mapping needs: a general one, and a writable type reference if it allows writing.
 #[derive(Debug)]

@@ -8,14 +8,14 @@
 //! What the machine guarantees and the model takes as given: page walks see the latest entry, locked operations are full
 //! barriers. So the model reads such words by read-modify-write.
 
-use loom::sync::{Arc, Notify};
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use loom::sync::{Arc, Notify};
 use loom::thread;
 use std::vec::Vec;
 
 use xen_abi::ids::{DomId, Mfn};
 
-use crate::page::{Deferred, Entry, Env, Freed, FrameTable, Kind, Mmu, PageInfo, Slot, Stamp, State, Table};
+use crate::page::{Deferred, Entry, Env, FrameTable, Freed, Kind, Mmu, PageInfo, Slot, Stamp, State, Table};
 
 const OWNER: DomId = DomId(1);
 
