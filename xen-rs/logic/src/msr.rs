@@ -14,6 +14,7 @@ pub mod index {
     pub const PRED_CMD: u32 = 0x49;
     pub const UCODE_REV: u32 = 0x8b;
     pub const PLATFORM_INFO: u32 = 0xce;
+    pub const ARCH_CAPABILITIES: u32 = 0x10a;
     pub const MISC_FEATURES_ENABLES: u32 = 0x140;
     pub const SYSENTER_CS: u32 = 0x174;
     pub const SYSENTER_EIP: u32 = 0x176;
@@ -56,6 +57,10 @@ pub const PAT_VALUE: u64 = 0x0000_0501_0007_0406;
 /// EFER bits shown to a guest: SCE, LME, LMA, NXE and FFXSR; never SVME.
 pub const EFER_SHOWN: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11 | 1 << 14;
 
+/// Bits of IA32_ARCH_CAPABILITIES that are facts about the CPU and good to know in a guest (class `A` in Xen's public
+/// header `arch-x86/cpufeatureset.h`, words 16 and 17).
+pub const ARCH_CAPABILITIES_SHOWN: u64 = 0x4000_0000_1d12_e173;
+
 const APIC_BASE_DEFAULT: u64 = 0xfee0_0000;
 const APIC_ENABLED: u64 = 1 << 11;
 const APIC_BOOTSTRAP: u64 = 1 << 8;
@@ -77,6 +82,8 @@ pub struct Guest {
     pub dbext: bool,
     /// CPUID offers the branch-prediction barrier.
     pub ibpb: bool,
+    /// CPUID offers IA32_ARCH_CAPABILITIES.
+    pub arch_capabilities: bool,
 }
 
 /// Where the value of a read comes from.
@@ -102,6 +109,8 @@ pub enum Read {
     MiscEnable,
     /// The vCPU's breakpoint address mask.
     BreakpointMask(u8),
+    /// The host's IA32_ARCH_CAPABILITIES through [`ARCH_CAPABILITIES_SHOWN`]; zero if the host has none.
+    ArchCapabilities,
 }
 
 /// What a write does.
@@ -155,6 +164,7 @@ pub const fn read(msr: u32, guest: &Guest) -> Result<Read, Fault> {
         MCG_CAP | MCG_STATUS => Read::Value(0),
         TSC_AUX if guest.rdtscp => Read::TscAux,
         UCODE_REV if amd || intel => Read::Host,
+        ARCH_CAPABILITIES if guest.arch_capabilities => Read::ArchCapabilities,
         PLATFORM_ID if intel => Read::Host,
         PERF_STATUS | PERF_CTL if intel => Read::Value(0),
         K8_SYSCFG | K8_VM_CR if amd => Read::Value(0),
@@ -227,7 +237,7 @@ mod tests {
     use super::*;
 
     const AMD: Guest =
-        Guest { vendor: Vendor::Amd, bootstrap: true, rdtscp: true, itsc: false, dbext: true, ibpb: false };
+        Guest { vendor: Vendor::Amd, bootstrap: true, rdtscp: true, itsc: false, dbext: true, ibpb: false, arch_capabilities: false };
 
     #[test]
     fn what_linux_reads_answers() {

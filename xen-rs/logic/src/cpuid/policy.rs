@@ -145,8 +145,8 @@ impl Policy {
         if host_set.has(features::IBRSB) {
             set.put(features::IBPB, true);
         }
-        // The MSR behind it would have to be virtualised too.
-        set.put(features::ARCH_CAPS, false);
+        // What that register says can be told on every CPU of Intel's line.
+        set.put(features::ARCH_CAPS, self.vendor == Vendor::Intel);
         if hardware_domain {
             // It does not migrate away from its TSC.
             set.put(features::ITSC, host_set.has(features::ITSC));
