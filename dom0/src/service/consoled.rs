@@ -2,7 +2,7 @@
 
 use super::Link;
 use super::log::Log;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use guest_pv::{println, time};
 use ring_protocol::console::Host;
 use xen_abi::errno::Errno;
@@ -22,6 +22,8 @@ const PERIOD: u64 = 100_000_000;
 #[derive(Debug, Default)]
 pub struct Consoled {
     live: BTreeMap<DomId, Console>,
+    /// Those who have printed too much and have to wait.
+    held: BTreeSet<DomId>,
     gone: VecDeque<(DomId, Log)>,
 }
 
@@ -54,6 +56,7 @@ impl Consoled {
     /// Stops serving a guest; gives its port. Its last words are kept for a while.
     pub fn detach(&mut self, dom: DomId) -> Option<Port> {
         let mut console = self.live.remove(&dom)?;
+        self.held.remove(&dom);
         console.used = 0;
         console.exchange(dom);
         let Console { link, log, .. } = console;
@@ -91,29 +94,33 @@ impl Consoled {
     pub fn type_in(&mut self, dom: DomId, keys: &[u8]) {
         if let Some(console) = self.live.get_mut(&dom) {
             console.typed.extend(keys);
-            console.exchange(dom);
+            self.serve(dom);
         }
     }
 
     /// Serves a guest whose event came.
     pub fn serve(&mut self, dom: DomId) {
-        if let Some(console) = self.live.get_mut(&dom) {
-            console.exchange(dom);
+        let Some(console) = self.live.get_mut(&dom) else {
+            return;
+        };
+        console.exchange(dom);
+        if console.is_held() {
+            self.held.insert(dom);
+        } else {
+            self.held.remove(&dom);
         }
     }
 
     /// Goes on with those who have printed too much before.
     pub fn catch_up(&mut self) {
-        for (&dom, console) in &mut self.live {
-            if console.is_held() {
-                console.exchange(dom);
-            }
+        for dom in core::mem::take(&mut self.held) {
+            self.serve(dom);
         }
     }
 
     /// When somebody who has to wait may go on.
     pub fn deadline(&self) -> Option<u64> {
-        self.live.values().filter(|console| console.is_held()).map(|console| console.since + PERIOD).min()
+        self.held.iter().filter_map(|dom| Some(self.live.get(dom)?.since + PERIOD)).min()
     }
 }
 
