@@ -9,7 +9,7 @@ mod seat;
 mod switch;
 mod timer;
 
-pub use queues::{event, kick, pause, unblock, unpause, wake};
+pub use queues::{event, kick, pause, unblock, unpause, waiting, wake};
 pub use seat::Seat;
 pub use timer::{CpuTimer, Key, arm, set_timer};
 
@@ -67,28 +67,35 @@ pub fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) {
 #[inline(always)]
 fn is_quiet(cpu: &Cpu) -> bool {
     let Some(running) = &cpu.running else { return false };
+    may_run_on(cpu) && !running.vcpu.nmi_pending()
+        && !running.vcpu.info.get().needs_delivery()
+}
+
+/// Whether there is no reason to look for another vCPU.
+#[inline(always)]
+fn may_run_on(cpu: &Cpu) -> bool {
+    let Some(running) = &cpu.running else { return false };
     !cpu.local.sched.reschedule
         && !queues::wants_look(cpu.local.id)
         && running.vcpu.seat.ready.is_runnable()
-        && !running.vcpu.nmi_pending()
-        && !running.vcpu.info.get().needs_delivery()
 }
 
 #[cold]
 #[inline(never)]
 fn look_around(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: Held<'_, 0>) {
     loop {
-        if !cpu.local.sched.reschedule
-            && !queues::wants_look(cpu.local.id)
-            && let Some(mut cx) = cpu.context(regs, held.again())
-            && cx.vcpu.seat.ready.is_runnable()
-        {
-            trap::before_guest(&mut cx);
+        if may_run_on(cpu) {
+            if let Some(mut cx) = cpu.context(regs, held.again()) {
+                trap::before_guest(&mut cx);
+            }
             // What was delivered may have been the end of it.
-            if cx.vcpu.seat.ready.is_runnable() {
+            if may_run_on(cpu) {
                 return;
             }
         }
         switch::choose(cpu, regs, &mut held);
+        if is_quiet(cpu) {
+            return;
+        }
     }
 }

@@ -52,7 +52,8 @@ pub(super) fn set_waiting(cpu: u32, count: usize) {
 }
 
 /// How many wait for a CPU.
-pub(super) fn waiting(cpu: u32) -> usize {
+#[must_use]
+pub fn waiting(cpu: u32) -> usize {
     of(cpu).waiting.load(Ordering::Relaxed)
 }
 

@@ -8,52 +8,85 @@ use xen_abi::{errno::Errno, hypercall::HYPERVISOR_MULTICALL, multicall::Multical
 
 use crate::{cpu::Context, guest};
 
-/// Calls made before an interrupt that waits is served.
-const ROUND: u32 = 32;
+/// Calls read at a time, between two looks at what waits for this CPU.
+const CHUNK: usize = 4;
+/// Bytes of one.
+const SIZE: u64 = size_of::<MulticallEntry>() as u64;
+
+/// How a call ended.
+enum End {
+    /// On to the next.
+    Next,
+    /// The whole has ended, or has to come back.
+    Whole(Outcome),
+}
 
 /// The hypercall: rdi points to an array of calls, rsi is how many.
 #[allow(clippy::cast_possible_truncation, reason = "the count is an unsigned int of the ABI")]
 pub fn multicall(cx: &mut Context<'_>) -> Outcome {
     let [mut va, count, ..] = cx.args;
     let mut left = count as u32;
-    let arguments = cx.args;
-    for _ in 0..ROUND {
-        if left == 0 {
-            return Outcome::OK;
-        }
-        let entry: MulticallEntry = match guest::read(va) {
-            Ok(entry) => entry,
-            Err(errno) => return Outcome::Fail(errno),
-        };
-        cx.args = entry.args;
-        // A call in a call would be a way to nest without end: Xen answers like this.
-        let outcome = match entry.op {
-            op if op == u64::from(HYPERVISOR_MULTICALL) => Outcome::Fail(Errno::EINVAL),
-            op => super::dispatch(cx, op),
-        };
-        let result = match outcome {
-            Outcome::Done(value) => value,
-            Outcome::Fail(errno) => errno.as_ret(),
-            Outcome::Again => {
-                // The rest of this call is made first when the guest comes back.
-                let rest = MulticallEntry { args: cx.args, ..entry };
-                let kept = guest::write(va, &rest);
-                cx.args = [va, left.into(), arguments[2], arguments[3], arguments[4], arguments[5]];
-                return kept.map_or_else(Outcome::Fail, |()| Outcome::Again);
+    let caller = cx.args;
+    while left != 0 {
+        // A chunk that cannot be read as a whole may become readable by one of its calls.
+        let chunk = if left as usize >= CHUNK { guest::read::<[MulticallEntry; CHUNK]>(va).ok() } else { None };
+        match &chunk {
+            Some(chunk) => {
+                for entry in chunk {
+                    if let End::Whole(outcome) = one(cx, &caller, va, entry, left) {
+                        return outcome;
+                    }
+                    va = va.wrapping_add(SIZE);
+                    left -= 1;
+                }
             }
-        };
-        if let Err(errno) = guest::write(va.wrapping_add(offset_of!(MulticallEntry, result) as u64), &result) {
-            return Outcome::Fail(errno);
+            None => {
+                let entry = match guest::read(va) {
+                    Ok(entry) => entry,
+                    Err(errno) => return Outcome::Fail(errno),
+                };
+                if let End::Whole(outcome) = one(cx, &caller, va, &entry, left) {
+                    return outcome;
+                }
+                va = va.wrapping_add(SIZE);
+                left -= 1;
+            }
         }
-        va = va.wrapping_add(size_of::<MulticallEntry>() as u64);
-        left -= 1;
-        if interrupts::any() || !cx.vcpu.seat.ready.is_runnable() {
-            break;
+        if left != 0 && (interrupts::any() || !cx.vcpu.seat.ready.is_runnable()) {
+            return come_back(cx, &caller, va, left);
         }
     }
-    if left == 0 {
-        return Outcome::OK;
+    Outcome::OK
+}
+
+/// Makes the call at `va`, the first of `left`.
+#[inline(always)]
+fn one(cx: &mut Context<'_>, caller: &[u64; 6], va: u64, entry: &MulticallEntry, left: u32) -> End {
+    cx.args = entry.args;
+    let outcome = match entry.op {
+        // A call in a call would be a way to nest without end: Xen answers like this.
+        op if op == u64::from(HYPERVISOR_MULTICALL) => Outcome::Fail(Errno::EINVAL),
+        op => super::dispatch(cx, op),
+    };
+    let result = match outcome {
+        Outcome::Done(value) => value,
+        Outcome::Fail(errno) => errno.as_ret(),
+        Outcome::Again => {
+            // The rest of this call is made first when the guest comes back.
+            let kept = guest::write(va.wrapping_add(offset_of!(MulticallEntry, args) as u64), &cx.args);
+            let again = come_back(cx, caller, va, left);
+            return End::Whole(kept.map_or_else(Outcome::Fail, |()| again));
+        }
+    };
+    match guest::write(va.wrapping_add(offset_of!(MulticallEntry, result) as u64), &result) {
+        Ok(()) => End::Next,
+        Err(errno) => End::Whole(Outcome::Fail(errno)),
     }
-    cx.args = [va, left.into(), arguments[2], arguments[3], arguments[4], arguments[5]];
+}
+
+/// Goes on with the call at `va` when the guest makes the multicall again.
+fn come_back(cx: &mut Context<'_>, caller: &[u64; 6], va: u64, left: u32) -> Outcome {
+    cx.args = *caller;
+    (cx.args[0], cx.args[1]) = (va, left.into());
     Outcome::Again
 }

@@ -24,8 +24,11 @@ pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
     let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
     match command {
         abi::SCHEDOP_YIELD => {
-            cx.cpu.sched.yields = true;
-            cx.cpu.sched.reschedule = true;
+            // Nobody to give way to: the common case for a guest that spins.
+            if cpu_loop::waiting(cx.cpu.id) != 0 {
+                cx.cpu.sched.yields = true;
+                cx.cpu.sched.reschedule = true;
+            }
             Outcome::OK
         }
         abi::SCHEDOP_BLOCK => {

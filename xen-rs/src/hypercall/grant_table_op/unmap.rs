@@ -76,7 +76,7 @@ pub(super) fn batches<T: Operation>(cx: &mut Context<'_>, count: u32) -> Outcome
             va = va.wrapping_add(size_of::<T>() as u64);
             left -= 1;
         }
-        release(cx, gone);
+        release(cx, &mut gone);
         if let Some(errno) = fault {
             return Outcome::Fail(errno);
         }
@@ -143,13 +143,13 @@ fn take_entry(cx: &mut Context<'_>, request: &Request, mapping: &GrantMapping) -
 }
 
 /// Flushes, then ends the uses of the grants.
-fn release(cx: &mut Context<'_>, gone: ArrayVec<Detached, BATCH>) {
+fn release(cx: &mut Context<'_>, gone: &mut ArrayVec<Detached, BATCH>) {
     if gone.is_empty() {
         return;
     }
     tlb::flush(tlb::cpus_of(cx.domain.id), Forget::All);
     let flushed = Flushed::acknowledged();
-    for detached in gone {
+    for detached in gone.drain(..) {
         let granter = if detached.granter() == cx.domain.id {
             cx.domain.clone()
         } else {
