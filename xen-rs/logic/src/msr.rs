@@ -236,8 +236,15 @@ pub const fn misc_enable(host: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const AMD: Guest =
-        Guest { vendor: Vendor::Amd, bootstrap: true, rdtscp: true, itsc: false, dbext: true, ibpb: false, arch_capabilities: false };
+    const AMD: Guest = Guest {
+        vendor: Vendor::Amd,
+        bootstrap: true,
+        rdtscp: true,
+        itsc: false,
+        dbext: true,
+        ibpb: false,
+        arch_capabilities: false,
+    };
 
     #[test]
     fn what_linux_reads_answers() {

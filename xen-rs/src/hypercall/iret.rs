@@ -18,7 +18,7 @@ pub fn iret(cx: &mut Context<'_>) -> Outcome {
         crash::crash(cx, &"Fault while reading IRET context from guest stack");
         return Outcome::Done(rax);
     };
-    let back = iret::decode(cx.regs, &frame);
+    let back = iret::decode(&frame);
     if back.to_user {
         if cx.state.paging.user.is_none() {
             crash::crash(cx, &"Guest switching to user mode with no user page tables");
@@ -29,7 +29,7 @@ pub fn iret(cx: &mut Context<'_>) -> Outcome {
     if cx.domain.vm_assist.load(Ordering::Relaxed) & 1 << VMASST_TYPE_ARCHITECTURAL_IOPL != 0 {
         cx.state.pv.iopl = back.iopl;
     }
-    *cx.regs = back.regs;
+    iret::load(cx.regs, &frame);
     cx.vcpu.info.get().set_upcall_mask(back.upcall_mask);
     cx.state.pv.nmi_masked = false;
     Outcome::Done(frame.rax)

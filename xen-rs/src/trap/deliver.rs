@@ -2,7 +2,7 @@
 //! returns that failed. The frames themselves are built in `logic::trap::frame`.
 
 use log::error;
-use logic::regs::{TRAP_SYSCALL, rflags};
+use logic::regs::rflags;
 use logic::trap::frame::{self, Extra, Handler, Interrupted, Refused};
 use logic::trap::vector;
 use machine::arch::x86_64::segments;
@@ -129,9 +129,7 @@ fn enter(cx: &mut Context<'_>, handler: Handler, extra: Extra) {
     if guest::write(frame.sp, frame.words.as_slice()).is_err() {
         return crash::crash(cx, &format_args!("writing a trap frame to {:016x} faults", frame.sp));
     }
-    *cx.regs = frame.regs;
-    // The frame holds rcx and r11, so the handler may be entered by SYSRET.
-    cx.regs.entry_vector = TRAP_SYSCALL;
+    frame.enter(cx.regs);
     if frame.mask_events {
         cx.vcpu.info.get().set_upcall_mask(true);
     }

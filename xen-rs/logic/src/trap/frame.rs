@@ -5,7 +5,7 @@
 //! there for the failsafe callback only (Xen public header `callback.h`).
 
 use super::{is_guest_address, rflags, selector};
-use crate::regs::GuestRegs;
+use crate::regs::{GuestRegs, TRAP_SYSCALL};
 use arrayvec::ArrayVec;
 
 /// Most words a frame can have: the failsafe frame.
@@ -60,8 +60,8 @@ pub struct Frame {
     pub sp: u64,
     /// The words, lowest address first.
     pub words: ArrayVec<u64, MAX_WORDS>,
-    /// The registers of the guest inside its handler.
-    pub regs: GuestRegs,
+    /// The handler's first instruction.
+    pub rip: u64,
     /// The page tables and GS bases must be switched to the kernel's before the words are written.
     pub switch_to_kernel: bool,
     /// `evtchn_upcall_mask` is to be set once the frame is written.
@@ -81,6 +81,7 @@ pub enum Refused {
 ///
 /// # Errors
 /// See [`Refused`].
+#[inline]
 pub fn build(regs: &GuestRegs, state: &Interrupted, handler: Handler, extra: Extra) -> Result<Frame, Refused> {
     if handler.address == 0 {
         return Err(Refused::NoHandler);
@@ -116,15 +117,23 @@ pub fn build(regs: &GuestRegs, state: &Interrupted, handler: Handler, extra: Ext
         return Err(Refused::BadStack(stack));
     }
 
-    let entered = GuestRegs {
-        rip: handler.address,
-        cs: selector::FLAT_CODE64,
-        rflags: regs.rflags & !(rflags::AC | rflags::VM | rflags::RF | rflags::NT | rflags::TF),
-        rsp: sp,
-        ss: selector::FLAT_DATA,
-        ..*regs
-    };
-    Ok(Frame { sp, words, regs: entered, switch_to_kernel: !state.in_kernel, mask_events: handler.masks_events })
+    let (switch_to_kernel, mask_events) = (!state.in_kernel, handler.masks_events);
+    Ok(Frame { sp, words, rip: handler.address, switch_to_kernel, mask_events })
+}
+
+impl Frame {
+    /// Makes the interrupted registers those of the guest inside its handler.
+    ///
+    /// The frame holds rcx and r11, so the handler may be entered by SYSRET.
+    #[inline]
+    pub const fn enter(&self, regs: &mut GuestRegs) {
+        regs.rip = self.rip;
+        regs.cs = selector::FLAT_CODE64;
+        regs.rflags &= !(rflags::AC | rflags::VM | rflags::RF | rflags::NT | rflags::TF);
+        regs.rsp = self.sp;
+        regs.ss = selector::FLAT_DATA;
+        regs.entry_vector = TRAP_SYSCALL;
+    }
 }
 
 /// The error code of a page fault as the guest must see it: the U bit tells the guest's own mode, since its kernel
@@ -169,10 +178,11 @@ mod tests {
         assert_eq!(frame.sp, 0xffff_ffff_8280_3f50 - 64);
         assert!(!frame.switch_to_kernel);
         assert!(frame.mask_events);
-        assert_eq!(frame.regs.rip, HANDLER.address);
-        assert_eq!(frame.regs.rsp, frame.sp);
-        assert_eq!(frame.regs.rflags, 0x246, "the live flags lose RF and TF");
-        assert_eq!(frame.regs.rax, 77);
+        let mut entered = regs();
+        frame.enter(&mut entered);
+        assert_eq!((entered.rip, entered.rsp), (HANDLER.address, frame.sp));
+        assert_eq!(entered.rflags, 0x246, "the live flags lose RF and TF");
+        assert_eq!(entered.rax, 77);
     }
 
     #[test]

@@ -5,11 +5,9 @@ use super::rflags;
 use crate::regs::{GuestRegs, TRAP_SYSCALL};
 use xen_abi::arch_x86::{IretContext, VGCF_IN_SYSCALL};
 
-/// What the binary has to do.
+/// What the binary has to do beside loading the registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Return {
-    /// The registers to go on with (rax included).
-    pub regs: GuestRegs,
     /// To user mode: needs user page tables, then a switch of tables and GS bases.
     pub to_user: bool,
     /// The new `evtchn_upcall_mask`.
@@ -19,30 +17,33 @@ pub struct Return {
 }
 
 /// Decodes a frame. It cannot fail: whatever is in there ends as a ring 3 context, and what the CPU then refuses to
-/// load goes to the failsafe callback.
+/// load is a fault of the guest's.
+#[inline]
 #[must_use]
-pub fn decode(regs: &GuestRegs, frame: &IretContext) -> Return {
-    let in_syscall = frame.flags & VGCF_IN_SYSCALL != 0;
-    let mut next = GuestRegs {
-        rax: frame.rax,
-        // Leaving by SYSRET costs rcx and r11.
-        entry_vector: if in_syscall { TRAP_SYSCALL } else { 0 },
-        rip: frame.rip,
-        cs: frame.cs & 0xffff | 3,
-        rflags: frame.rflags & !(rflags::IOPL | rflags::VM) | rflags::IF,
-        rsp: frame.rsp,
-        ss: frame.ss & 0xffff | 3,
-        ..*regs
-    };
-    if !in_syscall {
-        next.r11 = frame.r11;
-        next.rcx = frame.rcx;
-    }
+pub const fn decode(frame: &IretContext) -> Return {
     Return {
-        regs: next,
         to_user: frame.cs & 3 == 3,
         upcall_mask: frame.rflags & rflags::IF == 0,
         iopl: frame.rflags & rflags::IOPL,
+    }
+}
+
+/// Loads the registers of a frame, rax included.
+#[inline]
+pub const fn load(regs: &mut GuestRegs, frame: &IretContext) {
+    regs.rax = frame.rax;
+    regs.rip = frame.rip;
+    regs.cs = frame.cs & 0xffff | 3;
+    regs.rflags = frame.rflags & !(rflags::IOPL | rflags::VM) | rflags::IF;
+    regs.rsp = frame.rsp;
+    regs.ss = frame.ss & 0xffff | 3;
+    if frame.flags & VGCF_IN_SYSCALL == 0 {
+        regs.r11 = frame.r11;
+        regs.rcx = frame.rcx;
+        regs.entry_vector = 0;
+    } else {
+        // Leaving by SYSRET costs rcx and r11.
+        regs.entry_vector = TRAP_SYSCALL;
     }
 }
 
@@ -64,43 +65,50 @@ mod tests {
         }
     }
 
+    fn loaded(mut regs: GuestRegs, frame: &IretContext) -> GuestRegs {
+        load(&mut regs, frame);
+        regs
+    }
+
     #[test]
     fn to_user_mode() {
-        let back =
-            decode(&GuestRegs { r11: 9, rcx: 8, rbx: 5, entry_vector: TRAP_SYSCALL, ..GuestRegs::default() }, &frame());
+        let back = decode(&frame());
         assert!(back.to_user);
         assert!(!back.upcall_mask);
-        assert_eq!(back.regs.entry_vector, 0, "not by SYSRET");
-        assert_eq!((back.regs.rax, back.regs.r11, back.regs.rcx, back.regs.rbx), (1, 2, 3, 5));
-        assert_eq!(back.regs.rip, 0x40_0000);
+        let before = GuestRegs { r11: 9, rcx: 8, rbx: 5, entry_vector: TRAP_SYSCALL, ..GuestRegs::default() };
+        let regs = loaded(before, &frame());
+        assert_eq!(regs.entry_vector, 0, "not by SYSRET");
+        assert_eq!((regs.rax, regs.r11, regs.rcx, regs.rbx), (1, 2, 3, 5));
+        assert_eq!(regs.rip, 0x40_0000);
     }
 
     #[test]
     fn to_the_kernel_with_events_masked() {
         let kernel = IretContext { cs: 0xe030, ss: 0xe028, rflags: 0x3_3002, ..frame() };
-        let back = decode(&GuestRegs::default(), &kernel);
+        let back = decode(&kernel);
         assert!(!back.to_user);
         assert!(back.upcall_mask);
         assert_eq!(back.iopl, 0x3000);
-        assert_eq!((back.regs.cs, back.regs.ss), (0xe033, 0xe02b), "never above ring 3");
-        assert_eq!(back.regs.rflags, 0x1_0202, "IF on, IOPL and VM off");
+        let regs = loaded(GuestRegs::default(), &kernel);
+        assert_eq!((regs.cs, regs.ss), (0xe033, 0xe02b), "never above ring 3");
+        assert_eq!(regs.rflags, 0x1_0202, "IF on, IOPL and VM off");
     }
 
     #[test]
     fn a_system_call_keeps_rcx_and_r11() {
         let fast = IretContext { flags: VGCF_IN_SYSCALL, ..frame() };
-        let back = decode(&GuestRegs { r11: 9, rcx: 8, ..GuestRegs::default() }, &fast);
-        assert_eq!((back.regs.r11, back.regs.rcx), (9, 8));
-        assert_eq!(back.regs.entry_vector, TRAP_SYSCALL);
+        let regs = loaded(GuestRegs { r11: 9, rcx: 8, ..GuestRegs::default() }, &fast);
+        assert_eq!((regs.r11, regs.rcx), (9, 8));
+        assert_eq!(regs.entry_vector, TRAP_SYSCALL);
     }
 
     #[test]
     fn nothing_in_a_frame_reaches_ring_0() {
         for cs in [0, 8, 0xe008, 0xffff_ffff_ffff_0000] {
-            let back = decode(&GuestRegs::default(), &IretContext { cs, ss: 0x10, ..frame() });
-            assert_eq!(back.regs.cs & 3, 3);
-            assert_eq!(back.regs.ss & 3, 3);
-            assert_eq!(back.regs.cs >> 16, 0);
+            let regs = loaded(GuestRegs::default(), &IretContext { cs, ss: 0x10, ..frame() });
+            assert_eq!(regs.cs & 3, 3);
+            assert_eq!(regs.ss & 3, 3);
+            assert_eq!(regs.cs >> 16, 0);
         }
     }
 }
