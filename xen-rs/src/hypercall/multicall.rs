@@ -3,8 +3,9 @@
 use core::mem::offset_of;
 
 use logic::hypercall::Outcome;
-use machine::arch::x86_64::interrupts;
+use machine::{arch::x86_64::interrupts, mem::guest_copy};
 use xen_abi::{errno::Errno, hypercall::HYPERVISOR_MULTICALL, multicall::MulticallEntry};
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{cpu::Context, guest};
 
@@ -27,30 +28,27 @@ pub fn multicall(cx: &mut Context<'_>) -> Outcome {
     let [mut va, count, ..] = cx.args;
     let mut left = count as u32;
     let caller = cx.args;
+    let mut chunk = [MulticallEntry::new_zeroed(); CHUNK];
     while left != 0 {
         // A chunk that cannot be read as a whole may become readable by one of its calls.
-        let chunk = if left as usize >= CHUNK { guest::read::<[MulticallEntry; CHUNK]>(va).ok() } else { None };
-        match &chunk {
-            Some(chunk) => {
-                for entry in chunk {
-                    if let End::Whole(outcome) = one(cx, &caller, va, entry, left) {
-                        return outcome;
-                    }
-                    va = va.wrapping_add(SIZE);
-                    left -= 1;
-                }
-            }
-            None => {
-                let entry = match guest::read(va) {
-                    Ok(entry) => entry,
-                    Err(errno) => return Outcome::Fail(errno),
-                };
-                if let End::Whole(outcome) = one(cx, &caller, va, &entry, left) {
+        if left as usize >= CHUNK && guest_copy::copy_in(va, chunk.as_mut_bytes()).is_ok() {
+            for entry in &chunk {
+                if let End::Whole(outcome) = one(cx, &caller, va, entry, left) {
                     return outcome;
                 }
                 va = va.wrapping_add(SIZE);
                 left -= 1;
             }
+        } else {
+            let entry = match guest::read(va) {
+                Ok(entry) => entry,
+                Err(errno) => return Outcome::Fail(errno),
+            };
+            if let End::Whole(outcome) = one(cx, &caller, va, &entry, left) {
+                return outcome;
+            }
+            va = va.wrapping_add(SIZE);
+            left -= 1;
         }
         if left != 0 && (interrupts::any() || !cx.vcpu.seat.ready.is_runnable()) {
             return come_back(cx, &caller, va, left);
