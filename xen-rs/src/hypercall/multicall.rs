@@ -11,6 +11,8 @@ use crate::{cpu::Context, guest};
 
 /// Calls read at a time, between two looks at what waits for this CPU.
 const CHUNK: usize = 4;
+/// Chunks of one round. No interrupt is taken meanwhile, so the looks alone would let a long batch keep the CPU.
+const CHUNKS: u32 = 8;
 /// Bytes of one.
 const SIZE: u64 = size_of::<MulticallEntry>() as u64;
 
@@ -29,7 +31,10 @@ pub fn multicall(cx: &mut Context<'_>) -> Outcome {
     let mut left = count as u32;
     let caller = cx.args;
     let mut chunk = [MulticallEntry::new_zeroed(); CHUNK];
-    while left != 0 {
+    for _ in 0..CHUNKS {
+        if left == 0 {
+            return Outcome::OK;
+        }
         // A chunk that cannot be read as a whole may become readable by one of its calls.
         if left as usize >= CHUNK && guest_copy::copy_in(va, chunk.as_mut_bytes()).is_ok() {
             for entry in &chunk {
@@ -51,10 +56,10 @@ pub fn multicall(cx: &mut Context<'_>) -> Outcome {
             left -= 1;
         }
         if left != 0 && (interrupts::any() || !cx.vcpu.seat.ready.is_runnable()) {
-            return come_back(cx, &caller, va, left);
+            break;
         }
     }
-    Outcome::OK
+    if left == 0 { Outcome::OK } else { come_back(cx, &caller, va, left) }
 }
 
 /// Makes the call at `va`, the first of `left`.
@@ -76,7 +81,13 @@ fn one(cx: &mut Context<'_>, caller: &[u64; 6], va: u64, entry: &MulticallEntry,
             return End::Whole(kept.map_or_else(Outcome::Fail, |()| again));
         }
     };
-    match guest::write(va.wrapping_add(offset_of!(MulticallEntry, result) as u64), &result) {
+    let written = guest::write(va.wrapping_add(offset_of!(MulticallEntry, result) as u64), &result);
+    if !cx.state.pv.in_kernel {
+        // `iret` has gone to user mode, whose root is loaded now: what follows would be made without a kernel's rights, and
+        // could give up the very table that the CPU uses. As in Xen the rest is not made.
+        return End::Whole(Outcome::Done(result));
+    }
+    match written {
         Ok(()) => End::Next,
         Err(errno) => End::Whole(Outcome::Fail(errno)),
     }
