@@ -11,10 +11,7 @@ use logic::{
     hypercall::Outcome,
     page::Entry,
 };
-use machine::{
-    arch::x86_64::interrupts,
-    mem::tlb::{self, Forget},
-};
+use machine::mem::tlb::{self, Forget};
 use xen_abi::{grant_table as abi, ids::GrantHandle};
 use zerocopy::FromBytes;
 
@@ -23,6 +20,8 @@ use crate::{cpu::Context, domain, guest, memory};
 
 /// Mappings that share one flush: Xen's number.
 const BATCH: usize = 32;
+/// Batches of one round: what waits for this CPU comes in between.
+const BATCHES: u32 = 4;
 
 /// What both operations ask for.
 pub(super) struct Request {
@@ -59,10 +58,13 @@ impl Operation for abi::GnttabUnmapAndReplace {
 pub(super) fn batches<T: Operation>(cx: &mut Context<'_>, count: u32) -> Outcome {
     let mut left = count;
     let mut va = cx.args[1];
-    while left != 0 {
+    for _ in 0..BATCHES {
+        if left == 0 {
+            break;
+        }
         let mut gone = ArrayVec::<Detached, BATCH>::new();
         let mut fault = None;
-        while left != 0 && !gone.is_full() {
+        for _ in 0..BATCH.min(left as usize) {
             let result = guest::read::<T>(va).and_then(|arg| {
                 let result = detach(cx, &arg.request());
                 let status = logic::grant::status(&result);
@@ -79,9 +81,6 @@ pub(super) fn batches<T: Operation>(cx: &mut Context<'_>, count: u32) -> Outcome
         release(cx, &mut gone);
         if let Some(errno) = fault {
             return Outcome::Fail(errno);
-        }
-        if left != 0 && interrupts::any() {
-            break;
         }
     }
     if left == 0 {
