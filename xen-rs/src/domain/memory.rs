@@ -122,12 +122,12 @@ impl DomainMemory {
                 }
             };
             let mut mm = mmu(held.again(), domain, &mut deferred);
-            let mut done = mm.relinquish(next);
+            let mut done = mm.relinquish(next, domain.id);
             while !(done && mm.env.deferred.is_empty()) {
                 // A domain that dies has all its slices to itself: one page's tables are finished in this one.
                 mm = mmu(held.again(), domain, &mut deferred);
                 let _ = memory::finish(&mut mm);
-                done = done || mm.relinquish(next);
+                done = done || mm.relinquish(next, domain.id);
             }
         }
         false

@@ -48,9 +48,10 @@ impl<'f, E: Env> Mmu<'f, E> {
     /// will finish, the reference of the allocation. `false`: the slice is over, ask again.
     ///
     /// References of others (mappings by another domain, tables that still point here) keep the page until they go.
-    pub fn relinquish(&mut self, f: Frame<'f>) -> bool {
-        if f.info().get().is_none() {
-            // On its way to the allocator by another CPU.
+    pub fn relinquish(&mut self, f: Frame<'f>, owner: DomId) -> bool {
+        if self.get_page(f.mfn(), owner).is_none() {
+            // Another CPU has dropped the last reference since it was found on the owner's list: it is on its way to the
+            // allocator, or somebody else's by now.
             return true;
         }
         let done = self.relinquish_referenced(f);

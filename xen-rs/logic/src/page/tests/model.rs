@@ -172,7 +172,7 @@ fn run(steps: Vec<(Step, u32)>) {
     for mfn in 0..14 {
         let f = mmu.frames.ram(Mfn(mfn)).unwrap();
         if f.info().references() > 0 {
-            while !mmu.relinquish(f) {
+            while !mmu.relinquish(f, f.info().owner().unwrap_or(A)) {
                 mmu.whole();
             }
         }

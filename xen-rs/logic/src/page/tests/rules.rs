@@ -198,7 +198,7 @@ fn a_half_validated_tree_can_be_given_up_or_gone_on_with() {
         }
         for mfn in 10..40 {
             let f = mmu.frames.ram(Mfn(mfn)).unwrap();
-            while !mmu.relinquish(f) {}
+            while !mmu.relinquish(f, A) {}
             mmu.whole();
         }
         recount(&mmu, &[]);

@@ -67,7 +67,7 @@ fn four_cpus_pin_and_change_the_same_tables() {
     recount(&mmu, &[]);
     for mfn in 1..24 {
         let f = mmu.frames.ram(Mfn(mfn)).unwrap();
-        while !mmu.relinquish(f) {
+        while !mmu.relinquish(f, A) {
             mmu.whole();
         }
     }
