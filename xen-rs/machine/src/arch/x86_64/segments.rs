@@ -200,11 +200,23 @@ pub fn read() -> Selectors {
 pub fn attributes(selector: u16) -> Option<u32> {
     let found: u32;
     let valid: u8;
-    // SAFETY: `lar` reads a descriptor and never faults for a selector that is no good. With RPL 3 it sees what ring 3
-    // sees.
+    // SAFETY: `lar` reads a descriptor and does not fault for a selector that is no good; a page of the LDT that is not
+    // shown yet is caught. With RPL 3 it sees what ring 3 sees.
     unsafe {
-        asm!("lar {found:e}, {selector:e}", "setz {valid}", found = out(reg) found,
-             selector = in(reg) u32::from(selector | 3), valid = out(reg_byte) valid, options(nostack));
+        asm!(
+            "2: lar {found:e}, {selector:e}",
+            "setz {valid}",
+            "3:",
+            ".pushsection .text.fixup, \"ax\"",
+            "4: xor {valid}, {valid}",
+            "jmp 3b",
+            ".popsection",
+            ".pushsection .ex_table, \"a\"",
+            ".long 2b - ., 4b - .",
+            ".popsection",
+            found = inout(reg) 0u32 => found,
+            selector = in(reg) u32::from(selector | 3), valid = out(reg_byte) valid, options(nostack)
+        );
     }
     (valid != 0).then_some(found)
 }
