@@ -189,7 +189,7 @@ fn write_control(cx: &mut Context<'_>, number: u8, value: u64) -> Done {
                 Done::Step
             }
             Err(_) => {
-                log::warn!("{} Attempt to change unmodifiable CR0 flags", super::crash::Name(cx.vcpu));
+                log::debug!("{} Attempt to change unmodifiable CR0 flags", super::crash::Name(cx.vcpu));
                 Done::Fault
             }
         },
