@@ -6,7 +6,7 @@ use logic::{
     grant::{Maptrack, Refusal, Table},
     lock::{Held, rank},
 };
-use machine::mem::{frame_table::frames, shared::SharedPage};
+use machine::mem::{frame_table::frames, heap, shared::SharedPage};
 use xen_abi::{
     errno::Errno,
     ids::{DomId, Gfn, GrantHandle, Mfn},
@@ -37,8 +37,16 @@ impl DomainGrants {
     /// Makes the table at least `wanted` pages long: general error above its limit or without memory.
     pub fn grow(&self, owner: DomId, wanted: u32, held: &mut Held<'_, 0>) -> Result<(), Refusal> {
         loop {
-            if self.table.lock(held).0.missing(wanted)? == 0 {
-                return Ok(());
+            let new = {
+                let (table, _held) = self.table.lock(held);
+                if table.missing(wanted)? == 0 {
+                    return Ok(());
+                }
+                table.frames() == 0
+            };
+            // The hypervisor's memory must not run dry by what guests ask for.
+            if heap::is_low() && !new {
+                return Err(Refusal::GeneralError);
             }
             let page = memory::shared_page(owner, held).map_err(|_| Refusal::GeneralError)?;
             let added = {

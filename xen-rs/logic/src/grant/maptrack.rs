@@ -1,6 +1,6 @@
 //! The mapping side: handles, and the life of a mapping.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use xen_abi::ids::{DomId, GrantHandle, GrantRef, Mfn};
 
@@ -10,7 +10,8 @@ use super::entry::{Access, Via};
 /// The mappings that a domain holds, by handle.
 #[derive(Debug)]
 pub struct Maptrack {
-    tracks: Vec<Track>,
+    /// In pieces of [`PER_FRAME`], so that growing takes a little memory at a time and copies nothing.
+    frames: Vec<Box<[Track]>>,
     /// Most handles it may ever have.
     limit: u32,
     /// First of the free handles, linked through `gref`.
@@ -40,6 +41,17 @@ enum State {
         via: Via,
         claimed: Via,
     },
+}
+
+impl Track {
+    const FREE: Track = Track {
+        frame: Mfn(0),
+        gref: GrantRef(NO_HANDLE),
+        domain: DomId(0),
+        access: Access::Read,
+        by_entry: false,
+        state: State::Free,
+    };
 }
 
 const NO_HANDLE: u32 = u32::MAX;
@@ -119,7 +131,7 @@ impl Maptrack {
     /// A map track of at most `frames` of Xen's pages of 256 handles.
     #[must_use]
     pub fn new(frames: u32) -> Self {
-        Maptrack { tracks: Vec::new(), limit: frames.saturating_mul(PER_FRAME), free: NO_HANDLE, used: 0 }
+        Maptrack { frames: Vec::new(), limit: frames.saturating_mul(PER_FRAME), free: NO_HANDLE, used: 0 }
     }
 
     /// Handles in use.
@@ -129,32 +141,49 @@ impl Maptrack {
     }
 
     fn track(&mut self, handle: GrantHandle) -> Option<&mut Track> {
-        self.tracks.get_mut(usize::try_from(handle.0).ok()?)
+        self.frames.get_mut((handle.0 / PER_FRAME) as usize)?.get_mut((handle.0 % PER_FRAME) as usize)
     }
 
-    /// A handle for a new mapping: no space at the limit or when memory is short.
+    /// How many handles there are, free or not.
+    fn count(&self) -> u32 {
+        u32::try_from(self.frames.len()).unwrap_or(u32::MAX).saturating_mul(PER_FRAME)
+    }
+
+    /// Whether [`Maptrack::reserve`] takes memory: the caller grows it first, if there is enough to do so.
+    #[must_use]
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.free == NO_HANDLE
+    }
+
+    /// Makes one more piece of handles: no space at the limit or when memory is short.
+    pub fn grow(&mut self) -> Result<(), Refusal> {
+        let first = self.count();
+        let mut tracks = Vec::new();
+        if first >= self.limit
+            || self.frames.try_reserve(1).is_err()
+            || tracks.try_reserve_exact(PER_FRAME as usize).is_err()
+        {
+            return Err(Refusal::NoSpace);
+        }
+        tracks.resize(PER_FRAME as usize, Track::FREE);
+        for (track, next) in tracks.iter_mut().zip(first + 1..first + PER_FRAME) {
+            track.gref = GrantRef(next);
+        }
+        if let Some(last) = tracks.last_mut() {
+            last.gref = GrantRef(self.free);
+        }
+        self.frames.push(tracks.into_boxed_slice());
+        self.free = first;
+        Ok(())
+    }
+
+    /// A handle for a new mapping: no space when none is free.
     pub fn reserve(&mut self) -> Result<Reserved, Refusal> {
-        let handle = if self.free == NO_HANDLE {
-            let next = u32::try_from(self.tracks.len()).unwrap_or(u32::MAX);
-            if next >= self.limit || self.tracks.try_reserve(1).is_err() {
-                return Err(Refusal::NoSpace);
-            }
-            self.tracks.push(Track {
-                frame: Mfn(0),
-                gref: GrantRef(NO_HANDLE),
-                domain: DomId(0),
-                access: Access::Read,
-                by_entry: false,
-                state: State::Reserved,
-            });
-            GrantHandle(next)
-        } else {
-            let handle = GrantHandle(self.free);
-            let track = self.track(handle).ok_or(Refusal::NoSpace)?;
-            track.state = State::Reserved;
-            self.free = track.gref.0;
-            handle
-        };
+        let handle = GrantHandle(self.free);
+        let track = self.track(handle).ok_or(Refusal::NoSpace)?;
+        track.state = State::Reserved;
+        self.free = track.gref.0;
         self.used += 1;
         Ok(Reserved(handle))
     }
@@ -240,7 +269,7 @@ impl Maptrack {
     /// The next mapping at or after `from` of a domain that dies, claimed whole, and where to go on.
     pub fn claim_next(&mut self, from: GrantHandle) -> Option<(GrantMapping, GrantHandle)> {
         let everything = Via { host: true, device: true };
-        let count = u32::try_from(self.tracks.len()).unwrap_or(u32::MAX);
+        let count = self.count();
         (from.0..count).find_map(|handle| {
             let mapping = self.claim(Unmap { handle: GrantHandle(handle), via: everything }).ok()??;
             Some((mapping, GrantHandle(handle + 1)))

@@ -101,6 +101,8 @@ fn misuse_of_pinning() {
 fn a_mapping_from_grant_to_revocation() {
     let (mut t, s) = table();
     let mut track = Maptrack::new(1);
+    assert_eq!(track.reserve(), Err(Refusal::NoSpace), "before it has grown");
+    track.grow().unwrap();
     s.store(9, word(PERMIT, 5, 7));
     let reserved = track.reserve().unwrap();
     let pinned = map(&mut t, 9, Access::Write).unwrap();
@@ -134,12 +136,16 @@ fn a_mapping_from_grant_to_revocation() {
 #[test]
 fn handles_are_charged_and_reused() {
     let mut track = Maptrack::new(1);
+    assert_eq!(track.reserve(), Err(Refusal::NoSpace), "before it has grown");
+    track.grow().unwrap();
     let handles: Vec<_> = (0..256)
         .map(|n| {
             let reserved = track.reserve().unwrap();
             track.commit(reserved, mapped(n, Mfn(1), Access::Read, Via { host: true, device: n == 3 }))
         })
         .collect();
+    assert!(track.is_full());
+    assert_eq!(track.grow(), Err(Refusal::NoSpace), "at its limit");
     assert_eq!(track.reserve(), Err(Refusal::NoSpace));
     assert_eq!(track.claim(Unmap { handle: GrantHandle(256), via: Via::HOST }), Err(Refusal::BadHandle));
     assert_eq!(track.claim(Unmap { handle: handles[0], via: Via::NOTHING }), Ok(None));

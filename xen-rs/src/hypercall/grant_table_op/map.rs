@@ -6,7 +6,7 @@ use logic::{
     grant::{Access, Mapped, Purpose, Refusal, Via},
     page::{Frame, Kind, Locked, Mapping, MappingBits, Slot},
 };
-use machine::mem::{frame_table::frames, pv_pte};
+use machine::mem::{frame_table::frames, heap, pv_pte};
 use xen_abi::{
     grant_table::{
         self as abi, GNTMAP_APPLICATION_MAP, GNTMAP_CONTAINS_PTE, GNTMAP_DEVICE_MAP, GNTMAP_GUEST_AVAIL0,
@@ -39,7 +39,17 @@ fn map(cx: &mut Context<'_>, arg: &mut abi::GnttabMapGrantRef) -> Result<(), Ref
         domain::find(arg.dom, &mut cx.held).ok_or(Refusal::BadDomain)?
     };
     let access = if arg.flags & GNTMAP_READONLY == 0 { Access::Write } else { Access::Read };
-    let handle = cx.domain.grants.maptrack.lock(&mut cx.held).0.reserve()?;
+    let handle = {
+        let (mut track, _held) = cx.domain.grants.maptrack.lock(&mut cx.held);
+        if track.is_full() {
+            // The hypervisor's memory must not run dry by what guests ask for.
+            if heap::is_low() {
+                return Err(Refusal::NoSpace);
+            }
+            track.grow()?;
+        }
+        track.reserve()?
+    };
     let mapped = pin_and_map(cx, arg, &granter, access, via);
     let (mut track, _held) = cx.domain.grants.maptrack.lock(&mut cx.held);
     match mapped {
