@@ -75,7 +75,7 @@ extern "C" fn start(info: *const StartInfo) -> ! {
     traps::init();
     mem::init(boot);
     events::init(boot.shared_info);
-    time::init();
+    time::init_vcpu();
     guest_pv_main();
     power::off()
 }

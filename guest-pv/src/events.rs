@@ -6,7 +6,7 @@
 
 use crate::call::{event_channel, sched};
 use crate::mem::{Access, Mapping, SharedBytes};
-use crate::time;
+use crate::{smp, time};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use spin::Once;
 use xen_abi::arch_x86::{shared_info, vcpu_info};
@@ -14,12 +14,45 @@ use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Port, VcpuId};
 
 static SHARED: Once<&'static SharedBytes> = Once::new();
-/// Words of pending bits that have been announced to us and not been looked through yet.
-static ANNOUNCED: AtomicU64 = AtomicU64::new(0);
+/// For each vCPU, words of pending bits that have been announced to it and not been looked through yet.
+static ANNOUNCED: [AtomicU64; smp::MAX] = [const { AtomicU64::new(0) }; smp::MAX];
 /// The port after the last one taken: the search goes round, so that no port starves another.
-static NEXT: AtomicU32 = AtomicU32::new(0);
+static NEXT: [AtomicU32; smp::MAX] = [const { AtomicU32::new(0) }; smp::MAX];
 
-const VCPU0: usize = shared_info::VCPU_INFO;
+/// The ports that notify a vCPU other than 0, by vCPU and word; all other ports notify vCPU 0. A vCPU leaves the
+/// others' ports alone.
+static TAKEN: [[AtomicU64; 64]; smp::MAX] = [const { [const { AtomicU64::new(0) }; 64] }; smp::MAX];
+
+/// Notes that a port notifies a vCPU.
+fn assign(port: Port, vcpu: VcpuId) {
+    let (word, bit) = ((port.0 / 64) as usize, 1 << (port.0 % 64));
+    for (index, ports) in (0..).zip(&TAKEN).skip(1) {
+        if index == vcpu.0 {
+            ports[word].fetch_or(bit, Ordering::SeqCst);
+        } else {
+            ports[word].fetch_and(!bit, Ordering::SeqCst);
+        }
+    }
+}
+
+/// The bits of a word that belong to a vCPU.
+fn ports_of(vcpu: usize, word: usize) -> u64 {
+    match vcpu {
+        0 => TAKEN.iter().skip(1).fold(u64::MAX, |bits, ports| bits & !ports[word].load(Ordering::SeqCst)),
+        _ => TAKEN[vcpu][word].load(Ordering::SeqCst),
+    }
+}
+
+/// Makes a port of ours notify this vCPU, and unmasks it.
+fn adopt(port: Port) {
+    assign(port, smp::this());
+    unmask(port);
+}
+
+/// Where a vCPU's `vcpu_info` is in the shared page.
+pub(crate) const fn vcpu_info_of(index: usize) -> usize {
+    shared_info::VCPU_INFO + index * shared_info::VCPU_INFO_STRIDE
+}
 
 /// The shared info page.
 ///
@@ -29,9 +62,9 @@ pub fn shared() -> &'static SharedBytes {
     SHARED.get().expect("the shared info page is mapped early")
 }
 
-/// The address of the last page fault.
+/// The address of this vCPU's last page fault.
 pub fn cr2() -> u64 {
-    SHARED.get().map_or(0, |shared| shared.load_u64(VCPU0 + vcpu_info::ARCH_CR2))
+    SHARED.get().map_or(0, |shared| shared.load_u64(vcpu_info_of(smp::index()) + vcpu_info::ARCH_CR2))
 }
 
 /// Maps the shared info page and masks all ports.
@@ -49,7 +82,13 @@ pub(crate) fn init(shared_info_address: u64) {
 /// Masks or unmasks the upcall itself. A guest that unmasks it should have set a handler for
 /// [`crate::traps::EVENT`], or look at [`poll`] again afterwards.
 pub fn set_upcall_mask(masked: bool) {
-    shared().u8_at(VCPU0 + vcpu_info::EVTCHN_UPCALL_MASK).store(u8::from(masked), Ordering::SeqCst);
+    set_upcall_mask_of(smp::index(), masked);
+}
+
+/// [`set_upcall_mask`] of another vCPU, which does not run yet.
+pub(crate) fn set_upcall_mask_of(vcpu: usize, masked: bool) {
+    let mask = vcpu_info_of(vcpu) + vcpu_info::EVTCHN_UPCALL_MASK;
+    shared().u8_at(mask).store(u8::from(masked), Ordering::SeqCst);
 }
 
 fn bit(array: usize, port: Port) -> (&'static AtomicU64, u64) {
@@ -94,20 +133,30 @@ pub fn notify(port: Port) -> Result<(), Errno> {
     event_channel::send(port)
 }
 
-/// Binds a virtual interrupt (`VIRQ_*`) and unmasks its port.
+/// Binds a virtual interrupt (`VIRQ_*`) to this vCPU and unmasks its port.
 ///
 /// # Errors
 /// Those of the hypercall; `EEXIST` when it is bound already.
 pub fn bind_virq(virq: u32) -> Result<Port, Errno> {
-    event_channel::bind_virq(virq, VcpuId(0)).inspect(|&port| unmask(port))
+    event_channel::bind_virq(virq, smp::this()).inspect(|&port| adopt(port))
 }
 
-/// Makes a port by which this domain notifies itself, unmasked.
+/// Makes a port by which this domain notifies this vCPU, unmasked.
 ///
 /// # Errors
 /// Those of the hypercall.
 pub fn bind_ipi() -> Result<Port, Errno> {
-    event_channel::bind_ipi(VcpuId(0)).inspect(|&port| unmask(port))
+    event_channel::bind_ipi(smp::this()).inspect(|&port| adopt(port))
+}
+
+/// Makes a port notify another vCPU.
+///
+/// # Errors
+/// Those of the hypercall: `EINVAL` for the ports that belong to their vCPU.
+pub fn bind_vcpu(port: Port, vcpu: VcpuId) -> Result<(), Errno> {
+    event_channel::bind_vcpu(port, vcpu)?;
+    assign(port, vcpu);
+    Ok(())
 }
 
 /// Binds to a port that `remote` left open for this domain, and unmasks it. It is pending at once, as Xen does it.
@@ -133,6 +182,7 @@ pub fn alloc_unbound(remote: DomId) -> Result<Port, Errno> {
 pub fn close(port: Port) -> Result<(), Errno> {
     mask(port);
     event_channel::close(port)?;
+    assign(port, VcpuId(0));
     clear(port);
     Ok(())
 }
@@ -140,10 +190,12 @@ pub fn close(port: Port) -> Result<(), Errno> {
 /// Finds the next pending and unmasked port.
 fn find() -> Option<Port> {
     let shared = shared();
-    shared.u8_at(VCPU0 + vcpu_info::EVTCHN_UPCALL_PENDING).store(0, Ordering::SeqCst);
-    let fresh = shared.u64_at(VCPU0 + vcpu_info::EVTCHN_PENDING_SEL).swap(0, Ordering::SeqCst);
-    let mut announced = ANNOUNCED.load(Ordering::Relaxed) | fresh;
-    let mut next = NEXT.load(Ordering::Relaxed);
+    let me = smp::index();
+    let info = vcpu_info_of(me);
+    shared.u8_at(info + vcpu_info::EVTCHN_UPCALL_PENDING).store(0, Ordering::SeqCst);
+    let fresh = shared.u64_at(info + vcpu_info::EVTCHN_PENDING_SEL).swap(0, Ordering::SeqCst);
+    let mut announced = ANNOUNCED[me].load(Ordering::Relaxed) | fresh;
+    let mut next = NEXT[me].load(Ordering::Relaxed);
     // Each round looks at one word; the first word may be looked at twice, since the search starts in its middle.
     while announced != 0 {
         let ahead = announced & u64::MAX.checked_shl(next / 64).unwrap_or(0);
@@ -153,10 +205,11 @@ fn find() -> Option<Port> {
         }
         let at = word as usize * 8;
         let pending = shared.u64_at(shared_info::EVTCHN_PENDING + at).load(Ordering::SeqCst)
-            & !shared.u64_at(shared_info::EVTCHN_MASK + at).load(Ordering::SeqCst);
+            & !shared.u64_at(shared_info::EVTCHN_MASK + at).load(Ordering::SeqCst)
+            & ports_of(me, word as usize);
         let ahead = pending & u64::MAX << (next % 64);
         if ahead != 0 {
-            ANNOUNCED.store(announced, Ordering::Relaxed);
+            ANNOUNCED[me].store(announced, Ordering::Relaxed);
             return Some(Port(word * 64 + ahead.trailing_zeros()));
         }
         if pending == 0 {
@@ -164,7 +217,7 @@ fn find() -> Option<Port> {
         }
         next = (word + 1) * 64 % 4096;
     }
-    ANNOUNCED.store(0, Ordering::Relaxed);
+    ANNOUNCED[me].store(0, Ordering::Relaxed);
     None
 }
 
@@ -172,7 +225,7 @@ fn find() -> Option<Port> {
 pub fn poll() -> Option<Port> {
     loop {
         let port = find()?;
-        NEXT.store((port.0 + 1) % 4096, Ordering::Relaxed);
+        NEXT[smp::index()].store((port.0 + 1) % 4096, Ordering::Relaxed);
         clear(port);
         if !time::is_timer(port) {
             return Some(port);

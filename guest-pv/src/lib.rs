@@ -4,8 +4,9 @@
 //! tables, trap frames and pages shared with the hypervisor or other domains. What it offers to the outside is safe,
 //! except for the raw hypercalls in [`call`], which conformance guests use to misbehave on purpose.
 //!
-//! The model is one vCPU and a cooperative event loop: event upcalls stay masked while a guest computes; handlers run
-//! from [`events::poll`] and [`events::wait_until`] only. So nothing here is ever preempted.
+//! The model is a cooperative event loop: event upcalls stay masked while a guest computes; handlers run from
+//! [`events::poll`] and [`events::wait`] only. So nothing here is ever preempted. A guest starts on one vCPU; [`smp`]
+//! brings up others, each with a loop of its own.
 #![cfg_attr(target_os = "none", no_std)]
 #![allow(unsafe_code)] // The runtime below every guest: see the text above.
 #![cfg_attr(not(target_os = "none"), allow(dead_code))] // On the host nothing ever starts.
@@ -24,6 +25,7 @@ mod heap;
 pub mod mem;
 mod panic;
 pub mod power;
+pub mod smp;
 pub mod tap;
 pub mod time;
 pub mod traps;

@@ -1,14 +1,14 @@
 //! The clock and the one-shot timer.
 
 use crate::call;
-use crate::events;
+use crate::{events, smp};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 use xen_abi::arch_x86::{shared_info, vcpu_info};
-use xen_abi::ids::{Port, VcpuId};
+use xen_abi::ids::Port;
 
-/// The port of `VIRQ_TIMER`; no port has number 0.
-static TIMER: AtomicU32 = AtomicU32::new(0);
+/// The port of each vCPU's `VIRQ_TIMER`; no port has number 0.
+static TIMER: [AtomicU32; smp::MAX] = [const { AtomicU32::new(0) }; smp::MAX];
 
 /// Reads the time-stamp counter.
 pub fn tsc() -> u64 {
@@ -23,7 +23,7 @@ pub fn tsc() -> u64 {
 /// The formula is that of `struct vcpu_time_info` (public `xen.h`).
 pub fn now() -> u64 {
     let shared = events::shared();
-    let time = shared_info::VCPU_INFO;
+    let time = events::vcpu_info_of(smp::index());
     loop {
         let version = shared.load_u32(time + vcpu_info::TIME_VERSION);
         let stamp = shared.load_u64(time + vcpu_info::TIME_TSC_TIMESTAMP);
@@ -57,16 +57,16 @@ pub fn wall_clock() -> u64 {
     }
 }
 
-/// Binds the timer interrupt and stops the periodic timer.
-pub(crate) fn init() {
-    call::vcpu::stop_periodic_timer(VcpuId(0)).expect("the periodic timer can be stopped");
+/// Binds this vCPU's timer interrupt and stops its periodic timer.
+pub(crate) fn init_vcpu() {
+    call::vcpu::stop_periodic_timer(smp::this()).expect("the periodic timer can be stopped");
     let port = events::bind_virq(xen_abi::hypercall::VIRQ_TIMER).expect("the timer can be bound");
-    TIMER.store(port.0, Ordering::Relaxed);
+    TIMER[smp::index()].store(port.0, Ordering::Relaxed);
 }
 
-/// The port of the timer interrupt.
+/// The port of this vCPU's timer interrupt.
 pub fn timer_port() -> Port {
-    Port(TIMER.load(Ordering::Relaxed))
+    Port(TIMER[smp::index()].load(Ordering::Relaxed))
 }
 
 pub(crate) fn is_timer(port: Port) -> bool {
@@ -75,7 +75,7 @@ pub(crate) fn is_timer(port: Port) -> bool {
 
 /// Arms the one-shot timer for system time `deadline` (ns). A time gone by fires at once.
 pub(crate) fn set_timer(deadline: u64) {
-    call::vcpu::set_singleshot_timer(VcpuId(0), deadline, 0).expect("the timer can be set");
+    call::vcpu::set_singleshot_timer(smp::this(), deadline, 0).expect("the timer can be set");
 }
 
 /// Sleeps for so many nanoseconds; events stay pending meanwhile.

@@ -1,12 +1,13 @@
 //! `vcpu_op` and `set_timer_op` (public `vcpu.h`).
 
 use super::{check, raw};
+use xen_abi::arch_x86::VcpuGuestContext;
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::{HYPERVISOR_SET_TIMER_OP, HYPERVISOR_VCPU_OP};
 use xen_abi::ids::VcpuId;
 use xen_abi::vcpu::{
-    VCPUOP_GET_RUNSTATE_INFO, VCPUOP_IS_UP, VCPUOP_SET_SINGLESHOT_TIMER, VCPUOP_STOP_PERIODIC_TIMER,
-    VCPUOP_STOP_SINGLESHOT_TIMER, VcpuRunstateInfo, VcpuSetSingleshotTimer,
+    VCPUOP_DOWN, VCPUOP_GET_RUNSTATE_INFO, VCPUOP_INITIALISE, VCPUOP_IS_UP, VCPUOP_SET_SINGLESHOT_TIMER,
+    VCPUOP_STOP_PERIODIC_TIMER, VCPUOP_STOP_SINGLESHOT_TIMER, VCPUOP_UP, VcpuRunstateInfo, VcpuSetSingleshotTimer,
 };
 
 /// The call `vcpu_op(command, vcpu, argument pointer)`.
@@ -56,6 +57,36 @@ pub fn stop_singleshot_timer(vcpu: VcpuId) -> Result<(), Errno> {
 pub fn is_up(vcpu: VcpuId) -> Result<bool, Errno> {
     // SAFETY: no memory is involved.
     unsafe { op(VCPUOP_IS_UP, vcpu, 0) }.map(|up| up != 0)
+}
+
+/// Gives a vCPU that has never run its first state.
+///
+/// # Safety
+/// The state is one that can run along with the vCPUs that do already.
+///
+/// # Errors
+/// Those of the hypercall; `EEXIST` when it has a state.
+pub unsafe fn initialise(vcpu: VcpuId, context: &mut VcpuGuestContext) -> Result<(), Errno> {
+    // SAFETY: the hypervisor only reads the struct; the contract is above.
+    unsafe { op(VCPUOP_INITIALISE, vcpu, (&raw mut *context) as u64) }.map(drop)
+}
+
+/// Lets a vCPU run.
+///
+/// # Errors
+/// Those of the hypercall; `EINVAL` when it has no state.
+pub fn up(vcpu: VcpuId) -> Result<(), Errno> {
+    // SAFETY: it goes on where it stopped.
+    unsafe { op(VCPUOP_UP, vcpu, 0) }.map(drop)
+}
+
+/// Stops a vCPU; its own call returns when it is brought up again.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn down(vcpu: VcpuId) -> Result<(), Errno> {
+    // SAFETY: no memory is involved.
+    unsafe { op(VCPUOP_DOWN, vcpu, 0) }.map(drop)
 }
 
 /// How a vCPU has spent its time.

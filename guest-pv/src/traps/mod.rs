@@ -7,6 +7,7 @@ mod stubs;
 
 use crate::call;
 use crate::power;
+use crate::smp;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use xen_abi::arch_x86::FLAT_KERNEL_CS;
@@ -77,8 +78,8 @@ impl Frame {
 pub type Handler = fn(&mut Frame);
 
 static HANDLERS: [AtomicPtr<()>; NUMBERS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; NUMBERS];
-/// Stack pointer of the innermost [`catch`], 0 outside.
-static CATCH: AtomicU64 = AtomicU64::new(0);
+/// Each vCPU's stack pointer of its innermost [`catch`], 0 outside.
+static CATCH: [AtomicU64; smp::MAX] = [const { AtomicU64::new(0) }; smp::MAX];
 
 /// Sets the handler of a vector or callback; `None` restores the default, which is a crash report, except for events,
 /// whose default keeps them masked until they are polled.
@@ -122,6 +123,18 @@ pub fn default_entry(vector: u8) -> TrapInfo {
     TrapInfo { vector, flags: dpl | TI_IF, cs: FLAT_KERNEL_CS, _pad: 0, address: stub(vector) }
 }
 
+/// The entry points of the event, failsafe and syscall callbacks.
+#[cfg(target_os = "none")]
+pub(crate) fn callbacks() -> [u64; 3] {
+    [guest_pv_event as *const () as u64, guest_pv_failsafe as *const () as u64, guest_pv_syscall as *const () as u64]
+}
+
+/// There are none on the host.
+#[cfg(not(target_os = "none"))]
+pub(crate) fn callbacks() -> [u64; 3] {
+    [0; 3]
+}
+
 /// Registers all entry points.
 pub(crate) fn init() {
     // In two halves: the table of 257 entries would take more stack than it is worth.
@@ -133,16 +146,12 @@ pub(crate) fn init() {
         // SAFETY: the stubs understand the frames.
         unsafe { call::traps::set_trap_table(&table) }.expect("the trap table can be set");
     }
-    let callbacks: [(u16, unsafe extern "C" fn()); 3] = [
-        (CALLBACKTYPE_EVENT, guest_pv_event),
-        (CALLBACKTYPE_FAILSAFE, guest_pv_failsafe),
-        (CALLBACKTYPE_SYSCALL, guest_pv_syscall),
-    ];
-    for (type_, entry) in callbacks {
+    let types = [CALLBACKTYPE_EVENT, CALLBACKTYPE_FAILSAFE, CALLBACKTYPE_SYSCALL];
+    for (type_, entry) in types.into_iter().zip(callbacks()) {
         // The event callback masks events by itself; syscall shall too.
         let flags = if type_ == CALLBACKTYPE_SYSCALL { xen_abi::callback::CALLBACKF_MASK_EVENTS } else { 0 };
         // SAFETY: the stubs understand the frames.
-        unsafe { call::callback::register(type_, flags, entry as usize as u64) }.expect("callbacks can be registered");
+        unsafe { call::callback::register(type_, flags, entry) }.expect("callbacks can be registered");
     }
 }
 
@@ -160,13 +169,13 @@ extern "C" fn trap(frame: &mut Frame) {
         return frame.mask_events();
     }
     #[cfg(target_os = "none")]
-    if CATCH.load(Ordering::Relaxed) != 0 {
-        CAUGHT.0.set(*frame);
+    if CATCH[smp::index()].load(Ordering::Relaxed) != 0 {
+        CAUGHT.0[smp::index()].set(*frame);
         // Back to the kernel, wherever the trap came from. RPL 0 is what the iret hypercall takes for kernel mode.
         frame.cs = u64::from(FLAT_KERNEL_CS & !3);
         frame.ss = xen_abi::arch_x86::FLAT_KERNEL_SS.into();
         frame.rip = guest_pv_caught as *const () as u64;
-        frame.rsp = CATCH.load(Ordering::Relaxed);
+        frame.rsp = CATCH[smp::index()].load(Ordering::Relaxed);
         // Nor does anything of the body's flags stay: single steps, the direction, nested tasks, alignment checks.
         frame.rflags = 2;
         return;
@@ -216,12 +225,12 @@ pub unsafe fn resume(_frame: Frame) -> ! {
     power::crash()
 }
 
-struct Caught(Cell<Frame>);
+struct Caught([Cell<Frame>; smp::MAX]);
 
-// SAFETY: there is one vCPU, and the cell is written and read with no reference kept.
+// SAFETY: each vCPU has its own cell, which is written and read with no reference kept.
 unsafe impl Sync for Caught {}
 
-static CAUGHT: Caught = Caught(Cell::new(Frame {
+const NO_FRAME: Frame = Frame {
     r15: 0,
     r14: 0,
     r13: 0,
@@ -244,7 +253,9 @@ static CAUGHT: Caught = Caught(Cell::new(Frame {
     rflags: 0,
     rsp: 0,
     ss: 0,
-}));
+};
+
+static CAUGHT: Caught = Caught([const { Cell::new(NO_FRAME) }; smp::MAX]);
 
 /// Runs `body`; a trap without a handler of its own ends it, and its frame is returned.
 ///
@@ -258,13 +269,14 @@ pub unsafe fn catch<F: FnOnce()>(body: F) -> Option<Frame> {
         }
     }
     let mut body = Some(body);
-    let outer = CATCH.load(Ordering::Relaxed);
+    let me = smp::index();
+    let outer = CATCH[me].load(Ordering::Relaxed);
     let trapped: u64;
     #[cfg(target_os = "none")]
     // SAFETY: the function saves the registers that the ABI says a callee keeps, and restores them in either case.
     unsafe {
         core::arch::asm!("call guest_pv_catch",
-            in("rdi") run::<F> as extern "C" fn(*mut Option<F>), in("rsi") &raw mut body, in("rdx") CATCH.as_ptr(),
+            in("rdi") run::<F> as extern "C" fn(*mut Option<F>), in("rsi") &raw mut body, in("rdx") CATCH[me].as_ptr(),
             lateout("rax") trapped, clobber_abi("C"));
     }
     #[cfg(not(target_os = "none"))]
@@ -272,8 +284,8 @@ pub unsafe fn catch<F: FnOnce()>(body: F) -> Option<Frame> {
         run(&raw mut body);
         trapped = 0;
     }
-    CATCH.store(outer, Ordering::Relaxed);
-    (trapped != 0).then(|| CAUGHT.0.get())
+    CATCH[me].store(outer, Ordering::Relaxed);
+    (trapped != 0).then(|| CAUGHT.0[me].get())
 }
 
 /// ds, es, fs and gs as the last failsafe callback reported them.
@@ -282,7 +294,7 @@ pub fn failsafe_segments() -> [u64; 4] {
     unsafe extern "C" {
         static guest_pv_failsafe_segments: [u64; 4];
     }
-    // SAFETY: written by the stub only, and there is one vCPU.
+    // SAFETY: written by the stub only; one vCPU at a time misuses its segments.
     unsafe { (&raw const guest_pv_failsafe_segments).read_volatile() }
 }
 
