@@ -31,7 +31,7 @@ const PAGES: usize = 10;
 const SLOTS: usize = 4;
 /// Steps of each vCPU, and how long they may take (ns) on a slow machine.
 const STEPS: u32 = 1500;
-const PATIENCE: u64 = 8_000_000_000;
+const PATIENCE: u64 = 5_000_000_000;
 
 /// What a vCPU can hold of a page, as the index of an announcement.
 const WRITABLE: usize = 0;
@@ -196,14 +196,17 @@ impl Actor {
             }
             3..=4 => self.show(slot, None, UVMF_NONE),
             5..=7 => self.write(slot),
-            8..=10 => {
+            8..=9 => {
                 let level = 1 + self.random.below(4) as u32;
                 self.pin(page, level);
             }
-            11 => self.unpin(page),
+            10..=11 => {
+                if let Some(table) = self.own_table(page) {
+                    self.unpin(table);
+                }
+            }
             12..=14 => {
-                if let Some(table) = (0..PAGES).map(|ahead| (page + ahead) % PAGES).find(|&at| self.pins[at].is_some())
-                {
+                if let Some(table) = self.own_table(page) {
                     self.point(table);
                 }
             }
@@ -212,6 +215,11 @@ impl Actor {
                 let _ = self.attempt(page, WRITABLE, 1, || mmuext(MMUEXT_CLEAR_PAGE, Self::mfn(page)));
             }
         }
+    }
+
+    /// A page that we have pinned, from `page` on.
+    fn own_table(&self, page: usize) -> Option<usize> {
+        (0..PAGES).map(|ahead| (page + ahead) % PAGES).find(|&at| self.pins[at].is_some())
     }
 
     /// Changes what a window shows.
