@@ -67,17 +67,14 @@ pub fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) {
 #[inline(always)]
 fn is_quiet(cpu: &Cpu) -> bool {
     let Some(running) = &cpu.running else { return false };
-    may_run_on(cpu) && !running.vcpu.nmi_pending()
-        && !running.vcpu.info.get().needs_delivery()
+    may_run_on(cpu) && !running.vcpu.nmi_pending() && !running.vcpu.info.get().needs_delivery()
 }
 
 /// Whether there is no reason to look for another vCPU.
 #[inline(always)]
 fn may_run_on(cpu: &Cpu) -> bool {
     let Some(running) = &cpu.running else { return false };
-    !cpu.local.sched.reschedule
-        && !queues::wants_look(cpu.local.id)
-        && running.vcpu.seat.ready.is_runnable()
+    !cpu.local.sched.reschedule && !queues::wants_look(cpu.local.id) && running.vcpu.seat.ready.is_runnable()
 }
 
 #[cold]
