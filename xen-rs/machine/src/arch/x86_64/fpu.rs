@@ -7,7 +7,7 @@
 use super::cpu::{Features, cpuid, has, xsetbv};
 use alloc::boxed::Box;
 use core::arch::asm;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use logic::cpuid::xstate::xcr0;
 
 /// Bytes of the legacy region: what FXSAVE writes.
@@ -23,6 +23,10 @@ static COMPONENTS: AtomicU64 = AtomicU64::new(3);
 static SIZE: AtomicU32 = AtomicU32::new(LEGACY as u32);
 /// Bits of MXCSR that may be set.
 static MXCSR_MASK: AtomicU32 = AtomicU32::new(0xffbf);
+
+/// The CPU does not restore the x87's pointers where no exception waits (APM vol. 2, 11.4.4.2): those of the last vCPU
+/// would show through.
+static KEEPS_POINTERS: AtomicBool = AtomicBool::new(false);
 
 /// The components that guests may switch on.
 #[must_use]
@@ -47,6 +51,9 @@ pub(crate) fn detect() {
         // EBX is the size for what XCR0 holds now.
         SIZE.store(cpuid(0xd, 0).ebx.max(LEGACY as u32 + 64), Ordering::Relaxed);
     }
+    // RstrFpErrPtrs: such CPUs restore them always.
+    let restores = cpuid(0x8000_0000, 0).eax >= 0x8000_0008 && cpuid(0x8000_0008, 0).ebx & 1 << 2 != 0;
+    KEEPS_POINTERS.store(has(Features::AMD_CALLS) && !restores, Ordering::Relaxed);
     let mut area = FpuArea::new();
     area.save();
     // Zero means the default mask (SDM vol. 1, 11.6.6).
@@ -161,10 +168,14 @@ impl FpuArea {
     fn try_restore(&mut self) -> bool {
         let area = self.0.as_ptr();
         let fault: u32;
+        let zero = 0u64;
         if has(Features::XSAVE) {
-            // SAFETY: as in `save`; a fault is caught.
+            // SAFETY: as in `save`; a fault is caught. The load before it makes the pointers ours.
             unsafe {
                 xsetbv(components());
+                if KEEPS_POINTERS.load(Ordering::Relaxed) {
+                    asm!("clts", "fnclex", "emms", "fild qword ptr [{}]", in(reg) &raw const zero, options(nostack));
+                }
                 asm!(
                     "clts",
                     "xor {fault:e}, {fault:e}",
@@ -183,7 +194,6 @@ impl FpuArea {
                 );
             }
         } else {
-            let zero = 0u64;
             // SAFETY: as above. The load before it clears the x87's pointers, which some CPUs do not restore.
             unsafe {
                 asm!(
