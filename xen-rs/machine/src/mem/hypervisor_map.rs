@@ -61,7 +61,8 @@ impl Access {
             Self::WriteLocal => P | RW | A | D | NX,
             Self::ReadLocal => P | A | NX,
             Self::Device => P | RW | A | D | G | NX | PCD | PWT,
-            Self::GuestRead => P | USER | A | G | NX,
+            // Not global: a guest's user mode must not find what its kernel has looked at (`VMASST_TYPE_m2p_strict`).
+            Self::GuestRead => P | USER | A | NX,
         };
         if has(Features::NX) { bits } else { bits & !NX }
     }
