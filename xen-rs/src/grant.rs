@@ -45,6 +45,7 @@ impl DomainGrants {
                 table.frames() == 0
             };
             // The hypervisor's memory must not run dry by what guests ask for.
+            memory::feed_heap(held);
             if heap::is_low() && !new {
                 return Err(Refusal::GeneralError);
             }

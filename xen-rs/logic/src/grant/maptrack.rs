@@ -149,13 +149,6 @@ impl Maptrack {
         u32::try_from(self.frames.len()).unwrap_or(u32::MAX).saturating_mul(PER_FRAME)
     }
 
-    /// Whether [`Maptrack::reserve`] takes memory: the caller grows it first, if there is enough to do so.
-    #[must_use]
-    #[inline]
-    pub fn is_full(&self) -> bool {
-        self.free == NO_HANDLE
-    }
-
     /// Makes one more piece of handles: no space at the limit or when memory is short.
     pub fn grow(&mut self) -> Result<(), Refusal> {
         let first = self.count();
@@ -178,7 +171,7 @@ impl Maptrack {
         Ok(())
     }
 
-    /// A handle for a new mapping: no space when none is free.
+    /// A handle for a new mapping: no space when none is free, until it [grows](Maptrack::grow).
     pub fn reserve(&mut self) -> Result<Reserved, Refusal> {
         let handle = GrantHandle(self.free);
         let track = self.track(handle).ok_or(Refusal::NoSpace)?;

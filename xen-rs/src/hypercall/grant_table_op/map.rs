@@ -39,16 +39,12 @@ fn map(cx: &mut Context<'_>, arg: &mut abi::GnttabMapGrantRef) -> Result<(), Ref
         domain::find(arg.dom, &mut cx.held).ok_or(Refusal::BadDomain)?
     };
     let access = if arg.flags & GNTMAP_READONLY == 0 { Access::Write } else { Access::Read };
-    let handle = {
-        let (mut track, _held) = cx.domain.grants.maptrack.lock(&mut cx.held);
-        if track.is_full() {
-            // The hypervisor's memory must not run dry by what guests ask for.
-            if heap::is_low() {
-                return Err(Refusal::NoSpace);
-            }
-            track.grow()?;
+    let handle = loop {
+        let reserved = cx.domain.grants.maptrack.lock(&mut cx.held).0.reserve();
+        match reserved {
+            Ok(handle) => break handle,
+            Err(_) => make_handles(cx)?,
         }
-        track.reserve()?
     };
     let mapped = pin_and_map(cx, arg, &granter, access, via);
     let (mut track, _held) = cx.domain.grants.maptrack.lock(&mut cx.held);
@@ -63,6 +59,16 @@ fn map(cx: &mut Context<'_>, arg: &mut abi::GnttabMapGrantRef) -> Result<(), Ref
             Err(refusal)
         }
     }
+}
+
+/// More handles, unless the hypervisor's memory is low: it must not run dry by what guests ask for.
+#[cold]
+fn make_handles(cx: &mut Context<'_>) -> Result<(), Refusal> {
+    memory::feed_heap(&mut cx.held);
+    if heap::is_low() {
+        return Err(Refusal::NoSpace);
+    }
+    cx.domain.grants.maptrack.lock(&mut cx.held).0.grow()
 }
 
 fn pin_and_map(
