@@ -12,7 +12,9 @@ use guests::user::{self, CODE, STACK, STACK_TOP, UserSpace};
 use xen_abi::arch_x86::{
     FLAT_USER_CS64, FLAT_USER_SS64, SEGBASE_FS, SEGBASE_GS_KERNEL, SEGBASE_GS_USER, VGCF_IN_SYSCALL,
 };
+use xen_abi::hypercall::HYPERVISOR_XEN_VERSION;
 use xen_abi::ids::VcpuId;
+use xen_abi::multicall::MulticallEntry;
 
 guest_pv::test!(run);
 
@@ -56,6 +58,7 @@ fn run(tap: &mut Tap) {
     within_kernel(tap);
     upcalls(tap);
     bad_returns(tap);
+    in_a_batch(tap);
 }
 
 fn system_calls(tap: &mut Tap) {
@@ -274,4 +277,41 @@ fn bad_returns(tap: &mut Tap) {
     tap.is(seen(&far), (13, 0, 0xe033, 1 << 47), "so does an address that is not canonical");
     let frame = user::run(user::start_at(at(0)));
     tap.is(frame.vector, traps::SYSCALL, "user mode can be entered after that");
+}
+
+/// An iret to user mode as one call of a batch: the rest of the batch is not made, since no kernel asks for it any more.
+fn in_a_batch(tap: &mut Tap) {
+    let version = u64::from(HYPERVISOR_XEN_VERSION);
+    let entry = |op| MulticallEntry { op, result: 0xdead, args: [0; 6] };
+    let mut calls = [entry(version), entry(23), entry(version)];
+    let calls_at = (&raw mut calls) as u64;
+    // SAFETY: goes to user mode, which is left by a trap; `catch` restores the stack then.
+    let go = || unsafe {
+        asm!(
+            "push 0xe02b",
+            "push {sp}",
+            "push 0x202",
+            "push 0xe033",
+            "push {rip}",
+            "push 0",
+            "push 0x1111",
+            "push 0x2222",
+            "push 0x3333",
+            "mov eax, 13",
+            "syscall",
+            "ud2",
+            sp = in(reg) STACK_TOP,
+            rip = in(reg) CODE + at(1),
+            in("rdi") calls_at,
+            in("rsi") 3u64,
+            options(noreturn),
+        )
+    };
+    // SAFETY: as above.
+    let frame = unsafe { traps::catch(|| go()) }.unwrap_or_default();
+    tap.is((frame.vector, frame.rip, frame.from_user()), (0x80, CODE + at(1) + 2, true), "an iret in a batch is made");
+    tap.is((frame.rax, frame.rcx, frame.r11), (0x3333, 0x1111, 0x2222), "with all registers of its frame");
+    // SAFETY: the hypervisor has written to them.
+    let results = unsafe { (&raw const calls).read_volatile() }.map(|call| call.result);
+    tap.is((results[0], results[2]), (0x4_0011, 0xdead), "the call before it was made, the one after it not");
 }
