@@ -62,6 +62,11 @@ pub fn replace(cx: &mut Context<'_>, base: u64, entries: u32) {
 /// A page fault in the window through which the CPU sees the LDT. False: it hit somewhere else.
 #[inline]
 pub fn fault(cx: &mut Context<'_>, address: u64, error_code: u32) -> bool {
+    // The CPU looks descriptors up as ring 0 does; whoever reads there by itself gets a fault of its own.
+    const USER: u32 = 1 << 2;
+    if error_code & USER != 0 {
+        return false;
+    }
     let Some(page) = descriptors::ldt_fault(address) else { return false };
     if !show(cx, page) {
         // The guest sees the fault where its table lies.
