@@ -7,6 +7,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod access;
+mod atomic;
 pub mod boot;
 pub mod control;
 pub mod cpuid;

@@ -2,8 +2,8 @@
 //!
 //! Errors and their order are those of the operations in `event_channel.h` as Xen 4.17 answers them.
 
+use crate::atomic::Ordering;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Port, VcpuId};

@@ -2,11 +2,13 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32 as Plain32, AtomicU64, Ordering};
 
 use spin::Once;
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Port, VcpuId};
+
+use crate::atomic::AtomicU32;
 
 /// Ports of the 2-level scheme (`EVTCHN_2L_NR_CHANNELS` for a 64-bit guest).
 pub const PORTS_2L: u32 = 4096;
@@ -102,7 +104,7 @@ impl Channel {
 pub struct Channels {
     chunks: [Once<Box<[AtomicU64]>>; CHUNKS],
     /// Ports below this have a word.
-    valid: AtomicU32,
+    valid: Plain32,
     /// vCPUs of the domain that poll.
     pub(super) pollers: AtomicU32,
 }
@@ -111,7 +113,7 @@ impl Channels {
     /// The ports of a new domain: all free but port 0. ENOMEM.
     pub fn new() -> Result<Self, Errno> {
         let channels =
-            Channels { chunks: [const { Once::new() }; CHUNKS], valid: AtomicU32::new(0), pollers: AtomicU32::new(0) };
+            Channels { chunks: [const { Once::new() }; CHUNKS], valid: Plain32::new(0), pollers: AtomicU32::new(0) };
         channels.grow()?;
         channels.set(Port(0), Channel { binding: Binding::Reserved, vcpu: VcpuId(0) });
         Ok(channels)

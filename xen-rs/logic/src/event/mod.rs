@@ -10,6 +10,8 @@
 
 mod bind;
 mod channel;
+#[cfg(all(test, loom))]
+mod loom;
 mod poll;
 mod send;
 #[cfg(test)]
@@ -20,7 +22,7 @@ pub use channel::{Binding, Channel, Channels, PORTS_2L};
 pub use poll::{Poll, end_poll, is_polled, start_poll, wake_pollers};
 pub use send::{Sent, deliver_remote, raise, send, send_virq, unmask};
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::atomic::{AtomicU32, Ordering};
 
 use xen_abi::ids::{DomId, Port, VcpuId};
 

@@ -1,6 +1,6 @@
 //! `SCHEDOP_poll`: a vCPU that sleeps until one of a few ports is pending, even if it is masked.
 
-use core::sync::atomic::{Ordering, fence};
+use crate::atomic::{Ordering, fence};
 
 use xen_abi::ids::{Port, VcpuId};
 

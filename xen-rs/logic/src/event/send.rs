@@ -1,6 +1,6 @@
 //! Sending: who is told about an event, without a lock.
 
-use core::sync::atomic::{Ordering, fence};
+use crate::atomic::{Ordering, fence};
 
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Port, VcpuId};

@@ -13,6 +13,8 @@
 //! Statuses and their order are those of `grant_table.h` as Xen 4.17 answers them with `gnttab=max-ver:1`.
 
 mod entry;
+#[cfg(all(test, loom))]
+mod loom;
 mod maptrack;
 mod table;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Which vCPU runs where: who may run, the run queue of each CPU, where a woken vCPU goes, and the time that each spends.
 
+#[cfg(all(test, loom))]
+mod loom;
 mod place;
 mod queue;
 mod readiness;

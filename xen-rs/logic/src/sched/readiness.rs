@@ -4,7 +4,7 @@
 //! must not run. Every change is one atomic step, and exactly one of the CPUs that race gets the answer that obliges
 //! it to act ([`Wake::Enqueue`], or true from [`Readiness::switch_out`]), so a vCPU is never lost and never on two queues.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::atomic::{AtomicU64, Ordering};
 
 /// Not brought up.
 const DOWN: u64 = 1 << 0;
@@ -48,12 +48,14 @@ const fn runnable(word: u64) -> bool {
 impl Readiness {
     /// A vCPU that is down.
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Readiness(AtomicU64::new(DOWN))
     }
 
+    #[inline(always)]
     fn load(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        // The model knows no total order of plain accesses, which the language and the CPU have.
+        if cfg!(loom) { self.0.fetch_or(0, Ordering::SeqCst) } else { self.0.load(Ordering::SeqCst) }
     }
 
     /// Applies `change` in one step and gives the word before and after.
