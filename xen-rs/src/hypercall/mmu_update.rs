@@ -2,9 +2,10 @@
 
 use alloc::sync::Arc;
 
-use logic::num;
+use arrayvec::ArrayVec;
 use logic::{
     hypercall::Outcome,
+    num,
     page::{Changed, Entry, Fail, Owners, Replace, Slot, Writable},
 };
 use machine::mem::{
@@ -18,7 +19,6 @@ use xen_abi::{
         MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE, MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate,
     },
 };
-use zerocopy::{FromZeros, IntoBytes};
 
 use super::batch::{self, Batch};
 use crate::{
@@ -46,25 +46,80 @@ struct Parties {
 
 /// The hypercall: `(requests, count, done_out, foreign)`.
 pub fn mmu_update(cx: &mut Context<'_>) -> Outcome {
+    let [requests, count, done_out, foreign, ..] = cx.args;
+    if (1..=QUICK).contains(&count) && done_out == 0 && foreign == u64::from(DomId::SELF.0) && own_data_entries(cx, requests, count) {
+        return Outcome::OK;
+    }
+    any(cx)
+}
+
+/// The ordinary case without the ceremony: a few entries of the caller's own last-level tables. False: there is
+/// something else among them, and the arguments name what is left.
+#[inline(always)]
+fn own_data_entries(cx: &mut Context<'_>, mut from: u64, count: u64) -> bool {
+    if !cx.state.paging.deferred.is_empty() {
+        return false;
+    }
+    let own = cx.domain.id;
+    let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
+    let owners = Owners { pages: own, caller: own };
+    let mut requests = ArrayVec::<MmuUpdate, CHUNK>::new();
+    let mut left = count;
+    'all: while left > 0 {
+        guest_copy::read_some(&mut requests, from, u32::try_from(left).unwrap_or(u32::MAX));
+        if requests.is_empty() {
+            break;
+        }
+        for request in &requests {
+            let replace = match request.ptr & COMMAND_BITS {
+                MMU_NORMAL_PT_UPDATE => Replace::Whole,
+                MMU_PT_UPDATE_PRESERVE_AD => Replace::KeepAccessedDirty,
+                _ => break 'all,
+            };
+            let Some(f) = mm.frames.ram(Mfn(request.ptr >> 12)) else { break 'all };
+            let slot = Slot::of_address(request.ptr);
+            // A refusal has no effect, so it can be found out once more.
+            if mm.update_data(f, slot, Entry(request.val), replace, own, owners).is_err() {
+                break 'all;
+            }
+            left -= 1;
+            from += SIZE;
+        }
+    }
+    if left == 0 {
+        return true;
+    }
+    cx.args[0] = from;
+    cx.args[1] = left;
+    false
+}
+
+/// Most requests of an ordinary call: their work fits in one round.
+const QUICK: u64 = 64;
+
+/// Every case.
+fn any(cx: &mut Context<'_>) -> Outcome {
     let batch = match Batch::begin(cx) {
         Ok(batch) => batch,
         Err(outcome) => return outcome,
     };
     let foreign = batch.foreign;
-    let tables = match foreign >> 16 {
-        0 => cx.domain.clone(),
+    let own = cx.domain;
+    let other = match foreign >> 16 {
+        0 => None,
         tables => match batch::find(cx, num::domid(u64::from(tables) - 1)) {
             // Updating another domain's tables takes one that has vCPUs, says Xen.
             Some(domain) if domain.vcpus().is_empty() => return batch.end(cx, 0, Err(Fail::Refused(Errno::EINVAL))),
-            Some(domain) => domain,
+            Some(domain) => Some(domain),
             None => return Outcome::Fail(Errno::ESRCH),
         },
     };
+    let tables = other.as_ref().unwrap_or(own);
     let Some(pages) = batch::page_owner(cx, num::domid(foreign.into()).0) else {
         return batch.end(cx, 0, Err(Fail::Refused(Errno::ESRCH)));
     };
     let parties = Parties { caller: cx.domain.id, caller_is_control: cx.domain.is_control(), tables: tables.id, pages };
-    let (done, result, old_tables) = run(cx, &batch, &tables, &parties);
+    let (done, result, old_tables) = run(cx, &batch, tables, &parties);
     if old_tables {
         tlb::flush(tlb::cpus_of(parties.tables), Forget::All);
     }
@@ -74,16 +129,16 @@ pub fn mmu_update(cx: &mut Context<'_>) -> Outcome {
 /// Carries the requests out, one after another: how many are done, why it ended, whether a table was taken out of use.
 fn run(cx: &mut Context<'_>, batch: &Batch, tables: &Arc<Domain>, parties: &Parties) -> (u32, Result<(), Fail>, bool) {
     let mut mm = memory::mmu_with(cx.held.again(), cx.domain, tables, &mut cx.state.paging.deferred);
-    let mut requests = [MmuUpdate::new_zeroed(); CHUNK];
+    let mut requests = ArrayVec::<MmuUpdate, CHUNK>::new();
     let mut old_tables = false;
     let mut done = 0;
     while done < batch.count {
-        let wanted = usize::try_from(batch.count - done).map_or(CHUNK, |left| left.min(CHUNK));
-        let Some(chunk) = requests.get_mut(..wanted) else { break };
-        let bytes = chunk.as_mut_bytes();
-        let left = guest_copy::copy_in_up_to(batch.requests + u64::from(done) * SIZE, bytes);
-        let whole = (bytes.len() - left) / size_of::<MmuUpdate>();
-        for request in chunk.iter().take(whole) {
+        let left = batch.count - done;
+        guest_copy::read_some(&mut requests, batch.requests + u64::from(done) * SIZE, left);
+        if requests.is_empty() {
+            return (done, Err(Fail::Refused(Errno::EFAULT)), old_tables);
+        }
+        for request in &requests {
             if done > 0 && (mm.env.must_stop(4) || !mm.env.deferred.is_empty()) {
                 return (done, Err(Fail::Again), old_tables);
             }
@@ -92,9 +147,6 @@ fn run(cx: &mut Context<'_>, batch: &Batch, tables: &Arc<Domain>, parties: &Part
                 Err(fail) => return (done, Err(fail), old_tables),
             }
             done += 1;
-        }
-        if whole < wanted {
-            return (done, Err(Fail::Refused(Errno::EFAULT)), old_tables);
         }
     }
     (done, Ok(()), old_tables)

@@ -3,7 +3,7 @@
 use logic::num;
 use logic::{
     hypercall::Outcome,
-    page::{Entry, Fail, Kind, Owners, Replace},
+    page::{Entry, Owners, Replace},
 };
 use machine::mem::{
     pv_pte,
@@ -39,15 +39,10 @@ fn update(cx: &mut Context<'_>, pages: DomId) -> Outcome {
     let owner = cx.domain.id;
     let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
     let Some((f, slot, _)) = pv_pte::walk(va) else { return Outcome::Fail(Errno::EINVAL) };
-    let locked = match mm.lock_table(f, owner) {
-        Some(locked) if locked.table().kind() == Kind::L1 => locked,
-        _ => return Outcome::Fail(Errno::EINVAL),
-    };
     let owners = Owners { pages, caller: owner };
-    match mm.update(locked, slot, Entry(entry), Replace::Whole, owner, owners) {
-        Ok(_) => flush(cx, va, flags),
-        Err(Fail::Again) => Outcome::Again,
-        Err(Fail::Refused(errno)) => Outcome::Fail(errno),
+    match mm.update_data(f, slot, Entry(entry), Replace::Whole, owner, owners) {
+        Ok(()) => flush(cx, va, flags),
+        Err(errno) => Outcome::Fail(errno),
     }
 }
 

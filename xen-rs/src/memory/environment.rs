@@ -30,7 +30,8 @@ pub struct Environment<'a> {
     held: Held<'a, 0>,
     /// Domains that need no look-up: the caller and whom it acts on.
     known: [&'a Arc<Domain>; 2],
-    budget: Budget,
+    /// Units of work left in this slice (`logic::hypercall::Budget` has their size). No clock: each unit is bounded.
+    left: u32,
     /// What operations leave for later.
     pub deferred: &'a mut Vec<Deferred>,
 }
@@ -39,14 +40,14 @@ pub struct Environment<'a> {
 pub type Mm<'a> = Mmu<'static, Environment<'a>>;
 
 /// For work on behalf of `domain`.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn mmu<'a>(held: Held<'a, 0>, domain: &'a Arc<Domain>, deferred: &'a mut Vec<Deferred>) -> Mm<'a> {
     mmu_with(held, domain, domain, deferred)
 }
 
 /// For work of one domain on another's pages.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn mmu_with<'a>(
     held: Held<'a, 0>,
@@ -54,8 +55,7 @@ pub fn mmu_with<'a>(
     target: &'a Arc<Domain>,
     deferred: &'a mut Vec<Deferred>,
 ) -> Mm<'a> {
-    let budget = Budget::units(Budget::ROUND);
-    Mmu { frames: frames(), env: Environment { held, known: [caller, target], budget, deferred } }
+    Mmu { frames: frames(), env: Environment { held, known: [caller, target], left: Budget::ROUND, deferred } }
 }
 
 impl Environment<'_> {
@@ -72,13 +72,14 @@ impl Environment<'_> {
     /// Charges work between operations to the slice; true when it is used up.
     #[inline(always)]
     pub fn must_stop(&mut self, units: u32) -> bool {
-        !self.budget.spend(units)
+        self.left = self.left.saturating_sub(units);
+        self.left == 0
     }
 
     /// Whether the slice is used up.
     #[must_use]
     pub const fn is_spent(&self) -> bool {
-        self.budget.is_spent()
+        self.left == 0
     }
 }
 
@@ -117,7 +118,7 @@ impl Env for Environment<'_> {
     }
     #[inline(always)]
     fn spend(&mut self, units: u32) -> bool {
-        !self.budget.spend(units)
+        self.must_stop(units)
     }
 
     fn release(&mut self, freed: Freed<'_>) {

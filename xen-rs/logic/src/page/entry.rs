@@ -115,6 +115,14 @@ impl Entry {
         (self.0 ^ new.0) & !harmless == 0
     }
 
+    /// Whether a change from `self` to `new` (both present, of an L1) is one of the right to write and nothing else that
+    /// matters.
+    #[inline(always)]
+    #[must_use]
+    pub const fn differs_in_write_only(self, new: Entry) -> bool {
+        (self.0 ^ new.0) & !HARMLESS == bit::RW
+    }
+
     /// Index of the caching type in the page attribute table.
     #[inline]
     const fn pat_index(self) -> u64 {

@@ -88,6 +88,24 @@ impl<'f, E: Env> Mmu<'f, E> {
         }
     }
 
+    /// [`Mmu::update`] of an entry of a last-level table, which is locked for it. `EINVAL` also if `f` is none of `owner`.
+    #[inline]
+    pub fn update_data(
+        &mut self,
+        f: Frame<'f>,
+        slot: Slot,
+        new: Entry,
+        replace: Replace,
+        owner: DomId,
+        owners: Owners,
+    ) -> Result<(), Errno> {
+        if !f.word().is_valid(Kind::L1) {
+            return Err(Errno::EINVAL);
+        }
+        let locked = self.lock_table(f, owner).filter(|locked| locked.0.kind == Kind::L1).ok_or(Errno::EINVAL)?;
+        self.update_l1(&locked, slot, new, replace, owner, owners)
+    }
+
     /// Writes `new` to an entry of a locked table of `owner`, counting what it points to and giving up what the old one
     /// did. Errors are Xen's.
     #[inline]
@@ -128,14 +146,21 @@ impl<'f, E: Env> Mmu<'f, E> {
             }
             return Ok(());
         }
-        let forbidden = Entry::forbidden(Kind::L1, self.env.may_choose_caching(owner), self.env.has_nx());
-        if new.0 & forbidden != 0 {
+        if new.0 & bit::CACHING != 0 && !self.env.may_choose_caching(owner) || new.0 & bit::NX != 0 && !self.env.has_nx() {
             return Err(Errno::EINVAL);
         }
         let new = new.adjusted(Kind::L1);
         let seen = self.env.read(table, slot);
-        if seen.is_present() && seen.same_reference(new, Kind::L1) {
-            return self.exchange(table, slot, new, replace).map(drop).map_err(|_| Errno::EBUSY);
+        if seen.is_present() {
+            if seen.same_reference(new, Kind::L1) {
+                return self.exchange(table, slot, new, replace).map(drop).map_err(|_| Errno::EBUSY);
+            }
+            if seen.differs_in_write_only(new)
+                && let Some(f) = self.frames.ram(new.mfn())
+                && f.info().owner() == Some(owners.pages)
+            {
+                return self.change_writability(table, slot, new, replace, f, owner);
+            }
         }
         let new = self.get_data(new, owner, owners.pages, owners.caller)?;
         match self.exchange(table, slot, new, replace) {
@@ -150,6 +175,35 @@ impl<'f, E: Env> Mmu<'f, E> {
                 Err(Errno::EBUSY)
             }
         }
+    }
+
+    /// Makes an entry writable, or read-only, that goes on mapping the same page the same way: the general reference
+    /// that it holds, which also keeps the owner the same, stays as it is.
+    #[inline]
+    fn change_writability(
+        &mut self,
+        table: &Table<'f>,
+        slot: Slot,
+        new: Entry,
+        replace: Replace,
+        f: Frame<'f>,
+        owner: DomId,
+    ) -> Result<(), Errno> {
+        let writable = new.is_writable();
+        if writable {
+            if !self.get_writable(f) {
+                return Err(Errno::EBUSY);
+            }
+            if f.info().owner() != Some(owner) {
+                f.mark_foreign();
+            }
+        }
+        let exchanged = self.exchange(table, slot, new, replace);
+        // What is to be given up: the reference of the old entry, or of the new one that did not come to be.
+        if exchanged.is_ok() != writable {
+            self.put_type(f);
+        }
+        exchanged.map(drop).map_err(|_| Errno::EBUSY)
     }
 
     fn update_upper(

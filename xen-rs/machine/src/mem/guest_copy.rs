@@ -6,6 +6,7 @@
 
 use super::layout::HYPERVISOR_END;
 use super::{pv_pte, tlb};
+use arrayvec::ArrayVec;
 use core::arch::asm;
 use core::mem::MaybeUninit;
 use logic::page::entry::bit;
@@ -193,6 +194,22 @@ pub fn read<T: FromBytes>(from: u64) -> Result<T, Errno> {
     }
     // SAFETY: every byte was written, and any bytes are a `T`.
     Ok(unsafe { value.assume_init() })
+}
+
+/// Reads values that follow each other from a guest, in place of what `into` holds: `count`, or as many as it has room
+/// for, or as many as can be read.
+#[inline(always)]
+pub fn read_some<T: FromBytes, const N: usize>(into: &mut ArrayVec<T, N>, from: u64, count: u32) {
+    into.clear();
+    let wanted = N.min(count as usize);
+    let bytes = wanted * size_of::<T>();
+    if is_guest_range(from, bytes as u64) {
+        // SAFETY: the guest's range into the array, which has room for `N` values.
+        let left = unsafe { copy_retrying(into.as_mut_ptr() as u64, from, bytes, from, false) };
+        let whole = if left == 0 { wanted } else { (bytes - left) / size_of::<T>() };
+        // SAFETY: that many values were written whole, and any bytes are a `T`.
+        unsafe { into.set_len(whole) };
+    }
 }
 
 /// Writes a value to a guest.
