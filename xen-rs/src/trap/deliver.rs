@@ -3,7 +3,8 @@
 
 use log::error;
 use logic::regs::rflags;
-use logic::trap::frame::{self, Extra, Handler, Interrupted, Refused};
+use logic::trap::frame::{self, Interrupted};
+use logic::trap::gate::Gate;
 use logic::trap::vector;
 use machine::arch::x86_64::segments;
 use machine::upcall::Call;
@@ -14,22 +15,55 @@ use super::{crash, mode};
 use crate::cpu::Context;
 use crate::guest;
 use crate::vcpu::VcpuFlags;
+use crate::vcpu_info::VcpuInfo;
 
 /// Length of `int n`, `syscall` and `sysenter`.
 const SHORT_INSTRUCTION: u64 = 2;
 
+/// A handler to be entered.
+#[derive(Clone, Copy)]
+struct Handler {
+    /// Where it begins; 0 means that the guest has none.
+    address: u64,
+    /// Whether events are masked on entry.
+    masks_events: bool,
+}
+
+impl From<Gate> for Handler {
+    #[inline]
+    fn from(gate: Gate) -> Self {
+        Self { address: gate.address, masks_events: gate.masks_events() }
+    }
+}
+
+impl From<Callback> for Handler {
+    #[inline]
+    fn from(callback: Callback) -> Self {
+        Self { address: callback.address, masks_events: callback.masks_events }
+    }
+}
+
 /// Enters the handler of an exception of the guest's own making.
 pub fn exception(cx: &mut Context<'_>, vector: u8, error_code: Option<u32>) {
     let gate = cx.state.pv.traps.gate(vector);
-    let handler = Handler { address: gate.address, masks_events: gate.masks_events() };
-    let extra = error_code.map_or(Extra::None, Extra::ErrorCode);
-    if handler.address == 0 {
-        error!("{} Unhandled: vec {vector}, {}[{:04x}]", crash::Name(cx.vcpu), name(vector), error_code.unwrap_or(0));
+    if gate.address == 0 {
+        report_unhandled(cx, vector, error_code);
     }
-    enter(cx, handler, extra);
+    let info = cx.vcpu.info.get();
+    let state = interrupted(cx, info.upcall_mask());
+    match error_code {
+        Some(code) => enter(cx, info, &state, gate.into(), &state.with_error(cx.regs, code)),
+        None => enter(cx, info, &state, gate.into(), &state.plain(cx.regs)),
+    }
+}
+
+#[cold]
+fn report_unhandled(cx: &Context<'_>, vector: u8, error_code: Option<u32>) {
+    error!("{} Unhandled: vec {vector}, {}[{:04x}]", crash::Name(cx.vcpu), name(vector), error_code.unwrap_or(0));
 }
 
 /// Enters the page-fault handler; the address goes where the kernel looks for it.
+#[inline]
 pub fn page_fault(cx: &mut Context<'_>, address: u64, error_code: u32) {
     cx.state.pv.cr2 = address;
     cx.vcpu.info.get().set_cr2(address);
@@ -52,14 +86,11 @@ pub fn software_interrupt(cx: &mut Context<'_>, vector: u8) {
 #[inline]
 pub fn event_if_pending(cx: &mut Context<'_>) {
     let info = cx.vcpu.info.get();
-    if info.upcall_pending() && !info.upcall_mask() {
-        event(cx);
+    if info.needs_delivery() {
+        let handler = Handler { address: cx.state.pv.callbacks.event, masks_events: true };
+        let state = interrupted(cx, false);
+        enter(cx, info, &state, handler, &state.plain(cx.regs));
     }
-}
-
-fn event(cx: &mut Context<'_>) {
-    let handler = Handler { address: cx.state.pv.callbacks.event, masks_events: true };
-    enter(cx, handler, Extra::None);
 }
 
 /// Enters the NMI handler if an NMI is pending and none is being handled.
@@ -78,12 +109,12 @@ pub fn nmi_if_pending(cx: &mut Context<'_>) {
 
 /// A system call of the guest's user mode, or one that no kernel can make.
 pub fn user_call(cx: &mut Context<'_>, call: Call) {
-    let Callback { address, masks_events } = match call {
+    let callback = match call {
         Call::Syscall64 => cx.state.pv.callbacks.syscall,
         Call::Syscall32 => cx.state.pv.callbacks.syscall32,
         Call::Sysenter => cx.state.pv.callbacks.sysenter,
     };
-    if address == 0 {
+    if callback.address == 0 {
         // Without a callback the instruction does not exist.
         if call == Call::Sysenter {
             general_protection(cx);
@@ -93,45 +124,55 @@ pub fn user_call(cx: &mut Context<'_>, call: Call) {
         }
         return;
     }
-    enter(cx, Handler { address, masks_events }, Extra::None);
+    let info = cx.vcpu.info.get();
+    let state = interrupted(cx, info.upcall_mask());
+    enter(cx, info, &state, callback.into(), &state.plain(cx.regs));
     cx.regs.rflags &= !rflags::DF;
 }
 
 /// The state that was to be returned to cannot be loaded.
 pub fn failsafe(cx: &mut Context<'_>) {
-    let Callback { address, masks_events } = cx.state.pv.callbacks.failsafe;
     let wanted = cx.state.pv.selectors;
-    let extra = Extra::Selectors { ds: wanted.ds, es: wanted.es, fs: wanted.fs, gs: wanted.gs };
-    enter(cx, Handler { address, masks_events }, extra);
+    let info = cx.vcpu.info.get();
+    let state = interrupted(cx, info.upcall_mask());
+    let words = state.with_selectors(cx.regs, [wanted.ds, wanted.es, wanted.fs, wanted.gs]);
+    enter(cx, info, &state, cx.state.pv.callbacks.failsafe.into(), &words);
 }
 
-/// Builds the frame, switches to the kernel, writes the frame, goes on in the handler. A guest whose kernel stack
-/// cannot be written is beyond help.
-fn enter(cx: &mut Context<'_>, handler: Handler, extra: Extra) {
-    let assist = 1 << VMASST_TYPE_ARCHITECTURAL_IOPL;
-    let architectural = cx.domain.vm_assist.load(core::sync::atomic::Ordering::Relaxed) & assist != 0;
-    let state = Interrupted {
+/// The state that a frame shows.
+#[inline(always)]
+fn interrupted(cx: &Context<'_>, upcall_mask: bool) -> Interrupted {
+    Interrupted {
         in_kernel: cx.state.pv.in_kernel,
         kernel_sp: cx.state.pv.kernel_sp,
-        upcall_mask: cx.vcpu.info.get().upcall_mask(),
-        architectural_iopl: architectural.then_some(cx.state.pv.iopl),
-    };
-    let frame = match frame::build(cx.regs, &state, handler, extra) {
-        Ok(frame) => frame,
-        Err(Refused::NoHandler) => return crash::crash(cx, &"no handler for a trap"),
-        Err(Refused::BadStack(sp)) => {
-            return crash::crash(cx, &format_args!("the kernel stack at {sp:016x} cannot take a trap frame"));
-        }
-    };
-    if frame.switch_to_kernel {
+        upcall_mask,
+        iopl_shown: if cx.domain.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) { cx.state.pv.iopl } else { 0 },
+    }
+}
+
+/// Switches to the kernel, writes the frame, goes on in the handler. A guest whose kernel stack cannot be written is
+/// beyond help.
+#[inline(always)]
+fn enter<const N: usize>(
+    cx: &mut Context<'_>,
+    info: VcpuInfo<'_>,
+    state: &Interrupted,
+    handler: Handler,
+    words: &[u64; N],
+) {
+    if handler.address == 0 {
+        return crash::crash(cx, &"no handler for a trap");
+    }
+    if !state.in_kernel {
         mode::toggle(cx);
     }
-    if guest::write(frame.sp, frame.words.as_slice()).is_err() {
-        return crash::crash(cx, &format_args!("writing a trap frame to {:016x} faults", frame.sp));
+    let sp = state.place(cx.regs, N);
+    if guest::write(sp, words).is_err() {
+        return crash::crash(cx, &format_args!("writing a trap frame to {sp:016x} faults"));
     }
-    frame.enter(cx.regs);
-    if frame.mask_events {
-        cx.vcpu.info.get().set_upcall_mask(true);
+    frame::enter(cx.regs, handler.address, sp);
+    if handler.masks_events {
+        info.set_upcall_mask(true);
     }
 }
 

@@ -3,42 +3,19 @@
 //!
 //! Layout, low to high: `rcx r11 [ds es fs gs] [error code] rip cs|mask<<32 rflags rsp ss`. The data selectors are
 //! there for the failsafe callback only (Xen public header `callback.h`).
+//!
+//! Where the frame lies is not judged here: it is written like anything that goes to a guest, and a guest whose stack
+//! does not take it is beyond help.
 
-use super::{is_guest_address, rflags, selector};
+use super::{rflags, selector};
 use crate::regs::{GuestRegs, TRAP_SYSCALL};
-use arrayvec::ArrayVec;
 
-/// Most words a frame can have: the failsafe frame.
-pub const MAX_WORDS: usize = 12;
-
-/// What the frame carries beside the interrupted state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extra {
-    /// Nothing: events, system calls, exceptions without error code.
-    None,
-    /// The error code of an exception.
-    ErrorCode(u32),
-    /// The data selectors that could not be loaded.
-    Selectors {
-        /// DS
-        ds: u16,
-        /// ES
-        es: u16,
-        /// FS
-        fs: u16,
-        /// GS
-        gs: u16,
-    },
-}
-
-/// The handler to be entered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Handler {
-    /// Where it begins; 0 means that the guest has none.
-    pub address: u64,
-    /// Whether events are masked on entry.
-    pub masks_events: bool,
-}
+/// Words of a plain frame.
+pub const PLAIN: usize = 7;
+/// Words of a frame with an error code.
+pub const WITH_ERROR: usize = 8;
+/// Words of a failsafe frame.
+pub const WITH_SELECTORS: usize = 11;
 
 /// What of the vCPU's state decides the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,91 +26,65 @@ pub struct Interrupted {
     pub kernel_sp: u64,
     /// `evtchn_upcall_mask` before the entry.
     pub upcall_mask: bool,
-    /// The virtual I/O privilege level (as RFLAGS bits) when `VMASST_TYPE_architectural_iopl` is on.
-    pub architectural_iopl: Option<u64>,
+    /// The virtual I/O privilege level (as RFLAGS bits) when `VMASST_TYPE_architectural_iopl` is on, else 0.
+    pub iopl_shown: u64,
 }
 
-/// A frame ready to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// Where the lowest word goes; also the new stack pointer.
-    pub sp: u64,
-    /// The words, lowest address first.
-    pub words: ArrayVec<u64, MAX_WORDS>,
-    /// The handler's first instruction.
-    pub rip: u64,
-    /// The page tables and GS bases must be switched to the kernel's before the words are written.
-    pub switch_to_kernel: bool,
-    /// `evtchn_upcall_mask` is to be set once the frame is written.
-    pub mask_events: bool,
-}
-
-/// Why a frame cannot be made. The guest is beyond help: the caller crashes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// No handler is registered.
-    NoHandler,
-    /// The stack lies in the hypervisor's hole or is not canonical.
-    BadStack(u64),
-}
-
-/// Builds the frame.
-///
-/// # Errors
-/// See [`Refused`].
-#[inline]
-pub fn build(regs: &GuestRegs, state: &Interrupted, handler: Handler, extra: Extra) -> Result<Frame, Refused> {
-    if handler.address == 0 {
-        return Err(Refused::NoHandler);
-    }
-    let stack = if state.in_kernel { regs.rsp } else { state.kernel_sp };
-
-    let mut flags = regs.rflags & !(rflags::IF | rflags::IOPL);
-    if !state.upcall_mask {
-        flags |= rflags::IF;
-    }
-    if let Some(iopl) = state.architectural_iopl {
-        flags |= iopl & rflags::IOPL;
-    }
-    // The kernel must not take itself for user mode: its selector shows privilege 0 in the frame.
-    let cs = if state.in_kernel { regs.cs & 0xfffc } else { regs.cs & 0xffff };
-
-    let mut words = ArrayVec::<u64, MAX_WORDS>::new();
-    words.push(regs.rcx);
-    words.push(regs.r11);
-    match extra {
-        Extra::None => {}
-        Extra::ErrorCode(code) => words.push(u64::from(code)),
-        Extra::Selectors { ds, es, fs, gs } => {
-            words.extend([ds, es, fs, gs].map(u64::from));
-        }
-    }
-    words.extend([regs.rip, cs | u64::from(state.upcall_mask) << 32, flags, regs.rsp, regs.ss & 0xffff]);
-
-    let top = stack & !0xf;
-    let sp = top.wrapping_sub(8 * words.len() as u64);
-    // Both ends, since a frame can straddle the border of the hole or wrap around zero.
-    if !is_guest_address(sp) || !is_guest_address(top.wrapping_sub(1)) || sp > top {
-        return Err(Refused::BadStack(stack));
-    }
-
-    let (switch_to_kernel, mask_events) = (!state.in_kernel, handler.masks_events);
-    Ok(Frame { sp, words, rip: handler.address, switch_to_kernel, mask_events })
-}
-
-impl Frame {
-    /// Makes the interrupted registers those of the guest inside its handler.
-    ///
-    /// The frame holds rcx and r11, so the handler may be entered by SYSRET.
+impl Interrupted {
+    /// Where a frame of that many words goes; also the new stack pointer. Stacks are aligned to 16 bytes before it.
     #[inline]
-    pub const fn enter(&self, regs: &mut GuestRegs) {
-        regs.rip = self.rip;
-        regs.cs = selector::FLAT_CODE64;
-        regs.rflags &= !(rflags::AC | rflags::VM | rflags::RF | rflags::NT | rflags::TF);
-        regs.rsp = self.sp;
-        regs.ss = selector::FLAT_DATA;
-        regs.entry_vector = TRAP_SYSCALL;
+    #[must_use]
+    pub const fn place(&self, regs: &GuestRegs, words: usize) -> u64 {
+        let stack = if self.in_kernel { regs.rsp } else { self.kernel_sp };
+        (stack & !0xf).wrapping_sub(8 * words as u64)
     }
+
+    /// The last five words: what a CPU would push.
+    #[inline]
+    const fn machine_frame(&self, regs: &GuestRegs) -> [u64; 5] {
+        let event_flag = if self.upcall_mask { 0 } else { rflags::IF };
+        let flags = regs.rflags & !(rflags::IF | rflags::IOPL) | event_flag | self.iopl_shown & rflags::IOPL;
+        // The kernel must not take itself for user mode: its selector shows privilege 0 in the frame.
+        let cs = regs.cs & if self.in_kernel { 0xfffc } else { 0xffff };
+        [regs.rip, cs | (self.upcall_mask as u64) << 32, flags, regs.rsp, regs.ss & 0xffff]
+    }
+
+    /// The frame of an event, a system call or an exception without error code.
+    #[inline]
+    #[must_use]
+    pub const fn plain(&self, regs: &GuestRegs) -> [u64; PLAIN] {
+        let [rip, cs, flags, rsp, ss] = self.machine_frame(regs);
+        [regs.rcx, regs.r11, rip, cs, flags, rsp, ss]
+    }
+
+    /// The frame of an exception with an error code.
+    #[inline]
+    #[must_use]
+    pub const fn with_error(&self, regs: &GuestRegs, code: u32) -> [u64; WITH_ERROR] {
+        let [rip, cs, flags, rsp, ss] = self.machine_frame(regs);
+        [regs.rcx, regs.r11, code as u64, rip, cs, flags, rsp, ss]
+    }
+
+    /// The frame of the failsafe callback, with DS, ES, FS and GS as they could not be loaded.
+    #[must_use]
+    pub const fn with_selectors(&self, regs: &GuestRegs, selectors: [u16; 4]) -> [u64; WITH_SELECTORS] {
+        let [rip, cs, flags, rsp, ss] = self.machine_frame(regs);
+        let [ds, es, fs, gs] = selectors;
+        [regs.rcx, regs.r11, ds as u64, es as u64, fs as u64, gs as u64, rip, cs, flags, rsp, ss]
+    }
+}
+
+/// Makes the interrupted registers those of the guest inside its handler.
+///
+/// The frame at `sp` holds rcx and r11, so the handler may be entered by SYSRET.
+#[inline]
+pub const fn enter(regs: &mut GuestRegs, handler: u64, sp: u64) {
+    regs.rip = handler;
+    regs.cs = selector::FLAT_CODE64;
+    regs.rflags &= !(rflags::AC | rflags::VM | rflags::RF | rflags::NT | rflags::TF);
+    regs.rsp = sp;
+    regs.ss = selector::FLAT_DATA;
+    regs.entry_vector = TRAP_SYSCALL;
 }
 
 /// The error code of a page fault as the guest must see it: the U bit tells the guest's own mode, since its kernel
@@ -162,65 +113,52 @@ mod tests {
         }
     }
 
-    fn state() -> Interrupted {
-        Interrupted { in_kernel: true, kernel_sp: 0xffff_c900_0000_4000, upcall_mask: false, architectural_iopl: None }
-    }
-
-    const HANDLER: Handler = Handler { address: 0xffff_ffff_81c0_0000, masks_events: true };
+    const KERNEL: Interrupted =
+        Interrupted { in_kernel: true, kernel_sp: 0xffff_c900_0000_4000, upcall_mask: false, iopl_shown: 0 };
+    const USER: Interrupted = Interrupted { in_kernel: false, ..KERNEL };
 
     #[test]
     fn an_exception_in_the_kernel() {
-        let frame = build(&regs(), &state(), HANDLER, Extra::ErrorCode(2)).unwrap();
         assert_eq!(
-            frame.words.as_slice(),
-            &[1, 2, 2, 0xffff_ffff_8100_1234, 0xe030, 0x10346, 0xffff_ffff_8280_3f58, 0xe02b]
+            KERNEL.with_error(&regs(), 2),
+            [1, 2, 2, 0xffff_ffff_8100_1234, 0xe030, 0x10346, 0xffff_ffff_8280_3f58, 0xe02b]
         );
-        assert_eq!(frame.sp, 0xffff_ffff_8280_3f50 - 64);
-        assert!(!frame.switch_to_kernel);
-        assert!(frame.mask_events);
-        let mut entered = regs();
-        frame.enter(&mut entered);
-        assert_eq!((entered.rip, entered.rsp), (HANDLER.address, frame.sp));
-        assert_eq!(entered.rflags, 0x246, "the live flags lose RF and TF");
-        assert_eq!(entered.rax, 77);
+        let sp = KERNEL.place(&regs(), WITH_ERROR);
+        assert_eq!(sp, 0xffff_ffff_8280_3f50 - 64);
+        let mut inside = regs();
+        enter(&mut inside, 0xffff_ffff_81c0_0000, sp);
+        assert_eq!((inside.rip, inside.rsp, inside.rax), (0xffff_ffff_81c0_0000, sp, 77));
+        assert_eq!(inside.rflags, 0x246, "the live flags lose RF and TF");
     }
 
     #[test]
     fn an_event_in_user_mode_uses_the_registered_stack() {
         let user = GuestRegs { rsp: 0x7fff_ffff_e000, ..regs() };
-        let kernel_is_left = Interrupted { in_kernel: false, ..state() };
-        let frame = build(&user, &kernel_is_left, HANDLER, Extra::None).unwrap();
-        assert!(frame.switch_to_kernel);
-        assert_eq!(frame.sp, 0xffff_c900_0000_4000 - 56);
-        assert_eq!(frame.words[3], 0xe033, "user mode shows privilege 3");
-        assert_eq!(frame.words[5], 0x7fff_ffff_e000);
+        assert_eq!(USER.place(&user, PLAIN), 0xffff_c900_0000_4000 - 56);
+        let frame = USER.plain(&user);
+        assert_eq!(frame[3], 0xe033, "user mode shows privilege 3");
+        assert_eq!(frame[5], 0x7fff_ffff_e000);
     }
 
     #[test]
     fn the_mask_is_saved_beside_the_selector_and_in_the_flags() {
-        let masked = Interrupted { upcall_mask: true, architectural_iopl: Some(1 << 12), ..state() };
-        let frame = build(&regs(), &masked, HANDLER, Extra::None).unwrap();
-        assert_eq!(frame.words[3], 0xe030 | 1 << 32);
-        assert_eq!(frame.words[4] & rflags::IF, 0);
-        assert_eq!(frame.words[4] & rflags::IOPL, 1 << 12);
+        let masked = Interrupted { upcall_mask: true, iopl_shown: 1 << 12, ..KERNEL };
+        let frame = masked.plain(&regs());
+        assert_eq!(frame[3], 0xe030 | 1 << 32);
+        assert_eq!(frame[4] & rflags::IF, 0);
+        assert_eq!(frame[4] & rflags::IOPL, 1 << 12);
     }
 
     #[test]
     fn the_failsafe_frame_carries_selectors() {
-        let extra = Extra::Selectors { ds: 0x2b, es: 0x2b, fs: 7, gs: 0xf };
-        let frame = build(&regs(), &state(), HANDLER, extra).unwrap();
-        assert_eq!(&frame.words[2..6], &[0x2b, 0x2b, 7, 0xf]);
-        assert_eq!(frame.words.len(), 11);
+        let frame = KERNEL.with_selectors(&regs(), [0x2b, 0x2c, 7, 0xf]);
+        assert_eq!(frame[2..6], [0x2b, 0x2c, 7, 0xf]);
     }
 
     #[test]
-    fn hopeless_guests_are_refused() {
-        let none = Handler { address: 0, ..HANDLER };
-        assert_eq!(build(&regs(), &state(), none, Extra::None), Err(Refused::NoHandler));
-        for rsp in [0xffff_8000_0000_0010, 0xffff_8800_0000_0000, 0, 8, 0x8000_0000_0020] {
-            let wild = GuestRegs { rsp, ..regs() };
-            assert!(build(&wild, &state(), HANDLER, Extra::None).is_err(), "{rsp:x}");
-        }
+    fn a_stack_at_zero_wraps_into_what_no_guest_has() {
+        let wild = GuestRegs { rsp: 8, ..regs() };
+        assert!(KERNEL.place(&wild, PLAIN) > 0xffff_ffff_ffff_0000);
     }
 
     #[test]
