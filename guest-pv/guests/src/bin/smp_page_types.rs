@@ -33,6 +33,9 @@ const SLOTS: usize = 4;
 const STEPS: u32 = 1500;
 const PATIENCE: u64 = 5_000_000_000;
 
+/// Rounds of [`hand_over`].
+const HAND_OVERS: usize = 60;
+
 /// What a vCPU can hold of a page, as the index of an announcement.
 const WRITABLE: usize = 0;
 const AS_TABLE: usize = 1;
@@ -50,6 +53,8 @@ type Announcements = [[[AtomicU64; 2]; PAGES]; VCPUS];
 static STAGE: Once<Stage> = Once::new();
 static HOLDS: Announcements = [const { [const { [const { AtomicU64::new(0) }; 2] }; PAGES] }; VCPUS];
 static START: Barrier = Barrier::new(VCPUS as u32);
+/// Of [`hand_over`]: three per round.
+static TURN: AtomicU64 = AtomicU64::new(0);
 static WATCH: Watch = Watch::new();
 static PINNED: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
 static REFUSED: AtomicU64 = AtomicU64::new(0);
@@ -67,6 +72,8 @@ fn run(tap: &mut Tap) {
     pages.iter().for_each(make_read_only);
     let poison = guest_pv::mem::table::root().0 << 12 | TABLE;
     STAGE.call_once(|| Stage { pages, windows, poison });
+    on_all(hand_over);
+    WATCH.verdict(tap, "what a TLB remembers does not outlive the page's use as an ordinary one");
     for round in 0..2 {
         on_all(steps);
         WATCH.verdict(tap, "what the hypervisor consented to stayed true");
@@ -102,6 +109,49 @@ fn all_happened() -> bool {
 /// What everybody holds of a page.
 fn look(page: usize, kind: usize) -> [u64; VCPUS] {
     core::array::from_fn(|vcpu| HOLDS[vcpu][page][kind].load(SeqCst))
+}
+
+/// One vCPU writes to a page and takes its mapping away without a flush; another makes the page a table; then the first
+/// one tries again to write.
+fn hand_over() {
+    let (me, stage) = (smp::index(), stage());
+    let await_stage = |wanted| {
+        while TURN.load(SeqCst) != wanted {
+            smp::relax();
+        }
+    };
+    START.wait();
+    for round in 0..HAND_OVERS {
+        let (writer, pinner) = (round % VCPUS, (round + 1 + round / VCPUS % (VCPUS - 1)) % VCPUS);
+        let (page, level) = (&stage.pages[round % PAGES], 2 + round as u32 % 3);
+        let turn = round as u64 * 3;
+        if me == writer {
+            let va = stage.windows[me][0].address();
+            let frame = page.mfn().0 << 12;
+            let mapped = update_va_mapping(va, frame | READ_WRITE, UVMF_INVLPG);
+            WATCH.check(mapped.is_ok(), format_args!("round {round}: not mapped: {mapped:?}"));
+            store(va, 0);
+            let rest = if round % 2 == 0 { 0 } else { frame | READ_ONLY };
+            let unmapped = update_va_mapping(va, rest, UVMF_NONE);
+            WATCH.check(unmapped.is_ok(), format_args!("round {round}: not unmapped: {unmapped:?}"));
+            TURN.store(turn + 1, SeqCst);
+            await_stage(turn + 2);
+            let trap = trap_of(|| store(va, 0)).map(|(vector, _)| vector);
+            WATCH.check(trap == Some(14), format_args!("round {round}: wrote to an L{level} table"));
+            TURN.store(turn + 3, SeqCst);
+        } else if me == pinner {
+            await_stage(turn + 1);
+            let pinned = mmuext(MMUEXT_PIN_L1_TABLE + level - 1, page.mfn());
+            WATCH.check(pinned.is_ok(), format_args!("round {round}: not pinned as L{level}: {pinned:?}"));
+            TURN.store(turn + 2, SeqCst);
+            await_stage(turn + 3);
+            let unpinned = mmuext(MMUEXT_UNPIN_TABLE, page.mfn());
+            WATCH.check(unpinned.is_ok(), format_args!("round {round}: not unpinned: {unpinned:?}"));
+            let cleared = mmuext(MMUEXT_CLEAR_PAGE, page.mfn());
+            WATCH.check(cleared.is_ok(), format_args!("round {round}: not cleared: {cleared:?}"));
+        }
+        START.wait();
+    }
 }
 
 /// One vCPU's part.
@@ -203,9 +253,18 @@ impl Actor {
                 let flush = [UVMF_NONE, UVMF_NONE, UVMF_INVLPG, UVMF_TLB_FLUSH | UVMF_ALL][self.random.below(4)];
                 let writable = self.random.below(3) != 0;
                 self.show(slot, Some((page, writable)), flush);
+                if writable {
+                    // Now the TLB knows it.
+                    self.write(slot);
+                }
             }
             3..=4 => self.show(slot, None, UVMF_NONE),
-            5..=7 => self.write(slot),
+            5..=7 => {
+                // Rather where there may be a stale translation.
+                let stale = |at: &usize| self.stale[*at] != 0 && !matches!(self.slots[*at], Some((_, true)));
+                let slot = (0..SLOTS).map(|ahead| (slot + ahead) % SLOTS).find(stale).unwrap_or(slot);
+                self.write(slot);
+            }
             8..=9 => {
                 let level = 1 + self.random.below(4) as u32;
                 self.pin(page, level);
