@@ -31,10 +31,10 @@ const PAGES: usize = 10;
 const SLOTS: usize = 4;
 /// Steps of each vCPU, and how long they may take (ns) on a slow machine.
 const STEPS: u32 = 1500;
-const PATIENCE: u64 = 5_000_000_000;
+const PATIENCE: u64 = 4_000_000_000;
 
 /// Rounds of [`hand_over`].
-const HAND_OVERS: usize = 60;
+const HAND_OVERS: usize = 24;
 
 /// What a vCPU can hold of a page, as the index of an announcement.
 const WRITABLE: usize = 0;
