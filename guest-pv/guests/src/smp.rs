@@ -8,14 +8,16 @@ use spin::Mutex;
 use xen_abi::ids::VcpuId;
 
 /// vCPUs that these guests are run with.
-pub const VCPUS: usize = 4;
+pub const VCPUS: usize = COUNT as usize;
+/// The same as the ABI counts them.
+pub const COUNT: u32 = 4;
 
 /// Runs `body` on all vCPUs at once, and returns when all have ended.
 ///
 /// # Panics
 /// When the domain has fewer vCPUs.
 pub fn on_all(body: fn()) {
-    let others = || (1..VCPUS as u32).map(VcpuId);
+    let others = || (1..COUNT).map(VcpuId);
     for vcpu in others() {
         smp::start(vcpu, body).expect("the domain has four vCPUs");
     }

@@ -47,7 +47,11 @@ struct Parties {
 /// The hypercall: `(requests, count, done_out, foreign)`.
 pub fn mmu_update(cx: &mut Context<'_>) -> Outcome {
     let [requests, count, done_out, foreign, ..] = cx.args;
-    if (1..=QUICK).contains(&count) && done_out == 0 && foreign == u64::from(DomId::SELF.0) && own_data_entries(cx, requests, count) {
+    if (1..=QUICK).contains(&count)
+        && done_out == 0
+        && foreign == u64::from(DomId::SELF.0)
+        && own_data_entries(cx, requests, count)
+    {
         return Outcome::OK;
     }
     any(cx)

@@ -308,7 +308,7 @@ fn in_a_batch(tap: &mut Tap) {
         )
     };
     // SAFETY: as above.
-    let frame = unsafe { traps::catch(|| go()) }.unwrap_or_default();
+    let frame = unsafe { traps::catch(go) }.unwrap_or_default();
     tap.is((frame.vector, frame.rip, frame.from_user()), (0x80, CODE + at(1) + 2, true), "an iret in a batch is made");
     tap.is((frame.rax, frame.rcx, frame.r11), (0x3333, 0x1111, 0x2222), "with all registers of its frame");
     // SAFETY: the hypervisor has written to them.

@@ -1,4 +1,8 @@
 //! Several vCPUs and events: up and down, interrupts between vCPUs, and no wake-up that is lost.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "what is counted in 64-bit words here are four vCPUs and their pages"
+)]
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -6,7 +10,7 @@ use guest_pv::call::{event_channel, sched, vcpu};
 use guest_pv::smp::{self, Barrier};
 use guest_pv::tap::Tap;
 use guest_pv::{events, time};
-use guests::smp::{Random, VCPUS, Watch, on_all};
+use guests::smp::{COUNT, Random, VCPUS, Watch, on_all};
 use xen_abi::Errno;
 use xen_abi::ids::{DomId, Port, VcpuId};
 
@@ -20,7 +24,7 @@ const QUESTIONS: u64 = 150;
 const LOST: u64 = 5_000_000_000;
 const V1: VcpuId = VcpuId(1);
 
-static START: Barrier = Barrier::new(VCPUS as u32);
+static START: Barrier = Barrier::new(COUNT);
 static WATCH: Watch = Watch::new();
 /// By vCPU, the port that interrupts it.
 static PORTS: [AtomicU32; VCPUS] = [const { AtomicU32::new(0) }; VCPUS];
@@ -223,7 +227,7 @@ fn moved(tap: &mut Tap) {
     }
     WATCH.verdict(tap, "a port can be moved from vCPU to vCPU");
     tap.is(events::bind_vcpu(port(1), VcpuId(2)), Err(Errno::EINVAL), "a port for interrupts cannot");
-    tap.is(events::bind_vcpu(far, VcpuId(VCPUS as u32)), Err(Errno::ENOENT), "nor to a vCPU that is not there");
+    tap.is(events::bind_vcpu(far, VcpuId(COUNT)), Err(Errno::ENOENT), "nor to a vCPU that is not there");
 }
 
 fn awaited() {

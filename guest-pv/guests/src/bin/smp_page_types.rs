@@ -6,6 +6,10 @@
 //! whoever sees the same announcement before and after an operation knows that it was true during all of it, and that
 //! the operation must have been refused if it contradicts. Holds of writable mappings are given up without a flush:
 //! the hypervisor has to see to it that no vCPU can write to a page that becomes a table.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "what is counted in 64-bit words here are four vCPUs and their pages"
+)]
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -14,7 +18,7 @@ use guest_pv::mem::{Access, Frame, Mapping};
 use guest_pv::smp::{self, Barrier};
 use guest_pv::tap::Tap;
 use guest_pv::time;
-use guests::smp::{Random, VCPUS, Watch, on_all};
+use guests::smp::{COUNT, Random, VCPUS, Watch, on_all};
 use guests::{
     entry_of, load, make_read_only, make_writable, mmu_update, mmuext, page, store, trap_of, update_va_mapping,
 };
@@ -52,7 +56,7 @@ type Announcements = [[[AtomicU64; 2]; PAGES]; VCPUS];
 
 static STAGE: Once<Stage> = Once::new();
 static HOLDS: Announcements = [const { [const { [const { AtomicU64::new(0) }; 2] }; PAGES] }; VCPUS];
-static START: Barrier = Barrier::new(VCPUS as u32);
+static START: Barrier = Barrier::new(COUNT);
 /// Of [`hand_over`]: three per round.
 static TURN: AtomicU64 = AtomicU64::new(0);
 static WATCH: Watch = Watch::new();

@@ -4,6 +4,10 @@
 //! One vCPU takes a window through versions: another page, read-only, nothing. It announces each version before and
 //! after the change. The others read and write through the window all the time; what they see must be one of the
 //! versions between the last one done before the access and the last one begun after it.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "what is counted in 64-bit words here are four vCPUs and their pages"
+)]
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -12,7 +16,7 @@ use guest_pv::mem::{Access, Frame, Mapping};
 use guest_pv::smp::{self, Barrier};
 use guest_pv::tap::Tap;
 use guest_pv::{time, traps};
-use guests::smp::{Random, VCPUS, Watch, on_all};
+use guests::smp::{COUNT, Random, VCPUS, Watch, on_all};
 use guests::{address_of, call, load, mmu_update, page, store, trap_of, update_va_mapping};
 use spin::Once;
 use xen_abi::Errno;
@@ -56,7 +60,7 @@ static BEGUN: AtomicU64 = AtomicU64::new(0);
 static DONE: AtomicU64 = AtomicU64::new(0);
 static OVER: AtomicBool = AtomicBool::new(false);
 static ACCESSES: [AtomicU64; VCPUS] = [const { AtomicU64::new(0) }; VCPUS];
-static START: Barrier = Barrier::new(VCPUS as u32);
+static START: Barrier = Barrier::new(COUNT);
 static WATCH: Watch = Watch::new();
 
 fn stage() -> &'static Stage {

@@ -146,7 +146,9 @@ impl<'f, E: Env> Mmu<'f, E> {
             }
             return Ok(());
         }
-        if new.0 & bit::CACHING != 0 && !self.env.may_choose_caching(owner) || new.0 & bit::NX != 0 && !self.env.has_nx() {
+        if new.0 & bit::CACHING != 0 && !self.env.may_choose_caching(owner)
+            || new.0 & bit::NX != 0 && !self.env.has_nx()
+        {
             return Err(Errno::EINVAL);
         }
         let new = new.adjusted(Kind::L1);
