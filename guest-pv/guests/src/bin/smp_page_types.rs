@@ -158,6 +158,9 @@ fn hand_over() {
     }
 }
 
+/// What the two entries of a pinned table show: a page and a kind each.
+type Entries = [Option<(usize, usize)>; 2];
+
 /// One vCPU's part.
 struct Actor {
     me: usize,
@@ -169,7 +172,7 @@ struct Actor {
     /// The pages, as bits, that a window has shown as writable and that the TLB may still know.
     stale: [u32; SLOTS],
     /// The level that a page is pinned as, and what its entries point to (page, kind).
-    pins: [Option<(u32, [Option<(usize, usize)>; 2])>; PAGES],
+    pins: [Option<(u32, Entries)>; PAGES],
 }
 
 /// The entries of a table that are used: at both ends of what a guest may write in an L4 table's lower half.
@@ -225,7 +228,7 @@ impl Actor {
             return false;
         }
         for vcpu in 0..VCPUS {
-            let steady = before.0[vcpu] == after.0[vcpu] && before.0[vcpu] % 8 != 0;
+            let steady = before.0[vcpu] == after.0[vcpu] && !before.0[vcpu].is_multiple_of(8);
             WATCH.check(!steady, format_args!("page {page} as {kind}/{level} although vCPU {vcpu} has it as {other}"));
             let (was, is) = (before.1[vcpu], after.1[vcpu]);
             let differs = was == is && was % 8 != 0 && was % 8 != u64::from(level);
@@ -349,7 +352,9 @@ impl Actor {
             let what = format_args!("window {slot} is writable, but there was trap {vector}, error {error:#x}");
             return WATCH.check(vector == 14 && shown.is_none(), what);
         }
-        let table = |page: usize| (0..VCPUS).any(|of| before[page][of] == after[page][of] && before[page][of] % 8 != 0);
+        let table = |page: usize| {
+            (0..VCPUS).any(|of| before[page][of] == after[page][of] && !before[page][of].is_multiple_of(8))
+        };
         let allowed = (0..PAGES).any(|page| within >> page & 1 != 0 && !table(page));
         WATCH.check(allowed, format_args!("wrote through window {slot} to one of pages {within:#b}, which are tables"));
     }
