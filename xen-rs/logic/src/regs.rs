@@ -5,6 +5,8 @@
 
 /// Bits of RFLAGS (SDM vol. 1, 3.4.3).
 pub mod rflags {
+    /// Carry.
+    pub const CF: u64 = 1 << 0;
     /// Trap flag: single step.
     pub const TF: u64 = 1 << 8;
     /// Interrupt enable.

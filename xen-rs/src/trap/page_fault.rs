@@ -17,6 +17,9 @@ const WRITE: u32 = 1 << 1;
 const RESERVED: u32 = 1 << 3;
 const FETCH: u32 = 1 << 4;
 
+/// How often a write is tried that another vCPU's write to the same entry gets in the way of.
+const ATTEMPTS: u32 = 8;
+
 /// A page fault at `address`.
 #[inline]
 pub fn page_fault(cx: &mut Context<'_>, address: u64, error_code: u32) {
@@ -59,7 +62,7 @@ fn write_to_table(cx: &mut Context<'_>, address: u64) -> bool {
     let owner = cx.domain.id;
     let owners = Owners { pages: owner, caller: owner };
     let slot = Slot::of_address(address);
-    loop {
+    for _ in 0..ATTEMPTS {
         let Some(locked) = mm.lock_table(f, owner) else { return false };
         if locked.table().kind() != Kind::L1 {
             return false;
@@ -96,4 +99,6 @@ fn write_to_table(cx: &mut Context<'_>, address: u64) -> bool {
             }
         }
     }
+    // Another vCPU keeps changing the entry: the guest executes the instruction again.
+    true
 }

@@ -9,29 +9,7 @@ pub mod frame;
 pub mod gate;
 pub mod iret;
 
-/// Bits of RFLAGS (SDM vol. 1, 3.4.3).
-pub mod rflags {
-    /// Carry.
-    pub const CF: u64 = 1 << 0;
-    /// Reserved, reads as one.
-    pub const RESERVED_ONE: u64 = 1 << 1;
-    /// Trap: single step.
-    pub const TF: u64 = 1 << 8;
-    /// Interrupt enable.
-    pub const IF: u64 = 1 << 9;
-    /// Direction.
-    pub const DF: u64 = 1 << 10;
-    /// I/O privilege level, two bits.
-    pub const IOPL: u64 = 3 << 12;
-    /// Nested task.
-    pub const NT: u64 = 1 << 14;
-    /// Resume.
-    pub const RF: u64 = 1 << 16;
-    /// Virtual 8086.
-    pub const VM: u64 = 1 << 17;
-    /// Alignment check, or supervisor-access override under SMAP.
-    pub const AC: u64 = 1 << 18;
-}
+pub use crate::regs::rflags;
 
 /// Exception vectors that the hypervisor treats by name (SDM vol. 3A, 6.3.1).
 pub mod vector {
