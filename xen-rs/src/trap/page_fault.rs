@@ -62,6 +62,14 @@ fn write_to_table(cx: &mut Context<'_>, address: u64) -> bool {
     let owner = cx.domain.id;
     let owners = Owners { pages: owner, caller: owner };
     let slot = Slot::of_address(address);
+    if let Some(new) = write.whole_entry() {
+        // A plain write wins over whatever the CPU notes in the entry meanwhile.
+        let done = mm.update_data(f, slot, Entry(new), Replace::Whole, owner, owners).is_ok();
+        if done {
+            privileged::step(cx, write.length);
+        }
+        return done;
+    }
     for _ in 0..ATTEMPTS {
         let Some(locked) = mm.lock_table(f, owner) else { return false };
         if locked.table().kind() != Kind::L1 {
@@ -70,10 +78,6 @@ fn write_to_table(cx: &mut Context<'_>, address: u64) -> bool {
         let old = pv_pte::read(locked.table(), slot);
         let effect = write.apply(old.0, address, cx.regs);
         let result = match effect.entry {
-            // A plain write wins over whatever the CPU notes in the entry meanwhile; all else must see what it changes.
-            Some(new) if write.replaces_entry() && effect.register.is_none() => {
-                mm.update(locked, slot, Entry(new), Replace::Whole, owner, owners)
-            }
             Some(new) => mm.update(locked, slot, Entry(new), Replace::IfStill(old), owner, owners),
             None => {
                 drop(locked);
