@@ -16,6 +16,7 @@ mod parts;
 mod ramdisk;
 mod run;
 mod say;
+mod spoiled;
 mod suite;
 mod symbols;
 mod terminal;

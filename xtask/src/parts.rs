@@ -1,6 +1,7 @@
 //! The names by which tests and `--module` call the things that can be booted, so that no one has to know a path.
 
 use crate::packages::Fetched;
+use crate::spoiled::Fault;
 use crate::{build, ramdisk};
 use anyhow::{Result, bail};
 use std::collections::BTreeMap;
@@ -11,7 +12,8 @@ use std::sync::Mutex;
 static RESOLVED: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
 /// The names, for help texts.
-pub const NAMES: &str = "dom0, guest:NAME, kernel:cloud, kernel:generic, ramdisk, xen-rs, xen, text:CONTENT, or a path";
+pub const NAMES: &str =
+    "dom0, guest:NAME, kernel:cloud, kernel:generic, ramdisk, xen-rs, xen, spoiled:FAULT, text:CONTENT, or a path";
 
 /// The file for a name; built or fetched when need be.
 pub fn resolve(name: &str) -> Result<PathBuf> {
@@ -32,6 +34,10 @@ fn make(name: &str) -> Result<PathBuf> {
     if let Some(text) = name.strip_prefix("text:") {
         return text_file(text);
     }
+    if let Some(fault) = name.strip_prefix("spoiled:") {
+        let kernel = Fault::named(fault)?.kernel(&std::fs::read(make("guest:hello")?)?)?;
+        return keep(&format!("spoiled-{fault}"), &kernel);
+    }
     match name {
         "dom0" | "xen-rs" => {
             build::build_once(name)?;
@@ -48,10 +54,15 @@ fn make(name: &str) -> Result<PathBuf> {
 
 /// A file with that content: for modules that are no kernel at all.
 fn text_file(text: &str) -> Result<PathBuf> {
+    let name: String = text.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
+    keep(&format!("text-{name}"), text.as_bytes())
+}
+
+/// A file that is made here.
+fn keep(name: &str, content: &[u8]) -> Result<PathBuf> {
     let dir = crate::workspace::path("target/guest");
     std::fs::create_dir_all(&dir)?;
-    let name: String = text.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
-    let path = dir.join(format!("text-{name}"));
-    std::fs::write(&path, text)?;
+    let path = dir.join(name);
+    std::fs::write(&path, content)?;
     Ok(path)
 }

@@ -269,6 +269,7 @@ impl OwnMemory {
                     }
                     pfn += 1 << order;
                 }
+                Err(Errno::ERESTART) => {}
                 Err(_) if order > 0 => order -= 1,
                 Err(errno) => return Err(BuildError::Step("memory", errno)),
             }

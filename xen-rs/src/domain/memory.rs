@@ -5,7 +5,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use logic::{
-    frames::{PageList, Zone},
+    frames::{PageList, Shortage, Zone},
     lock::{Held, rank},
     page::{Frame, Writable},
 };
@@ -66,12 +66,18 @@ impl DomainMemory {
     }
 
     /// Gives the domain 2^order zeroed frames that follow each other; the first one's number.
+    ///
+    /// # Errors
+    /// ERESTART: not finished, call again. ENOMEM: it may not have so much, or there is no such block.
     pub fn populate(&self, domain: &Domain, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Result<Mfn, Errno> {
         let wanted = 1 << order;
         if self.total.load(Ordering::Relaxed) + wanted > self.maximum.load(Ordering::Relaxed) {
             return Err(Errno::ENOMEM);
         }
-        let block = memory::alloc(order, zone, held).ok_or(Errno::ENOMEM)?;
+        let block = memory::alloc(order, zone, held).map_err(|shortage| match shortage {
+            Shortage::Exhausted => Errno::ENOMEM,
+            Shortage::Unfinished => Errno::ERESTART,
+        })?;
         let (mut pages, mut below) = self.pages.lock(held);
         // Under the lock no other CPU adds pages, and a dying domain's list is only taken apart.
         let total = pages.len() + wanted;

@@ -8,8 +8,9 @@ use crate::{console, cpu::Context, guest};
 
 /// Bytes copied at a time.
 const CHUNK: usize = 128;
-/// Chunks written before the guest gets a chance to be interrupted.
-const CHUNKS: usize = 8;
+/// Chunks that the control domain writes before it gets a chance to be interrupted. Lines of other guests are waited for
+/// until the serial port takes them, so they come one chunk at a time.
+const CONTROL_CHUNKS: usize = 8;
 
 /// The hypercall: rdi is the operation, rsi the length, rdx the buffer.
 pub fn console_io(cx: &mut Context<'_>) -> Outcome {
@@ -32,7 +33,7 @@ fn write(cx: &mut Context<'_>) -> Outcome {
     let [_, count, mut va, ..] = cx.args;
     let mut left = count as u32;
     let mut chunk = [0; CHUNK];
-    for _ in 0..CHUNKS {
+    for _ in 0..if cx.domain.is_control() { CONTROL_CHUNKS } else { 1 } {
         let Some(part) = chunk.get_mut(..CHUNK.min(left as usize)) else { break };
         if part.is_empty() {
             return Outcome::OK;
@@ -40,9 +41,12 @@ fn write(cx: &mut Context<'_>) -> Outcome {
         if guest_copy::copy_in(va, part).is_err() {
             return Outcome::Fail(Errno::EFAULT);
         }
-        show(cx, part);
-        left -= part.len() as u32;
-        va = va.wrapping_add(part.len() as u64);
+        let shown = show(cx, part);
+        left -= shown as u32;
+        va = va.wrapping_add(shown as u64);
+        if shown < part.len() {
+            break;
+        }
     }
     if left == 0 {
         return Outcome::OK;
@@ -51,14 +55,14 @@ fn write(cx: &mut Context<'_>) -> Outcome {
     Outcome::Again
 }
 
-/// Dom0's text as it is, other guests' by the line.
-fn show(cx: &mut Context<'_>, text: &[u8]) {
+/// Shows dom0's text as it is, as much as can be written now; other guests' by the line. How much was taken.
+fn show(cx: &mut Context<'_>, text: &[u8]) -> usize {
     if cx.domain.is_control() {
-        serial::write_bytes(text);
-        return;
+        return serial::write_now(text);
     }
     let (mut line, _held) = cx.domain.console_line.lock(&mut cx.held);
     line.add(text, |line| log::debug!(target: console::GUEST, "(d{}) {line}", cx.domain.id));
+    text.len()
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the count is an unsigned int of the ABI")]

@@ -23,12 +23,11 @@ use xen_abi::{
 use super::batch;
 use crate::{cpu::Context, domain::Domain, memory};
 
-/// Largest extent that an ordinary domain may ask for, as a power of two of pages (Xen's CONFIG_DOMU_MAX_ORDER).
-const GUEST_ORDER: u32 = 9;
-/// The same for the control domain.
-const CONTROL_ORDER: u32 = 18;
+/// Largest extent that a domain may ask for, as a power of two of pages: 2 MiB (Xen's CONFIG_DOMU_MAX_ORDER). Xen lets
+/// its control domain have more unless `memop-max-order=` says so; here one extent is one bounded piece of work.
+const LARGEST_ORDER: u32 = 9;
 /// Pages that one round gives or takes.
-const PAGES_PER_ROUND: u64 = 256;
+const PAGES_PER_ROUND: u64 = 64;
 /// Most entries of a memory map that is set.
 const MAP_ENTRIES: u32 = 128;
 
@@ -83,20 +82,20 @@ fn totals(cx: &mut Context<'_>, command: u32, argument: u64) -> Outcome {
 }
 
 /// Whether one extent was done.
-#[derive(PartialEq, Eq)]
 enum Extent {
     Done,
+    /// Not yet.
+    Later,
     Stop,
 }
 
 /// The three operations on reservations. Whatever goes wrong, the answer is how many extents were done (as in Xen).
 fn reservation(cx: &mut Context<'_>, command: u32, first: u64, argument: u64) -> Outcome {
     let Ok(wanted) = guest_copy::read::<MemoryReservation>(argument) else { return Outcome::Done(first) };
-    let order_limit = if cx.domain.is_control() { CONTROL_ORDER } else { GUEST_ORDER };
     let takes = command == XENMEM_DECREASE_RESERVATION;
     if first >= wanted.nr_extents
         || wanted.nr_extents > u64::MAX >> MEMOP_EXTENT_SHIFT
-        || wanted.extent_order > order_limit
+        || wanted.extent_order > LARGEST_ORDER
         || (wanted.extent_start == 0 && command != XENMEM_INCREASE_RESERVATION)
     {
         return Outcome::Done(first);
@@ -118,8 +117,7 @@ fn reservation(cx: &mut Context<'_>, command: u32, first: u64, argument: u64) ->
     while done < wanted.nr_extents {
         // A pinned tree that was given back leaves work, which comes first.
         if done > first && (left == 0 || !cx.state.paging.deferred.is_empty()) {
-            cx.args[0] = u64::from(command) | done << MEMOP_EXTENT_SHIFT;
-            return Outcome::Again;
+            return later(cx, command, done);
         }
         left = left.saturating_sub(1 << order);
         let at = wanted.extent_start.wrapping_add(done * 8);
@@ -128,17 +126,35 @@ fn reservation(cx: &mut Context<'_>, command: u32, first: u64, argument: u64) ->
             XENMEM_POPULATE_PHYSMAP => populate(&domain, at, order, zone, &mut cx.held),
             _ => increase(&domain, (wanted.extent_start != 0).then_some(at), order, zone, &mut cx.held),
         };
-        if extent == Extent::Stop {
-            break;
+        match extent {
+            Extent::Done => done += 1,
+            Extent::Later => return later(cx, command, done),
+            Extent::Stop => break,
         }
-        done += 1;
     }
     Outcome::Done(done)
 }
 
+/// The guest makes the call again from extent `done` on.
+fn later(cx: &mut Context<'_>, command: u32, done: u64) -> Outcome {
+    cx.args[0] = u64::from(command) | done << MEMOP_EXTENT_SHIFT;
+    Outcome::Again
+}
+
+/// Frames for one extent.
+fn take(domain: &Arc<Domain>, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Result<Mfn, Extent> {
+    domain.memory.populate(domain, order, zone, held).map_err(|errno| match errno {
+        Errno::ERESTART => Extent::Later,
+        _ => Extent::Stop,
+    })
+}
+
 fn populate(domain: &Arc<Domain>, at: u64, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Extent {
     let Ok(pfn) = guest_copy::read::<u64>(at) else { return Extent::Stop };
-    let Ok(first) = domain.memory.populate(domain, order, zone, held) else { return Extent::Stop };
+    let first = match take(domain, order, zone, held) {
+        Ok(first) => first,
+        Err(extent) => return extent,
+    };
     for i in 0..1u64 << order {
         if let Some(f) = frames().ram(Mfn(first.0 + i)) {
             pv_pte::set_m2p(f, pfn.wrapping_add(i));
@@ -148,10 +164,10 @@ fn populate(domain: &Arc<Domain>, at: u64, order: u8, zone: Zone, held: &mut Hel
 }
 
 fn increase(domain: &Arc<Domain>, at: Option<u64>, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Extent {
-    let Ok(first) = domain.memory.populate(domain, order, zone, held) else { return Extent::Stop };
-    match at {
-        Some(at) if guest_copy::write(at, &first.0).is_err() => Extent::Stop,
-        _ => Extent::Done,
+    match (take(domain, order, zone, held), at) {
+        (Err(extent), _) => extent,
+        (Ok(first), Some(at)) if guest_copy::write(at, &first.0).is_err() => Extent::Stop,
+        (Ok(_), _) => Extent::Done,
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use logic::{
-    frames::{Block, Buddy, Stale, Zone},
+    frames::{Block, Buddy, Shortage, Stale, Zone},
     lock::{Held, rank},
 };
 use machine::{
@@ -28,7 +28,9 @@ use crate::sync::{Lock, Once};
 static FREE: Lock<Buddy, { rank::FRAMES }> = Lock::new(Buddy::new());
 static MAP: Once<(Vec<MemoryRange>, u64)> = Once::new();
 
-/// Frames that an idle CPU scrubs in one go.
+/// Frames that an allocation zeroes in one go.
+const SCRUB_LIMIT: usize = 64;
+/// Frames that an idle CPU scrubs in one go, as a power of two.
 const SCRUB_ORDER: u8 = 4;
 /// Free frames that idle CPUs are scrubbing at the moment; changes under the lock of `FREE`.
 static BEING_SCRUBBED: AtomicU64 = AtomicU64::new(0);
@@ -74,13 +76,23 @@ pub fn census(held: &mut Held<'_, 0>) -> Census {
     }
 }
 
-/// Takes 2^order frames: zeroed, and in no TLB.
-pub fn alloc<const H: u8>(order: u8, zone: Zone, held: &mut Held<'_, H>) -> Option<Block> {
+/// Takes 2^order frames: zeroed, and in no TLB. One frame is never [`Shortage::Unfinished`].
+pub fn alloc<const H: u8>(order: u8, zone: Zone, held: &mut Held<'_, H>) -> Result<Block, Shortage> {
+    let mut block = alloc_dirty(order, zone, held)?;
+    if block.scrub(frames(), SCRUB_LIMIT, frame_table::zero) {
+        Ok(block)
+    } else {
+        // What has been zeroed stays zero, and the next call finds the same block.
+        free(block, held);
+        Err(Shortage::Unfinished)
+    }
+}
+
+/// Takes 2^order frames: in no TLB, but they may hold the last owner's data.
+fn alloc_dirty<const H: u8>(order: u8, zone: Zone, held: &mut Held<'_, H>) -> Result<Block, Shortage> {
     const { assert!(H < rank::FRAMES, "the frames are the last lock but the console's") };
     let stale = FREE.lock(held).0.alloc(frames(), order, zone)?;
-    let mut block = stale.flushed(frames(), |since| tlb::flush(tlb::stale_cpus(None, since), Forget::All));
-    block.scrub(frames(), frame_table::zero);
-    Some(block)
+    Ok(stale.flushed(frames(), |since| tlb::flush(tlb::stale_cpus(None, since), Forget::All)))
 }
 
 /// Gives frames back.
@@ -101,7 +113,7 @@ const HEAP_ORDER: u8 = 9;
 #[inline]
 pub fn feed_heap(held: &mut Held<'_, 0>) {
     if heap::is_low()
-        && let Some(block) = alloc(HEAP_ORDER, Zone::Any, held)
+        && let Ok(block) = alloc_dirty(HEAP_ORDER, Zone::Any, held)
     {
         heap::donate(block);
     }
@@ -120,7 +132,7 @@ pub fn scrub_some(held: &mut Held<'_, 0>) -> bool {
     let pages = stale.pages();
     // The last owner must not write to it any more once it counts as clean.
     let mut block = stale.flushed(frames(), |since| tlb::flush(tlb::stale_cpus(None, since), Forget::All));
-    block.scrub(frames(), frame_table::zero);
+    let _clean = block.scrub(frames(), usize::MAX, frame_table::zero);
     let (mut free, _held) = FREE.lock(held);
     free.free(frames(), block);
     BEING_SCRUBBED.fetch_sub(pages, Ordering::Relaxed);
@@ -129,7 +141,7 @@ pub fn scrub_some(held: &mut Held<'_, 0>) -> bool {
 
 /// A zeroed page of the hypervisor's that `owner` may map and both may write.
 pub fn shared_page(owner: DomId, held: &mut Held<'_, 0>) -> Result<SharedPage, Errno> {
-    let block = alloc(0, Zone::Any, held).ok_or(Errno::ENOMEM)?;
+    let block = alloc(0, Zone::Any, held).map_err(|_| Errno::ENOMEM)?;
     match block.share_page(frames(), owner) {
         Ok(frame) => {
             if let Some(f) = frames().ram(frame.mfn()) {

@@ -1,10 +1,10 @@
 //! The buddy allocator over the frame table.
 //!
 //! A free block of 2^order frames is aligned to its size; its order is in the word of its first frame, and its links too.
-//! Blocks that may hold an earlier owner's data go to the end of their list, clean ones to the front, and only blocks of
-//! the same condition merge: so what an idle CPU has scrubbed stays known as clean. Which frames of a block are dirty is
-//! known frame by frame, so that nothing is zeroed twice. When a large block is wanted that exists only in pieces of both
-//! conditions, the pieces are merged then.
+//! A block may hold an earlier owner's data (it is dirty) or not, and only blocks of the same condition merge: so what an
+//! idle CPU has scrubbed stays known as clean. Which frames of a block are dirty is known frame by frame, so that nothing
+//! is zeroed twice. A dirty block whose buddy is free and clean has a list of its own: when a large block is wanted that
+//! exists only in such pieces, they are found without a search, and each call merges a bounded number of them.
 
 use xen_abi::ids::Mfn;
 
@@ -26,11 +26,47 @@ pub enum Zone {
 
 const LOW_END: u64 = 1 << 20;
 
+/// Why there is no block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// There is none of that size.
+    Exhausted,
+    /// There may be one after more work: ask again.
+    Unfinished,
+}
+
+/// A free block's list.
+#[derive(Clone, Copy, Debug)]
+enum Condition {
+    /// All of it is zero.
+    Clean,
+    /// Some of it may not be.
+    Dirty,
+    /// Dirty, and the buddy is free and clean.
+    Mixed,
+}
+
+impl Condition {
+    /// Of a block with that buddy, if it is free.
+    const fn of(dirty: bool, buddy: Option<Frame<'_>>) -> Self {
+        match (dirty, buddy) {
+            (false, _) => Self::Clean,
+            (true, None) => Self::Dirty,
+            (true, Some(_)) => Self::Mixed,
+        }
+    }
+}
+
+const CONDITIONS: [Condition; 3] = [Condition::Clean, Condition::Dirty, Condition::Mixed];
+
+/// Merges of mixed pairs in one call.
+const MERGES: usize = 256;
+
 /// The free memory of the machine.
 #[derive(Debug)]
 pub struct Buddy {
-    /// By zone (low, high) and order.
-    lists: [[PageList; ORDERS]; 2],
+    /// By zone (low, high), condition and order.
+    lists: [[[PageList; ORDERS]; CONDITIONS.len()]; 2],
     free: [u64; 2],
     /// Frames in blocks that may hold dirty ones.
     soiled: u64,
@@ -51,7 +87,8 @@ impl Buddy {
     /// An allocator without memory.
     #[must_use]
     pub const fn new() -> Self {
-        Buddy { lists: [const { [const { PageList::new() }; ORDERS] }; 2], free: [0; 2], soiled: 0 }
+        const NONE: [PageList; ORDERS] = [const { PageList::new() }; ORDERS];
+        Buddy { lists: [const { [NONE; CONDITIONS.len()] }; 2], free: [0; 2], soiled: 0 }
     }
 
     /// Number of free frames.
@@ -94,42 +131,49 @@ impl Buddy {
     }
 
     /// Takes 2^order frames.
-    pub fn alloc(&mut self, table: FrameTable<'_>, order: u8, zone: Zone) -> Option<Stale> {
+    ///
+    /// # Errors
+    /// There is no such block, or it has to be put together in more calls.
+    pub fn alloc(&mut self, table: FrameTable<'_>, order: u8, zone: Zone) -> Result<Stale, Shortage> {
         let zones: &[usize] = match zone {
             Zone::Low => &[0],
             Zone::Any => &[1, 0],
         };
-        if let Some(found) = self.find(table, order, zones) {
-            return Some(found);
+        for _ in 0..MERGES {
+            if let Some(found) = self.find(table, order, zones) {
+                return Ok(found);
+            }
+            if !zones.iter().any(|&zone| self.free[zone] >= 1 << order && self.merge_one(table, order, zone)) {
+                return Err(Shortage::Exhausted);
+            }
         }
-        let enough = zones.iter().any(|&zone| self.free[zone] >= 1 << order);
-        if order == 0 || !enough {
-            return None;
-        }
-        for &zone in zones {
-            self.merge_mixed(table, order, zone);
-        }
-        self.find(table, order, zones)
+        Err(Shortage::Unfinished)
     }
 
     fn find(&mut self, table: FrameTable<'_>, order: u8, zones: &[usize]) -> Option<Stale> {
         for &zone in zones {
             for have in order..=MAX_ORDER {
-                let Some(f) = self.lists[zone][usize::from(have)].pop(table) else { continue };
-                let dirty = f.info().is_block_dirty();
-                f.info().set_block(None);
-                self.soiled -= if dirty { 1 << have } else { 0 };
-                self.free[zone] -= 1 << order;
-                // The lower half is kept, the upper goes back, until the size fits.
-                for half in (order..have).rev() {
-                    if let Some(upper) = table.ram(Mfn(f.mfn().0 + (1 << half))) {
-                        self.insert(table, upper, half, dirty);
-                    }
+                for condition in CONDITIONS {
+                    let list = &self.lists[zone][condition as usize][usize::from(have)];
+                    let Some(f) = list.first(table).and_then(|mfn| table.ram(mfn)) else { continue };
+                    return Some(self.carve(table, f, have, order));
                 }
-                return Some(Stale(Block::new(f.mfn(), order)));
             }
         }
         None
+    }
+
+    /// Takes the first 2^`order` frames of a free block; the rest stays free.
+    fn carve(&mut self, table: FrameTable<'_>, f: Frame<'_>, have: u8, order: u8) -> Stale {
+        let dirty = f.info().is_block_dirty();
+        self.take_out(table, f, have);
+        self.free[zone_of(f.mfn())] -= 1 << order;
+        for half in (order..have).rev() {
+            if let Some(upper) = table.ram(Mfn(f.mfn().0 + (1 << half))) {
+                self.insert(table, upper, half, dirty);
+            }
+        }
+        Stale(Block::new(f.mfn(), order))
     }
 
     /// Gives frames back.
@@ -138,13 +182,11 @@ impl Buddy {
         let dirty = block.frames(table).any(|f| f.info().is_dirty());
         self.free[zone_of(mfn)] += 1 << order;
         while order < MAX_ORDER {
-            let buddy = Mfn(mfn.0 ^ (1 << order));
-            let Some(f) = table.ram(buddy) else { break };
-            if f.info().block() != Some(order) || f.info().is_block_dirty() != dirty {
+            let Some(buddy) = free_buddy(table, mfn, order).filter(|f| f.info().is_block_dirty() == dirty) else {
                 break;
-            }
-            self.take_out(table, f, order);
-            mfn = Mfn(mfn.0.min(buddy.0));
+            };
+            self.take_out(table, buddy, order);
+            mfn = Mfn(mfn.0.min(buddy.mfn().0));
             order += 1;
         }
         if let Some(f) = table.ram(mfn) {
@@ -152,81 +194,69 @@ impl Buddy {
         }
     }
 
-    /// Takes a free block off its list.
-    fn take_out(&mut self, table: FrameTable<'_>, f: Frame<'_>, order: u8) {
-        self.lists[zone_of(f.mfn())][usize::from(order)].remove(table, f);
-        f.info().set_block(None);
-        self.soiled -= if f.info().is_block_dirty() { 1 << order } else { 0 };
-    }
-
-    /// Merges dirty blocks below `order` with free buddies of either condition.
-    fn merge_mixed(&mut self, table: FrameTable<'_>, order: u8, zone: usize) {
-        for order in 0..order {
-            // Dirty blocks are at the end of the list; what does not merge goes to the front and ends the round.
-            let mut left = self.lists[zone][usize::from(order)].len();
-            while left > 0 {
-                left -= 1;
-                let list = &mut self.lists[zone][usize::from(order)];
-                let Some(f) = list.last(table).and_then(|mfn| table.ram(mfn)) else { break };
-                if !f.info().is_block_dirty() {
-                    break;
-                }
-                let buddy = table.ram(Mfn(f.mfn().0 ^ (1 << order)));
-                match buddy.filter(|b| b.info().block() == Some(order)) {
-                    Some(buddy) => {
-                        self.take_out(table, f, order);
-                        self.take_out(table, buddy, order);
-                        let lower = if buddy.mfn() < f.mfn() { buddy } else { f };
-                        self.insert(table, lower, order + 1, true);
-                        left = left.saturating_sub(1);
-                    }
-                    None => {
-                        list.remove(table, f);
-                        list.push_front(table, f);
-                    }
-                }
-            }
-            // The dirty ones back to the end.
-            let list = &mut self.lists[zone][usize::from(order)];
-            for _ in 0..list.len() {
-                let Some(f) = list.first(table).and_then(|mfn| table.ram(mfn)) else { break };
-                if !f.info().is_block_dirty() {
-                    break;
-                }
-                list.remove(table, f);
-                list.push(table, f);
-            }
+    /// Merges a mixed pair of a size below `order`, the largest there is. False: there is none.
+    fn merge_one(&mut self, table: FrameTable<'_>, order: u8, zone: usize) -> bool {
+        for order in (0..order.min(MAX_ORDER)).rev() {
+            let list = &self.lists[zone][Condition::Mixed as usize][usize::from(order)];
+            let Some(f) = list.first(table).and_then(|mfn| table.ram(mfn)) else { continue };
+            let Some(buddy) = free_buddy(table, f.mfn(), order) else { continue };
+            self.take_out(table, f, order);
+            self.take_out(table, buddy, order);
+            // As one block they are given back: it may have dirty neighbours to merge with.
+            self.free[zone] -= 2 << order;
+            self.free(table, Block::new(f.mfn().min(buddy.mfn()), order + 1));
+            return true;
         }
-    }
-
-    fn insert(&mut self, table: FrameTable<'_>, f: Frame<'_>, order: u8, dirty: bool) {
-        f.info().set_block(Some(order));
-        f.info().set_block_dirty(dirty);
-        self.soiled += if dirty { 1 << order } else { 0 };
-        let list = &mut self.lists[zone_of(f.mfn())][usize::from(order)];
-        if dirty { list.push(table, f) } else { list.push_front(table, f) }
+        false
     }
 
     /// Takes a block with dirty frames out, at most 2^`order` frames, for an idle CPU to scrub and give back.
     pub fn take_dirty(&mut self, table: FrameTable<'_>, order: u8) -> Option<Stale> {
         for zone in [1, 0] {
             for have in 0..=MAX_ORDER {
-                let list = &self.lists[zone][usize::from(have)];
-                let Some(f) = list.last(table).and_then(|mfn| table.ram(mfn)) else { continue };
-                if !f.info().is_block_dirty() {
-                    continue;
+                for condition in [Condition::Dirty, Condition::Mixed] {
+                    let list = &self.lists[zone][condition as usize][usize::from(have)];
+                    let Some(f) = list.first(table).and_then(|mfn| table.ram(mfn)) else { continue };
+                    return Some(self.carve(table, f, have, have.min(order)));
                 }
-                self.take_out(table, f, have);
-                let order = have.min(order);
-                self.free[zone] -= 1 << order;
-                for half in (order..have).rev() {
-                    if let Some(upper) = table.ram(Mfn(f.mfn().0 + (1 << half))) {
-                        self.insert(table, upper, half, true);
-                    }
-                }
-                return Some(Stale(Block::new(f.mfn(), order)));
             }
         }
         None
     }
+
+    fn insert(&mut self, table: FrameTable<'_>, f: Frame<'_>, order: u8, dirty: bool) {
+        f.info().set_block(Some(order));
+        f.info().set_block_dirty(dirty);
+        self.soiled += if dirty { 1 << order } else { 0 };
+        let buddy = free_buddy(table, f.mfn(), order);
+        self.list(f, order, Condition::of(dirty, buddy)).push_front(table, f);
+        if let Some(buddy) = buddy.filter(|_| !dirty) {
+            self.list(buddy, order, Condition::Dirty).remove(table, buddy);
+            self.list(buddy, order, Condition::Mixed).push_front(table, buddy);
+        }
+    }
+
+    /// Takes a free block off its list.
+    fn take_out(&mut self, table: FrameTable<'_>, f: Frame<'_>, order: u8) {
+        let dirty = f.info().is_block_dirty();
+        let buddy = free_buddy(table, f.mfn(), order);
+        self.list(f, order, Condition::of(dirty, buddy)).remove(table, f);
+        if let Some(buddy) = buddy.filter(|_| !dirty) {
+            self.list(buddy, order, Condition::Mixed).remove(table, buddy);
+            self.list(buddy, order, Condition::Dirty).push_front(table, buddy);
+        }
+        f.info().set_block(None);
+        self.soiled -= if dirty { 1 << order } else { 0 };
+    }
+
+    fn list(&mut self, f: Frame<'_>, order: u8, condition: Condition) -> &mut PageList {
+        &mut self.lists[zone_of(f.mfn())][condition as usize][usize::from(order)]
+    }
+}
+
+/// The other half of the block of twice that size, if it is a free block. Halves of the same condition have merged, so
+/// one half is clean and the other dirty.
+fn free_buddy(table: FrameTable<'_>, mfn: Mfn, order: u8) -> Option<Frame<'_>> {
+    let buddy = if order < MAX_ORDER { table.ram(Mfn(mfn.0 ^ (1 << order))) } else { None };
+    buddy.filter(|f| f.info().block() == Some(order))
 }

@@ -12,7 +12,7 @@ mod tests;
 
 use xen_abi::ids::{DomId, Mfn};
 
-pub use buddy::{Buddy, MAX_ORDER, Zone};
+pub use buddy::{Buddy, MAX_ORDER, Shortage, Zone};
 pub use list::PageList;
 
 use crate::page::{Frame, FrameTable, Stamp};
@@ -84,12 +84,15 @@ impl Block {
         (self.mfn.0..self.mfn.0 + self.pages()).filter_map(move |mfn| table.ram(Mfn(mfn)))
     }
 
-    /// Zeroes what is not zero yet, by `zero`.
-    pub fn scrub(&mut self, table: FrameTable<'_>, mut zero: impl FnMut(&Unowned<'_>)) {
-        for f in self.frames(table).filter(|f| f.info().is_dirty()) {
+    /// Zeroes what is not zero yet, by `zero`, but at most `limit` frames. Whether all of it is zero then.
+    #[must_use]
+    pub fn scrub(&mut self, table: FrameTable<'_>, limit: usize, mut zero: impl FnMut(&Unowned<'_>)) -> bool {
+        let mut dirty = self.frames(table).filter(|f| f.info().is_dirty());
+        for f in dirty.by_ref().take(limit) {
             zero(&Unowned(f));
             f.info().set_clean();
         }
+        dirty.next().is_none()
     }
 
     /// Notes that all of it is zero.

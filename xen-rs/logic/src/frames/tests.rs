@@ -21,9 +21,9 @@ fn memory_with_holes() {
     buddy.add(table, Mfn(1), Mfn(159), true);
     buddy.add(table, Mfn(256), Mfn(2000), false);
     assert_eq!(buddy.free_pages(), 158 + 744);
-    assert!(buddy.alloc(table, 9, Zone::Any).is_none(), "no aligned block of that size");
+    assert_eq!(buddy.alloc(table, 9, Zone::Any).err(), Some(Shortage::Exhausted), "no aligned block of that size");
     let mut seen = BTreeSet::new();
-    while let Some(stale) = buddy.alloc(table, 0, Zone::Low) {
+    while let Ok(stale) = buddy.alloc(table, 0, Zone::Low) {
         let block = stale.flushed(table, |_| ());
         let (mfn, _) = block.keep(table);
         assert!(seen.insert(mfn.0));
@@ -53,8 +53,8 @@ fn scrubs_each_dirty_frame_once() {
     assert_eq!(buddy.free_pages(), 64);
     let mut whole = buddy.alloc(table, 6, Zone::Any).unwrap().flushed(table, |_| ());
     let mut zeroed = 0;
-    whole.scrub(table, |_| zeroed += 1);
-    whole.scrub(table, |_| zeroed += 1);
+    assert!(whole.scrub(table, 2, |_| zeroed += 1));
+    assert!(whole.scrub(table, 2, |_| zeroed += 1));
     assert_eq!(zeroed, 1);
     buddy.free(table, whole);
     assert!(buddy.take_dirty(table, 4).is_none());
@@ -70,13 +70,13 @@ fn idle_scrubbing_comes_to_an_end() {
     let mut pieces = 0;
     while let Some(stale) = buddy.take_dirty(table, 4) {
         let mut block = stale.flushed(table, |_| ());
-        block.scrub(table, |_| ());
+        assert!(block.scrub(table, 16, |_| ()));
         buddy.free(table, block);
         pieces += 1;
     }
     assert_eq!((buddy.dirty_pages(), buddy.free_pages()), (0, 499));
     assert!(pieces < 50, "{pieces}");
-    assert!(buddy.alloc(table, 7, Zone::Any).is_some(), "clean pieces have merged");
+    assert!(buddy.alloc(table, 7, Zone::Any).is_ok(), "clean pieces have merged");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn mixed_pieces_merge_when_they_must() {
     let mut buddy = Buddy::new();
     buddy.add(table, Mfn(0), Mfn(64), false);
     let blocks: Vec<Block> =
-        core::iter::from_fn(|| buddy.alloc(table, 0, Zone::Any)).map(|s| s.flushed(table, |_| ())).collect();
+        core::iter::from_fn(|| buddy.alloc(table, 0, Zone::Any).ok()).map(|s| s.flushed(table, |_| ())).collect();
     for mut block in blocks {
         if block.mfn().0 % 3 == 0 {
             block.soil(table);
@@ -95,8 +95,36 @@ fn mixed_pieces_merge_when_they_must() {
     }
     let mut whole = buddy.alloc(table, 6, Zone::Any).unwrap().flushed(table, |_| ());
     let mut zeroed = 0;
-    whole.scrub(table, |_| zeroed += 1);
+    assert!(!whole.scrub(table, 21, |_| zeroed += 1), "one is left");
+    assert!(whole.scrub(table, 21, |_| zeroed += 1));
     assert_eq!((zeroed, buddy.free_pages(), buddy.dirty_pages()), (22, 0, 0));
+}
+
+#[test]
+fn merging_takes_as_many_calls_as_it_needs() {
+    const FRAMES: u64 = 4096;
+    let info = holes(FRAMES as usize);
+    let table = FrameTable::new(&info);
+    let mut buddy = Buddy::new();
+    buddy.add(table, Mfn(0), Mfn(FRAMES), false);
+    let blocks: Vec<Block> =
+        core::iter::from_fn(|| buddy.alloc(table, 0, Zone::Any).ok()).map(|s| s.flushed(table, |_| ())).collect();
+    for mut block in blocks {
+        if block.mfn().0 % 2 == 0 {
+            block.soil(table);
+        }
+        buddy.free(table, block);
+    }
+    let mut calls = 0;
+    let whole = loop {
+        calls += 1;
+        match buddy.alloc(table, 12, Zone::Any) {
+            Ok(stale) => break stale,
+            Err(shortage) => assert_eq!(shortage, Shortage::Unfinished),
+        }
+    };
+    assert_eq!((whole.pages(), buddy.free_pages(), buddy.dirty_pages()), (FRAMES, 0, 0));
+    assert!((8..=9).contains(&calls), "2048 pairs and no more than 256 a call: {calls}");
 }
 
 proptest! {
@@ -112,7 +140,7 @@ proptest! {
         for (take, order, pick) in ops {
             if take {
                 match buddy.alloc(table, order, Zone::Any) {
-                    Some(stale) => {
+                    Ok(stale) => {
                         let block = stale.flushed(table, |_| ());
                         prop_assert_eq!(block.mfn().0 % (1 << order), 0);
                         for mfn in block.mfn().0..block.mfn().0 + (1 << order) {
@@ -120,7 +148,8 @@ proptest! {
                         }
                         held.push(block);
                     }
-                    None => {
+                    Err(shortage) => {
+                        prop_assert_eq!(shortage, Shortage::Exhausted);
                         let size = 1u64 << order;
                         let fits = (0..300 / size).any(|i| (i * size..(i + 1) * size).all(|m| free.contains(&m)));
                         prop_assert!(!fits, "a block of order {} is free", order);

@@ -5,7 +5,7 @@ use super::layout::{FRAME_RECORD, FRAME_TABLE, PAGE_SHIFT};
 use super::setup::end_of_ram;
 use crate::boot_info::{BootInfo, MemoryKind};
 use core::ops::Range;
-use logic::frames::{Block, Buddy};
+use logic::frames::Buddy;
 use logic::page::{FrameTable, PageInfo};
 use xen_abi::ids::Mfn;
 
@@ -51,10 +51,4 @@ pub fn free_module(buddy: &mut Buddy, module: crate::boot_info::Module) {
     if first < last {
         buddy.add(frames(), Mfn(first), Mfn(last), true);
     }
-}
-
-/// A block that the hypervisor keeps, zeroed: for tables of its own.
-pub fn keep_zeroed(mut block: Block) -> (Mfn, u8) {
-    block.scrub(frames(), zero);
-    block.keep(frames())
 }

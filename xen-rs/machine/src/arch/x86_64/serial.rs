@@ -6,7 +6,7 @@
 use super::port::{inb, outb};
 use crate::command_line::CommandLine;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use log::{LevelFilter, Log, Metadata, Record};
 use spin::mutex::SpinMutex;
 
@@ -21,7 +21,13 @@ const FIFO_BYTES: u8 = 16;
 
 /// Port of the UART in use, 0: none.
 static BASE: AtomicU16 = AtomicU16::new(0);
-/// Whether the previous byte ended a line (so that carriage returns and prefixes go in the right place).
+/// Polls before a transmitter that does not empty counts as stuck: more than 16 characters take at 9600 baud.
+const PATIENCE: u32 = 100_000;
+/// Polls in a row of [`write_now`] that found no room.
+static REFUSALS: AtomicU32 = AtomicU32::new(0);
+/// The transmitter has not emptied for that long.
+static STUCK: AtomicBool = AtomicBool::new(false);
+/// The machine is stopping: nobody waits for the end of another CPU's line.
 static PANICKING: AtomicBool = AtomicBool::new(false);
 /// The tap's function pointer, 0: none.
 static TAP: AtomicUsize = AtomicUsize::new(0);
@@ -123,39 +129,50 @@ fn tap(bytes: &[u8]) {
     }
 }
 
-/// Waits for room in the transmitter and returns how many bytes fit, 0 when it never empties.
+/// How many bytes the transmitter takes at this moment.
+fn room_now(base: u16) -> u8 {
+    // SAFETY: reading the line status register of our UART clears error bits only.
+    if unsafe { inb(base + 5) } & LSR_THR_EMPTY != 0 { FIFO_BYTES } else { 0 }
+}
+
+/// Waits for room in the transmitter and returns how many bytes fit, 0 when it does not empty. A transmitter that has
+/// kept everybody waiting once is not waited for again until it has emptied.
 fn room(base: u16) -> u8 {
-    for _ in 0..100_000 {
-        // SAFETY: reading the line status register of our UART clears error bits only.
-        if unsafe { inb(base + 5) } & LSR_THR_EMPTY != 0 {
-            return FIFO_BYTES;
+    let patience = if STUCK.load(Ordering::Relaxed) { 1 } else { PATIENCE };
+    for _ in 0..patience {
+        let room = room_now(base);
+        if room != 0 {
+            STUCK.store(false, Ordering::Relaxed);
+            return room;
         }
         <crate::mailbox::Poll as spin::RelaxStrategy>::relax();
     }
+    STUCK.store(true, Ordering::Relaxed);
     0
 }
 
-/// Sends bytes, a newline as carriage return and newline.
-fn send(bytes: &[u8]) {
-    let Some(base) = base() else { return };
+/// Sends bytes, a newline as carriage return and newline, as long as `room` finds some. How many were sent.
+fn send(bytes: &[u8], room: fn(u16) -> u8) -> usize {
+    let Some(base) = base() else { return bytes.len() };
     let mut left = 0;
-    let mut put = |byte: u8| {
-        if left == 0 {
+    for (sent, &byte) in bytes.iter().enumerate() {
+        let needed = if byte == b'\n' { 2 } else { 1 };
+        if left < needed {
             left = room(base);
-            if left == 0 {
-                return;
+            if left < needed {
+                return sent;
             }
         }
-        left -= 1;
-        // SAFETY: the transmit register of our UART.
-        unsafe { outb(base, byte) };
-    };
-    for &byte in bytes {
-        if byte == b'\n' {
-            put(b'\r');
+        left -= needed;
+        // SAFETY: the transmit register of our UART, which has room for two bytes.
+        unsafe {
+            if byte == b'\n' {
+                outb(base, b'\r');
+            }
+            outb(base, byte);
         }
-        put(byte);
     }
+    bytes.len()
 }
 
 /// Lets the UART interrupt when a byte arrives (once its line is routed).
@@ -174,11 +191,21 @@ pub fn receive() -> Option<u8> {
     unsafe { (inb(base + 5) & LSR_DATA_READY != 0).then(|| inb(base)) }
 }
 
-/// Writes bytes as they are: a guest's console output, already checked by the caller.
-pub fn write_bytes(bytes: &[u8]) {
-    let _line = (!PANICKING.load(Ordering::Relaxed)).then(|| LINE.lock());
-    tap(bytes);
-    send(bytes);
+/// Writes bytes as they are, as many as the transmitter takes without waiting: the control domain's console output. How
+/// many that were; to one that is stuck all of them, and they are lost.
+#[must_use]
+pub fn write_now(bytes: &[u8]) -> usize {
+    let _line = LINE.lock();
+    let mut sent = send(bytes, room_now);
+    if sent != 0 {
+        REFUSALS.store(0, Ordering::Relaxed);
+        STUCK.store(false, Ordering::Relaxed);
+    } else if REFUSALS.fetch_add(1, Ordering::Relaxed) >= PATIENCE {
+        STUCK.store(true, Ordering::Relaxed);
+        sent = bytes.len();
+    }
+    tap(bytes.get(..sent).unwrap_or_default());
+    sent
 }
 
 /// Collects formatted text so that it leaves in few pieces.
@@ -195,7 +222,7 @@ impl Buffer {
     fn flush(&mut self) {
         if let Some(bytes) = self.bytes.get(..self.used) {
             tap(bytes);
-            send(bytes);
+            send(bytes, room);
         }
         self.used = 0;
     }
