@@ -22,6 +22,7 @@ mod entry;
 pub mod events;
 pub mod grants;
 mod heap;
+pub mod mark;
 pub mod mem;
 mod panic;
 pub mod power;

@@ -54,6 +54,7 @@ fn run_command(dom0: &mut Dom0, words: &[&str]) -> Status {
 pub fn interact(dom0: &mut Dom0) {
     dom0.print("\nxen-rs dom0. \"help\" lists the commands; Ctrl-] leaves a guest's console.\n");
     let mut editor = Editor::new(PROMPT);
+    guest_pv::mark::ready();
     loop {
         let line = read_line(dom0, &mut editor);
         run_text(dom0, &line);

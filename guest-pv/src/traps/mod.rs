@@ -125,13 +125,13 @@ pub fn default_entry(vector: u8) -> TrapInfo {
 
 /// The entry points of the event, failsafe and syscall callbacks.
 #[cfg(target_os = "none")]
-pub(crate) fn callbacks() -> [u64; 3] {
+pub fn callbacks() -> [u64; 3] {
     [guest_pv_event as *const () as u64, guest_pv_failsafe as *const () as u64, guest_pv_syscall as *const () as u64]
 }
 
 /// There are none on the host.
 #[cfg(not(target_os = "none"))]
-pub(crate) fn callbacks() -> [u64; 3] {
+pub fn callbacks() -> [u64; 3] {
     [0; 3]
 }
 

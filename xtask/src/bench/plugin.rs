@@ -1,0 +1,67 @@
+//! The plugin that counts what the emulator executes: `xtask/plugin/dear.c`, compiled when it is needed.
+
+use crate::workspace;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What is dear on hardware although it is one instruction here, in the order of the plugin's columns.
+pub const DEAR: [&str; 7] =
+    ["CR writes", "MSR writes", "TLB flushes", "IPIs", "locked operations", "VM exits", "I/O ports"];
+
+/// Counts of [`DEAR`].
+pub type Dear = [u64; 7];
+
+/// The plugin, ready to be loaded.
+pub struct Plugin(PathBuf);
+
+impl Plugin {
+    /// Compiles it unless that was done before.
+    pub fn get() -> Result<Self> {
+        let source = workspace::path("xtask/plugin/dear.c");
+        let plugin = workspace::path("target/plugin/dear.so");
+        let changed = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
+        if changed(&plugin).is_none() || changed(&plugin) < changed(&source) {
+            std::fs::create_dir_all(workspace::path("target/plugin"))?;
+            let mut cc = Command::new("cc");
+            cc.args(["-O2", "-Wall", "-shared", "-fPIC", "-o"]).arg(&plugin).arg(&source);
+            if !cc.status().context("cannot start cc")?.success() {
+                bail!("compiling {} failed", source.display());
+            }
+        }
+        Ok(Self(plugin))
+    }
+
+    /// The emulator's arguments that load it; it writes to `out`.
+    pub fn arguments(&self, out: &Path, more: &str) -> Vec<String> {
+        vec!["-plugin".into(), format!("{},out={}{more}", self.0.display(), out.display())]
+    }
+}
+
+/// The counts between marks, in order.
+pub fn rows(text: &str) -> Vec<Dear> {
+    let numbers = |line: &str| {
+        let numbers: Vec<u64> = line.split(' ').filter_map(|number| number.parse().ok()).collect();
+        Dear::try_from(numbers).ok()
+    };
+    text.lines().filter_map(|line| line.strip_prefix("row ")).filter_map(numbers).collect()
+}
+
+/// How many instructions had been executed at the place of that name.
+pub fn at(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("at ")?.strip_prefix(name)?.strip_prefix(' '))?;
+    line.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_plugin_writes() {
+        let text = "at entry 0\nrow 0 1 2 3 4 5 6\nrow 1 2\nat guest 77\n";
+        assert_eq!(rows(text), [[0, 1, 2, 3, 4, 5, 6]]);
+        assert_eq!(at(text, "guest"), Some(77));
+        assert_eq!(at(text, "ready"), None);
+    }
+}
