@@ -1,6 +1,7 @@
 //! `cargo xtask boot`: the developer's way to boot anything and to see its serial port.
 
-use crate::emulator::{self, End, Finder, Machine, Next, Payload};
+use crate::doctor::{self, Need};
+use crate::emulator::{self, Emulator, End, Finder, Machine, Next, Payload, bochs};
 use crate::suite::module;
 use crate::{parts, symbols};
 use anyhow::{Result, bail};
@@ -30,10 +31,11 @@ impl Hypervisor {
 
     /// The CPU model that it runs on unless another is asked for. With SMAP, Xen's copy to a PV guest's stack faults
     /// in QEMU 7.2.
-    pub fn default_cpu(self) -> &'static str {
-        match self {
-            Self::XenRs => "max",
-            Self::Xen => "max,-smap",
+    pub fn default_cpu(self, emulator: Emulator) -> &'static str {
+        match (emulator, self) {
+            (Emulator::Bochs, _) => bochs::DEFAULT_CPU,
+            (Emulator::Qemu, Self::XenRs) => "max",
+            (Emulator::Qemu, Self::Xen) => "max,-smap",
         }
     }
 
@@ -56,13 +58,16 @@ impl Hypervisor {
 /// The options that choose a machine; `run` and `boot` share them.
 #[derive(clap::Args)]
 pub struct MachineOptions {
+    /// What emulates the machine
+    #[arg(long, value_enum, default_value_t = Emulator::Qemu)]
+    pub emulator: Emulator,
     /// Number of physical CPUs
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub smp: u32,
     /// Memory of the machine
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub mem: u32,
-    /// CPU model of the emulator [default: max]
+    /// CPU model of the emulator [default: max in QEMU, corei7_skylake_x in Bochs]
     #[arg(long, value_name = "MODEL")]
     pub cpu: Option<String>,
     /// Chipset
@@ -83,9 +88,10 @@ impl MachineOptions {
     /// The machine they describe.
     pub fn machine(&self, hypervisor: Hypervisor) -> Machine {
         Machine {
+            emulator: self.emulator,
             smp: self.smp,
             mem: self.mem,
-            cpu: self.cpu.clone().unwrap_or_else(|| hypervisor.default_cpu().into()),
+            cpu: self.cpu.clone().unwrap_or_else(|| hypervisor.default_cpu(self.emulator).into()),
             chipset: self.machine.clone(),
             icount: self.icount,
             extra: self.emulator_arg.clone(),
@@ -128,6 +134,7 @@ impl Boot {
             Some(kernel) => kernel.clone(),
             None => self.hypervisor.kernel()?,
         };
+        doctor::ensure(&[Need::Compiler, self.machine.emulator.need()])?;
         let machine = self.machine.machine(self.hypervisor);
         let append = format!("{} {}", self.hypervisor.base_options(&machine), self.append);
         let payload = Payload {

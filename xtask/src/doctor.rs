@@ -1,6 +1,7 @@
 //! `cargo xtask doctor`: what the project needs from the machine, what of it is missing, and how to get it. `run` and
 //! `test` ask here before they begin, so that a newcomer need not.
 
+use crate::emulator::bochs;
 use crate::packages::output;
 use crate::say::Step;
 use crate::toolchain::{Toolchain, on_path};
@@ -25,6 +26,8 @@ pub enum Need {
     Clippy,
     /// The emulator.
     Emulator,
+    /// The other emulator.
+    Bochs,
     /// The headers of Xen and a C compiler, for the test that compares layouts.
     Layout,
     /// What unpacks Debian's packages.
@@ -32,7 +35,7 @@ pub enum Need {
 }
 
 /// Everything.
-pub const ALL: [Need; 5] = [Need::Compiler, Need::Clippy, Need::Emulator, Need::Layout, Need::Unpacker];
+pub const ALL: [Need; 6] = [Need::Compiler, Need::Clippy, Need::Emulator, Need::Bochs, Need::Layout, Need::Unpacker];
 
 impl Need {
     fn what(self) -> &'static str {
@@ -40,6 +43,7 @@ impl Need {
             Self::Compiler => "a compiler for x86_64-unknown-none",
             Self::Clippy => "clippy for x86_64-unknown-none",
             Self::Emulator => "the emulator (QEMU, 7.2 or later)",
+            Self::Bochs => "the emulator of Intel's processors (Bochs 2.7)",
             Self::Layout => "Xen's public headers and a C compiler",
             Self::Unpacker => "tools that unpack Debian's packages",
         }
@@ -54,6 +58,7 @@ impl Need {
                 Err(_) => false,
             },
             Self::Emulator => on_path("qemu-system-x86_64"),
+            Self::Bochs => on_path(bochs::PROGRAM) && bochs::FIRMWARE.iter().all(|file| Path::new(file).exists()),
             Self::Layout => {
                 ["/usr/include/xen/xen.h", "/usr/include/stdio.h"].iter().all(|file| Path::new(file).exists())
                     && on_path("cc")
@@ -68,6 +73,7 @@ impl Need {
             Self::Compiler => &["rustc-web", "rust-web-src", "lld"],
             Self::Clippy => &["rust-web-clippy"],
             Self::Emulator => &["qemu-system-x86"],
+            Self::Bochs => &["bochs", "bochs-term", "bochsbios", "vgabios"],
             Self::Layout => &["libxen-dev", "gcc", "libc6-dev"],
             Self::Unpacker => &["tar", "gzip"],
         }
@@ -79,6 +85,7 @@ impl Need {
             Self::Compiler => "rustup target add x86_64-unknown-none",
             Self::Clippy => "rustup component add clippy",
             Self::Emulator => "your system's package of qemu-system-x86_64",
+            Self::Bochs => "your system's package of bochs, with its debugger, and its firmware in /usr/share",
             Self::Layout => "your system's packages of Xen's headers (/usr/include/xen) and of a C compiler",
             Self::Unpacker => "apt and dpkg; or put kernels and busybox into .cache/ by hand",
         }

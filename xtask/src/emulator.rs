@@ -1,20 +1,46 @@
 //! The emulated machine: its command line, its serial port, and its end. A machine never outlives its deadline nor
 //! the program that started it.
 
+pub mod bochs;
+mod disk;
+
+use crate::doctor::Need;
 use crate::toolchain::on_path;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 const QEMU: &str = "qemu-system-x86_64";
 
+/// Which program emulates the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Emulator {
+    /// QEMU, which most tests use.
+    #[default]
+    Qemu,
+    /// Bochs, which emulates Intel's processors in more detail.
+    Bochs,
+}
+
+impl Emulator {
+    /// What must be installed for it.
+    pub fn need(self) -> Need {
+        match self {
+            Self::Qemu => Need::Emulator,
+            Self::Bochs => Need::Bochs,
+        }
+    }
+}
+
 /// The hardware and firmware side of a run.
 #[derive(Clone, Debug)]
 pub struct Machine {
+    /// What it runs in.
+    pub emulator: Emulator,
     /// Number of physical CPUs.
     pub smp: u32,
     /// Memory in MiB.
@@ -31,7 +57,15 @@ pub struct Machine {
 
 impl Default for Machine {
     fn default() -> Self {
-        Self { smp: 1, mem: 1024, cpu: "max".into(), chipset: "pc".into(), icount: false, extra: Vec::new() }
+        Self {
+            emulator: Emulator::Qemu,
+            smp: 1,
+            mem: 1024,
+            cpu: "max".into(),
+            chipset: "pc".into(),
+            icount: false,
+            extra: Vec::new(),
+        }
     }
 }
 
@@ -78,6 +112,9 @@ pub struct Payload {
 impl Machine {
     /// The emulator's whole command line.
     pub fn command_line(&self, payload: &Payload) -> Vec<OsString> {
+        if self.emulator == Emulator::Bochs {
+            return bochs::command_line(&bochs::directory());
+        }
         let mut line: Vec<OsString> = vec![QEMU.into()];
         let mut add = |text: &str| line.push(text.into());
         for text in ["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-nodefaults"] {
@@ -113,35 +150,46 @@ impl Machine {
 
     /// Starts the machine.
     pub fn start(&self, payload: &Payload) -> Result<(Running, Input)> {
-        let line = self.command_line(payload);
-        // setpriv makes the kernel end the emulator when this program dies, whatever the way.
-        let mut command = if on_path("setpriv") {
-            let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL", "--"]).args(&line);
-            command
-        } else {
-            let mut command = Command::new(QEMU);
-            command.args(&line[1..]);
-            command
-        };
+        if self.emulator == Emulator::Bochs {
+            return bochs::start(self, payload);
+        }
+        let mut command = die_with_us(&self.command_line(payload));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().with_context(|| format!("cannot start {QEMU}"))?;
-        let input = Input(child.stdin.take().context("the emulator has no stdin")?);
-        let mut output = child.stdout.take().context("the emulator has no stdout")?;
-        let (sender, serial) = channel();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(count) = output.read(&mut buffer) {
-                let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
-                    break;
-                };
-                if sender.send(bytes.to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        Ok((Running { child, serial }, input))
+        let input = Input(Box::new(child.stdin.take().context("the emulator has no stdin")?));
+        let output = child.stdout.take().context("the emulator has no stdout")?;
+        Ok((Running { child, serial: pass_on(output), files: None }, input))
     }
+}
+
+/// A command that the kernel ends when this program dies, whatever the way; setpriv sees to that.
+fn die_with_us(line: &[OsString]) -> Command {
+    if on_path("setpriv") {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).args(line);
+        return command;
+    }
+    let mut words = line.iter();
+    let mut command = Command::new(words.next().cloned().unwrap_or_default());
+    command.args(words);
+    command
+}
+
+/// Passes on what a serial port says, until its other end closes.
+fn pass_on(mut output: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, serial) = channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count) = output.read(&mut buffer) {
+            let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+                break;
+            };
+            if sender.send(bytes.to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    serial
 }
 
 /// Prints a command line so that a shell would take it back.
@@ -162,6 +210,9 @@ pub fn shell_line(line: &[OsString]) -> String {
 pub struct Running {
     child: Child,
     serial: Receiver<Vec<u8>>,
+    /// What must be kept as long as it runs.
+    #[allow(dead_code, reason = "it is there to be dropped")]
+    files: Option<bochs::Files>,
 }
 
 /// What the serial port had to say within a time.
@@ -186,7 +237,7 @@ impl Running {
 }
 
 /// The keyboard of a machine's serial port.
-pub struct Input(ChildStdin);
+pub struct Input(Box<dyn Write + Send>);
 
 impl Input {
     /// Types.

@@ -39,7 +39,7 @@ fn make(name: &str) -> Result<PathBuf> {
         return keep(&format!("spoiled-{fault}"), &kernel);
     }
     match name {
-        "dom0" | "xen-rs" => {
+        "dom0" | "xen-rs" | "boot-sector" => {
             build::build_once(name)?;
             Ok(build::program(name))
         }

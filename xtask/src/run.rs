@@ -51,7 +51,7 @@ const DEADLINE_STATUS: u8 = 124;
 
 impl Run {
     pub fn run(self) -> Result<ExitCode> {
-        doctor::ensure(&[Need::Emulator, Need::Compiler])?;
+        doctor::ensure(&[self.machine.emulator.need(), Need::Compiler])?;
         let kernel = self.hypervisor.kernel()?;
         let files = match &self.files {
             Some(dir) if dir.is_dir() => Files::Directory(dir),

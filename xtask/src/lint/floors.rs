@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// Every crate and its floor.
-const FLOORS: [(&str, u8); 15] = [
+const FLOORS: [(&str, u8); 16] = [
     ("xen-abi", 0),
     ("xen-rs-logic", 1),
     ("ring-protocol", 1),
@@ -20,6 +20,7 @@ const FLOORS: [(&str, u8); 15] = [
     ("dom0", 3),
     ("guests", 3),
     ("toolstack-cli", 3),
+    ("boot-sector", TOP),
     ("in-process", TOP),
     ("xtask", TOP),
 ];

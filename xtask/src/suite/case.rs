@@ -2,6 +2,7 @@
 //! format to those who write cases.
 
 use crate::boot::Hypervisor;
+use crate::emulator::Emulator;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::path::Path;
@@ -61,6 +62,9 @@ pub struct Case {
     /// Chipsets.
     #[serde(default)]
     pub machine: Axis<String>,
+    /// Numbers of CPUs with which it is run in Bochs as well.
+    #[serde(default)]
+    pub bochs: Vec<u32>,
     /// Let the TSC count instructions.
     #[serde(default)]
     pub icount: bool,
@@ -120,6 +124,7 @@ impl<T: Clone> Axis<T> {
 /// A machine of a row. A CPU of `None` is the hypervisor's usual one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
+    pub emulator: Emulator,
     pub smp: u32,
     pub mem: u32,
     pub cpu: Option<String>,
@@ -127,8 +132,16 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// A machine in Bochs.
+    fn in_bochs(smp: u32, mem: u32) -> Self {
+        Self { emulator: Emulator::Bochs, smp, mem, cpu: None, machine: "pc".into() }
+    }
+
     /// Short text for a row's title.
     pub fn title(&self) -> String {
+        if self.emulator == Emulator::Bochs {
+            return format!("Bochs, {} CPU, {} MiB", self.smp, self.mem);
+        }
         let cpu = self.cpu.as_deref().unwrap_or("max");
         format!("{} CPU, {} MiB, {cpu}, {}", self.smp, self.mem, self.machine)
     }
@@ -151,6 +164,7 @@ impl Case {
             mem: Axis::default(),
             cpu: Axis::default(),
             machine: Axis::default(),
+            bochs: Vec::new(),
             icount: false,
             expect: Vec::new(),
             reject: None,
@@ -200,10 +214,23 @@ impl Case {
                         let unusual = [a, b, c, d].iter().filter(|&&index| index > 0).count();
                         if full || unusual <= 1 {
                             let (cpu, machine) = (cpu.clone(), machine.clone());
-                            shapes.push(Shape { smp: *smp, mem: *mem, cpu, machine });
+                            shapes.push(Shape { emulator: Emulator::Qemu, smp: *smp, mem: *mem, cpu, machine });
                         }
                     }
                 }
+            }
+        }
+        shapes.extend(self.bochs.iter().map(|smp| Shape::in_bochs(*smp, mems.first().copied().unwrap_or(1024))));
+        shapes
+    }
+
+    /// The machines of the case when all of it is to run in Bochs, which knows fewer of them.
+    pub fn shapes_in_bochs(&self, full: bool) -> Vec<Shape> {
+        let mut shapes: Vec<Shape> = Vec::new();
+        for shape in self.shapes(full) {
+            let shape = Shape::in_bochs(shape.smp, shape.mem);
+            if !shapes.contains(&shape) {
+                shapes.push(shape);
             }
         }
         shapes
@@ -239,6 +266,9 @@ mod tests {
         assert_eq!(rows.len(), 4);
         assert!(rows.iter().filter(|row| row.smp > 1).all(|row| row.cpu.as_deref() == Some("max")));
         assert_eq!(case.shapes(true).len(), 6);
+        assert_eq!(case.shapes_in_bochs(true).len(), 3);
+        let with_bochs = Case { bochs: vec![2], ..case.clone() };
+        assert_eq!(with_bochs.shapes(false).last().unwrap().title(), "Bochs, 2 CPU, 1024 MiB");
         assert!(case.holds_on(Hypervisor::XenRs) && !case.holds_on(Hypervisor::Xen));
     }
 

@@ -68,10 +68,12 @@ impl Row {
     }
 
     fn machine(&self) -> Machine {
+        let emulator = self.shape.emulator;
         Machine {
+            emulator,
             smp: self.shape.smp,
             mem: self.shape.mem,
-            cpu: self.shape.cpu.clone().unwrap_or_else(|| self.hypervisor.default_cpu().into()),
+            cpu: self.shape.cpu.clone().unwrap_or_else(|| self.hypervisor.default_cpu(emulator).into()),
             chipset: self.shape.machine.clone(),
             icount: self.case.icount,
             extra: Vec::new(),
@@ -121,7 +123,7 @@ impl Row {
             Reference::Live => {
                 let mut on_xen = Self { hypervisor: Hypervisor::Xen, ..self.clone() };
                 // Where ours runs on its usual model, Xen runs on its own usual one.
-                if on_xen.shape.cpu.as_deref() == Some(Hypervisor::XenRs.default_cpu()) {
+                if on_xen.shape.cpu.as_deref() == Some(Hypervisor::XenRs.default_cpu(on_xen.shape.emulator)) {
                     on_xen.shape.cpu = None;
                 }
                 Warnings::read(&on_xen.boot(&on_xen.payload()?, &log.with_extension("on-xen.log"))?.0)

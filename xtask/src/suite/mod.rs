@@ -10,6 +10,7 @@ mod warnings;
 
 use crate::boot::Hypervisor;
 use crate::doctor::{self, Need};
+use crate::emulator::Emulator;
 use crate::workspace;
 use anyhow::{Context, Result, bail};
 use case::{Case, SuiteFile};
@@ -38,6 +39,9 @@ pub struct Test {
     /// The hypervisor the emulated suites run on
     #[arg(long, value_enum, value_name = "HYPERVISOR", default_value_t = Hypervisor::XenRs)]
     on: Hypervisor,
+    /// What emulates the machines
+    #[arg(long, value_enum, default_value_t = Emulator::Qemu)]
+    emulator: Emulator,
     /// Only cases whose title contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     case: String,
@@ -52,7 +56,15 @@ pub struct Test {
 impl Test {
     /// The test that `ci` runs.
     pub fn everything() -> Self {
-        Self { suites: Vec::new(), full: false, on: Hypervisor::XenRs, case: String::new(), record: false, jobs: None }
+        Self {
+            suites: Vec::new(),
+            full: false,
+            on: Hypervisor::XenRs,
+            emulator: Emulator::Qemu,
+            case: String::new(),
+            record: false,
+            jobs: None,
+        }
     }
 
     pub fn run(self) -> Result<ExitCode> {
@@ -89,7 +101,8 @@ impl Test {
         if rows.is_empty() {
             return Ok(Tally::default());
         }
-        doctor::ensure(&[Need::Emulator, Need::Compiler])?;
+        let emulators = rows.iter().map(|row| row.shape.emulator.need());
+        doctor::ensure(&emulators.chain([Need::Compiler]).collect::<Vec<_>>())?;
         let logs = workspace::path("target/test-logs").join(suite);
         std::fs::create_dir_all(&logs)?;
         println!("\nsuite {suite} on {}", self.on.name());
@@ -133,7 +146,13 @@ impl Test {
                 continue;
             }
             case.reject.get_or_insert_with(|| file.reject.clone());
-            let shapes = case.shapes(self.full);
+            if self.full && judge == Judge::Tap && case.bochs.is_empty() {
+                case.bochs.push(1);
+            }
+            let shapes = match self.emulator {
+                Emulator::Qemu => case.shapes(self.full),
+                Emulator::Bochs => case.shapes_in_bochs(self.full),
+            };
             let one_of_many = shapes.len() > 1;
             for shape in shapes {
                 rows.push(Row { case: case.clone(), shape, one_of_many, judge, hypervisor: self.on, reference });

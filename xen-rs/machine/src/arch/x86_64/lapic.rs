@@ -79,10 +79,11 @@ pub(crate) fn init(frames: &mut BootFrames) {
         let window = unsafe { Window::map(frames, acpi::platform().local_apic, 4096, Access::Device) };
         BASE.store(window.va(), Ordering::Relaxed);
     }
+    choose_mode();
 }
 
-/// Switches this CPU's APIC on: everything masked but NMI from the board.
-pub(crate) fn init_this() {
+/// Puts this CPU's APIC into the mode in which it is spoken to.
+fn choose_mode() {
     const ENABLE: u64 = 1 << 11;
     const X2: u64 = 1 << 10;
     // SAFETY: every 64-bit processor has this register.
@@ -95,6 +96,11 @@ pub(crate) fn init_this() {
             cpu::wrmsr(IA32_APIC_BASE, base | mode);
         }
     }
+}
+
+/// Switches this CPU's APIC on: everything masked but NMI from the board.
+pub(crate) fn init_this() {
+    choose_mode();
     write(SPURIOUS_VECTOR, 0x100 | u32::from(SPURIOUS));
     write(TASK_PRIORITY, 0);
     write(LVT_LINT0, MASKED);
