@@ -112,10 +112,10 @@ fn information(command_line: &str, modules: &[(u32, u32, String)]) -> Result<Vec
     let table = INFO + INFO_SIZE;
     let mut strings = Vec::new();
     let first_string = table + u32::try_from(modules.len())? * 16;
-    let mut string = |text: &str| {
-        let at = first_string + strings.len() as u32;
+    let mut string = |text: &str| -> Result<u32> {
+        let at = first_string + u32::try_from(strings.len())?;
         strings.extend(text.bytes().chain([0]));
-        at
+        Ok(at)
     };
     let mut info = vec![0u8; INFO_SIZE as usize];
     let mut set = |offset: usize, word: u32| {
@@ -124,13 +124,13 @@ fn information(command_line: &str, modules: &[(u32, u32, String)]) -> Result<Vec
         }
     };
     set(0, INFO_FLAGS);
-    set(16, string(command_line));
+    set(16, string(command_line)?);
     set(20, u32::try_from(modules.len())?);
     set(24, table);
     set(48, MEMORY_MAP);
-    set(64, string(LOADER));
+    set(64, string(LOADER)?);
     for (start, end, line) in modules {
-        for word in [*start, *end, string(line), 0] {
+        for word in [*start, *end, string(line)?, 0] {
             info.extend(word.to_le_bytes());
         }
     }
