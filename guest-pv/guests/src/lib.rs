@@ -6,8 +6,33 @@
 #![no_std]
 #![allow(unsafe_code)] // See above.
 
+pub mod domain;
 pub mod smp;
 pub mod user;
+
+/// The bytes of some instructions, for a program that runs elsewhere. They must not depend on where they are.
+#[macro_export]
+macro_rules! code {
+    ($($line:expr),+ $(,)?) => {{
+        let (start, end): (u64, u64);
+        // SAFETY: jumps over the instructions and takes their addresses.
+        unsafe {
+            ::core::arch::asm!(
+                "lea {start}, [rip + 771f]",
+                "lea {end}, [rip + 772f]",
+                "jmp 772f",
+                "771:",
+                $($line,)+
+                "772:",
+                start = out(reg) start,
+                end = out(reg) end,
+                options(nomem, nostack, preserves_flags)
+            );
+            // SAFETY: these are bytes of the program.
+            ::core::slice::from_raw_parts(start as *const u8, (end - start) as usize)
+        }
+    }};
+}
 
 use core::arch::asm;
 use guest_pv::call::{check, raw};

@@ -73,6 +73,8 @@ pub fn set(
 /// Everything that must not be taken on trust.
 fn check(wanted: &VcpuGuestContext) -> Result<(), Errno> {
     let addresses = [
+        wanted.user_regs.rsp,
+        wanted.kernel_sp,
         wanted.user_regs.rip,
         wanted.event_callback_eip,
         wanted.failsafe_callback_eip,
