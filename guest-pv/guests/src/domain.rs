@@ -89,15 +89,15 @@ impl Tiny {
         let tiny = Self { id, frames };
         let all = tiny.map(&tiny.frames);
         all.zero(0, PAGES * 4096);
-        let entry = |table: Page, index: u64, value: u64| {
-            all.store_u64(table as usize * 4096 + index as usize * 8, value);
+        let entry = |table: Page, index: usize, value: u64| {
+            all.store_u64(table as usize * 4096 + index * 8, value);
         };
         let frame = |page: Page| tiny.mfn(page).0 << 12;
         let leaf = PRESENT | USER | ACCESSED;
         entry(Page::L4, 0, frame(Page::L3) | TABLE);
         entry(Page::UserL4, 0, frame(Page::L3) | TABLE);
         entry(Page::L3, 0, frame(Page::L2) | TABLE);
-        entry(Page::L2, CODE >> 21, frame(Page::L1) | TABLE);
+        entry(Page::L2, (CODE >> 21) as usize, frame(Page::L1) | TABLE);
         entry(Page::L1, 0, frame(Page::Code) | leaf);
         entry(Page::L1, 1, frame(Page::Stack) | leaf | WRITE | DIRTY);
         entry(Page::L1, 2, frame(Page::Data) | leaf | WRITE | DIRTY);

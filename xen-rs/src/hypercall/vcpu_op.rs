@@ -54,6 +54,8 @@ pub fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
         abi::VCPUOP_SET_SINGLESHOT_TIMER | abi::VCPUOP_STOP_SINGLESHOT_TIMER => Outcome::Fail(Errno::EINVAL),
         abi::VCPUOP_REGISTER_VCPU_INFO => register_vcpu_info(cx, &vcpu, va).into(),
         abi::VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA => register_time(&vcpu, myself, va).into(),
+        // It has no argument.
+        abi::VCPUOP_SEND_NMI if va != 0 => Outcome::Fail(Errno::EINVAL),
         abi::VCPUOP_SEND_NMI => {
             if !vcpu.set(VcpuFlags::NMI_PENDING).contains(VcpuFlags::NMI_PENDING) {
                 cpu_loop::event(&vcpu, &mut cx.held);
