@@ -2,11 +2,16 @@
 
 use alloc::{boxed::Box, sync::Arc};
 
-use logic::{lock::Held, regs::GuestRegs};
+use logic::{
+    access::{self, Allowed, NoTarget, Operation},
+    lock::Held,
+    regs::GuestRegs,
+};
+use xen_abi::{errno::Errno, ids::DomId};
 
 use crate::{
     cpu_loop::CpuSched,
-    domain::Domain,
+    domain::{self, Domain},
     vcpu::{Vcpu, VcpuState},
 };
 
@@ -52,6 +57,23 @@ pub struct Context<'a> {
     pub args: [u64; 6],
     /// The right to take any lock.
     pub held: Held<'a, 0>,
+}
+
+/// A domain that the caller may act on.
+pub type Target = access::Target<Arc<Domain>>;
+
+impl Context<'_> {
+    /// The operation of a guest's number, if the caller may ask for it.
+    #[inline(always)]
+    pub fn permit<Op: Operation>(&self, number: u32) -> Result<Allowed<Op>, Errno> {
+        access::permit(self.domain.as_caller(), Op::asked(number))
+    }
+
+    /// The domain of a number that may be `DOMID_SELF`, if the caller may carry the operation out on it.
+    pub fn target<Op: Operation>(&mut self, op: &Allowed<Op>, id: DomId) -> Result<Target, NoTarget> {
+        let (caller, own, held) = (self.domain.as_caller(), self.domain, &mut self.held);
+        access::target(caller, op, id, |id| if id == own.id { Some(own.clone()) } else { domain::find(id, held) })
+    }
 }
 
 impl Cpu {

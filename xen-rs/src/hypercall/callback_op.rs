@@ -1,11 +1,11 @@
 //! `HYPERVISOR_callback_op`: where the guest wants to be called back (public header `callback.h`).
 
-use logic::{hypercall::Outcome, trap::is_canonical};
+use logic::{access::CallbackOp, hypercall::Outcome, num, trap::is_canonical};
 use xen_abi::{
     callback::{
-        CALLBACKF_MASK_EVENTS, CALLBACKOP_REGISTER, CALLBACKOP_UNREGISTER, CALLBACKTYPE_EVENT, CALLBACKTYPE_FAILSAFE,
-        CALLBACKTYPE_NMI, CALLBACKTYPE_SYSCALL, CALLBACKTYPE_SYSCALL32, CALLBACKTYPE_SYSENTER,
-        CALLBACKTYPE_SYSENTER_DEPRECATED, CallbackRegister, CallbackUnregister,
+        CALLBACKF_MASK_EVENTS, CALLBACKTYPE_EVENT, CALLBACKTYPE_FAILSAFE, CALLBACKTYPE_NMI, CALLBACKTYPE_SYSCALL,
+        CALLBACKTYPE_SYSCALL32, CALLBACKTYPE_SYSENTER, CALLBACKTYPE_SYSENTER_DEPRECATED, CallbackRegister,
+        CallbackUnregister,
     },
     errno::Errno,
 };
@@ -19,12 +19,12 @@ use crate::{
 /// The hypercall: rdi is the command, rsi points to its argument.
 pub fn callback_op(cx: &mut Context<'_>) -> Outcome {
     let [command, argument, ..] = cx.args;
-    match u32::try_from(command & 0xffff_ffff) {
-        Ok(CALLBACKOP_REGISTER) => {
+    match cx.permit(num::uint(command)).map(|op| op.op()) {
+        Ok(CallbackOp::Register) => {
             guest::read(argument).and_then(|wanted| register(&mut cx.state.pv.callbacks, &wanted)).into()
         }
-        Ok(CALLBACKOP_UNREGISTER) => guest::read(argument).and_then(|wanted| unregister(&wanted)).into(),
-        _ => Outcome::Fail(Errno::ENOSYS),
+        Ok(CallbackOp::Unregister) => guest::read(argument).and_then(|wanted| unregister(&wanted)).into(),
+        Err(errno) => Outcome::Fail(errno),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `HYPERVISOR_console_io`: the hypervisor's own console.
 
-use logic::hypercall::Outcome;
+use logic::{access::ConsoleIo, hypercall::Outcome};
 use machine::{arch::x86_64::serial, mem::guest_copy};
 use xen_abi::{console as abi, errno::Errno};
 
@@ -21,10 +21,11 @@ pub fn console_io(cx: &mut Context<'_>) -> Outcome {
     if !shown {
         return Outcome::Fail(Errno::EPERM);
     }
-    match u32::try_from(command) {
-        Ok(abi::CONSOLEIO_WRITE) => write(cx),
-        Ok(abi::CONSOLEIO_READ) => read(cx).into(),
-        _ => Outcome::Fail(Errno::ENOSYS),
+    let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
+    match cx.permit(command).map(|op| op.op()) {
+        Ok(ConsoleIo::Write) => write(cx),
+        Ok(ConsoleIo::Read) => read(cx).into(),
+        Err(errno) => Outcome::Fail(errno),
     }
 }
 

@@ -1,8 +1,7 @@
 //! `HYPERVISOR_event_channel_op`: event channels (`event_channel.h`).
 
-use alloc::sync::Arc;
-
 use logic::{
+    access::{Allowed, EventChannelOp as Op},
     event::{self, Binding, Sent},
     hypercall::Outcome,
     lock::lock_pair,
@@ -32,7 +31,7 @@ pub fn event_channel_op(cx: &mut Context<'_>) -> Outcome {
         return others(cx);
     }
     match guest::read::<abi::EvtchnSend>(va) {
-        Ok(op) => send(cx, op.port),
+        Ok(op) => send(cx, const { Op::Send.open_to_all() }, op.port),
         Err(errno) => Outcome::Fail(errno),
     }
 }
@@ -42,49 +41,44 @@ pub fn event_channel_op(cx: &mut Context<'_>) -> Outcome {
 fn others(cx: &mut Context<'_>) -> Outcome {
     let [command, va, ..] = cx.args;
     let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
-    match command {
-        abi::EVTCHNOP_UNMASK => unmask(cx, va).into(),
-        abi::EVTCHNOP_ALLOC_UNBOUND => update(cx, va, alloc_unbound),
-        abi::EVTCHNOP_BIND_INTERDOMAIN => update(cx, va, bind_interdomain),
-        abi::EVTCHNOP_BIND_VIRQ => update(cx, va, bind_virq),
-        abi::EVTCHNOP_BIND_IPI => update(cx, va, bind_ipi),
-        abi::EVTCHNOP_BIND_PIRQ => update(cx, va, bind_pirq),
-        abi::EVTCHNOP_STATUS => update(cx, va, status),
-        abi::EVTCHNOP_CLOSE => {
+    let op = match cx.permit::<Op>(command) {
+        Ok(op) => op,
+        Err(errno) => return Outcome::Fail(errno),
+    };
+    match op.op() {
+        Op::Unmask => unmask(cx, va).into(),
+        Op::AllocUnbound => update(cx, op, va, alloc_unbound),
+        Op::BindInterdomain => update(cx, op, va, bind_interdomain),
+        Op::BindVirq => update(cx, op, va, bind_virq),
+        Op::BindIpi => update(cx, op, va, bind_ipi),
+        Op::BindPirq => update(cx, op, va, bind_pirq),
+        Op::Status => update(cx, op, va, status),
+        Op::Close => {
             guest::read(va).and_then(|op: abi::EvtchnClose| close(cx.domain, op.port, &mut cx.held).map(drop)).into()
         }
-        abi::EVTCHNOP_BIND_VCPU => bind_vcpu(cx, va).into(),
-        abi::EVTCHNOP_RESET => reset(cx, va),
-        abi::EVTCHNOP_SET_PRIORITY => set_priority(cx, va).into(),
-        // The FIFO layout is not offered; guests fall back to the 2-level one.
-        _ => Outcome::Fail(Errno::ENOSYS),
+        Op::BindVcpu => bind_vcpu(cx, va).into(),
+        Op::Reset => reset(cx, op, va),
+        Op::SetPriority => set_priority(cx, va).into(),
+        Op::Send => Outcome::Fail(Errno::ENOSYS), // went its own way
     }
 }
 
 /// Reads the structure, carries out the operation on it and writes it back.
 fn update<T: FromBytes + IntoBytes + Immutable>(
     cx: &mut Context<'_>,
+    op: Allowed<Op>,
     va: u64,
-    op: fn(&mut Context<'_>, &mut T) -> Result<(), Errno>,
+    carry_out: fn(&mut Context<'_>, &Allowed<Op>, &mut T) -> Result<(), Errno>,
 ) -> Outcome {
     let mut arg = match guest::read::<T>(va) {
         Ok(arg) => arg,
         Err(errno) => return Outcome::Fail(errno),
     };
-    op(cx, &mut arg).and_then(|()| guest::write(va, &arg)).into()
-}
-
-/// The domain of a number that may stand for the caller, if the caller may act on it: `ESRCH`, `EPERM`.
-fn target(cx: &mut Context<'_>, id: DomId) -> Result<Arc<Domain>, Errno> {
-    if id == DomId::SELF || id == cx.domain.id {
-        return Ok(cx.domain.clone());
-    }
-    let domain = domain::find(id, &mut cx.held).ok_or(Errno::ESRCH)?;
-    if cx.domain.is_control() { Ok(domain) } else { Err(Errno::EPERM) }
+    carry_out(cx, &op, &mut arg).and_then(|()| guest::write(va, &arg)).into()
 }
 
 #[inline(always)]
-fn send(cx: &mut Context<'_>, port: Port) -> Outcome {
+fn send(cx: &mut Context<'_>, _op: Allowed<Op>, port: Port) -> Outcome {
     match event::send(&**cx.domain, port) {
         Ok(Sent::Here(notify)) => tell(cx.domain, notify, &mut cx.held),
         Ok(Sent::There(remote, there)) if remote == cx.domain.id => {
@@ -110,14 +104,18 @@ fn unmask(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-fn alloc_unbound(cx: &mut Context<'_>, op: &mut abi::EvtchnAllocUnbound) -> Result<(), Errno> {
-    let domain = target(cx, op.dom)?;
+fn alloc_unbound(cx: &mut Context<'_>, allowed: &Allowed<Op>, op: &mut abi::EvtchnAllocUnbound) -> Result<(), Errno> {
+    let domain = cx.target(allowed, op.dom)?;
     let remote = if op.remote_dom == DomId::SELF { cx.domain.id } else { op.remote_dom };
-    op.port = domain.events.table.lock(&mut cx.held).0.alloc_unbound(&*domain, remote)?;
+    op.port = domain.events.table.lock(&mut cx.held).0.alloc_unbound(&**domain, remote)?;
     Ok(())
 }
 
-fn bind_interdomain(cx: &mut Context<'_>, op: &mut abi::EvtchnBindInterdomain) -> Result<(), Errno> {
+fn bind_interdomain(
+    cx: &mut Context<'_>,
+    _allowed: &Allowed<Op>,
+    op: &mut abi::EvtchnBindInterdomain,
+) -> Result<(), Errno> {
     let remote_id = if op.remote_dom == DomId::SELF { cx.domain.id } else { op.remote_dom };
     let remote = domain::find(remote_id, &mut cx.held).ok_or(Errno::ESRCH)?;
     let (port, notify) = {
@@ -130,18 +128,18 @@ fn bind_interdomain(cx: &mut Context<'_>, op: &mut abi::EvtchnBindInterdomain) -
     Ok(())
 }
 
-fn bind_virq(cx: &mut Context<'_>, op: &mut abi::EvtchnBindVirq) -> Result<(), Errno> {
+fn bind_virq(cx: &mut Context<'_>, _allowed: &Allowed<Op>, op: &mut abi::EvtchnBindVirq) -> Result<(), Errno> {
     op.port = cx.domain.events.table.lock(&mut cx.held).0.bind_virq(&**cx.domain, op.virq, op.vcpu)?;
     Ok(())
 }
 
-fn bind_ipi(cx: &mut Context<'_>, op: &mut abi::EvtchnBindIpi) -> Result<(), Errno> {
+fn bind_ipi(cx: &mut Context<'_>, _allowed: &Allowed<Op>, op: &mut abi::EvtchnBindIpi) -> Result<(), Errno> {
     op.port = cx.domain.events.table.lock(&mut cx.held).0.bind_ipi(&**cx.domain, op.vcpu)?;
     Ok(())
 }
 
 /// No physical interrupts are given to domains yet: what Xen answers for a number beyond a domain's.
-fn bind_pirq(_cx: &mut Context<'_>, _op: &mut abi::EvtchnBindPirq) -> Result<(), Errno> {
+fn bind_pirq(_cx: &mut Context<'_>, _allowed: &Allowed<Op>, _op: &mut abi::EvtchnBindPirq) -> Result<(), Errno> {
     Err(Errno::EINVAL)
 }
 
@@ -150,8 +148,8 @@ fn bind_vcpu(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     cx.domain.events.table.lock(&mut cx.held).0.bind_vcpu(&**cx.domain, op.port, op.vcpu)
 }
 
-fn status(cx: &mut Context<'_>, op: &mut abi::EvtchnStatus) -> Result<(), Errno> {
-    let domain = target(cx, op.dom)?;
+fn status(cx: &mut Context<'_>, allowed: &Allowed<Op>, op: &mut abi::EvtchnStatus) -> Result<(), Errno> {
+    let domain = cx.target(allowed, op.dom)?;
     let channel = domain.events.channels.get(op.port).ok_or(Errno::EINVAL)?;
     op.status = match channel.binding {
         Binding::Free | Binding::Reserved => abi::EVTCHNSTAT_CLOSED,
@@ -186,8 +184,8 @@ fn set_priority(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
 }
 
 /// `EVTCHNOP_reset`, in rounds: what is closed already is passed over in the next.
-fn reset(cx: &mut Context<'_>, va: u64) -> Outcome {
-    let domain = match guest::read(va).and_then(|op: abi::EvtchnReset| target(cx, op.dom)) {
+fn reset(cx: &mut Context<'_>, allowed: Allowed<Op>, va: u64) -> Outcome {
+    let domain = match guest::read(va).and_then(|op: abi::EvtchnReset| Ok(cx.target(&allowed, op.dom)?)) {
         Ok(domain) => domain,
         Err(errno) => return Outcome::Fail(errno),
     };

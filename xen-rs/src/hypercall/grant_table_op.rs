@@ -10,6 +10,7 @@ mod unmap;
 use alloc::sync::Arc;
 
 use logic::{
+    access::{Allowed, GrantTableOp as Op, NoTarget},
     grant::{Refusal, Table},
     hypercall::{Budget, Outcome},
 };
@@ -18,7 +19,7 @@ use xen_abi::{errno::Errno, grant_table as abi, ids::DomId};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{
-    cpu::Context,
+    cpu::{Context, Target},
     domain::{self, Domain},
     guest,
 };
@@ -36,18 +37,21 @@ pub fn grant_table_op(cx: &mut Context<'_>) -> Outcome {
     if i32::try_from(count).is_err() || (command & !COMMAND != 0 && command & COMMAND != abi::GNTTABOP_CACHE_FLUSH) {
         return Outcome::Fail(Errno::EINVAL);
     }
-    match command & COMMAND {
-        abi::GNTTABOP_MAP_GRANT_REF => each(cx, count, map::map_grant_ref),
-        abi::GNTTABOP_UNMAP_GRANT_REF => unmap::batches::<abi::GnttabUnmapGrantRef>(cx, count),
-        abi::GNTTABOP_UNMAP_AND_REPLACE => unmap::batches::<abi::GnttabUnmapAndReplace>(cx, count),
-        abi::GNTTABOP_COPY => each(cx, count, copy::copy),
-        abi::GNTTABOP_SWAP_GRANT_REF => each(cx, count, swap),
-        abi::GNTTABOP_SETUP_TABLE => one(cx, va, count, setup_table),
-        abi::GNTTABOP_QUERY_SIZE => one(cx, va, count, query_size),
-        abi::GNTTABOP_GET_STATUS_FRAMES => one(cx, va, count, get_status_frames),
-        abi::GNTTABOP_SET_VERSION => set_version(va).into(),
-        abi::GNTTABOP_GET_VERSION => get_version(cx, va).into(),
-        _ => Outcome::Fail(Errno::ENOSYS),
+    let op = match cx.permit::<Op>(command & COMMAND) {
+        Ok(op) => op,
+        Err(errno) => return Outcome::Fail(errno),
+    };
+    match op.op() {
+        Op::Map => each(cx, count, map::map_grant_ref),
+        Op::Unmap => unmap::batches::<abi::GnttabUnmapGrantRef>(cx, count),
+        Op::UnmapAndReplace => unmap::batches::<abi::GnttabUnmapAndReplace>(cx, count),
+        Op::Copy => each(cx, count, copy::copy),
+        Op::Swap => each(cx, count, swap),
+        Op::SetupTable => one(cx, op, va, count, setup_table),
+        Op::QuerySize => one(cx, op, va, count, query_size),
+        Op::GetStatusFrames => one(cx, op, va, count, get_status_frames),
+        Op::SetVersion => set_version(va).into(),
+        Op::GetVersion => get_version(cx, op, va).into(),
     }
 }
 
@@ -79,16 +83,17 @@ fn each<T: FromBytes + IntoBytes + Immutable>(
 /// Carries out an operation that takes exactly one structure.
 fn one<T: FromBytes + IntoBytes + Immutable>(
     cx: &mut Context<'_>,
+    op: Allowed<Op>,
     va: u64,
     count: u32,
-    op: fn(&mut Context<'_>, &mut T) -> Result<(), Errno>,
+    carry_out: fn(&mut Context<'_>, &Allowed<Op>, &mut T) -> Result<(), Errno>,
 ) -> Outcome {
     if count != 1 {
         return Outcome::Fail(Errno::EINVAL);
     }
     guest::read::<T>(va)
         .and_then(|mut arg| {
-            op(cx, &mut arg)?;
+            carry_out(cx, &op, &mut arg)?;
             guest::write(va, &arg)
         })
         .into()
@@ -99,14 +104,16 @@ fn any_domain(cx: &mut Context<'_>, id: DomId) -> Option<Arc<Domain>> {
     if id == DomId::SELF || id == cx.domain.id { Some(cx.domain.clone()) } else { domain::find(id, &mut cx.held) }
 }
 
-/// The same, if the caller may act on it.
-fn target(cx: &mut Context<'_>, id: DomId) -> Result<Arc<Domain>, Refusal> {
-    let domain = any_domain(cx, id).ok_or(Refusal::BadDomain)?;
-    if domain.id == cx.domain.id || cx.domain.is_control() { Ok(domain) } else { Err(Refusal::PermissionDenied) }
+/// The domain that an operation names, if the caller may act on it.
+fn target(cx: &mut Context<'_>, op: &Allowed<Op>, id: DomId) -> Result<Target, Refusal> {
+    cx.target(op, id).map_err(|why| match why {
+        NoTarget::Unknown => Refusal::BadDomain,
+        NoTarget::Forbidden => Refusal::PermissionDenied,
+    })
 }
 
-fn setup_table(cx: &mut Context<'_>, arg: &mut abi::GnttabSetupTable) -> Result<(), Errno> {
-    let result = target(cx, arg.dom).and_then(|domain| {
+fn setup_table(cx: &mut Context<'_>, op: &Allowed<Op>, arg: &mut abi::GnttabSetupTable) -> Result<(), Errno> {
+    let result = target(cx, op, arg.dom).and_then(|domain| {
         if arg.nr_frames > SETUP_FRAMES {
             return Err(Refusal::GeneralError);
         }
@@ -124,8 +131,8 @@ fn setup_table(cx: &mut Context<'_>, arg: &mut abi::GnttabSetupTable) -> Result<
     Ok(())
 }
 
-fn query_size(cx: &mut Context<'_>, arg: &mut abi::GnttabQuerySize) -> Result<(), Errno> {
-    let result = target(cx, arg.dom).map(|domain| {
+fn query_size(cx: &mut Context<'_>, op: &Allowed<Op>, arg: &mut abi::GnttabQuerySize) -> Result<(), Errno> {
+    let result = target(cx, op, arg.dom).map(|domain| {
         let (table, _held) = domain.grants.table.lock(&mut cx.held);
         (arg.nr_frames, arg.max_nr_frames) = (table.frames(), table.max_frames());
     });
@@ -134,8 +141,12 @@ fn query_size(cx: &mut Context<'_>, arg: &mut abi::GnttabQuerySize) -> Result<()
 }
 
 /// Version 2 has status frames; version 1 has none.
-fn get_status_frames(cx: &mut Context<'_>, arg: &mut abi::GnttabGetStatusFrames) -> Result<(), Errno> {
-    let result = target(cx, arg.dom).and_then(|_| (arg.nr_frames == 0).then_some(()).ok_or(Refusal::GeneralError));
+fn get_status_frames(
+    cx: &mut Context<'_>,
+    op: &Allowed<Op>,
+    arg: &mut abi::GnttabGetStatusFrames,
+) -> Result<(), Errno> {
+    let result = target(cx, op, arg.dom).and_then(|_| (arg.nr_frames == 0).then_some(()).ok_or(Refusal::GeneralError));
     arg.status = logic::grant::status(&result);
     Ok(())
 }
@@ -147,13 +158,9 @@ fn set_version(va: u64) -> Result<(), Errno> {
     result
 }
 
-fn get_version(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
+fn get_version(cx: &mut Context<'_>, op: Allowed<Op>, va: u64) -> Result<(), Errno> {
     let mut arg: abi::GnttabGetVersion = guest::read(va)?;
-    match target(cx, arg.dom) {
-        Ok(_) => {}
-        Err(Refusal::BadDomain) => return Err(Errno::ESRCH),
-        Err(_) => return Err(Errno::EPERM),
-    }
+    cx.target(&op, arg.dom)?;
     arg.version = 1;
     guest::write(va, &arg)
 }

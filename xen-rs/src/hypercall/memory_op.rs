@@ -2,8 +2,13 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use logic::num;
-use logic::{frames::Zone, hypercall::Outcome, lock::Held};
+use logic::{
+    access::{Allowed, MemoryOp as Op},
+    frames::Zone,
+    hypercall::Outcome,
+    lock::Held,
+    num,
+};
 use machine::{
     boot_info::MemoryKind,
     mem::{
@@ -14,13 +19,8 @@ use machine::{
         pv_pte,
     },
 };
-use xen_abi::{
-    errno::Errno,
-    ids::{DomId, Mfn},
-    memory::*,
-};
+use xen_abi::{errno::Errno, ids::Mfn, memory::*};
 
-use super::batch;
 use crate::{cpu::Context, domain::Domain, memory};
 
 /// Largest extent that a domain may ask for, as a power of two of pages: 2 MiB (Xen's CONFIG_DOMU_MAX_ORDER). Xen lets
@@ -36,47 +36,45 @@ pub fn memory_op(cx: &mut Context<'_>) -> Outcome {
     let [command, argument, ..] = cx.args;
     let first = command >> MEMOP_EXTENT_SHIFT;
     let command = num::uint(command) & ((1 << MEMOP_EXTENT_SHIFT) - 1);
-    match command {
-        XENMEM_INCREASE_RESERVATION | XENMEM_DECREASE_RESERVATION | XENMEM_POPULATE_PHYSMAP => {
-            return reservation(cx, command, first, argument);
+    let op = match cx.permit::<Op>(command) {
+        Ok(op) => op,
+        Err(errno) => return Outcome::Fail(errno),
+    };
+    match op.op() {
+        Op::IncreaseReservation | Op::DecreaseReservation | Op::PopulatePhysmap => {
+            return reservation(cx, op, command, first, argument);
         }
         _ if first != 0 => return Outcome::Fail(Errno::EINVAL),
         _ => {}
     }
-    match command {
-        XENMEM_MAXIMUM_RAM_PAGE => Outcome::Done(end_of_ram().0),
-        XENMEM_CURRENT_RESERVATION | XENMEM_MAXIMUM_RESERVATION | XENMEM_MAXIMUM_GPFN => totals(cx, command, argument),
-        XENMEM_MEMORY_MAP => memory_map(cx, argument).into(),
-        XENMEM_MACHINE_MEMORY_MAP => machine_memory_map(cx, argument).into(),
-        XENMEM_SET_MEMORY_MAP => set_memory_map(cx, argument).into(),
-        XENMEM_MACHPHYS_MAPPING => machphys_mapping(cx, argument).into(),
-        XENMEM_ADD_TO_PHYSMAP => add_to_physmap(cx, argument).into(),
+    match op.op() {
+        Op::IncreaseReservation | Op::DecreaseReservation | Op::PopulatePhysmap => Outcome::Fail(Errno::EINVAL),
+        Op::MaximumRamPage => Outcome::Done(end_of_ram().0),
+        Op::CurrentReservation | Op::MaximumReservation | Op::MaximumGpfn => totals(cx, op, argument),
+        Op::MemoryMap => memory_map(cx, argument).into(),
+        Op::MachineMemoryMap => machine_memory_map(argument).into(),
+        Op::SetMemoryMap => set_memory_map(cx, op, argument).into(),
+        Op::MachphysMapping => machphys_mapping(cx, argument).into(),
+        Op::AddToPhysmap => add_to_physmap(cx, op, argument).into(),
         // No page is ever shared copy-on-write.
-        XENMEM_GET_SHARING_FREED_PAGES | XENMEM_GET_SHARING_SHARED_PAGES => Outcome::OK,
-        XENMEM_MACHPHYS_MFN_LIST => machphys_mfn_list(argument).into(),
-        _ => Outcome::Fail(Errno::ENOSYS),
+        Op::GetSharingFreedPages | Op::GetSharingSharedPages => Outcome::OK,
+        Op::MachphysMfnList => machphys_mfn_list(argument).into(),
     }
 }
 
-/// The domain that an operation names, if the caller may act on it.
-fn target(cx: &mut Context<'_>, id: DomId) -> Result<Arc<Domain>, Errno> {
-    let domain = batch::find(cx, id).ok_or(Errno::ESRCH)?;
-    if domain.id == cx.domain.id || cx.domain.is_control() { Ok(domain) } else { Err(Errno::EPERM) }
-}
-
-fn totals(cx: &mut Context<'_>, command: u32, argument: u64) -> Outcome {
+fn totals(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Outcome {
     let wanted: MemoryDomain = match guest_copy::read(argument) {
         Ok(wanted) => wanted,
         Err(errno) => return Outcome::Fail(errno),
     };
-    let domain = match target(cx, wanted.domid) {
+    let domain = match cx.target(&op, wanted.domid) {
         Ok(domain) => domain,
-        Err(errno) => return Outcome::Fail(errno),
+        Err(why) => return Outcome::Fail(why.into()),
     };
     let totals = domain.memory.totals(&mut cx.held);
-    match command {
-        XENMEM_CURRENT_RESERVATION => Outcome::Done(totals.total),
-        XENMEM_MAXIMUM_RESERVATION => Outcome::Done(totals.maximum),
+    match op.op() {
+        Op::CurrentReservation => Outcome::Done(totals.total),
+        Op::MaximumReservation => Outcome::Done(totals.maximum),
         _ => Outcome::Done(totals.total.saturating_sub(1)),
     }
 }
@@ -90,17 +88,17 @@ enum Extent {
 }
 
 /// The three operations on reservations. Whatever goes wrong, the answer is how many extents were done (as in Xen).
-fn reservation(cx: &mut Context<'_>, command: u32, first: u64, argument: u64) -> Outcome {
+fn reservation(cx: &mut Context<'_>, op: Allowed<Op>, command: u32, first: u64, argument: u64) -> Outcome {
     let Ok(wanted) = guest_copy::read::<MemoryReservation>(argument) else { return Outcome::Done(first) };
-    let takes = command == XENMEM_DECREASE_RESERVATION;
+    let takes = op.op() == Op::DecreaseReservation;
     if first >= wanted.nr_extents
         || wanted.nr_extents > u64::MAX >> MEMOP_EXTENT_SHIFT
         || wanted.extent_order > LARGEST_ORDER
-        || (wanted.extent_start == 0 && command != XENMEM_INCREASE_RESERVATION)
+        || (wanted.extent_start == 0 && op.op() != Op::IncreaseReservation)
     {
         return Outcome::Done(first);
     }
-    let Ok(domain) = target(cx, wanted.domid) else { return Outcome::Done(first) };
+    let Ok(domain) = cx.target(&op, wanted.domid) else { return Outcome::Done(first) };
     let Ok(order) = u8::try_from(wanted.extent_order) else { return Outcome::Done(first) };
     // An address width below 32 bits cannot be told apart: such memory is not kept aside.
     let zone = match wanted.mem_flags & 0xff {
@@ -121,9 +119,9 @@ fn reservation(cx: &mut Context<'_>, command: u32, first: u64, argument: u64) ->
         }
         left = left.saturating_sub(1 << order);
         let at = wanted.extent_start.wrapping_add(done * 8);
-        let extent = match command {
-            XENMEM_DECREASE_RESERVATION => give_back(cx, &domain, at, order),
-            XENMEM_POPULATE_PHYSMAP => populate(&domain, at, order, zone, &mut cx.held),
+        let extent = match op.op() {
+            Op::DecreaseReservation => give_back(cx, &domain, at, order),
+            Op::PopulatePhysmap => populate(&domain, at, order, zone, &mut cx.held),
             _ => increase(&domain, (wanted.extent_start != 0).then_some(at), order, zone, &mut cx.held),
         };
         match extent {
@@ -203,10 +201,7 @@ fn write_map(to: u64, entries: &[E820Entry]) -> Result<(), Errno> {
     Ok(())
 }
 
-fn machine_memory_map(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
-    if !cx.domain.is_control() {
-        return Err(Errno::EPERM);
-    }
+fn machine_memory_map(argument: u64) -> Result<(), Errno> {
     let mut wanted: MemoryMap = guest_copy::read(argument)?;
     let map: Vec<E820Entry> = memory::machine_map()
         .iter()
@@ -223,9 +218,9 @@ fn machine_memory_map(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> 
 }
 
 /// PV domains have no translation to add anything to.
-fn add_to_physmap(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
+fn add_to_physmap(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<(), Errno> {
     let wanted: AddToPhysmap = guest_copy::read(argument)?;
-    target(cx, wanted.domid)?;
+    cx.target(&op, wanted.domid)?;
     Err(Errno::EACCES)
 }
 
@@ -239,12 +234,12 @@ const fn e820_type(kind: MemoryKind) -> u32 {
     }
 }
 
-fn set_memory_map(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
+fn set_memory_map(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<(), Errno> {
     let wanted: ForeignMemoryMap = guest_copy::read(argument)?;
     if wanted.map.nr_entries > MAP_ENTRIES {
         return Err(Errno::EINVAL);
     }
-    let domain = target(cx, wanted.domid)?;
+    let domain = cx.target(&op, wanted.domid)?;
     let mut map = Vec::with_capacity(wanted.map.nr_entries as usize);
     for i in 0..u64::from(wanted.map.nr_entries) {
         map.push(guest_copy::read(wanted.map.buffer.wrapping_add(i * size_of::<E820Entry>() as u64))?);

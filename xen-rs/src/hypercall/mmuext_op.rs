@@ -2,6 +2,7 @@
 
 use logic::num;
 use logic::{
+    access::{MmuextOp as Op, Rule},
     hypercall::Outcome,
     page::{Fail, Writable, pin_kind},
 };
@@ -77,59 +78,50 @@ const MOST: u32 = 64;
 
 fn one(cx: &mut Context<'_>, op: &MmuextOp, owner: DomId) -> Result<(), Fail> {
     let mfn = Mfn(op.arg1);
-    let own = owner == cx.domain.id;
-    match op.cmd {
-        MMUEXT_PIN_L1_TABLE..=MMUEXT_PIN_L4_TABLE => return pin(cx, op.cmd, mfn, owner),
-        MMUEXT_UNPIN_TABLE => {
+    let command = cx.permit::<Op>(op.cmd).map_err(Fail::Refused)?.op();
+    // Most concerns what the caller itself runs on.
+    if command.who() == Rule::Anyone && owner != cx.domain.id {
+        return Err(Fail::Refused(Errno::EPERM));
+    }
+    match command {
+        Op::PinL1 | Op::PinL2 | Op::PinL3 | Op::PinL4 => return pin(cx, op.cmd, mfn, owner),
+        Op::Unpin => {
             let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
             return mm.unpin(mfn, owner).map_err(Fail::Refused);
         }
-        MMUEXT_CLEAR_PAGE | MMUEXT_COPY_PAGE => return fill(cx, op, owner),
-        MMUEXT_MARK_SUPER | MMUEXT_UNMARK_SUPER => return Err(Fail::Refused(Errno::EOPNOTSUPP)),
-        _ => {}
-    }
-    // The rest concerns what the caller itself runs on.
-    let known =
-        matches!(op.cmd, MMUEXT_NEW_BASEPTR..=MMUEXT_SET_LDT | MMUEXT_NEW_USER_BASEPTR | MMUEXT_FLUSH_CACHE_GLOBAL);
-    if !known {
-        return Err(Fail::Refused(Errno::ENOSYS));
-    }
-    if !own {
-        return Err(Fail::Refused(Errno::EPERM));
-    }
-    match op.cmd {
-        MMUEXT_NEW_BASEPTR => {
+        Op::ClearPage | Op::CopyPage => return fill(cx, op, owner),
+        Op::NewBaseptr => {
             memory::set_kernel_root(cx, mfn)?;
             unload_ldt(cx);
         }
-        MMUEXT_NEW_USER_BASEPTR => memory::set_user_root(cx, (mfn.0 != 0).then_some(mfn))?,
-        MMUEXT_TLB_FLUSH_LOCAL => tlb::flush_here(),
-        MMUEXT_INVLPG_LOCAL => {
+        Op::NewUserBaseptr => memory::set_user_root(cx, (mfn.0 != 0).then_some(mfn))?,
+        Op::TlbFlushLocal => tlb::flush_here(),
+        Op::InvlpgLocal => {
             if is_guest_address(op.arg1) {
                 tlb::flush_page_here(op.arg1);
             }
         }
-        MMUEXT_TLB_FLUSH_ALL => tlb::flush(tlb::cpus_of(owner), Forget::All),
-        MMUEXT_INVLPG_ALL => {
+        Op::TlbFlushAll => tlb::flush(tlb::cpus_of(owner), Forget::All),
+        Op::InvlpgAll => {
             if is_guest_address(op.arg1) {
                 tlb::flush(tlb::cpus_of(owner), Forget::Page(op.arg1));
             }
         }
-        MMUEXT_TLB_FLUSH_MULTI | MMUEXT_INVLPG_MULTI => {
+        Op::TlbFlushMulti | Op::InvlpgMulti => {
             let cpus = vcpu_mask::cpus(cx, op.arg2).map_err(|_| Fail::Refused(Errno::EINVAL))?;
-            if op.cmd == MMUEXT_TLB_FLUSH_MULTI {
+            if command == Op::TlbFlushMulti {
                 tlb::flush(cpus, Forget::All);
             } else if is_guest_address(op.arg1) {
                 tlb::flush(cpus, Forget::Page(op.arg1));
             }
         }
-        MMUEXT_FLUSH_CACHE | MMUEXT_FLUSH_CACHE_GLOBAL => {
+        Op::FlushCache | Op::FlushCacheGlobal => {
             if !cx.domain.memory.has_io() {
                 return Err(Fail::Refused(Errno::EACCES));
             }
             cache::flush_everywhere();
         }
-        _ => set_ldt(cx, op.arg1, op.arg2 & u64::from(u32::MAX)).map_err(Fail::Refused)?,
+        Op::SetLdt => set_ldt(cx, op.arg1, op.arg2 & u64::from(u32::MAX)).map_err(Fail::Refused)?,
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! `HYPERVISOR_physdev_op`: I/O privilege of a vCPU, and the machine's interrupts for those who own devices (public
 //! header `physdev.h`).
 
-use logic::hypercall::Outcome;
+use logic::{access::PhysdevOp, hypercall::Outcome, num};
 use xen_abi::{
     errno::Errno,
-    physdev::{PHYSDEVOP_SET_IOBITMAP, PHYSDEVOP_SET_IOPL, SetIobitmap, SetIopl},
+    physdev::{SetIobitmap, SetIopl},
 };
 
 use crate::{cpu::Context, guest, trap::state::IoBitmap};
@@ -14,10 +14,10 @@ const PORTS: u32 = 0x1_0000;
 /// The hypercall: rdi is the command, rsi points to its argument.
 pub fn physdev_op(cx: &mut Context<'_>) -> Outcome {
     let [command, argument, ..] = cx.args;
-    match u32::try_from(command & 0xffff_ffff) {
-        Ok(PHYSDEVOP_SET_IOPL) => guest::read(argument).and_then(|wanted| set_iopl(cx, &wanted)).into(),
-        Ok(PHYSDEVOP_SET_IOBITMAP) => guest::read(argument).and_then(|wanted| set_iobitmap(cx, &wanted)).into(),
-        _ => Outcome::Fail(Errno::ENOSYS),
+    match cx.permit(num::uint(command)).map(|op| op.op()) {
+        Ok(PhysdevOp::SetIopl) => guest::read(argument).and_then(|wanted| set_iopl(cx, &wanted)).into(),
+        Ok(PhysdevOp::SetIobitmap) => guest::read(argument).and_then(|wanted| set_iobitmap(cx, &wanted)).into(),
+        Err(errno) => Outcome::Fail(errno),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `HYPERVISOR_sched_op`: block, yield, poll, shutdown (`sched.h`).
 
 use logic::{
+    access::{Allowed, SchedOp as Op},
     event::{self, EventDomain, Poll},
     hypercall::Outcome,
     time::Nanos,
@@ -8,12 +9,7 @@ use logic::{
 use xen_abi::{errno::Errno, ids::Port, sched as abi};
 
 use super::event_channel_op::exists;
-use crate::{
-    cpu::Context,
-    cpu_loop,
-    domain::{self, Shutdown},
-    guest, watchdog,
-};
+use crate::{cpu::Context, cpu_loop, domain::Shutdown, guest, watchdog};
 
 /// The most ports one poll may name.
 const POLL_PORTS: u32 = 128;
@@ -22,8 +18,12 @@ const POLL_PORTS: u32 = 128;
 pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
     let [command, va, ..] = cx.args;
     let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
-    match command {
-        abi::SCHEDOP_YIELD => {
+    let op = match cx.permit::<Op>(command) {
+        Ok(op) => op,
+        Err(errno) => return Outcome::Fail(errno),
+    };
+    match op.op() {
+        Op::Yield => {
             // Nobody to give way to: the common case for a guest that spins.
             if cpu_loop::waiting(cx.cpu.id) != 0 {
                 cx.cpu.sched.yields = true;
@@ -31,21 +31,20 @@ pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
             }
             Outcome::OK
         }
-        abi::SCHEDOP_BLOCK => {
+        Op::Block => {
             block(cx);
             Outcome::OK
         }
-        abi::SCHEDOP_SHUTDOWN => {
+        Op::Shutdown => {
             guest::read(va).map(|op: abi::SchedShutdown| cx.domain.shut_down(Shutdown(op.reason), &mut cx.held)).into()
         }
-        abi::SCHEDOP_SHUTDOWN_CODE => shutdown_code(cx, va).into(),
-        abi::SCHEDOP_POLL => poll(cx, va).into(),
-        abi::SCHEDOP_REMOTE_SHUTDOWN => remote_shutdown(cx, va).into(),
-        abi::SCHEDOP_WATCHDOG => guest::read(va)
+        Op::ShutdownCode => shutdown_code(cx, va).into(),
+        Op::Poll => poll(cx, va).into(),
+        Op::RemoteShutdown => remote_shutdown(cx, op, va).into(),
+        Op::Watchdog => guest::read(va)
             .and_then(|op: abi::SchedWatchdog| watchdog::set(cx.domain, op.id, op.timeout, cx.cpu, &mut cx.held))
             .into(),
-        abi::SCHEDOP_PIN_OVERRIDE => pin_override(cx, va).into(),
-        _ => Outcome::Fail(Errno::ENOSYS),
+        Op::PinOverride => pin_override(cx, va).into(),
     }
 }
 
@@ -102,21 +101,15 @@ fn shutdown_code(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
 }
 
 /// Stops another domain: the control domain may.
-fn remote_shutdown(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
+fn remote_shutdown(cx: &mut Context<'_>, allowed: Allowed<Op>, va: u64) -> Result<(), Errno> {
     let op: abi::SchedRemoteShutdown = guest::read(va)?;
-    let target = domain::find(op.domain_id, &mut cx.held).ok_or(Errno::ESRCH)?;
-    if !cx.domain.is_control() || target.id == cx.domain.id {
-        return Err(Errno::EPERM);
-    }
+    let target = cx.target(&allowed, op.domain_id)?;
     target.shut_down(Shutdown(op.reason), &mut cx.held);
     Ok(())
 }
 
 /// Pins the calling vCPU to a CPU: the hardware domain may.
 fn pin_override(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
-    if !cx.domain.is_control() {
-        return Err(Errno::EPERM);
-    }
     let op: abi::SchedPinOverride = guest::read(va)?;
     match u32::try_from(op.pcpu) {
         Ok(cpu) if machine::mailbox::online().has(cpu) => {

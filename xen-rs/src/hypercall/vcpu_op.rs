@@ -3,6 +3,7 @@
 use alloc::{sync::Arc, vec::Vec};
 
 use logic::{
+    access::VcpuOp as Op,
     hypercall::Outcome,
     time::{Nanos, Periodic},
 };
@@ -33,37 +34,38 @@ pub fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
     let Some(vcpu) = vcpu.cloned() else { return Outcome::Fail(Errno::ENOENT) };
     let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
     let myself = Arc::ptr_eq(&vcpu, cx.vcpu);
-    match command {
-        abi::VCPUOP_INITIALISE => initialise(cx, &vcpu, va),
-        abi::VCPUOP_UP => up(cx, &vcpu).into(),
-        abi::VCPUOP_DOWN => down(cx, &vcpu).into(),
-        abi::VCPUOP_IS_UP => Outcome::Done(vcpu.seat.ready.is_up().into()),
-        abi::VCPUOP_GET_RUNSTATE_INFO => {
-            guest::write(va, &time::runstate_record(vcpu.seat.clock.at(time::now()))).into()
-        }
-        abi::VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA => register_runstate(cx, &vcpu, va).into(),
-        abi::VCPUOP_SET_PERIODIC_TIMER => set_periodic(cx, &vcpu, va).into(),
-        abi::VCPUOP_STOP_PERIODIC_TIMER => with_timers(cx, &vcpu, |timers| timers.periodic = None).into(),
-        abi::VCPUOP_SET_SINGLESHOT_TIMER if myself => guest::read(va)
+    let op = match cx.permit::<Op>(command) {
+        Ok(op) => op,
+        Err(errno) => return Outcome::Fail(errno),
+    };
+    match op.op() {
+        Op::Initialise => initialise(cx, &vcpu, va),
+        Op::Up => up(cx, &vcpu).into(),
+        Op::Down => down(cx, &vcpu).into(),
+        Op::IsUp => Outcome::Done(vcpu.seat.ready.is_up().into()),
+        Op::GetRunstateInfo => guest::write(va, &time::runstate_record(vcpu.seat.clock.at(time::now()))).into(),
+        Op::RegisterRunstateMemoryArea => register_runstate(cx, &vcpu, va).into(),
+        Op::SetPeriodicTimer => set_periodic(cx, &vcpu, va).into(),
+        Op::StopPeriodicTimer => with_timers(cx, &vcpu, |timers| timers.periodic = None).into(),
+        Op::SetSingleshotTimer if myself => guest::read(va)
             .map(|op: abi::VcpuSetSingleshotTimer| set_singleshot(cx, Nanos(op.timeout_abs_ns), time::now()))
             .into(),
-        abi::VCPUOP_STOP_SINGLESHOT_TIMER if myself => {
+        Op::StopSingleshotTimer if myself => {
             cx.state.timers.singleshot = None;
             Outcome::OK
         }
-        abi::VCPUOP_SET_SINGLESHOT_TIMER | abi::VCPUOP_STOP_SINGLESHOT_TIMER => Outcome::Fail(Errno::EINVAL),
-        abi::VCPUOP_REGISTER_VCPU_INFO => register_vcpu_info(cx, &vcpu, va).into(),
-        abi::VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA => register_time(&vcpu, myself, va).into(),
+        Op::SetSingleshotTimer | Op::StopSingleshotTimer => Outcome::Fail(Errno::EINVAL),
+        Op::RegisterVcpuInfo => register_vcpu_info(cx, &vcpu, va).into(),
+        Op::RegisterVcpuTimeMemoryArea => register_time(&vcpu, myself, va).into(),
         // It has no argument.
-        abi::VCPUOP_SEND_NMI if va != 0 => Outcome::Fail(Errno::EINVAL),
-        abi::VCPUOP_SEND_NMI => {
+        Op::SendNmi if va != 0 => Outcome::Fail(Errno::EINVAL),
+        Op::SendNmi => {
             if !vcpu.set(VcpuFlags::NMI_PENDING).contains(VcpuFlags::NMI_PENDING) {
                 cpu_loop::event(&vcpu, &mut cx.held);
             }
             Outcome::OK
         }
-        abi::VCPUOP_GET_PHYSID => physical_id(cx, &vcpu, va).into(),
-        _ => Outcome::Fail(Errno::ENOSYS),
+        Op::GetPhysid => physical_id(cx, &vcpu, va).into(),
     }
 }
 

@@ -2,13 +2,13 @@
 
 use core::sync::atomic::Ordering;
 
-use logic::hypercall::Outcome;
+use logic::{access::VmAssistCommand, hypercall::Outcome, num};
 use xen_abi::{
     errno::Errno,
     vm_assist::{
-        VMASST_CMD_DISABLE, VMASST_CMD_ENABLE, VMASST_TYPE_4GB_SEGMENTS, VMASST_TYPE_4GB_SEGMENTS_NOTIFY,
-        VMASST_TYPE_ARCHITECTURAL_IOPL, VMASST_TYPE_M2P_STRICT, VMASST_TYPE_PAE_EXTENDED_CR3,
-        VMASST_TYPE_RUNSTATE_UPDATE_FLAG, VMASST_TYPE_WRITABLE_PAGETABLES,
+        VMASST_TYPE_4GB_SEGMENTS, VMASST_TYPE_4GB_SEGMENTS_NOTIFY, VMASST_TYPE_ARCHITECTURAL_IOPL,
+        VMASST_TYPE_M2P_STRICT, VMASST_TYPE_PAE_EXTENDED_CR3, VMASST_TYPE_RUNSTATE_UPDATE_FLAG,
+        VMASST_TYPE_WRITABLE_PAGETABLES,
     },
 };
 
@@ -30,10 +30,10 @@ pub fn vm_assist(cx: &mut Context<'_>) -> Outcome {
     let Some(bit) = u32::try_from(switch).ok().and_then(|n| 1_u64.checked_shl(n)).filter(|bit| VALID & bit != 0) else {
         return Outcome::Fail(Errno::EINVAL);
     };
-    match u32::try_from(command & 0xffff_ffff) {
-        Ok(VMASST_CMD_ENABLE) => cx.domain.vm_assist.fetch_or(bit, Ordering::Relaxed),
-        Ok(VMASST_CMD_DISABLE) => cx.domain.vm_assist.fetch_and(!bit, Ordering::Relaxed),
-        _ => return Outcome::Fail(Errno::ENOSYS),
+    match cx.permit(num::uint(command)).map(|op| op.op()) {
+        Ok(VmAssistCommand::Enable) => cx.domain.vm_assist.fetch_or(bit, Ordering::Relaxed),
+        Ok(VmAssistCommand::Disable) => cx.domain.vm_assist.fetch_and(!bit, Ordering::Relaxed),
+        Err(errno) => return Outcome::Fail(errno),
     };
     Outcome::OK
 }

@@ -3,7 +3,7 @@
 
 use core::sync::atomic::Ordering;
 
-use logic::hypercall::Outcome;
+use logic::{access::VersionQuestion as Question, hypercall::Outcome, num};
 use xen_abi::{
     arch_x86::HYPERVISOR_VIRT_START,
     errno::Errno,
@@ -11,11 +11,7 @@ use xen_abi::{
         XENFEAT_DIRECT_MAPPED, XENFEAT_DOM0, XENFEAT_GNTTAB_MAP_AVAIL_BITS, XENFEAT_HIGHMEM_ASSIST,
         XENFEAT_MEMORY_OP_VNODE_SUPPORTED, XENFEAT_MMU_PT_UPDATE_PRESERVE_AD, XENFEAT_PAE_PGDIR_ABOVE_4GB,
     },
-    version::{
-        BuildId, CompileInfo, FeatureInfo, PlatformParameters, XENVER_BUILD_ID, XENVER_CAPABILITIES, XENVER_CHANGESET,
-        XENVER_COMMANDLINE, XENVER_COMPILE_INFO, XENVER_EXTRAVERSION, XENVER_GET_FEATURES, XENVER_GUEST_HANDLE,
-        XENVER_PAGESIZE, XENVER_PLATFORM_PARAMETERS, XENVER_VERSION,
-    },
+    version::{BuildId, CompileInfo, FeatureInfo, PlatformParameters, XENVER_VERSION},
     vm_assist::VMASST_TYPE_PAE_EXTENDED_CR3,
 };
 
@@ -42,16 +38,21 @@ pub fn set_command_line(line: &'static str) {
 pub fn xen_version(cx: &mut Context<'_>) -> Outcome {
     let [command, buffer, ..] = cx.args;
     if command & 0xffff_ffff == u64::from(XENVER_VERSION) {
-        return Outcome::Done(u64::from(VERSION.0) << 16 | u64::from(VERSION.1));
+        return Outcome::Done(version());
     }
     answer(cx, command, buffer).into()
 }
 
+/// The version as the ABI packs it.
+const fn version() -> u64 {
+    (VERSION.0 as u64) << 16 | VERSION.1 as u64
+}
+
 fn answer(cx: &Context<'_>, command: u64, buffer: u64) -> Result<u64, Errno> {
-    let command = u32::try_from(command & 0xffff_ffff).map_err(|_| Errno::ENOSYS)?;
-    match command {
-        XENVER_EXTRAVERSION => guest::write(buffer, &text::<16>(EXTRAVERSION))?,
-        XENVER_COMPILE_INFO => guest::write(
+    match cx.permit::<Question>(num::uint(command))?.op() {
+        Question::Version => return Ok(version()),
+        Question::Extraversion => guest::write(buffer, &text::<16>(EXTRAVERSION))?,
+        Question::CompileInfo => guest::write(
             buffer,
             &CompileInfo {
                 compiler: text("rustc"),
@@ -60,19 +61,19 @@ fn answer(cx: &Context<'_>, command: u64, buffer: u64) -> Result<u64, Errno> {
                 compile_date: text(""),
             },
         )?,
-        XENVER_CAPABILITIES => guest::write(buffer, &text::<1024>(CAPABILITIES))?,
-        XENVER_CHANGESET => guest::write(buffer, &text::<64>(env!("CARGO_PKG_VERSION")))?,
-        XENVER_PLATFORM_PARAMETERS => guest::write(buffer, &PlatformParameters { virt_start: HYPERVISOR_VIRT_START })?,
-        XENVER_GET_FEATURES => features(cx, buffer)?,
-        XENVER_PAGESIZE => return Ok(PAGE_SIZE),
-        XENVER_GUEST_HANDLE => guest::write(buffer, &cx.domain.handle())?,
-        XENVER_COMMANDLINE => {
+        Question::Capabilities => guest::write(buffer, &text::<1024>(CAPABILITIES))?,
+        Question::Changeset => guest::write(buffer, &text::<64>(env!("CARGO_PKG_VERSION")))?,
+        Question::PlatformParameters => {
+            guest::write(buffer, &PlatformParameters { virt_start: HYPERVISOR_VIRT_START })?
+        }
+        Question::GetFeatures => features(cx, buffer)?,
+        Question::Pagesize => return Ok(PAGE_SIZE),
+        Question::GuestHandle => guest::write(buffer, &cx.domain.handle())?,
+        Question::CommandLine => {
             let line = if cx.domain.is_control() { COMMAND_LINE.get().copied().unwrap_or("") } else { DENIED };
             guest::write(buffer, &text::<1024>(line))?;
         }
-        XENVER_BUILD_ID if cx.domain.is_control() => return build_id(buffer),
-        XENVER_BUILD_ID => return Err(Errno::EPERM),
-        _ => return Err(Errno::ENOSYS),
+        Question::BuildId => return build_id(buffer),
     }
     Ok(0)
 }

@@ -1,18 +1,51 @@
 //! Who may call what.
 //!
-//! A decoded operation becomes [`Allowed`] only here, after its [`Rule`] was looked at. A handler that takes an
-//! `Allowed<Op>` therefore cannot be reached by a path that forgot the check, and nothing but a check makes one:
+//! Each hypercall with sub-operations has a table (`operations!`, one file per call in [`table`]): number, name, [`Rule`],
+//! and for those not served the error. From the table come the decoder, the check and docs/HYPERCALLS.md.
 //!
-//! ```compile_fail
-//! use logic::access::Allowed;
-//! let forged = Allowed { op: 7 };
+//! A guest's number becomes [`Asked`], of which nothing can be read but by [`permit`]. So what a handler matches on has
+//! passed its check:
+//!
+//! ```
+//! use logic::access::{Caller, DomctlOp, Operation, Privilege, permit};
+//! use xen_abi::{domctl::XEN_DOMCTL_PAUSEDOMAIN, errno::Errno, ids::DomId};
+//!
+//! let dom0 = Caller { id: DomId(0), privilege: Privilege::Control };
+//! let guest = Caller { id: DomId(1), privilege: Privilege::Guest };
+//! let allowed = permit(dom0, DomctlOp::asked(XEN_DOMCTL_PAUSEDOMAIN)).unwrap();
+//! assert_eq!(allowed.op(), DomctlOp::PauseDomain);
+//! assert_eq!(permit(guest, DomctlOp::asked(XEN_DOMCTL_PAUSEDOMAIN)).unwrap_err(), Errno::EPERM);
+//! ```
+//!
+//! Without the check there is nothing to match on:
+//!
+//! ```compile_fail,E0308
+//! use logic::access::{DomctlOp, Operation};
+//! match DomctlOp::asked(3) {
+//!     DomctlOp::PauseDomain => {}
+//!     _ => {}
+//! }
+//! ```
+//!
+//! and nothing but the check makes what a handler wants to see:
+//!
+//! ```compile_fail,E0451
+//! use logic::access::{Allowed, DomctlOp};
+//! let forged = Allowed { op: DomctlOp::PauseDomain };
 //! ```
 
 mod rule;
+mod target;
+#[macro_use]
+mod operations;
+pub mod table;
 
 use xen_abi::{errno::Errno, ids::DomId};
 
+pub use operations::{Family, Operation, Row, Status};
 pub use rule::Rule;
+pub use table::*;
+pub use target::{NoTarget, Target, target};
 
 /// What a domain may ask for beyond what concerns itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,74 +65,35 @@ pub struct Caller {
     pub privilege: Privilege,
 }
 
-/// An operation that has a rule.
-pub trait Operation {
-    /// Who may ask for it.
-    fn rule(&self) -> Rule;
-
-    /// The domain it acts on, if it acts on one.
-    fn target(&self) -> Option<DomId>;
+/// A number that a guest asked for, looked up in its table. What it is, only [`permit`] tells.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Asked<Op> {
+    op: Result<Op, Errno>,
+    rule: Rule,
 }
 
-/// A decoded operation that its caller may ask for.
-#[derive(Debug)]
+/// An operation that its caller may ask for. Where its rule speaks of a domain, that is found by [`target`].
+#[derive(Clone, Copy, Debug)]
 pub struct Allowed<Op> {
     op: Op,
 }
 
-impl<Op> Allowed<Op> {
+impl<Op: Operation> Allowed<Op> {
     /// The operation.
-    pub const fn op(&self) -> &Op {
-        &self.op
-    }
-
-    /// The operation, to be carried out.
-    pub fn into_op(self) -> Op {
+    #[inline(always)]
+    #[must_use]
+    pub const fn op(&self) -> Op {
         self.op
     }
 }
 
-/// Looks the rule of `op` up and applies it to the caller; the error is `EPERM`, as from Xen's default policy.
-pub fn permit<Op: Operation>(caller: Caller, op: Op) -> Result<Allowed<Op>, Errno> {
-    let allowed = match op.rule() {
-        Rule::Control => caller.privilege == Privilege::Control,
-        Rule::TargetOrControl => {
-            caller.privilege == Privilege::Control || op.target().is_none_or(|target| target == caller.id)
-        }
-        Rule::Anyone => true,
-    };
-    if allowed { Ok(Allowed { op }) } else { Err(Errno::EPERM) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Probe(Rule, Option<DomId>);
-
-    impl Operation for Probe {
-        fn rule(&self) -> Rule {
-            self.0
-        }
-        fn target(&self) -> Option<DomId> {
-            self.1
-        }
+/// Applies the rule of what was asked for to the caller: `EPERM`, as from Xen's default policy, or the error of an
+/// operation that is not served.
+#[inline(always)]
+pub fn permit<Op: Operation>(caller: Caller, asked: Asked<Op>) -> Result<Allowed<Op>, Errno> {
+    if asked.rule == Rule::Control && caller.privilege != Privilege::Control {
+        return Err(Errno::EPERM);
     }
-
-    #[test]
-    fn rules_hold_for_guests_and_control() {
-        let guest = Caller { id: DomId(3), privilege: Privilege::Guest };
-        let control = Caller { id: DomId(0), privilege: Privilege::Control };
-        let cases = [
-            (Probe(Rule::Anyone, None), true),
-            (Probe(Rule::Control, Some(DomId(3))), false),
-            (Probe(Rule::TargetOrControl, Some(DomId(3))), true),
-            (Probe(Rule::TargetOrControl, Some(DomId(4))), false),
-        ];
-        for (probe, guest_may) in cases {
-            let (rule, target) = (probe.0, probe.1);
-            assert_eq!(permit(guest, probe).is_ok(), guest_may, "{rule:?} {target:?}");
-            assert!(permit(control, Probe(rule, target)).is_ok());
-        }
-    }
+    asked.op.map(|op| Allowed { op })
 }

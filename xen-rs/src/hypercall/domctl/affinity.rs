@@ -1,7 +1,5 @@
 //! The physical CPUs that a vCPU may (hard) and had better (soft) run on.
 
-use alloc::sync::Arc;
-
 use logic::sched::CpuMask;
 use xen_abi::{
     domctl::{self as abi, Bitmap, Domctl},
@@ -9,10 +7,10 @@ use xen_abi::{
 };
 
 use super::{Reply, put};
-use crate::{cpu_loop, domain::Domain, guest};
+use crate::{cpu::Target, cpu_loop, guest};
 
 /// `XEN_DOMCTL_setvcpuaffinity`; what is in force then goes back into the caller's bitmaps.
-pub(super) fn set(target: &Arc<Domain>, arg: &abi::VcpuAffinity, raw: &mut Domctl) -> Result<Reply, Errno> {
+pub(super) fn set(target: &Target, arg: &abi::VcpuAffinity, raw: &mut Domctl) -> Result<Reply, Errno> {
     check(arg)?;
     let vcpu = target.vcpu(arg.vcpu).ok_or(Errno::EINVAL)?;
     let online = machine::mailbox::online();
@@ -42,7 +40,7 @@ pub(super) fn set(target: &Arc<Domain>, arg: &abi::VcpuAffinity, raw: &mut Domct
 }
 
 /// `XEN_DOMCTL_getvcpuaffinity`: as it was set.
-pub(super) fn get(target: &Arc<Domain>, arg: &abi::VcpuAffinity, raw: &mut Domctl) -> Result<Reply, Errno> {
+pub(super) fn get(target: &Target, arg: &abi::VcpuAffinity, raw: &mut Domctl) -> Result<Reply, Errno> {
     check(arg)?;
     let vcpu = target.vcpu(arg.vcpu).ok_or(Errno::EINVAL)?;
     if arg.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {

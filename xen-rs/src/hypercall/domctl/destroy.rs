@@ -1,18 +1,16 @@
 //! Pausing, unpausing and destroying.
 
-use alloc::sync::Arc;
-
 use logic::hypercall::Outcome;
 use xen_abi::errno::Errno;
 
 use super::Reply;
 use crate::{
-    cpu::Context,
-    domain::{Domain, teardown},
+    cpu::{Context, Target},
+    domain::teardown,
 };
 
 /// `XEN_DOMCTL_pausedomain`.
-pub(super) fn pause(cx: &mut Context<'_>, target: &Arc<Domain>) -> Result<Reply, Errno> {
+pub(super) fn pause(cx: &mut Context<'_>, target: &Target) -> Result<Reply, Errno> {
     if target.id == cx.domain.id {
         return Err(Errno::EINVAL);
     }
@@ -21,12 +19,12 @@ pub(super) fn pause(cx: &mut Context<'_>, target: &Arc<Domain>) -> Result<Reply,
 }
 
 /// `XEN_DOMCTL_unpausedomain`: `EINVAL` when the controller has not paused it.
-pub(super) fn unpause(cx: &mut Context<'_>, target: &Arc<Domain>) -> Result<Reply, Errno> {
+pub(super) fn unpause(cx: &mut Context<'_>, target: &Target) -> Result<Reply, Errno> {
     if target.unpause_by_controller(&mut cx.held) { Ok(Reply::Nothing) } else { Err(Errno::EINVAL) }
 }
 
 /// `XEN_DOMCTL_destroydomain`: restartable; each round takes a bounded part of it away.
-pub(super) fn destroy(cx: &mut Context<'_>, target: &Arc<Domain>) -> Result<Reply, Errno> {
+pub(super) fn destroy(cx: &mut Context<'_>, target: &Target) -> Result<Reply, Errno> {
     if target.id == cx.domain.id {
         return Err(Errno::EINVAL);
     }

@@ -10,23 +10,21 @@ mod info;
 mod settings;
 mod vcpu;
 
-use alloc::sync::Arc;
-
 use logic::{
-    access::{self, Allowed},
-    control::domctl::{Call, Command, decode},
+    access::{self, Allowed, DomctlOp},
+    control,
     hypercall::Outcome,
 };
-use xen_abi::{domctl::Domctl, errno::Errno, ids::DomId};
-use zerocopy::IntoBytes;
+use xen_abi::{
+    domctl::{self as abi, Domctl},
+    errno::Errno,
+    ids::VcpuId,
+};
+use zerocopy::{FromBytes, IntoBytes};
 
 pub use info::describe;
 
-use crate::{
-    cpu::Context,
-    domain::{self, Domain},
-    guest,
-};
+use crate::{cpu::Context, domain, guest};
 
 /// What an operation leaves behind when it succeeds.
 enum Reply {
@@ -46,9 +44,7 @@ pub fn domctl(cx: &mut Context<'_>) -> Outcome {
         Ok(raw) => raw,
         Err(errno) => return Outcome::Fail(errno),
     };
-    let reply = decode(&raw)
-        .and_then(|call| access::permit(cx.domain.as_caller(), call))
-        .and_then(|call| carry_out(cx, call, &mut raw));
+    let reply = decode(cx, &raw).and_then(|op| carry_out(cx, &op, &mut raw));
     match reply {
         Ok(Reply::Nothing) => Outcome::OK,
         Ok(Reply::CopyBack) => guest::write(va, &raw).into(),
@@ -57,42 +53,50 @@ pub fn domctl(cx: &mut Context<'_>) -> Outcome {
     }
 }
 
-fn carry_out(cx: &mut Context<'_>, call: Allowed<Call>, raw: &mut Domctl) -> Result<Reply, Errno> {
-    let Call { domain, command } = call.into_op();
-    // The two operations whose domain number is not that of an existing domain.
-    match command {
-        Command::CreateDomain(ref config) => return create::create(cx, domain, config, raw),
-        Command::GetDomainInfo => return info::get(cx, domain, raw),
+/// As in Xen a domain that is not there is found out before the caller's rights are.
+fn decode(cx: &mut Context<'_>, raw: &Domctl) -> Result<Allowed<DomctlOp>, Errno> {
+    let asked = control::domctl(raw)?;
+    // The two operations whose domain number need not be that of an existing domain.
+    let names_one = raw.cmd != abi::XEN_DOMCTL_CREATEDOMAIN && raw.cmd != abi::XEN_DOMCTL_GETDOMAININFO;
+    if names_one && domain::find(raw.domain, &mut cx.held).is_none() {
+        return Err(Errno::ESRCH);
+    }
+    access::permit(cx.domain.as_caller(), asked)
+}
+
+fn carry_out(cx: &mut Context<'_>, op: &Allowed<DomctlOp>, raw: &mut Domctl) -> Result<Reply, Errno> {
+    match op.op() {
+        DomctlOp::CreateDomain => return create::create(cx, raw.domain, &argument(raw)?, raw),
+        DomctlOp::GetDomainInfo => return info::get(cx, raw.domain, raw),
         _ => {}
     }
-    let target = find(cx, domain)?;
-    match command {
-        Command::CreateDomain(_) | Command::GetDomainInfo => Err(Errno::EINVAL),
-        Command::DestroyDomain => destroy::destroy(cx, &target),
-        Command::PauseDomain => destroy::pause(cx, &target),
-        Command::UnpauseDomain => destroy::unpause(cx, &target),
-        Command::ResumeDomain => Err(Errno::EOPNOTSUPP),
-        Command::MaxMem(arg) => settings::max_mem(cx, &target, &arg),
-        Command::SetDomainHandle(arg) => settings::set_handle(&target, &arg),
-        Command::SetNodeAffinity(_) => Ok(Reply::Nothing),
-        Command::HypercallInit(arg) => settings::hypercall_init(cx, &target, &arg),
-        Command::SetAddressSize(arg) => settings::set_address_size(&arg),
-        Command::GetAddressSize => settings::get_address_size(raw),
-        Command::SetTscInfo(arg) => settings::set_tsc_info(&arg),
-        Command::GetTscInfo => settings::get_tsc_info(raw),
-        Command::SchedulerOp(arg) => settings::scheduler_op(&target, &arg, raw),
-        Command::MaxVcpus(arg) => vcpu::max_vcpus(cx, &target, &arg),
-        Command::SetVcpuContext(arg) => vcpu::set_context(cx, &target, &arg),
-        Command::GetVcpuContext(arg) => vcpu::get_context(cx, &target, &arg),
-        Command::GetVcpuInfo(id) => vcpu::info(&target, id, raw),
-        Command::SetVcpuAffinity(arg) => affinity::set(&target, &arg, raw),
-        Command::GetVcpuAffinity(arg) => affinity::get(&target, &arg, raw),
+    let target = cx.target(op, raw.domain)?;
+    match op.op() {
+        DomctlOp::CreateDomain | DomctlOp::GetDomainInfo => Err(Errno::EINVAL),
+        DomctlOp::DestroyDomain => destroy::destroy(cx, &target),
+        DomctlOp::PauseDomain => destroy::pause(cx, &target),
+        DomctlOp::UnpauseDomain => destroy::unpause(cx, &target),
+        DomctlOp::MaxMem => settings::max_mem(cx, &target, &argument(raw)?),
+        DomctlOp::SetDomainHandle => settings::set_handle(&target, &argument(raw)?),
+        DomctlOp::SetNodeAffinity => Ok(Reply::Nothing),
+        DomctlOp::HypercallInit => settings::hypercall_init(cx, &target, &argument(raw)?),
+        DomctlOp::SetAddressSize => settings::set_address_size(&argument(raw)?),
+        DomctlOp::GetAddressSize => settings::get_address_size(raw),
+        DomctlOp::SetTscInfo => settings::set_tsc_info(&argument(raw)?),
+        DomctlOp::GetTscInfo => settings::get_tsc_info(raw),
+        DomctlOp::SchedulerOp => settings::scheduler_op(&target, &argument(raw)?, raw),
+        DomctlOp::MaxVcpus => vcpu::max_vcpus(cx, &target, &argument(raw)?),
+        DomctlOp::SetVcpuContext => vcpu::set_context(cx, &target, &argument(raw)?),
+        DomctlOp::GetVcpuContext => vcpu::get_context(cx, &target, &argument(raw)?),
+        DomctlOp::GetVcpuInfo => vcpu::info(&target, VcpuId(argument(raw)?), raw),
+        DomctlOp::SetVcpuAffinity => affinity::set(&target, &argument(raw)?, raw),
+        DomctlOp::GetVcpuAffinity => affinity::get(&target, &argument(raw)?, raw),
     }
 }
 
-/// The domain of a number that is not a stand-in.
-fn find(cx: &mut Context<'_>, id: DomId) -> Result<Arc<Domain>, Errno> {
-    domain::find(id, &mut cx.held).ok_or(Errno::ESRCH)
+/// The typed argument of an operation.
+fn argument<T: FromBytes>(raw: &Domctl) -> Result<T, Errno> {
+    control::payload(&raw.u)
 }
 
 /// Puts an operation's result at the start of the payload.

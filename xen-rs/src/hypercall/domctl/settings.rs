@@ -1,7 +1,5 @@
 //! Settings of a domain that the toolstack makes while building it.
 
-use alloc::sync::Arc;
-
 use xen_abi::{
     domctl::{self as abi, Domctl},
     errno::Errno,
@@ -10,7 +8,7 @@ use xen_abi::{
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::{Reply, put};
-use crate::{cpu::Context, domain::Domain};
+use crate::cpu::{Context, Target};
 
 /// Kibibytes in a page, as a shift.
 const KIB_PER_PAGE_SHIFT: u32 = 2;
@@ -23,23 +21,19 @@ const TSC_MODE_ALWAYS_EMULATE: u32 = 1;
 const TSC_MODE_NEVER_EMULATE: u32 = 2;
 
 /// `XEN_DOMCTL_max_mem`: how much memory it may have, in KiB; below what it has is allowed, growth is refused then.
-pub(super) fn max_mem(cx: &mut Context<'_>, target: &Arc<Domain>, arg: &abi::MaxMem) -> Result<Reply, Errno> {
+pub(super) fn max_mem(cx: &mut Context<'_>, target: &Target, arg: &abi::MaxMem) -> Result<Reply, Errno> {
     target.memory.set_maximum(arg.max_memkb >> KIB_PER_PAGE_SHIFT, &mut cx.held);
     Ok(Reply::Nothing)
 }
 
 /// `XEN_DOMCTL_setdomainhandle`.
-pub(super) fn set_handle(target: &Arc<Domain>, arg: &abi::SetDomainHandle) -> Result<Reply, Errno> {
+pub(super) fn set_handle(target: &Target, arg: &abi::SetDomainHandle) -> Result<Reply, Errno> {
     target.set_handle(arg.handle);
     Ok(Reply::Nothing)
 }
 
 /// `XEN_DOMCTL_hypercall_init`: fills a page of the domain with the ways into the hypervisor.
-pub(super) fn hypercall_init(
-    cx: &mut Context<'_>,
-    target: &Arc<Domain>,
-    arg: &abi::HypercallInit,
-) -> Result<Reply, Errno> {
+pub(super) fn hypercall_init(cx: &mut Context<'_>, target: &Target, arg: &abi::HypercallInit) -> Result<Reply, Errno> {
     target.memory.write_hypercall_page(target, Mfn(arg.gmfn), &mut cx.held)?;
     Ok(Reply::Nothing)
 }
@@ -75,7 +69,7 @@ pub(super) fn get_tsc_info(raw: &mut Domctl) -> Result<Reply, Errno> {
 }
 
 /// `XEN_DOMCTL_scheduler_op`: weight and cap of credit2. A cap other than "none" is not offered.
-pub(super) fn scheduler_op(target: &Arc<Domain>, arg: &abi::SchedulerOp, raw: &mut Domctl) -> Result<Reply, Errno> {
+pub(super) fn scheduler_op(target: &Target, arg: &abi::SchedulerOp, raw: &mut Domctl) -> Result<Reply, Errno> {
     if arg.sched_id != abi::XEN_SCHEDULER_CREDIT2 {
         return Err(Errno::EINVAL);
     }

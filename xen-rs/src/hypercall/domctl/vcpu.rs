@@ -1,6 +1,6 @@
 //! A domain's vCPUs as the toolstack sees them.
 
-use alloc::{boxed::Box, sync::Arc};
+use alloc::boxed::Box;
 
 use xen_abi::{
     arch_x86::VcpuGuestContext,
@@ -12,15 +12,15 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::{Reply, put};
 use crate::{
-    cpu::Context,
-    domain::{Domain, context},
+    cpu::{Context, Target},
+    domain::context,
     guest,
     vcpu::VcpuFlags,
 };
 use machine::mem::guest_copy;
 
 /// `XEN_DOMCTL_max_vcpus`: makes the vCPUs that the domain was created for.
-pub(super) fn max_vcpus(cx: &Context<'_>, target: &Arc<Domain>, arg: &abi::MaxVcpus) -> Result<Reply, Errno> {
+pub(super) fn max_vcpus(cx: &Context<'_>, target: &Target, arg: &abi::MaxVcpus) -> Result<Reply, Errno> {
     if target.id == cx.domain.id || arg.max != target.max_vcpus() {
         return Err(Errno::EINVAL);
     }
@@ -29,7 +29,7 @@ pub(super) fn max_vcpus(cx: &Context<'_>, target: &Arc<Domain>, arg: &abi::MaxVc
 }
 
 /// `XEN_DOMCTL_setvcpucontext`.
-pub(super) fn set_context(cx: &mut Context<'_>, target: &Arc<Domain>, arg: &abi::VcpuContext) -> Result<Reply, Errno> {
+pub(super) fn set_context(cx: &mut Context<'_>, target: &Target, arg: &abi::VcpuContext) -> Result<Reply, Errno> {
     let vcpu = target.vcpu(arg.vcpu).ok_or(Errno::EINVAL)?;
     if target.id == cx.domain.id {
         return Err(Errno::EINVAL);
@@ -40,7 +40,7 @@ pub(super) fn set_context(cx: &mut Context<'_>, target: &Arc<Domain>, arg: &abi:
 }
 
 /// `XEN_DOMCTL_getvcpucontext`.
-pub(super) fn get_context(cx: &mut Context<'_>, target: &Arc<Domain>, arg: &abi::VcpuContext) -> Result<Reply, Errno> {
+pub(super) fn get_context(cx: &mut Context<'_>, target: &Target, arg: &abi::VcpuContext) -> Result<Reply, Errno> {
     let vcpu = target.vcpu(arg.vcpu).ok_or(Errno::EINVAL)?;
     if target.id == cx.domain.id {
         return Err(Errno::EINVAL);
@@ -51,7 +51,7 @@ pub(super) fn get_context(cx: &mut Context<'_>, target: &Arc<Domain>, arg: &abi:
 }
 
 /// `XEN_DOMCTL_getvcpuinfo`.
-pub(super) fn info(target: &Arc<Domain>, id: VcpuId, raw: &mut Domctl) -> Result<Reply, Errno> {
+pub(super) fn info(target: &Target, id: VcpuId, raw: &mut Domctl) -> Result<Reply, Errno> {
     if id.0 >= target.max_vcpus() {
         return Err(Errno::EINVAL);
     }

@@ -7,8 +7,8 @@ mod domains;
 mod host;
 
 use logic::{
-    access::{self, Allowed},
-    control::sysctl::{Call, decode},
+    access::{self, Allowed, SysctlOp},
+    control::{self, payload},
     hypercall::Outcome,
 };
 use xen_abi::{errno::Errno, sysctl::Sysctl};
@@ -23,21 +23,20 @@ pub fn sysctl(cx: &mut Context<'_>) -> Outcome {
         Ok(raw) => raw,
         Err(errno) => return Outcome::Fail(errno),
     };
-    decode(&raw)
-        .and_then(|call| access::permit(cx.domain.as_caller(), call))
-        .and_then(|call| carry_out(cx, call, &mut raw))
+    control::sysctl(&raw)
+        .and_then(|asked| access::permit(cx.domain.as_caller(), asked))
+        .and_then(|op| carry_out(cx, op, &mut raw))
         .and_then(|()| guest::write(va, &raw))
         .into()
 }
 
-fn carry_out(cx: &mut Context<'_>, call: Allowed<Call>, raw: &mut Sysctl) -> Result<(), Errno> {
-    match call.into_op() {
-        Call::ReadConsole(arg) => console::read(cx, &arg, raw),
-        Call::DebugKeys(_) => Err(Errno::EOPNOTSUPP),
-        Call::PhysInfo => host::physical_info(cx, raw),
-        Call::SchedId => host::scheduler(raw),
-        Call::CpuTopoInfo(arg) => host::topology(&arg, raw),
-        Call::GetDomainInfoList(arg) => domains::list(cx, &arg, raw),
+fn carry_out(cx: &mut Context<'_>, op: Allowed<SysctlOp>, raw: &mut Sysctl) -> Result<(), Errno> {
+    match op.op() {
+        SysctlOp::ReadConsole => console::read(cx, &payload(&raw.u)?, raw),
+        SysctlOp::PhysInfo => host::physical_info(cx, raw),
+        SysctlOp::SchedId => host::scheduler(raw),
+        SysctlOp::CpuTopoInfo => host::topology(&payload(&raw.u)?, raw),
+        SysctlOp::GetDomainInfoList => domains::list(cx, &payload(&raw.u)?, raw),
     }
 }
 

@@ -1,0 +1,25 @@
+//! `grant_table_op`: which operations there are, and whose they are.
+
+use xen_abi::grant_table::*;
+
+operations! {
+    /// An operation on grants.
+    GrantTableOp = "grant_table_op" in "grant_table.h", others: Anyone ENOSYS;
+    served {
+        Map = GNTTABOP_MAP_GRANT_REF, Offered;
+        Unmap = GNTTABOP_UNMAP_GRANT_REF, Anyone;
+        SetupTable = GNTTABOP_SETUP_TABLE, TargetOrControl;
+        Copy = GNTTABOP_COPY, Offered;
+        QuerySize = GNTTABOP_QUERY_SIZE, TargetOrControl;
+        UnmapAndReplace = GNTTABOP_UNMAP_AND_REPLACE, Anyone;
+        SetVersion = GNTTABOP_SET_VERSION, Anyone, "version 1";
+        GetStatusFrames = GNTTABOP_GET_STATUS_FRAMES, TargetOrControl, "version 1 has none";
+        GetVersion = GNTTABOP_GET_VERSION, TargetOrControl;
+        Swap = GNTTABOP_SWAP_GRANT_REF, Anyone;
+    }
+    refused {
+        GNTTABOP_DUMP_TABLE, Anyone, ENOSYS, "Xen has it as a debug key only";
+        GNTTABOP_TRANSFER, Anyone, ENOSYS, "deprecated; no kernel of today uses it";
+        GNTTABOP_CACHE_FLUSH, Anyone, ENOSYS, "for machines whose devices do not snoop caches";
+    }
+}
