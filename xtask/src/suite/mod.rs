@@ -2,6 +2,7 @@
 //! `tests/harness/*.toml`; what each suite is for stands in tests/README.md.
 
 mod case;
+mod compare;
 mod emulated;
 mod host;
 mod report;
@@ -17,7 +18,7 @@ use case::{Case, SuiteFile};
 pub use emulated::module;
 use emulated::{Judge, Reference, Row};
 use report::Tally;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,6 +43,9 @@ pub struct Test {
     /// What emulates the machines
     #[arg(long, value_enum, default_value_t = Emulator::Qemu)]
     emulator: Emulator,
+    /// Run the conformance guests on xen-rs and on Xen and print what they say differently
+    #[arg(long)]
+    compare: bool,
     /// Only cases whose title contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     case: String,
@@ -61,6 +65,7 @@ impl Test {
             full: false,
             on: Hypervisor::XenRs,
             emulator: Emulator::Qemu,
+            compare: false,
             case: String::new(),
             record: false,
             jobs: None,
@@ -77,6 +82,12 @@ impl Test {
     pub fn tally(&self) -> Result<Tally> {
         if self.record && self.on != Hypervisor::Xen {
             bail!("--record needs --on xen: the record says how kernels behave there");
+        }
+        if self.compare {
+            if self.suites != ["conformance"] || self.on != Hypervisor::XenRs {
+                bail!("--compare is for the suite conformance, and runs it on both hypervisors");
+            }
+            return self.compared();
         }
         let mut tally = Tally::default();
         if self.wants("host") && self.on == Hypervisor::XenRs && self.case.is_empty() {
@@ -104,31 +115,82 @@ impl Test {
         let emulators = rows.iter().map(|row| row.shape.emulator.need());
         doctor::ensure(&emulators.chain([Need::Compiler]).collect::<Vec<_>>())?;
         let logs = workspace::path("target/test-logs").join(suite);
-        std::fs::create_dir_all(&logs)?;
         println!("\nsuite {suite} on {}", self.on.name());
-        // What a row cannot be built from fails that row; the others still run.
-        let next = AtomicUsize::new(0);
-        let results = Mutex::new(Vec::new());
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let jobs = self.jobs.unwrap_or(cpus.min(4)).clamp(1, rows.len());
-        std::thread::scope(|scope| {
-            for _ in 0..jobs {
-                scope.spawn(|| {
-                    while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let log = logs.join(report::file_name(&format!("{}-{}", self.on.name(), row.title())));
-                        let verdict = row.run(log);
-                        let passed = report::row(&row.title(), &verdict);
-                        let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                        results.push((row.title(), passed, report::note(&verdict)));
-                    }
-                });
-            }
-        });
-        let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let results = self.in_parallel(&rows, |row| {
+            let verdict = row.run(log_of(&logs, row)?);
+            let passed = report::row(&row.title(), &verdict);
+            Ok((row.title(), passed, report::note(&verdict)))
+        })?;
         if self.full && self.case.is_empty() {
             report::record(suite, self.on, &rows.iter().map(Row::title).collect::<Vec<_>>(), &results)?;
         }
         Ok(results.iter().map(|(_, passed, _)| *passed).collect())
+    }
+
+    /// The conformance guests on both hypervisors, and what they say differently.
+    fn compared(&self) -> Result<Tally> {
+        let comparison = compare::Comparison::begin()?;
+        let mut rows = self.rows("conformance", case::read(&file_of("conformance"))?)?;
+        // What holds for one of the two only has nothing to be compared with.
+        rows.retain(|row| row.case.holds_on(Hypervisor::Xen));
+        let emulators = rows.iter().map(|row| row.shape.emulator.need());
+        doctor::ensure(&emulators.chain([Need::Compiler]).collect::<Vec<_>>())?;
+        let logs = workspace::path("target/test-logs/compare");
+        println!("\nsuite conformance on xen-rs and xen");
+        let results = self.in_parallel(&rows, |row| {
+            let mut said = Vec::new();
+            let mut passed = true;
+            for hypervisor in [Hypervisor::XenRs, Hypervisor::Xen] {
+                let mut row = Row { hypervisor, ..row.clone() };
+                let emulator = row.shape.emulator;
+                // The same CPU for both: one that Xen can be run on.
+                row.shape.cpu.get_or_insert_with(|| Hypervisor::Xen.default_cpu(emulator).into());
+                let log = log_of(&logs, &row)?;
+                let verdict = row.run(log.clone());
+                if !verdict.as_ref().is_ok_and(|verdict| verdict.passed) {
+                    passed = report::row(&format!("{} on {}", row.title(), hypervisor.name()), &verdict);
+                }
+                let text = if verdict.is_ok() { std::fs::read(&log)? } else { Vec::new() };
+                said.push(compare::said(&String::from_utf8_lossy(&text)));
+            }
+            let [here, there] = &said[..] else { bail!("two hypervisors") };
+            let (differences, unexplained) = comparison.add(&row.title(), guest_of(row), here, there);
+            passed &= unexplained == 0;
+            let word = if passed { "ok" } else { "FAILED" };
+            println!(
+                "  {word:<7} {:<60} {} compared, {differences} differ, {unexplained} without a reason",
+                row.title(),
+                here.len()
+            );
+            Ok(passed)
+        })?;
+        let mut guests: Vec<&str> = rows.iter().map(guest_of).collect();
+        guests.dedup();
+        let (text, good) = comparison.report(&guests);
+        println!("{text}");
+        let mut tally: Tally = results.into_iter().collect();
+        tally.failed += usize::from(!good && tally.failed == 0);
+        Ok(tally)
+    }
+
+    /// Does something with every row, several at a time. What a row cannot be built from fails that row; the others
+    /// still run.
+    fn in_parallel<T: Send>(&self, rows: &[Row], each: impl Fn(&Row) -> Result<T> + Sync) -> Result<Vec<T>> {
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(Vec::new());
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = self.jobs.unwrap_or(cpus.min(4)).clamp(1, rows.len().max(1));
+        std::thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(|| {
+                    while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let result = each(row);
+                        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(result);
+                    }
+                });
+            }
+        });
+        results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().collect()
     }
 
     /// The rows of a suite: its cases on their machines.
@@ -161,6 +223,17 @@ impl Test {
         rows.retain(|row| row.title().contains(&self.case));
         Ok(rows)
     }
+}
+
+/// Where a row's output is kept.
+fn log_of(logs: &Path, row: &Row) -> Result<PathBuf> {
+    std::fs::create_dir_all(logs)?;
+    Ok(logs.join(report::file_name(&format!("{}-{}", row.hypervisor.name(), row.title()))))
+}
+
+/// The guest of a conformance row.
+fn guest_of(row: &Row) -> &str {
+    row.case.name.split(' ').next().unwrap_or_default()
 }
 
 /// The file that holds a suite's cases.
@@ -196,7 +269,7 @@ fn guests(mut written: Vec<Case>) -> Result<Vec<Case>> {
 }
 
 /// The last lines of a log, for a row that failed.
-fn tail(log: &std::path::Path, lines: usize) -> Result<String> {
+fn tail(log: &Path, lines: usize) -> Result<String> {
     let text = std::fs::read(log).with_context(|| log.display().to_string())?;
     let text = String::from_utf8_lossy(&text);
     let all: Vec<&str> = text.lines().collect();

@@ -57,7 +57,7 @@ impl Tap {
 }
 
 /// Xen marks what an unprivileged domain prints with `(d1) `.
-fn strip_prefix_of_xen(line: &str) -> &str {
+pub fn strip_prefix_of_xen(line: &str) -> &str {
     match line.split_once(") ") {
         Some((mark, rest)) if mark.starts_with("(d") => rest,
         _ => line,
