@@ -1,7 +1,7 @@
 //! `cargo xtask boot`: the developer's way to boot anything and to see its serial port.
 
 use crate::doctor::{self, Need};
-use crate::emulator::{self, Emulator, End, Finder, Machine, Next, Payload, bochs};
+use crate::emulator::{self, Emulator, End, Finder, Loader, Machine, Next, Payload, bochs};
 use crate::suite::module;
 use crate::{parts, symbols};
 use anyhow::{Result, bail};
@@ -89,6 +89,7 @@ impl MachineOptions {
     pub fn machine(&self, hypervisor: Hypervisor) -> Machine {
         Machine {
             emulator: self.emulator,
+            loader: Loader::Multiboot1,
             smp: self.smp,
             mem: self.mem,
             cpu: self.cpu.clone().unwrap_or_else(|| hypervisor.default_cpu(self.emulator).into()),

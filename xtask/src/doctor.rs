@@ -28,6 +28,8 @@ pub enum Need {
     Emulator,
     /// The other emulator.
     Bochs,
+    /// What makes a CD that boots.
+    Iso,
     /// The headers of Xen and a C compiler, for the test that compares layouts.
     Layout,
     /// What unpacks Debian's packages.
@@ -35,7 +37,8 @@ pub enum Need {
 }
 
 /// Everything.
-pub const ALL: [Need; 6] = [Need::Compiler, Need::Clippy, Need::Emulator, Need::Bochs, Need::Layout, Need::Unpacker];
+pub const ALL: [Need; 7] =
+    [Need::Compiler, Need::Clippy, Need::Emulator, Need::Bochs, Need::Iso, Need::Layout, Need::Unpacker];
 
 impl Need {
     fn what(self) -> &'static str {
@@ -44,6 +47,7 @@ impl Need {
             Self::Clippy => "clippy for x86_64-unknown-none",
             Self::Emulator => "the emulator (QEMU, 7.2 or later)",
             Self::Bochs => "the emulator of Intel's processors (Bochs 2.7)",
+            Self::Iso => "GRUB and what makes bootable images (grub-mkrescue)",
             Self::Layout => "Xen's public headers and a C compiler",
             Self::Unpacker => "tools that unpack Debian's packages",
         }
@@ -59,6 +63,10 @@ impl Need {
             },
             Self::Emulator => on_path("qemu-system-x86_64"),
             Self::Bochs => on_path(bochs::PROGRAM) && bochs::FIRMWARE.iter().all(|file| Path::new(file).exists()),
+            Self::Iso => {
+                ["grub-mkrescue", "xorriso", "mformat"].into_iter().all(on_path)
+                    && Path::new("/usr/lib/grub/i386-pc/multiboot2.mod").exists()
+            }
             Self::Layout => {
                 ["/usr/include/xen/xen.h", "/usr/include/stdio.h"].iter().all(|file| Path::new(file).exists())
                     && on_path("cc")
@@ -74,6 +82,7 @@ impl Need {
             Self::Clippy => &["rust-web-clippy"],
             Self::Emulator => &["qemu-system-x86"],
             Self::Bochs => &["bochs", "bochs-term", "bochsbios", "vgabios"],
+            Self::Iso => &["grub-common", "grub-pc-bin", "xorriso", "mtools"],
             Self::Layout => &["libxen-dev", "gcc", "libc6-dev"],
             Self::Unpacker => &["tar", "gzip"],
         }
@@ -86,6 +95,7 @@ impl Need {
             Self::Clippy => "rustup component add clippy",
             Self::Emulator => "your system's package of qemu-system-x86_64",
             Self::Bochs => "your system's package of bochs, with its debugger, and its firmware in /usr/share",
+            Self::Iso => "your system's packages of GRUB for BIOS machines, xorriso and mtools",
             Self::Layout => "your system's packages of Xen's headers (/usr/include/xen) and of a C compiler",
             Self::Unpacker => "apt and dpkg; or put kernels and busybox into .cache/ by hand",
         }

@@ -3,6 +3,9 @@
 
 pub mod bochs;
 mod disk;
+mod loader;
+
+pub use loader::Loader;
 
 use crate::doctor::Need;
 use crate::toolchain::on_path;
@@ -41,6 +44,8 @@ impl Emulator {
 pub struct Machine {
     /// What it runs in.
     pub emulator: Emulator,
+    /// What loads the hypervisor; the payload is one that [`Loader::prepare`] has made.
+    pub loader: Loader,
     /// Number of physical CPUs.
     pub smp: u32,
     /// Memory in MiB.
@@ -59,6 +64,7 @@ impl Default for Machine {
     fn default() -> Self {
         Self {
             emulator: Emulator::Qemu,
+            loader: Loader::Multiboot1,
             smp: 1,
             mem: 1024,
             cpu: "max".into(),
@@ -135,6 +141,11 @@ impl Machine {
         }
         for text in &self.extra {
             add(text);
+        }
+        if self.loader.is_cd() {
+            add("-cdrom");
+            line.push(payload.kernel.clone().into());
+            return line;
         }
         add("-kernel");
         line.push(payload.kernel.clone().into());

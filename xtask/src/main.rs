@@ -10,6 +10,7 @@ mod cpio;
 mod doctor;
 mod dom0;
 mod emulator;
+mod iso;
 mod lint;
 mod packages;
 mod parts;
@@ -41,6 +42,7 @@ enum Task {
     Build(build::Build),
     Run(run::Run),
     Test(suite::Test),
+    Iso(iso::Iso),
     Lint(lint::Lint),
     Ci(ci::Ci),
     Bench(bench::Bench),
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Task::Build(task) => task.run(),
         Task::Run(task) => task.run(),
         Task::Test(task) => task.run(),
+        Task::Iso(task) => task.run(),
         Task::Lint(task) => task.run(),
         Task::Ci(task) => task.run(),
         Task::Bench(task) => task.run(),

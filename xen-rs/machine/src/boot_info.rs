@@ -90,6 +90,8 @@ pub struct BootInfo {
     pub memory_map: Vec<MemoryRange>,
     /// The modules in their order: dom0's kernel, its ramdisk, and what else there is.
     pub modules: Vec<Module>,
+    /// Physical address of ACPI's root pointer, where the loader knows it.
+    pub rsdp: Option<u64>,
 }
 
 /// Sorts a memory map and resolves overlaps: where two ranges claim a byte, the less usable kind wins. Neighbours of one

@@ -2,7 +2,7 @@
 //! format to those who write cases.
 
 use crate::boot::Hypervisor;
-use crate::emulator::Emulator;
+use crate::emulator::{Emulator, Loader};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::path::Path;
@@ -65,6 +65,12 @@ pub struct Case {
     /// Numbers of CPUs with which it is run in Bochs as well.
     #[serde(default)]
     pub bochs: Vec<u32>,
+    /// What loads the hypervisor.
+    #[serde(default)]
+    pub loader: Loader,
+    /// More arguments for QEMU.
+    #[serde(default)]
+    pub emulator_args: Vec<String>,
     /// Let the TSC count instructions.
     #[serde(default)]
     pub icount: bool,
@@ -165,6 +171,8 @@ impl Case {
             cpu: Axis::default(),
             machine: Axis::default(),
             bochs: Vec::new(),
+            loader: Loader::Multiboot1,
+            emulator_args: Vec::new(),
             icount: false,
             expect: Vec::new(),
             reject: None,

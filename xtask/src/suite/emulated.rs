@@ -1,6 +1,7 @@
 //! Runs one row in the emulator and judges it by what the serial port says.
 
 use super::case::{Case, Shape};
+use super::report;
 use super::tap::Tap;
 use super::warnings::{self, Warnings};
 use crate::boot::Hypervisor;
@@ -71,12 +72,13 @@ impl Row {
         let emulator = self.shape.emulator;
         Machine {
             emulator,
+            loader: self.case.loader,
             smp: self.shape.smp,
             mem: self.shape.mem,
             cpu: self.shape.cpu.clone().unwrap_or_else(|| self.hypervisor.default_cpu(emulator).into()),
             chipset: self.shape.machine.clone(),
             icount: self.case.icount,
-            extra: Vec::new(),
+            extra: self.case.emulator_args.clone(),
         }
     }
 
@@ -91,7 +93,8 @@ impl Row {
             }
             modules
         };
-        Ok(Payload { kernel: self.hypervisor.kernel()?, append: append.trim().to_owned(), modules })
+        let payload = Payload { kernel: self.hypervisor.kernel()?, append: append.trim().to_owned(), modules };
+        self.case.loader.prepare(payload, &report::plain(&self.title()))
     }
 
     /// Runs it.

@@ -113,7 +113,8 @@ impl Test {
             return Ok(Tally::default());
         }
         let emulators = rows.iter().map(|row| row.shape.emulator.need());
-        doctor::ensure(&emulators.chain([Need::Compiler]).collect::<Vec<_>>())?;
+        let cds = rows.iter().filter(|row| row.case.loader.is_cd()).map(|_| Need::Iso);
+        doctor::ensure(&emulators.chain(cds).chain([Need::Compiler]).collect::<Vec<_>>())?;
         let logs = workspace::path("target/test-logs").join(suite);
         println!("\nsuite {suite} on {}", self.on.name());
         let results = self.in_parallel(&rows, |row| {

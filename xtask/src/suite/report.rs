@@ -83,10 +83,12 @@ pub fn note(verdict: &Result<Verdict>) -> String {
 
 /// A file name for a row's log.
 pub fn file_name(title: &str) -> String {
-    let mut name: String =
-        title.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(150).collect();
-    name.push_str(".log");
-    name
+    plain(title) + ".log"
+}
+
+/// A title with nothing in it that file names do not have.
+pub fn plain(title: &str) -> String {
+    title.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(150).collect()
 }
 
 /// Writes the record of a full run to `docs/results/`.

@@ -118,6 +118,7 @@ mod tests {
                 range(0x1_0000_0000, 0x1_4000_0000)
             ],
             modules: alloc::vec![Module { command_line: "", phys: 0x26_1000..0x26_1a28 }],
+            rsdp: None,
         }
     }
 

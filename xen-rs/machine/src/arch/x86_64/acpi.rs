@@ -96,13 +96,18 @@ impl AcpiHandler for EarlyMap {
     fn unmap_physical_region<T>(_: &PhysicalMapping<Self, T>) {}
 }
 
-/// Reads the tables.
+/// Reads the tables, from the root pointer on, which is looked for where a BIOS puts it unless the loader knows better.
 ///
 /// # Safety
-/// The first page tables are in use, on a machine with a BIOS.
-pub(crate) unsafe fn init() {
-    // SAFETY: as the caller says; the search looks at the BIOS area alone.
-    match unsafe { AcpiTables::search_for_rsdp_bios(EarlyMap) } {
+/// The first page tables are in use; `rsdp` is from the loader.
+pub(crate) unsafe fn init(rsdp: Option<u64>) {
+    let tables = match rsdp {
+        // SAFETY: the loader's root pointer.
+        Some(at) => unsafe { AcpiTables::from_rsdp(EarlyMap, at as usize) },
+        // SAFETY: the search looks at the BIOS area alone.
+        None => unsafe { AcpiTables::search_for_rsdp_bios(EarlyMap) },
+    };
+    match tables {
         Ok(tables) => {
             let platform = read(&tables);
             log::debug!("{platform:?}");

@@ -1,17 +1,23 @@
-//! From the boot loader to Rust: the multiboot1 entry in 32-bit mode, first page tables, what the loader tells us.
+//! From the boot loader to Rust: the entry in 32-bit mode, first page tables, what the loader tells us.
 //!
-//! Multiboot 1 (GNU specification 0.6.96): EAX holds the magic number, EBX the physical address of the information.
+//! Three kinds of loader are served by one image: multiboot 1 (GNU specification 0.6.96) and 2 (2.0), which leave a magic
+//! number in EAX, and PVH (`arch-x86/hvm/start_info.h`), which has an entry of its own. All leave the physical address
+//! of their information in EBX.
+
+mod multiboot1;
+mod multiboot2;
+mod physical;
+mod pvh;
 
 use super::percpu::{self, REGION};
 use super::{acpi, alternatives, cpu, fpu, idt, ioapic, lapic, pic, power, serial, smp, tsc};
-use crate::boot_info::{BootInfo, MemoryKind, MemoryRange, Module};
+use crate::boot_info::{BootInfo, MemoryKind};
 use crate::command_line::CommandLine;
 use crate::mem::boot_frames::BootFrames;
-use crate::mem::layout::{DIRECT_MAP, IMAGE_OFFSET};
+use crate::mem::layout::IMAGE_OFFSET;
 use core::arch::global_asm;
+use physical::Physical;
 
-/// What a multiboot1 loader leaves in EAX.
-const MULTIBOOT_MAGIC: u32 = 0x2bad_b002;
 /// How much physical memory the first page tables map (at its own address and in the direct map).
 pub const EARLY_MAPPED: u64 = 4 << 30;
 
@@ -29,10 +35,40 @@ multiboot_header:
     .long __load_end - VIRT
     .long __bss_end - VIRT
     .long start32 - VIRT
+
+    .balign 8
+multiboot2_header:
+    .long 0xe85250d6, 0, multiboot2_end - multiboot2_header
+    .long -(0xe85250d6 + (multiboot2_end - multiboot2_header))
+    // The information must have a command line, modules and a memory map (tag 1).
+    .balign 8
+    .word 1, 0
+    .long 20, 1, 3, 6
+    // The entry (tag 3), and modules on pages (tag 6).
+    .balign 8
+    .word 3, 0
+    .long 12, start32 - VIRT
+    .balign 8
+    .word 6, 0
+    .long 8
+    .balign 8
+    .word 0, 0
+    .long 8
+multiboot2_end:
+    .popsection
+
+    // XEN_ELFNOTE_PHYS32_ENTRY (elfnote.h).
+    .pushsection .note.Xen, "a", @note
+    .balign 4
+    .long 4, 8, 18
+    .asciz "Xen"
+    .quad pvh32 - VIRT
     .popsection
 
     .pushsection .boot.text, "ax"
     .code32
+pvh32:
+    movl ${pvh_magic}, %eax
     .globl start32
 start32:
     cli
@@ -163,6 +199,7 @@ boot_l2_image: .skip 4096
     "#,
     image_offset = const IMAGE_OFFSET,
     region = const REGION,
+    pvh_magic = const pvh::MAGIC,
     options(att_syntax)
 );
 
@@ -175,103 +212,6 @@ unsafe extern "C" {
 #[must_use]
 pub fn image_phys() -> core::ops::Range<u64> {
     (&raw const __load_start) as u64 - IMAGE_OFFSET..(&raw const __bss_end) as u64 - IMAGE_OFFSET
-}
-
-/// Reads a little-endian word of the loader's data.
-///
-/// # Safety
-/// `phys + 4 <= EARLY_MAPPED`, and the first page tables are in use.
-unsafe fn phys_u32(phys: u64) -> u32 {
-    // SAFETY: mapped as the caller says; any alignment, any value.
-    unsafe { ((DIRECT_MAP + phys) as *const u32).read_unaligned() }
-}
-
-/// A string of the loader, kept for good: the loader's memory is reused.
-///
-/// # Safety
-/// As for [`phys_u32`]; `phys` is 0 or points to a string that ends with a zero byte.
-unsafe fn loader_string(phys: u32) -> &'static str {
-    /// Longer command lines are cut.
-    const MAX: usize = 4095;
-    if phys == 0 {
-        return "";
-    }
-    let mut bytes = alloc::vec::Vec::new();
-    for i in 0..MAX {
-        // SAFETY: the loader's string, in the first 4 GiB.
-        let byte = unsafe { ((DIRECT_MAP + u64::from(phys) + i as u64) as *const u8).read() };
-        if byte == 0 {
-            break;
-        }
-        bytes.push(if byte.is_ascii() { byte } else { b'?' });
-    }
-    alloc::string::String::from_utf8(bytes).map_or("", |text| text.leak())
-}
-
-/// The multiboot information structure, by its physical address.
-struct Multiboot(u64);
-
-impl Multiboot {
-    fn word(&self, offset: u64) -> u32 {
-        // SAFETY: the loader put the structure there, below 4 GiB; the first page tables are in use.
-        unsafe { phys_u32(self.0 + offset) }
-    }
-
-    fn has(&self, flag: u32) -> bool {
-        self.word(0) & (1 << flag) != 0
-    }
-
-    fn string(&self, flag: u32, offset: u64) -> &'static str {
-        if self.has(flag) {
-            // SAFETY: the flag says that the word is the address of a string.
-            unsafe { loader_string(self.word(offset)) }
-        } else {
-            ""
-        }
-    }
-
-    fn memory_map(&self) -> alloc::vec::Vec<MemoryRange> {
-        let mut map = alloc::vec::Vec::new();
-        if self.has(6) {
-            let (length, start) = (u64::from(self.word(44)), u64::from(self.word(48)));
-            let mut at = start;
-            while at + 24 <= start + length {
-                // SAFETY: inside the table that the loader describes.
-                let word = |i: u64| unsafe { phys_u32(at + i) };
-                let long = |i: u64| u64::from(word(i)) | u64::from(word(i + 4)) << 32;
-                let (base, size) = (long(4), long(12));
-                map.push(MemoryRange {
-                    start: base,
-                    end: base.saturating_add(size),
-                    kind: MemoryKind::from_e820(word(20)),
-                });
-                at += u64::from(word(0)) + 4;
-            }
-        } else if self.has(0) {
-            for (start, kib) in [(0, self.word(4)), (0x10_0000, self.word(8))] {
-                map.push(MemoryRange { start, end: start + u64::from(kib) * 1024, kind: MemoryKind::Ram });
-            }
-        }
-        crate::boot_info::tidy(map)
-    }
-
-    fn modules(&self, names_in_front: bool) -> alloc::vec::Vec<Module> {
-        let mut modules = alloc::vec::Vec::new();
-        if self.has(3) {
-            let (count, table) = (u64::from(self.word(20)), u64::from(self.word(24)));
-            for i in 0..count.min(64) {
-                // SAFETY: the loader's table of modules, 16 bytes each.
-                let word = |offset: u64| unsafe { phys_u32(table + i * 16 + offset) };
-                // SAFETY: its third word is 0 or the address of a string.
-                let line = unsafe { loader_string(word(8)) };
-                modules.push(Module {
-                    command_line: strip_name(line, names_in_front),
-                    phys: u64::from(word(0))..u64::from(word(4)),
-                });
-            }
-        }
-        modules
-    }
 }
 
 /// Takes the file name off a command line, where the loader puts one.
@@ -308,17 +248,26 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     idt::load();
     pic::disable();
     crate::mem::heap::init_early();
-    if magic != MULTIBOOT_MAGIC {
+    let info = u64::from(info);
+    // SAFETY: the first page tables are in use, and every kind of loader puts its information there.
+    let at_info = unsafe { Physical::new(info) };
+    let boot = match magic {
+        multiboot1::MAGIC => Some(multiboot1::read(at_info)),
+        multiboot2::MAGIC => Some(multiboot2::read(info, at_info)),
+        pvh::MAGIC => pvh::read(at_info),
+        _ => None,
+    };
+    let Some(boot) = boot else {
         serial::init(CommandLine(""));
-        panic!("not started by a multiboot loader (magic {magic:#x})");
-    }
-    let boot = read_multiboot(&Multiboot(u64::from(info)));
+        panic!("not started by a multiboot or PVH loader (magic {magic:#x})");
+    };
+    begin_console(&boot);
     let line = CommandLine(boot.command_line);
     cpu::detect(line);
     // SAFETY: the first page tables leave the image writable.
     unsafe { alternatives::apply() };
     // SAFETY: the first page tables are in use.
-    unsafe { acpi::init() };
+    unsafe { acpi::init(boot.rsdp) };
     let mut frames = crate::mem::setup::init(&boot, image_phys(), EARLY_MAPPED);
     crate::mem::heap::grow_at_boot(&mut frames);
     lapic::init(&mut frames);
@@ -342,21 +291,12 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     }
 }
 
-/// Reads the loader's structure and starts the console.
-fn read_multiboot(multiboot: &Multiboot) -> BootInfo {
-    let loader = multiboot.string(9, 64);
-    // GRUB 2 gives the arguments alone, all others put the file name first.
-    let names_in_front = !loader.starts_with("GRUB 2");
-    let command_line = strip_name(multiboot.string(2, 16), names_in_front);
+/// Starts the console, and says there what the loader has said.
+fn begin_console(boot: &BootInfo) {
+    let BootInfo { command_line, loader, .. } = boot;
     let line = CommandLine(command_line);
     serial::init(line);
     power::set_no_reboot(line.flag("noreboot", false));
-    let boot = BootInfo {
-        command_line,
-        loader,
-        memory_map: multiboot.memory_map(),
-        modules: multiboot.modules(names_in_front),
-    };
     serial::write_text(format_args!("\n"));
     log::info!("xen-rs {} started by {loader}", env!("CARGO_PKG_VERSION"));
     log::info!("command line: {command_line}");
@@ -367,7 +307,6 @@ fn read_multiboot(multiboot: &Multiboot) -> BootInfo {
         let phys = module.phys();
         log::info!("module {i}: {:#x}-{:#x} {}", phys.start, phys.end, module.command_line);
     }
-    boot
 }
 
 /// The boot processor on its own stack and the final page tables.

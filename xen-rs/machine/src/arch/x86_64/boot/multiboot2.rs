@@ -1,0 +1,63 @@
+//! What a multiboot2 loader says (GNU specification 2.0, section 3.6): a row of tags.
+
+use super::physical::Physical;
+use crate::boot_info::{BootInfo, MemoryKind, MemoryRange, Module, tidy};
+use alloc::vec::Vec;
+
+/// What the loader leaves in EAX.
+pub(super) const MAGIC: u32 = 0x36d7_6289;
+
+const END: u32 = 0;
+const COMMAND_LINE: u32 = 1;
+const LOADER: u32 = 2;
+const MODULE: u32 = 3;
+const MEMORY_MAP: u32 = 6;
+/// A copy of the ACPI root pointer, of the first version or a later one.
+const ACPI_OLD: u32 = 14;
+const ACPI_NEW: u32 = 15;
+/// Type and size.
+const TAG_HEADER: u64 = 8;
+
+/// Reads the information. Command lines come without a file name.
+pub(super) fn read(at: u64, info: Physical) -> BootInfo {
+    let mut boot = BootInfo { command_line: "", loader: "", memory_map: Vec::new(), modules: Vec::new(), rsdp: None };
+    let mut map = Vec::new();
+    let total = u64::from(info.u32(0));
+    let mut offset = 8;
+    while offset + TAG_HEADER <= total {
+        let (kind, size) = (info.u32(offset), u64::from(info.u32(offset + 4)));
+        let body = offset + TAG_HEADER;
+        match kind {
+            COMMAND_LINE => boot.command_line = info.string(body).trim(),
+            LOADER => boot.loader = info.string(body),
+            MODULE => boot.modules.push(Module {
+                command_line: info.string(body + 8).trim(),
+                phys: u64::from(info.u32(body))..u64::from(info.u32(body + 4)),
+            }),
+            MEMORY_MAP => read_memory_map(&mut map, info, body, offset + size),
+            // The newer copy is the better one.
+            ACPI_NEW => boot.rsdp = Some(at + body),
+            ACPI_OLD => boot.rsdp = boot.rsdp.or(Some(at + body)),
+            END => break,
+            _ => {}
+        }
+        if size < TAG_HEADER {
+            break;
+        }
+        offset += size.next_multiple_of(8);
+    }
+    boot.memory_map = tidy(map);
+    boot
+}
+
+fn read_memory_map(map: &mut Vec<MemoryRange>, info: Physical, body: u64, end: u64) {
+    const LEAST: u64 = 24;
+    let entry_size = u64::from(info.u32(body)).max(LEAST);
+    let mut at = body + 8;
+    while at + entry_size <= end {
+        let (start, size) = (info.u64(at), info.u64(at + 8));
+        let kind = MemoryKind::from_e820(info.u32(at + 16));
+        map.push(MemoryRange { start, end: start.saturating_add(size), kind });
+        at += entry_size;
+    }
+}
