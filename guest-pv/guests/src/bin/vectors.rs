@@ -92,7 +92,7 @@ fn restore(vector: u8) {
 /// + 2. QEMU's says n * 16 + 2, so that Xen sees twice the vector there.
 fn is_vector(seen: u64, n: u64) -> bool {
     let told = |n: u64| if has_error_code(n) { n + 0x20 } else { n };
-    seen == told(n) || seen == told(2 * n & 0xff)
+    seen == told(n) || seen == told((2 * n) & 0xff)
 }
 
 fn software_interrupts(tap: &mut Tap) {
@@ -373,7 +373,7 @@ fn nmi(tap: &mut Tap) {
         "mov eax, 13", "mov esi, 2", "syscall", "ud2",
         rip = in(reg) CODE + SPIN, in("rdi") at, options(noreturn)
     ));
-    tap.is(NMIS.load(Ordering::SeqCst), 1 << 32 | CODE + SPIN, "an NMI in user mode");
+    tap.is(NMIS.load(Ordering::SeqCst), 1 << 32 | (CODE + SPIN), "an NMI in user mode");
     tap.ok(after.is_some_and(|(vector, _)| is_vector(vector, 0x41)), "which goes on where the handler says");
     traps::set_handler(2, None);
     restore(0x41);
