@@ -4,8 +4,7 @@ use logic::{access::CallbackOp, hypercall::Outcome, num, trap::is_canonical};
 use xen_abi::{
     callback::{
         CALLBACKF_MASK_EVENTS, CALLBACKTYPE_EVENT, CALLBACKTYPE_FAILSAFE, CALLBACKTYPE_NMI, CALLBACKTYPE_SYSCALL,
-        CALLBACKTYPE_SYSCALL32, CALLBACKTYPE_SYSENTER, CALLBACKTYPE_SYSENTER_DEPRECATED, CallbackRegister,
-        CallbackUnregister,
+        CALLBACKTYPE_SYSCALL32, CALLBACKTYPE_SYSENTER, CallbackRegister, CallbackUnregister,
     },
     errno::Errno,
 };
@@ -38,7 +37,7 @@ fn register(callbacks: &mut Callbacks, wanted: &CallbackRegister) -> Result<(), 
         CALLBACKTYPE_FAILSAFE => callbacks.failsafe = callback,
         CALLBACKTYPE_SYSCALL => callbacks.syscall = callback,
         CALLBACKTYPE_SYSCALL32 => callbacks.syscall32 = callback,
-        CALLBACKTYPE_SYSENTER | CALLBACKTYPE_SYSENTER_DEPRECATED => callbacks.sysenter = callback,
+        CALLBACKTYPE_SYSENTER => callbacks.sysenter = callback,
         CALLBACKTYPE_NMI => return Err(Errno::EINVAL), // that one is a gate of the trap table
         _ => return Err(Errno::ENOSYS),
     }
@@ -51,8 +50,8 @@ fn unregister(wanted: &CallbackUnregister) -> Result<(), Errno> {
         CALLBACKTYPE_EVENT
         | CALLBACKTYPE_FAILSAFE
         | CALLBACKTYPE_SYSCALL
-        | CALLBACKTYPE_SYSENTER
-        | CALLBACKTYPE_SYSENTER_DEPRECATED => Err(Errno::EINVAL),
+        | CALLBACKTYPE_SYSCALL32
+        | CALLBACKTYPE_SYSENTER => Err(Errno::EINVAL),
         CALLBACKTYPE_NMI => Ok(()),
         _ => Err(Errno::ENOSYS),
     }

@@ -55,21 +55,30 @@ unsafe fn cpu<H: Hypervisor>(per_cpu: &PerCpu) -> &'static mut H::Cpu {
 #[inline(always)]
 fn finish<H: Hypervisor>(cpu: &mut H::Cpu, regs: &mut GuestRegs) -> u8 {
     H::before_guest(cpu, regs);
-    // SYSRET loads fixed selectors, faults in ring 0 on a non-canonical rip, and must not set TF or RF. What it accepts
-    // needs no further change.
-    let settled = rflags::IF | FORBIDDEN | rflags::TF | rflags::RF;
-    if regs.entry_vector == TRAP_SYSCALL
-        && regs.rflags & settled == rflags::IF
-        && regs.cs == u64::from(selector::FLAT_RING3_CS64)
-        && regs.ss == u64::from(selector::FLAT_RING3_SS)
-        && is_canonical(regs.rip)
-    {
-        return 1;
+    if regs.rflags & (rflags::IF | FORBIDDEN) != rflags::IF {
+        regs.rflags = (regs.rflags & !FORBIDDEN) | rflags::IF | rflags::FIXED;
+    }
+    if regs.entry_vector == TRAP_SYSCALL {
+        // SYSRET loads fixed selectors and must not be told a rip that is not canonical: it would fault in ring 0.
+        if regs.cs != u64::from(selector::FLAT_RING3_CS32) && is_canonical(regs.rip) {
+            return 1;
+        }
+        like_sysret(regs);
     }
     regs.cs |= 3;
     regs.ss |= 3;
-    regs.rflags = (regs.rflags & !FORBIDDEN) | rflags::IF | rflags::FIXED;
     0
+}
+
+/// What SYSRET leaves in the registers, where IRET has to take its place.
+#[cold]
+fn like_sysret(regs: &mut GuestRegs) {
+    if regs.cs == u64::from(selector::FLAT_RING3_CS32) {
+        regs.rip &= 0xffff_ffff;
+        regs.ss = selector::FLAT_RING3_SS.into();
+    }
+    regs.rcx = regs.rip;
+    regs.r11 = regs.rflags;
 }
 
 /// Flags that a guest never runs with.
