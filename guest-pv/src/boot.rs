@@ -1,4 +1,6 @@
 //! What the domain builder told us: `start_info`, copied once and kept for good.
+//!
+//! Unsafe: the domain builder leaves `start_info` at an address in a register.
 
 use core::str;
 use spin::Once;

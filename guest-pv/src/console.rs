@@ -1,4 +1,6 @@
 //! Text in and out: the hypervisor's console in the initial domain, the ring page in any other.
+//!
+//! Unsafe: the ring page of the console is shared with its backend.
 
 use crate::call::{self, console_io};
 use crate::events;

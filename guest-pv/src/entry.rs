@@ -1,6 +1,8 @@
 //! The ELF notes by which a domain builder recognises the image, and the first instructions.
 //!
 //! Notes as in Xen's public `elfnote.h`. There is no HYPERCALL_PAGE: hypercalls are a bare `syscall` instruction.
+//!
+//! Unsafe: the first instructions, before there is a stack.
 
 #[cfg(target_os = "none")]
 use crate::{boot, events, mem, power, time, traps};

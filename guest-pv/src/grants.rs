@@ -1,4 +1,6 @@
 //! Grant tables, version 1: letting other domains at our pages, and mapping theirs.
+//!
+//! Unsafe: frames of the grant table are mapped and shared with the hypervisor.
 
 use crate::call::grant_table;
 use crate::mem::window::Window;

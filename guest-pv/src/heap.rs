@@ -1,4 +1,6 @@
 //! The global allocator: talc, which takes runs of free frames from the direct map when it needs more.
+//!
+//! Unsafe: a global allocator.
 
 use crate::mem::{PAGE_SIZE, address, frames};
 use core::alloc::Layout;

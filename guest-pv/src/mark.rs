@@ -1,5 +1,7 @@
 //! Marks in the stream of executed instructions, for tools outside of the guest that count them
 //! (`xtask/plugin/dear.c`). A mark is a no-op with a number inside: no machine and no hypervisor notices.
+//!
+//! Unsafe: an instruction without effect.
 
 macro_rules! mark {
     ($number:literal) => {{

@@ -3,6 +3,8 @@
 //! A vCPU is known by its stack, so that no register has to be reserved for it: vCPU 0 has the boot stack, each other
 //! one a part of one array. Each vCPU has the whole cooperative model for itself: its own event words, timer and
 //! [`crate::traps::catch`]. The console is shared without a lock: one vCPU should do the talking.
+//!
+//! Unsafe: a new virtual CPU starts on a stack made for it.
 
 use crate::call::{self, vcpu};
 use crate::{events, mem, time, traps};

@@ -1,4 +1,6 @@
 //! The clock and the one-shot timer.
+//!
+//! Unsafe: the instruction that reads the time stamp counter.
 
 use crate::call;
 use crate::{events, smp};

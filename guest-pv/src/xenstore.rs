@@ -1,6 +1,8 @@
 //! The xenstore client of a domain that has a ring page for it (any but the initial one).
 //!
 //! A request blocks until its answer is there; watch events that come in between are kept for [`Xenstore::event`].
+//!
+//! Unsafe: the ring page is shared with the store.
 
 use crate::call::{event_channel, sched};
 use crate::events;

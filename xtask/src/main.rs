@@ -7,6 +7,7 @@ mod boot;
 mod build;
 mod ci;
 mod cpio;
+mod docs;
 mod doctor;
 mod dom0;
 mod emulator;
@@ -45,6 +46,7 @@ enum Task {
     Iso(iso::Iso),
     Lint(lint::Lint),
     Ci(ci::Ci),
+    Docs(docs::Docs),
     Bench(bench::Bench),
     Boot(boot::Boot),
 }
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Task::Iso(task) => task.run(),
         Task::Lint(task) => task.run(),
         Task::Ci(task) => task.run(),
+        Task::Docs(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Boot(task) => task.run(),
     };

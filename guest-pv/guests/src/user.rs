@@ -1,4 +1,6 @@
 //! A user mode to run a few instructions in: page tables of its own, one page of code, one of stack.
+//!
+//! Unsafe: the code page is written as bytes, and run.
 
 use crate::{make_read_only, mmuext, page, table_page};
 use core::cell::UnsafeCell;

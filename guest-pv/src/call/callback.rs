@@ -1,4 +1,6 @@
 //! `callback_op`: where the hypervisor enters the guest (public `callback.h`).
+//!
+//! Unsafe: a hypercall is told addresses of code.
 
 use super::command;
 use xen_abi::callback::{CALLBACKOP_REGISTER, CallbackRegister};

@@ -1,4 +1,6 @@
 //! `console_io`: the hypervisor's own console. For the initial domain (and for every domain of a debug hypervisor).
+//!
+//! Unsafe: a hypercall is told the address of a buffer.
 
 use super::{check, raw};
 use xen_abi::console::{CONSOLEIO_READ, CONSOLEIO_WRITE};

@@ -2,6 +2,8 @@
 //!
 //! All of these are safe: they act on other domains, and buffers are passed as slices. [`payload`] is the way to
 //! operations without a wrapper here.
+//!
+//! Unsafe: a hypercall is told addresses of structures, which in turn hold some.
 
 use super::{check, raw};
 use xen_abi::arch_x86::{CpuidLeaf, MsrEntry, VcpuGuestContext};

@@ -1,4 +1,6 @@
 //! `event_channel_op` (public `event_channel.h`).
+//!
+//! Unsafe: a hypercall is told the address of a structure.
 
 use super::command;
 use xen_abi::errno::Errno;

@@ -1,4 +1,6 @@
 //! `grant_table_op` (public `grant_table.h`).
+//!
+//! Unsafe: a hypercall is told addresses of structures, and maps pages.
 
 use super::commands;
 use xen_abi::errno::Errno;

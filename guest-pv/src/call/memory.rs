@@ -1,4 +1,6 @@
 //! `memory_op` (public `memory.h`).
+//!
+//! Unsafe: a hypercall is told addresses of arrays, and gives memory away.
 
 use super::{check, command, raw};
 use alloc::vec;

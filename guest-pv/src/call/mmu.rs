@@ -1,4 +1,6 @@
 //! `mmu_update`, `update_va_mapping` and `mmuext_op`: page tables.
+//!
+//! Unsafe: these calls change page tables.
 
 use super::{check, raw};
 use xen_abi::errno::Errno;

@@ -2,6 +2,8 @@
 //!
 //! Calling convention (public `arch-x86/xen-x86_64.h`): number in rax, arguments in rdi, rsi, rdx, r10, r8; result in
 //! rax; `syscall` itself destroys rcx and r11.
+//!
+//! Unsafe: the instruction that makes a hypercall.
 
 use core::arch::asm;
 use xen_abi::errno::Errno;

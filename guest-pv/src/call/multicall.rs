@@ -1,4 +1,6 @@
 //! `multicall`: several hypercalls in one.
+//!
+//! Unsafe: a hypercall is told the address of an array of calls.
 
 use super::{check, raw};
 use xen_abi::errno::Errno;

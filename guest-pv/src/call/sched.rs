@@ -1,4 +1,6 @@
 //! `sched_op`: giving up the CPU and ending the domain (public `sched.h`).
+//!
+//! Unsafe: a hypercall is told the address of a structure.
 
 use super::{check, command, raw};
 use xen_abi::errno::Errno;

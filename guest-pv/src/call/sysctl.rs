@@ -1,4 +1,6 @@
 //! `sysctl`: the machine and all domains (public `sysctl.h`). For the control domain.
+//!
+//! Unsafe: a hypercall is told addresses of structures, which in turn hold some.
 
 use super::{check, raw};
 use alloc::vec;

@@ -1,4 +1,6 @@
 //! The small calls that set up a virtual CPU: trap table, stacks, descriptors, segment bases, assists, debug registers.
+//!
+//! Unsafe: these calls decide what a trap runs, and on which stack.
 
 use super::{check, raw};
 use xen_abi::errno::Errno;

@@ -1,4 +1,6 @@
 //! `vcpu_op` and `set_timer_op` (public `vcpu.h`).
+//!
+//! Unsafe: a hypercall is told addresses, of some of which the hypervisor makes use for good.
 
 use super::{check, raw};
 use xen_abi::arch_x86::VcpuGuestContext;

@@ -1,4 +1,6 @@
 //! `xen_version`: who the hypervisor is (public `version.h`).
+//!
+//! Unsafe: a hypercall is told the address of a buffer.
 
 use super::{check, command, raw};
 use alloc::string::String;

@@ -1,4 +1,6 @@
 //! The balloon: giving memory of this domain back to the hypervisor, and asking for it again.
+//!
+//! Unsafe: memory is taken out of the direct map.
 
 use super::table::READ_WRITE;
 use super::{Frame, INVALID, address, p2m_entry};

@@ -1,4 +1,6 @@
 //! Free frames of the direct map: a bitmap with one bit per pseudo-physical frame.
+//!
+//! Unsafe: free memory becomes a slice.
 
 use super::{PAGE_BYTES, PAGE_SIZE, address, p2m};
 use spin::Mutex;

@@ -2,6 +2,8 @@
 //!
 //! All pseudo-physical memory is mapped linearly at [`DIRECT_MAP`]; [`init`] extends the mapping that the domain
 //! builder made. Other machine frames (shared info, grants, other domains' memory, devices) get a [`window`].
+//!
+//! Unsafe: addresses of the direct map become pointers.
 
 pub mod balloon;
 pub mod frames;

@@ -1,4 +1,6 @@
 //! Memory that someone else reads and writes too. There are no references into it: everything is copied in or out.
+//!
+//! Unsafe: volatile and atomic access to memory that others write.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};

@@ -2,6 +2,8 @@
 //!
 //! Every page table is a page of our own memory that is mapped read-only in the direct map; entries are read there and
 //! written by `mmu_update`. Permissions are granted in the L1 entries only.
+//!
+//! Unsafe: page tables are read through the direct map, and changed.
 
 use super::window::MapError;
 use super::{PAGE_SIZE, address, frames, m2p, p2m};

@@ -1,4 +1,6 @@
 //! Windows: parts of the address space for machine frames outside of the direct map.
+//!
+//! Unsafe: frames are mapped where they are not yet.
 
 use super::table::{self, READ_ONLY, READ_WRITE, UNCACHED};
 use super::{PAGE_SIZE, SharedBytes};

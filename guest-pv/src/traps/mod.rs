@@ -1,6 +1,8 @@
 //! Exceptions, software interrupts and the three callbacks (event, failsafe, syscall).
 //!
 //! Every entry ends in [`trap`], which calls the handler set for its number, or reports a crash and ends the domain.
+//!
+//! Unsafe: handlers are called by assembly, with a frame on the stack.
 
 mod report;
 mod stubs;

@@ -3,6 +3,8 @@
 //! The hypervisor pushes (low to high) rcx, r11, [error code], rip, cs with the saved event mask, rflags, rsp, ss and
 //! jumps to the handler. Every stub brings the stack to one shape, [`super::Frame`], and all of them leave through the
 //! `iret` hypercall, which also restores the event mask.
+//!
+//! Unsafe: the entries of traps, in assembly.
 #![cfg(target_os = "none")]
 
 core::arch::global_asm!(

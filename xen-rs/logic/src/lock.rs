@@ -4,7 +4,7 @@
 //! holds already. Taking a lock borrows the token and hands out one of the lock's own rank, so the only locks that can
 //! still be taken are those of a higher rank; a wrong order does not compile:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0080
 //! use logic::lock::{Held, SpinLock};
 //! let (outer, inner) = (SpinLock::<u8, 1>::new(0), SpinLock::<u8, 2>::new(0));
 //! let mut none = Held::entry();
@@ -14,7 +14,7 @@
 //!
 //! nor does taking a second lock with the token that a first one has borrowed:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0499
 //! use logic::lock::{Held, SpinLock};
 //! let (a, b) = (SpinLock::<u8, 1>::new(0), SpinLock::<u8, 1>::new(0));
 //! let mut none = Held::entry();

@@ -1,4 +1,6 @@
 //! What the boot loader told us, in the form that the hypervisor above works with.
+//!
+//! Unsafe: modules of the boot loader become slices.
 
 use alloc::vec::Vec;
 use core::ops::Range;

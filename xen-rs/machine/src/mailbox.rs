@@ -3,6 +3,8 @@
 //!
 //! Every spin in ring 0 polls ([`Poll`]), so a CPU that waits for an answer or a lock answers others meanwhile. What is
 //! asked for takes no lock and asks for nothing itself.
+//!
+//! Unsafe: a block that belongs to another CPU is reached.
 
 use logic::sched::CpuMask;
 

@@ -1,4 +1,6 @@
 //! The seam to the binary above: what machine calls, and how the binary says who answers.
+//!
+//! Unsafe: functions of the binary above are called by their symbols.
 
 use crate::boot_info::BootInfo;
 use crate::mem::boot_frames::BootFrames;

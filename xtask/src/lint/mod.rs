@@ -3,8 +3,9 @@
 mod doors;
 mod floors;
 mod rules;
-mod source;
+pub mod source;
 
+use crate::docs;
 use crate::doctor::{self, Need};
 use crate::say::Step;
 use crate::toolchain::Toolchain;
@@ -17,7 +18,7 @@ use std::process::{Command, ExitCode};
 /// Check formatting, clippy, and the rules of the house.
 #[derive(clap::Args)]
 pub struct Lint {
-    /// Only the rules of the house, which take no compiler
+    /// Only the rules of the house: no formatting, no clippy
     #[arg(long)]
     quick: bool,
 }
@@ -106,6 +107,9 @@ fn house() -> Result<Vec<Finding>> {
     for file in floors::roots(&metadata, &root)? {
         let text = std::fs::read_to_string(root.join(&file)).with_context(|| file.display().to_string())?;
         findings.extend(rules::check_root(&file, &text));
+    }
+    for file in docs::stale()? {
+        findings.push(finding(Path::new(file), 0, "is out of date: run `cargo xtask docs`"));
     }
     findings.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     Ok(findings)

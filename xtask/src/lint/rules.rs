@@ -2,6 +2,7 @@
 
 use super::source::{Line, has_word, lines};
 use super::{Finding, finding};
+use crate::docs::unsafe_map;
 use std::path::Path;
 
 /// Crates that may hold unsafe code, as the starts of paths.
@@ -18,6 +19,9 @@ const MAY_SPIN: [&str; 2] = ["mailbox", "serial"];
 /// How many lines above a spin its reason may stand: a short loop's length.
 const SPIN_REACH: usize = 8;
 
+/// Lines of the longest file.
+const LONGEST: usize = 500;
+
 /// Words that end up in a file by mistake.
 const LEFTOVERS: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
 
@@ -31,6 +35,12 @@ pub fn check(file: &Path, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !lines.first().is_some_and(|line| line.comment.starts_with("//!")) {
         findings.push(finding(file, 1, "no `//!` header that says what lives here"));
+    }
+    if lines.len() > LONGEST {
+        findings.push(finding(file, LONGEST, format!("{} lines: split it by meaning", lines.len())));
+    }
+    if below(file, &UNSAFE_ALLOWED) && unsafe_map::any(&lines) && unsafe_map::reason(&lines).is_none() {
+        findings.push(finding(file, 1, "holds unsafe code and does not say why: an `Unsafe:` line in its header"));
     }
     for (index, line) in lines.iter().enumerate() {
         let number = index + 1;
@@ -46,11 +56,20 @@ pub fn check(file: &Path, text: &str) -> Vec<Finding> {
                 "a raw spin loop: wait through machine::mailbox, or say for which device in a `// SPIN:` comment";
             findings.push(finding(file, number, rule));
         }
+        if has_bare_compile_fail(&line.comment) {
+            let rule = "say with which error it fails: `compile_fail,E0000`";
+            findings.push(finding(file, number, rule));
+        }
         for leftover in LEFTOVERS.into_iter().filter(|leftover| line.code.contains(leftover)) {
             findings.push(finding(file, number, format!("left-over `{leftover}`")));
         }
     }
     findings
+}
+
+/// A documentation test that must not compile, for whatever reason.
+fn has_bare_compile_fail(comment: &str) -> bool {
+    comment.contains("```compile_fail") && !comment.contains("```compile_fail,E")
 }
 
 /// Checks the root file of a crate that must be free of unsafe code.
@@ -149,23 +168,27 @@ mod tests {
 
     #[test]
     fn unsafe_stays_where_it_may_be() {
-        let text = "//! A.\n// SAFETY: yes.\nunsafe { a() }\n";
+        let text = "//! A.\n//! Unsafe: B.\n// SAFETY: yes.\nunsafe { a() }\n";
         assert!(rules("xen-rs/machine/src/a.rs", text).is_empty());
-        assert_eq!(rules("xen-rs/src/a.rs", text), ["3: unsafe code is not allowed in this crate"]);
+        assert_eq!(rules("xen-rs/src/a.rs", text), ["4: unsafe code is not allowed in this crate"]);
         assert!(rules("xen-rs/src/a.rs", "//! A.\nlet a = \"unsafe\"; // unsafe\n").is_empty());
+        let untold = text.replace("//! Unsafe: B.\n", "");
+        assert_eq!(rules("xen-rs/machine/src/a.rs", &untold).len(), 1);
     }
 
     #[test]
     fn unsafe_has_a_reason() {
         let file = "xen-rs/machine/src/a.rs";
-        assert_eq!(rules(file, "//! A.\n\nlet a = unsafe { b() };\n").len(), 1);
-        assert!(rules(file, "//! A.\n// SAFETY: b.\nlet a =\n    unsafe { b() };\n").is_empty());
-        assert_eq!(rules(file, "//! A.\n// SAFETY: b.\nb();\nunsafe { c() };\n").len(), 1);
-        assert!(rules(file, "//! A.\n// SAFETY: b.\n#[allow(x)]\nunsafe impl Send for A {}\n").is_empty());
-        assert_eq!(rules(file, "//! A.\n\npub unsafe fn a() {}\n").len(), 1);
-        assert!(rules(file, "//! A.\n\n/// # Safety\n/// None.\npub unsafe fn a() {}\n").is_empty());
-        assert!(rules(file, "//! A.\nlet a: unsafe fn() = b;\n").is_empty());
-        assert!(rules(file, "//! A.\n#[unsafe(no_mangle)]\nfn a() {}\n").is_empty());
+        assert_eq!(rules(file, "//! A.\n//! Unsafe: B.\n\nlet a = unsafe { b() };\n").len(), 1);
+        assert!(rules(file, "//! A.\n//! Unsafe: B.\n// SAFETY: b.\nlet a =\n    unsafe { b() };\n").is_empty());
+        assert_eq!(rules(file, "//! A.\n//! Unsafe: B.\n// SAFETY: b.\nb();\nunsafe { c() };\n").len(), 1);
+        assert!(
+            rules(file, "//! A.\n//! Unsafe: B.\n// SAFETY: b.\n#[allow(x)]\nunsafe impl Send for A {}\n").is_empty()
+        );
+        assert_eq!(rules(file, "//! A.\n//! Unsafe: B.\n\npub unsafe fn a() {}\n").len(), 1);
+        assert!(rules(file, "//! A.\n//! Unsafe: B.\n\n/// # Safety\n/// None.\npub unsafe fn a() {}\n").is_empty());
+        assert!(rules(file, "//! A.\n//! Unsafe: B.\nlet a: unsafe fn() = b;\n").is_empty());
+        assert!(rules(file, "//! A.\n//! Unsafe: B.\n#[unsafe(no_mangle)]\nfn a() {}\n").is_empty());
     }
 
     #[test]
@@ -177,6 +200,18 @@ mod tests {
         let told = "//! A.\n// SPIN: the APIC answers by itself.\nwhile !done() { core::hint::spin_loop() }\n";
         assert!(rules("xen-rs/machine/src/a.rs", told).is_empty());
         assert_eq!(rules("xen-rs/src/a.rs", "//! A.\nwhile a.load(X) == 0 {}\n").len(), 1);
+    }
+
+    #[test]
+    fn files_are_short() {
+        assert_eq!(rules("xtask/src/a.rs", &"//! A.\n".repeat(501)).len(), 1);
+        assert!(rules("xtask/src/a.rs", &"//! A.\n".repeat(500)).is_empty());
+    }
+
+    #[test]
+    fn a_test_that_must_not_compile_says_why() {
+        assert_eq!(rules("xtask/src/a.rs", "//! ```compile_fail\n").len(), 1);
+        assert!(rules("xtask/src/a.rs", "//! ```compile_fail,E0382\n").is_empty());
     }
 
     #[test]

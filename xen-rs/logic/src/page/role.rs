@@ -3,7 +3,7 @@
 //! A [`TypeRef`] holds one general and one type reference. It cannot be copied, and it is given back by
 //! [`Mmu::put_ref`], which may take long; so dropping it does not, it only keeps the page as it is for ever:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0382
 //! # use logic::page::{TypeRef, RootTable};
 //! fn twice<'f>(root: TypeRef<'f, RootTable>) -> (TypeRef<'f, RootTable>, TypeRef<'f, RootTable>) {
 //!     (root, root)
@@ -12,7 +12,7 @@
 //!
 //! and a page that was validated for one role does not pass for another:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0308
 //! # use logic::page::{Descriptors, TypeRef, Writable};
 //! fn write(_: &TypeRef<'_, Writable>) {}
 //! fn wrong(page: &TypeRef<'_, Descriptors>) {

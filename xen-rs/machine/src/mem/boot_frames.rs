@@ -1,5 +1,7 @@
 //! The first frame allocator: ranges of free memory at boot, from which tables and stacks are cut for good. What is left
 //! goes to the real allocator in one piece of bookkeeping.
+//!
+//! Unsafe: frames are handed out before there is an allocator.
 
 use super::layout::{DIRECT_MAP_SIZE, PAGE_SIZE};
 use crate::boot_info::{BootInfo, MemoryKind};

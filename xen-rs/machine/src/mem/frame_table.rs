@@ -1,4 +1,6 @@
 //! The frame table of this machine: one [`PageInfo`] for each frame, mapped at a fixed address at boot.
+//!
+//! Unsafe: the table lies at a fixed address.
 
 use super::boot_frames::BootFrames;
 use super::layout::{FRAME_RECORD, FRAME_TABLE, PAGE_SHIFT};

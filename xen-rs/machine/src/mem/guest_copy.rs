@@ -3,6 +3,8 @@
 //! A guest's address may be wrong in every way, and another of its CPUs may change the memory or its mapping at any
 //! moment: so nothing here is a reference, a fault ends the copy (exception table), and what was read is a copy that does
 //! not change any more. SMAP is lifted for the length of the copy only.
+//!
+//! Unsafe: instructions that may fault on a guest's address, with an exception table.
 
 use super::layout::HYPERVISOR_END;
 use super::{pv_pte, tlb};

@@ -2,6 +2,8 @@
 //!
 //! It never takes frames by itself: an allocation may happen under any lock. Whoever holds none looks now and then whether
 //! the heap [`is_low`] and [`donate`]s a block; what a guest asks for is refused while it is low.
+//!
+//! Unsafe: a global allocator.
 
 use super::boot_frames::BootFrames;
 use super::direct_map::{va_of, va_of_phys};

@@ -1,4 +1,6 @@
 //! The hypervisor's own page tables: built once at boot, shared by every root table through L4 slots 256-271.
+//!
+//! Unsafe: the hypervisor's own page tables are built and loaded.
 
 use super::boot_frames::BootFrames;
 use super::direct_map::va_of_phys;

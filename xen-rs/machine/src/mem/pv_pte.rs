@@ -3,6 +3,8 @@
 //! This is the one place where a number in memory stands for a reference: what is written here must have been counted by
 //! `logic::page`, which hands out the proofs ([`Table`], [`TypeRef`]) that the functions ask for. Guests see the same
 //! memory at the same time, so everything is atomic or volatile, and nothing is a reference.
+//!
+//! Unsafe: guests' page tables and pages are read and written through the direct map.
 
 use super::direct_map::va_of;
 use super::frame_table::frames;

@@ -1,4 +1,6 @@
 //! Builds the final page tables at boot: the image by segment, the direct map, the frame table, the machine-to-phys table.
+//!
+//! Unsafe: the final page tables are built and loaded.
 
 use super::boot_frames::BootFrames;
 use super::direct_map::va_of_phys;

@@ -2,6 +2,8 @@
 //!
 //! Offsets are brought into the page and onto their alignment by masking, so that a wrong one can hit the wrong field of
 //! this page and nothing else.
+//!
+//! Unsafe: atomic access to pages that guests write.
 
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};

@@ -7,6 +7,8 @@
 //!
 //! User mappings of PV guests are global, so that they outlive the switch between a guest's two roots; a flush of
 //! everything includes them.
+//!
+//! Unsafe: instructions that invalidate translations and load root tables.
 
 use super::hypervisor_map::idle_root;
 use crate::arch::x86_64::cpu::{self, Features, cr4, has};

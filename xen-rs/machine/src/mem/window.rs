@@ -1,5 +1,7 @@
 //! Windows on physical memory that is not in the direct map: device registers and firmware tables. They are never taken
 //! back, and one page is mapped once.
+//!
+//! Unsafe: device memory is mapped.
 
 use super::boot_frames::BootFrames;
 use super::hypervisor_map::{Access, Tables};

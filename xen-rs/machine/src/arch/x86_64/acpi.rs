@@ -1,5 +1,7 @@
 //! What the firmware's ACPI tables say about the machine: processors, interrupt controllers, clocks, how to switch it off.
 //! Read at boot while the first page tables still show the low 4 GiB, then kept as plain numbers.
+//!
+//! Unsafe: firmware tables are read where they lie.
 
 use super::boot::EARLY_MAPPED;
 use crate::mem::direct_map::va_of_phys;

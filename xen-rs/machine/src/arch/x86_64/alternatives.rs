@@ -1,4 +1,6 @@
 //! Instructions that are chosen at boot by what the CPU has: three bytes of nop in the image become `clac` or `stac`.
+//!
+//! Unsafe: the code of the image is changed, once, at boot.
 
 use super::cpu::{Features, has};
 

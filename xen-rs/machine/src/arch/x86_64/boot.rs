@@ -3,6 +3,8 @@
 //! Three kinds of loader are served by one image: multiboot 1 (GNU specification 0.6.96) and 2 (2.0), which leave a magic
 //! number in EAX, and PVH (`arch-x86/hvm/start_info.h`), which has an entry of its own. All leave the physical address
 //! of their information in EBX.
+//!
+//! Unsafe: the first instructions, and what the boot loader left in memory.
 
 mod multiboot1;
 mod multiboot2;

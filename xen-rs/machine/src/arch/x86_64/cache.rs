@@ -1,4 +1,6 @@
 //! Caches: written back and dropped everywhere, for guests that drive devices.
+//!
+//! Unsafe: the instruction that writes caches back.
 
 use crate::mailbox;
 use core::arch::asm;

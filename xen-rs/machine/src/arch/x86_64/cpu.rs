@@ -1,4 +1,6 @@
 //! What this processor can do, its control registers, and the few instructions that Rust has no word for.
+//!
+//! Unsafe: instructions on control registers, model-specific registers and CPUID.
 
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid_count, CpuidResult};

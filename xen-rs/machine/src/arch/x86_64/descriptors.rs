@@ -3,6 +3,8 @@
 //!
 //! A page stays in the window until the next load, so a vCPU's references are given up only after another load (or
 //! [`unload`]) on the CPU that ran it.
+//!
+//! Unsafe: page-table entries of this CPU's descriptor windows are changed.
 
 use super::gdt::{self, GUEST_PAGES, LDT_INDEX, LDT_SELECTOR};
 use super::percpu::{self, GDT_WINDOW, LDT_WINDOW, WINDOW_PAGES};

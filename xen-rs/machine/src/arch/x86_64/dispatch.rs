@@ -1,5 +1,7 @@
 //! Between the entry code and the upcalls: sorts out what machine handles itself, hands the rest to the hypervisor above,
 //! and makes every frame that leaves for a guest harmless.
+//!
+//! Unsafe: called by assembly with pointers to what it saved.
 
 use super::percpu::{self, PerCpu};
 use super::{interrupts, panic, power};

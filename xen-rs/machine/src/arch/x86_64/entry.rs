@@ -3,6 +3,8 @@
 //! Each entry leaves one [`GuestRegs`] on the stack. From a guest (CS with a ring) the frame is the last thing below
 //! [`PerCpu`](super::percpu::PerCpu) on the main stack. The asynchronous entries that can hit any instruction of the
 //! entry path (#DB, NMI, #MC) and #DF have stacks of their own.
+//!
+//! Unsafe: every entry is assembly, and so is the way back to a guest.
 
 use super::percpu::{PerCpu, REGION, TOP};
 use core::arch::global_asm;

@@ -3,6 +3,8 @@
 //!
 //! Always all components that any guest may have, whatever the guest's XCR0 is at the moment: it may have switched one
 //! off and will find it as it was, and it never finds another guest's.
+//!
+//! Unsafe: instructions that save and restore extended state to memory.
 
 use super::cpu::{Features, cpuid, has, xsetbv};
 use alloc::boxed::Box;

@@ -2,6 +2,8 @@
 //!
 //! Guests own entries 0-7167 of the table they run on; ours follow (`FIRST_RESERVED_GDT_ENTRY` of Xen header
 //! `arch-x86/xen.h`).
+//!
+//! Unsafe: segment registers are loaded.
 
 /// Descriptors from index 7168 on, with the selectors that the ABI promises.
 pub const RESERVED: [u64; 8] = [

@@ -2,6 +2,8 @@
 //!
 //! A device that a domain programmes can reach all memory, since there is no IOMMU support: whoever gets a [`Right`] is
 //! part of what the host trusts (docs/THREAT-MODEL.md).
+//!
+//! Unsafe: I/O instructions on behalf of the domain that owns the devices.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};

@@ -1,6 +1,8 @@
 //! Registers of this CPU that hold a guest's choice while it runs: debug registers, XCR0, TSC_AUX, its bits of CR4.
 //!
 //! Each function takes only values that cannot hurt the hypervisor, and checks them itself.
+//!
+//! Unsafe: instructions on registers that a guest has chosen the content of.
 
 use super::cpu::{self, Features, cpuid, cr4};
 use crate::mem::layout::is_guest_address;

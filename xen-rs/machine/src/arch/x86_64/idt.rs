@@ -1,4 +1,6 @@
 //! The interrupt descriptor table: one for all CPUs, all gates lead to the stubs in [`super::entry`].
+//!
+//! Unsafe: the table of gates is loaded.
 
 use super::entry::entry_stubs;
 use core::arch::asm;

@@ -2,6 +2,8 @@
 //!
 //! In ring 0 interrupts are off, but for [`wait`] and [`window`]. Whatever arrives, in a guest or there, is acknowledged
 //! and noted at once, and handed upwards at a moment when the CPU's data is free: by [`take`].
+//!
+//! Unsafe: instructions that open and close interrupts.
 
 use super::percpu;
 use super::{ioapic, lapic, pic};

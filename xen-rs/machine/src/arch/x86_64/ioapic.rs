@@ -1,4 +1,6 @@
 //! I/O APICs: lines of devices to vectors of CPUs (Intel 82093AA data sheet).
+//!
+//! Unsafe: registers of a device, in memory.
 
 use super::acpi::{self, Override};
 use super::lapic;

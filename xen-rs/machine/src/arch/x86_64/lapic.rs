@@ -1,4 +1,6 @@
 //! The local APIC: end of interrupt, messages between processors, this CPU's one-shot timer (SDM vol. 3A, chapter 11).
+//!
+//! Unsafe: registers of the APIC, in memory or model-specific.
 
 use super::cpu::{self, Features, has};
 use super::{acpi, tsc};

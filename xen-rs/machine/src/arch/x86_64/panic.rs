@@ -1,4 +1,6 @@
 //! The last words of the hypervisor: what went wrong, registers, stack, backtrace, build id.
+//!
+//! Unsafe: a stack that may be broken is walked.
 
 use super::percpu::{self, REGION};
 use super::{power, serial};

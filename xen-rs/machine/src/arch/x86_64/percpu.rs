@@ -11,6 +11,8 @@
 //! ```
 //!
 //! No GS base is used: guests own both.
+//!
+//! Unsafe: the block of a CPU is found from the stack pointer.
 
 use super::gdt::{self, Tss};
 use crate::mem::layout::{PAGE_SIZE, PER_CPU, PER_CPU_END};

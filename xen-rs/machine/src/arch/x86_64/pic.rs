@@ -1,4 +1,6 @@
 //! The two 8259 interrupt controllers of a PC: moved away from the exception vectors and masked for good.
+//!
+//! Unsafe: I/O instructions.
 
 use super::port::outb;
 

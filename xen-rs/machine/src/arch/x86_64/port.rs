@@ -1,4 +1,6 @@
 //! I/O ports of the parts that the hypervisor drives itself. Access to ports on behalf of a guest lives elsewhere.
+//!
+//! Unsafe: I/O instructions.
 
 use core::arch::asm;
 

@@ -1,4 +1,6 @@
 //! The end of a run: stop, reboot, power off.
+//!
+//! Unsafe: instructions that stop the machine.
 
 use super::port::{outb, outw};
 use core::arch::asm;

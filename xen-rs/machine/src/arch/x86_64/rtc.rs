@@ -1,4 +1,6 @@
 //! The real-time clock of the PC (MC146818 data sheet): read once, at the start.
+//!
+//! Unsafe: I/O instructions.
 
 use super::port::{inb, outb};
 

@@ -2,6 +2,8 @@
 //!
 //! The hypervisor uses none of them, so any value is harmless here; all that has to be caught is the fault of loading a
 //! selector that the guest's tables do not hold, or a base that is not canonical.
+//!
+//! Unsafe: segment registers and their bases are read and loaded.
 
 use super::cpu::read_cr4;
 use crate::mem::layout::is_canonical;

@@ -2,6 +2,8 @@
 //!
 //! Lines begin with `(XEN) ` as tools that read a Xen console expect. What is written goes to the serial port and to the
 //! tap that the hypervisor above may install (its console ring).
+//!
+//! Unsafe: I/O instructions; statics that are written once, before there is a second CPU.
 
 use super::port::{inb, outb};
 use crate::command_line::CommandLine;

@@ -1,4 +1,6 @@
 //! Secondary processors: from INIT and SIPI through real mode to their own stack.
+//!
+//! Unsafe: another CPU starts in real mode on code copied to low memory.
 
 use super::cpu::{self, Features, has, rdtsc};
 use super::percpu::{self, TOP};

@@ -1,4 +1,6 @@
 //! The time stamp counter: how fast it runs, and whether all CPUs agree on it.
+//!
+//! Unsafe: the instruction that reads the time stamp counter.
 
 use super::cpu::{Features, has, rdtsc};
 use super::port::{inb, inl, outb};

@@ -1,4 +1,6 @@
 //! Reading what a loader left in physical memory, on the first page tables.
+//!
+//! Unsafe: physical addresses that a loader names become pointers.
 
 use super::EARLY_MAPPED;
 use crate::mem::layout::DIRECT_MAP;

@@ -1,0 +1,192 @@
+//! The hypercalls of the machine that exists on paper only.
+
+use super::*;
+
+impl XenCalls for Machine {
+    fn create_domain(&mut self, new: &NewDomain) -> Result<DomId, Errno> {
+        self.call("create_domain")?;
+        let dom = DomId(self.next_dom);
+        self.next_dom += 1;
+        self.free -= 2;
+        let shared_info_frame = self.take_frame(dom);
+        let info =
+            DomainInfo { id: dom, flags: DomainInfo::PAUSED, shared_info_frame, uuid: new.uuid, ..Default::default() };
+        self.take_frame(dom);
+        self.domains.insert(dom.0, Domain { pauses: 1, ..Domain::new(info, *new) });
+        Ok(dom)
+    }
+    fn destroy_domain(&mut self, dom: DomId) -> Result<(), Errno> {
+        let rounds = self.destroy_rounds;
+        let domain = self.dom(dom)?;
+        if domain.pauses < 1000 * rounds {
+            domain.pauses += 1000;
+            return Err(Errno::EAGAIN);
+        }
+        assert!(self.introduced.iter().chain(&self.consoles).all(|(d, ..)| *d != dom), "still mapped by a service");
+        self.domains.remove(&dom.0);
+        let before = self.frames.len();
+        self.frames.retain(|_, frame| frame.owner != dom);
+        self.free += (before - self.frames.len()) as u64;
+        Ok(())
+    }
+    fn pause_domain(&mut self, dom: DomId) -> Result<(), Errno> {
+        let domain = self.dom(dom)?;
+        domain.pauses += 1;
+        domain.info.flags |= DomainInfo::PAUSED;
+        Ok(())
+    }
+    fn unpause_domain(&mut self, dom: DomId) -> Result<(), Errno> {
+        self.call("unpause_domain")?;
+        let domain = self.dom(dom)?;
+        domain.pauses = domain.pauses.checked_sub(1).ok_or(Errno::EINVAL)?;
+        if domain.pauses == 0 {
+            domain.info.flags &= !DomainInfo::PAUSED;
+        }
+        Ok(())
+    }
+    fn remote_shutdown(&mut self, dom: DomId, reason: u32) -> Result<(), Errno> {
+        self.dom(dom)?;
+        self.ended(dom.0, reason);
+        Ok(())
+    }
+    fn domain_list(&mut self, first: DomId, max: usize) -> Result<Vec<DomainInfo>, Errno> {
+        self.call("domain_list")?;
+        Ok(self.domains.range(first.0..).take(max).map(|(_, domain)| domain.info).collect())
+    }
+    fn vcpu_info(&mut self, _: DomId, _: VcpuId) -> Result<VcpuInfo, Errno> {
+        Ok(VcpuInfo::default())
+    }
+    fn set_max_vcpus(&mut self, dom: DomId, count: u32) -> Result<(), Errno> {
+        self.call("set_max_vcpus")?;
+        let domain = self.dom(dom)?;
+        assert_eq!(count, domain.new.max_vcpus);
+        domain.info.online_vcpus = 1;
+        Ok(())
+    }
+    fn set_max_mem(&mut self, dom: DomId, kib: u64) -> Result<(), Errno> {
+        self.call("set_max_mem")?;
+        self.dom(dom)?.max_mem_kib = kib;
+        Ok(())
+    }
+    fn set_tsc_mode(&mut self, dom: DomId, _: u32) -> Result<(), Errno> {
+        self.call("set_tsc_mode")?;
+        self.dom(dom).map(drop)
+    }
+    fn set_address_size(&mut self, dom: DomId, bits: u32) -> Result<(), Errno> {
+        self.call("set_address_size")?;
+        assert_eq!((bits, self.dom(dom)?.info.tot_pages), (64, 0), "only an empty domain can change");
+        Ok(())
+    }
+    fn set_memory_map(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno> {
+        self.call("set_memory_map")?;
+        self.dom(dom)?.memory_map = bytes;
+        Ok(())
+    }
+    fn fill_hypercall_page(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> {
+        self.call("fill_hypercall_page")?;
+        self.dom(dom)?.hypercall_page = Some(frame);
+        Ok(())
+    }
+    fn set_vcpu_context(&mut self, dom: DomId, vcpu: VcpuId, context: &VcpuGuestContext) -> Result<(), Errno> {
+        self.call("set_vcpu_context")?;
+        assert_eq!(vcpu, VcpuId(0));
+        let domain = self.dom(dom)?;
+        assert!(domain.pinned.is_some());
+        domain.context = Some(Box::new(*context));
+        Ok(())
+    }
+    fn populate(&mut self, dom: DomId, order: u32, pfns: &[Pfn], mfns: &mut [Mfn]) -> Result<usize, Errno> {
+        self.call("populate")?;
+        assert_eq!(pfns.len(), mfns.len());
+        if order > 0 && !self.superpages {
+            return Ok(0);
+        }
+        let mut expected = self.dom(dom)?.info.tot_pages;
+        let mut done = 0;
+        for (pfn, mfn) in pfns.iter().zip(mfns) {
+            let allowed = self.dom(dom)?.max_mem_kib / 4;
+            if self.free < 1 << order || expected + (1 << order) > allowed {
+                break;
+            }
+            assert_eq!(pfn.0, expected, "pages come in order");
+            expected += 1 << order;
+            // Scattered on purpose.
+            self.next_mfn += 3;
+            *mfn = Mfn(self.next_mfn);
+            for _ in 0..1 << order {
+                self.take_frame(dom);
+            }
+            self.free -= 1 << order;
+            done += 1;
+        }
+        self.dom(dom)?.info.tot_pages = expected;
+        Ok(done)
+    }
+    fn write_frames(&mut self, dom: DomId, frames: &[Mfn], offset: usize, fill: Fill<'_>) -> Result<(), Errno> {
+        self.call("write_frames")?;
+        assert!(offset + fill.len() <= frames.len() * 4096);
+        let mut at = offset;
+        let end = offset + fill.len();
+        while at < end {
+            let frame = self.frames.get_mut(&frames[at / 4096].0).filter(|f| f.owner == dom).ok_or(Errno::EPERM)?;
+            let bytes = frame.bytes.get_or_insert_with(|| Box::new([0xcc; 4096]));
+            let stop = end.min((at / 4096 + 1) * 4096);
+            let to = &mut bytes[at % 4096..at % 4096 + (stop - at)];
+            match fill {
+                Fill::Bytes(from) => to.copy_from_slice(&from[at - offset..stop - offset]),
+                Fill::Zeros(_) => to.fill(0),
+            }
+            at = stop;
+        }
+        Ok(())
+    }
+    fn pin_root(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> {
+        self.call("pin_root")?;
+        self.dom(dom)?.pinned = Some(frame);
+        Ok(())
+    }
+    fn alloc_unbound(&mut self, dom: DomId, remote: DomId) -> Result<Port, Errno> {
+        self.call("alloc_unbound")?;
+        assert_eq!(remote, DomId(0));
+        let domain = self.dom(dom)?;
+        domain.ports += 1;
+        Ok(Port(domain.ports))
+    }
+    fn grant_table_frame(&mut self, dom: DomId) -> Result<Mfn, Errno> {
+        self.call("grant_table_frame")?;
+        Ok(Mfn(self.dom(dom)?.info.shared_info_frame.0 + 1))
+    }
+    fn phys_info(&mut self) -> Result<PhysInfo, Errno> {
+        self.call("phys_info")?;
+        Ok(PhysInfo {
+            nr_cpus: 1,
+            nr_nodes: 1,
+            threads_per_core: 1,
+            cores_per_socket: 1,
+            cpu_khz: 2_596_122,
+            capabilities: 0x31b,
+            total_pages: 0x2_0000,
+            free_pages: self.free,
+            ..Default::default()
+        })
+    }
+    fn version(&mut self) -> Result<VersionInfo, Errno> {
+        Ok(VersionInfo {
+            major: 4,
+            minor: 17,
+            extra: ".7".into(),
+            page_size: 4096,
+            virt_start: 0xffff_8000_0000_0000,
+            ..Default::default()
+        })
+    }
+    fn scheduler(&mut self) -> Result<u32, Errno> {
+        Ok(6)
+    }
+    fn read_console(&mut self, _: Clear) -> Result<Vec<u8>, Errno> {
+        Ok(b"(XEN) hello\n".to_vec())
+    }
+    fn debug_keys(&mut self, _: &str) -> Result<(), Errno> {
+        Ok(())
+    }
+}
