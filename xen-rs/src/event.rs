@@ -1,9 +1,11 @@
 //! Event channels of domains, joined to their shared pages and to the scheduler.
 
+pub mod fifo;
+
 use alloc::sync::Arc;
 
 use logic::{
-    event::{self, Binding, Channels, EventDomain, Notify, Table, VcpuEvents},
+    event::{self, Channels, EventDomain, Notify, Table, VcpuEvents},
     lock::{Held, rank},
 };
 use machine::mem::shared::{Quiesced, SharedPage, SharedSlot, SharedView};
@@ -23,6 +25,7 @@ pub struct DomainEvents {
     /// The right to bind and close.
     pub table: Lock<Table, { rank::EVENT }>,
     shared: Arc<SharedSlot>,
+    layout: fifo::Layout,
 }
 
 impl DomainEvents {
@@ -36,6 +39,7 @@ impl DomainEvents {
             channels: Channels::new()?,
             table: Lock::new(Table::new(max_port)),
             shared: Arc::new(SharedSlot::new()),
+            layout: fifo::Layout::new(),
         };
         // A new slot is empty.
         let _ = events.shared.fill(page);
@@ -63,6 +67,13 @@ const fn bit(base: usize, port: Port) -> (usize, u64) {
 }
 
 impl EventDomain for Domain {
+    type Fifo = fifo::Memory;
+
+    #[inline(always)]
+    fn fifo(&self) -> Option<&fifo::Memory> {
+        self.events.layout.fifo()
+    }
+
     #[inline(always)]
     fn id(&self) -> DomId {
         self.id
@@ -163,20 +174,14 @@ pub fn raise_dom_exc(held: &mut Held<'_, 0>) {
 
 /// Closes up to `most` ports of a domain that dies or resets; true when none is left. Between two ports no lock is held.
 pub fn close_some(domain: &Arc<Domain>, most: u32, held: &mut Held<'_, 0>) -> bool {
-    let bound = (0..domain.events.channels.valid()).map(Port).filter(|port| {
-        let binding = domain.events.channels.get(*port).map(|channel| channel.binding);
-        !matches!(binding, None | Some(Binding::Free | Binding::Reserved))
-    });
-    let mut left = most;
-    for port in bound {
-        if left == 0 {
-            return false;
-        }
+    let mut from = Port(0);
+    for _ in 0..most {
+        let Some(port) = domain.events.table.lock(held).0.next_bound(from) else { return true };
         // One that somebody else closes at the same time refuses, which is as good.
         let _ = close(domain, port, held);
-        left -= 1;
+        from = Port(port.0.saturating_add(1));
     }
-    true
+    domain.events.table.lock(held).0.next_bound(Port(0)).is_none()
 }
 
 /// Closes a port: `EINVAL` when it is not bound.
@@ -203,4 +208,5 @@ pub fn retire(domain: &Domain, mut end: impl FnMut(SharedPage)) {
     slots().for_each(SharedSlot::close);
     let quiesced = Quiesced::wait();
     slots().filter_map(|slot| slot.take(&quiesced)).for_each(&mut end);
+    fifo::retire(&domain.events.layout, end);
 }

@@ -1,5 +1,7 @@
 //! `HYPERVISOR_event_channel_op`: event channels (`event_channel.h`).
 
+mod fifo;
+
 use logic::{
     access::{Allowed, EventChannelOp as Op},
     event::{self, Binding, Sent},
@@ -15,7 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{
     cpu::Context,
-    domain::{self, Domain},
+    domain,
     event::{close, close_some, tell},
     guest,
 };
@@ -58,7 +60,9 @@ fn others(cx: &mut Context<'_>) -> Outcome {
         }
         Op::BindVcpu => bind_vcpu(cx, va).into(),
         Op::Reset => reset(cx, op, va),
-        Op::SetPriority => set_priority(cx, va).into(),
+        Op::SetPriority => fifo::set_priority(cx, va).into(),
+        Op::InitControl => fifo::init_control(cx, va).unwrap_or_else(Outcome::Fail),
+        Op::ExpandArray => fifo::expand_array(cx, va).unwrap_or_else(Outcome::Fail),
         Op::Send => Outcome::Fail(Errno::ENOSYS), // went its own way
     }
 }
@@ -176,14 +180,7 @@ fn status(cx: &mut Context<'_>, allowed: &Allowed<Op>, op: &mut abi::EvtchnStatu
     Ok(())
 }
 
-/// `EVTCHNOP_set_priority` is for the FIFO layout: `ENOSYS`, after the port was looked at.
-fn set_priority(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
-    let op: abi::EvtchnSetPriority = guest::read(va)?;
-    cx.domain.events.channels.get(op.port).ok_or(Errno::EINVAL)?;
-    Err(Errno::ENOSYS)
-}
-
-/// `EVTCHNOP_reset`, in rounds: what is closed already is passed over in the next.
+/// `EVTCHNOP_reset`, in rounds, and back to the 2-level layout: what is closed already is passed over in the next.
 fn reset(cx: &mut Context<'_>, allowed: Allowed<Op>, va: u64) -> Outcome {
     let domain = match guest::read(va).and_then(|op: abi::EvtchnReset| Ok(cx.target(&allowed, op.dom)?)) {
         Ok(domain) => domain,
@@ -192,10 +189,8 @@ fn reset(cx: &mut Context<'_>, allowed: Allowed<Op>, va: u64) -> Outcome {
     if domain.id != cx.domain.id && !domain.paused_by_controller() {
         return Outcome::Fail(Errno::EINVAL);
     }
-    if close_some(&domain, RESET_ROUND, &mut cx.held) { Outcome::OK } else { Outcome::Again }
-}
-
-/// Whether a port exists, for `SCHEDOP_poll`.
-pub(super) fn exists(domain: &Domain, port: Port) -> bool {
-    domain.events.channels.get(port).is_some()
+    if !close_some(&domain, RESET_ROUND, &mut cx.held) {
+        return Outcome::Again;
+    }
+    crate::event::fifo::end(&domain, &mut cx.held).into()
 }

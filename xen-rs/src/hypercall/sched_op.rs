@@ -2,13 +2,12 @@
 
 use logic::{
     access::{Allowed, SchedOp as Op},
-    event::{self, EventDomain, Poll},
+    event::{self, Poll},
     hypercall::Outcome,
     time::Nanos,
 };
 use xen_abi::{errno::Errno, ids::Port, sched as abi};
 
-use super::event_channel_op::exists;
 use crate::{cpu::Context, cpu_loop, domain::Shutdown, guest, watchdog};
 
 /// The most ports one poll may name.
@@ -79,10 +78,12 @@ fn poll(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     // Only now look: see `block`.
     let there = if cx.vcpu.info.get().needs_delivery() {
         Ok(true)
-    } else if ports.iter().all(|port| exists(domain, *port)) {
-        Ok(ports.iter().any(|port| domain.is_pending(*port)))
     } else {
-        Err(Errno::EINVAL)
+        ports
+            .iter()
+            .map(|port| event::is_pending(domain, *port).ok_or(Errno::EINVAL))
+            .find(|one| *one != Ok(false))
+            .unwrap_or(Ok(false))
     };
     if there != Ok(false) {
         event::end_poll(domain, &cx.vcpu.events);

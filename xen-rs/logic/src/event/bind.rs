@@ -8,22 +8,27 @@ use alloc::vec::Vec;
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Port, VcpuId};
 
-use super::channel::{Binding, Channel, PORTS_2L};
-use super::{EventDomain, Notify, VIRQS, raise, virq_is_global};
+use super::channel::{Binding, CHUNK, Channel, PORTS_2L, PORTS_FIFO};
+use super::fifo::Priority;
+use super::{EventDomain, Notify, VIRQS, raise, state, virq_is_global};
 
 /// What a domain's ports allow: the right to change its [`super::Channels`].
 #[derive(Debug)]
 pub struct Table {
     /// The highest port the domain may use.
     max_port: u32,
-    /// No port below this is free.
-    first_free: u32,
+    /// A bit for each port of a chunk that is not free.
+    used: Vec<u64>,
     /// Ports in use, port 0 aside.
     active: u32,
     dying: bool,
     /// The port of each bound physical interrupt.
     pirqs: Vec<(u32, Port)>,
 }
+
+/// Free ports that are passed over because their old owners are still on a queue, in one search. A guest that leaves more
+/// of them there is told that it has no port left.
+const BUSY_PORTS: u32 = 1024;
 
 /// What was behind a port that is now free; the caller undoes its share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +43,7 @@ impl Table {
     /// The table of a new domain whose ports end at `max_port` (`max_evtchn_port` of `XEN_DOMCTL_createdomain`).
     #[must_use]
     pub fn new(max_port: u32) -> Self {
-        Table { max_port, first_free: 1, active: 0, dying: false, pirqs: Vec::new() }
+        Table { max_port, used: Vec::new(), active: 0, dying: false, pirqs: Vec::new() }
     }
 
     /// `XEN_DOMCTL_set_max_evtchn`. Ports above that are bound already stay.
@@ -63,25 +68,92 @@ impl Table {
             return Err(Errno::EINVAL);
         }
         let channels = domain.channels();
-        let mut port = self.first_free;
+        let end = if domain.fifo().is_some() { PORTS_FIFO } else { PORTS_2L }.min(self.max_port.saturating_add(1));
+        let mut busy = 0;
+        let mut first = 0;
         loop {
-            if port > self.max_port || port >= PORTS_2L {
+            if first >= end {
                 return Err(Errno::ENOSPC);
             }
-            match channels.get(Port(port)) {
-                Some(Channel { binding: Binding::Free, .. }) => {
-                    self.first_free = port;
-                    return Ok(Port(port));
+            if first >= channels.valid() {
+                channels.grow()?;
+            }
+            let index = (first / CHUNK) as usize;
+            if self.used.len() <= index {
+                self.used.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+                // Port 0 is nobody's.
+                self.used.push(u64::from(index == 0));
+            }
+            let mut free = !self.used.get(index).copied().unwrap_or(u64::MAX);
+            while free != 0 {
+                let port = Port(first + free.trailing_zeros());
+                if port.0 >= end {
+                    return Err(Errno::ENOSPC);
                 }
-                Some(_) => port += 1,
-                None => channels.grow()?,
+                if !state::is_busy(domain, port) {
+                    return Ok(port);
+                }
+                busy += 1;
+                if busy == BUSY_PORTS {
+                    return Err(Errno::ENOSPC);
+                }
+                free &= free - 1;
+            }
+            first += CHUNK;
+        }
+    }
+
+    fn mark(&mut self, port: Port, used: bool) {
+        if let Some(word) = self.used.get_mut((port.0 / CHUNK) as usize) {
+            let bit = 1 << (port.0 % CHUNK);
+            if used {
+                *word |= bit;
+            } else {
+                *word &= !bit;
             }
         }
     }
 
+    /// The first port from `from` on that is bound.
+    #[must_use]
+    pub fn next_bound(&self, from: Port) -> Option<Port> {
+        let first = (from.0 / CHUNK) as usize;
+        self.used.iter().enumerate().skip(first).find_map(|(index, word)| {
+            let word = match index {
+                0 => word & !1,
+                _ => *word,
+            };
+            let word = if index == first { word & u64::MAX << (from.0 % CHUNK) } else { word };
+            let base = u32::try_from(index).ok()? * CHUNK;
+            (word != 0).then(|| Port(base + word.trailing_zeros()))
+        })
+    }
+
     fn occupy<D: EventDomain>(&mut self, domain: &D, port: Port, binding: Binding, vcpu: VcpuId) {
+        if let Some(queueing) = domain.channels().queueing(port) {
+            queueing.set_priority(Priority::DEFAULT);
+        }
         domain.channels().set(port, Channel { binding, vcpu });
+        self.mark(port, true);
         self.active += 1;
+    }
+
+    /// `EVTCHNOP_set_priority`: EINVAL for a port or a priority that does not exist, ENOSYS without the FIFO layout, EACCES
+    /// for a port that is not bound.
+    pub fn set_priority<D: EventDomain>(&mut self, domain: &D, port: Port, priority: u32) -> Result<(), Errno> {
+        let channel = domain.channels().get(port).ok_or(Errno::EINVAL)?;
+        domain.fifo().ok_or(Errno::ENOSYS)?;
+        if !channel.is_bound() {
+            return Err(Errno::EACCES);
+        }
+        let priority = Priority::new(priority).ok_or(Errno::EINVAL)?;
+        domain.channels().queueing(port).ok_or(Errno::EINVAL)?.set_priority(priority);
+        Ok(())
+    }
+
+    /// The domain uses the FIFO layout from now on, and no CPU is in the middle of setting a bit of the other one.
+    pub fn begin_fifo<D: EventDomain>(&mut self, domain: &D) {
+        state::carry_over(domain);
     }
 
     /// `EVTCHNOP_alloc_unbound`: a port that `remote` may bind to.
@@ -209,10 +281,10 @@ impl Table {
             }
         }
         // The next owner of the port must not find an old event.
-        domain.clear_pending(port);
+        state::clear_pending(domain, port);
         channels.set(port, Channel::FREE);
         self.active = self.active.saturating_sub(1);
-        self.first_free = self.first_free.min(port.0);
+        self.mark(port, false);
         Ok(closed)
     }
 }

@@ -6,17 +6,24 @@ use core::sync::atomic::{AtomicU32 as Plain32, AtomicU64, Ordering};
 
 use spin::Once;
 use xen_abi::errno::Errno;
+use xen_abi::event_channel::{EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_NR_CHANNELS};
 use xen_abi::ids::{DomId, Port, VcpuId};
 
+use super::fifo::Queueing;
 use crate::atomic::AtomicU32;
 
-/// Ports of the 2-level scheme (`EVTCHN_2L_NR_CHANNELS` for a 64-bit guest).
-pub const PORTS_2L: u32 = 4096;
+/// Ports of the 2-level scheme.
+pub const PORTS_2L: u32 = EVTCHN_2L_NR_CHANNELS;
+/// Ports of the FIFO scheme: all there can be.
+pub const PORTS_FIFO: u32 = EVTCHN_FIFO_NR_CHANNELS;
 
 /// Ports in one chunk of words. Xen's `port_is_valid` grows in the same steps, so `status` of a port that was never
 /// used gives the same answer as there.
-const CHUNK: u32 = 64;
-const CHUNKS: usize = (PORTS_2L / CHUNK) as usize;
+pub(super) const CHUNK: u32 = 64;
+/// Chunks of the 2-level scheme, found at once.
+const NEAR: usize = (PORTS_2L / CHUNK) as usize;
+/// Chunks of the ports beyond.
+const FAR: usize = (PORTS_FIFO / CHUNK) as usize - NEAR;
 
 /// What a port is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,10 +106,34 @@ impl Channel {
     }
 }
 
+/// A chunk of ports.
+#[derive(Debug)]
+struct Chunk {
+    words: Box<[AtomicU64; CHUNK as usize]>,
+    queueing: Box<[Queueing; CHUNK as usize]>,
+}
+
+impl Chunk {
+    /// Free ports. ENOMEM.
+    fn new() -> Result<Self, Errno> {
+        let words = filled(|| AtomicU64::new(Channel::FREE.encode()))?;
+        Ok(Chunk { words, queueing: filled(Queueing::new)? })
+    }
+}
+
+/// A boxed array, made without a panic when memory is short.
+fn filled<T>(value: impl FnMut() -> T) -> Result<Box<[T; CHUNK as usize]>, Errno> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(CHUNK as usize).map_err(|_| Errno::ENOMEM)?;
+    all.resize_with(CHUNK as usize, value);
+    all.into_boxed_slice().try_into().map_err(|_| Errno::ENOMEM)
+}
+
 /// The ports of a domain. Anyone may read them; only the holder of the domain's [`super::Table`] changes them.
 #[derive(Debug)]
 pub struct Channels {
-    chunks: [Once<Box<[AtomicU64]>>; CHUNKS],
+    near: [Once<Chunk>; NEAR],
+    far: Once<Box<[Once<Chunk>]>>,
     /// Ports below this have a word.
     valid: Plain32,
     /// vCPUs of the domain that poll.
@@ -112,8 +143,12 @@ pub struct Channels {
 impl Channels {
     /// The ports of a new domain: all free but port 0. ENOMEM.
     pub fn new() -> Result<Self, Errno> {
-        let channels =
-            Channels { chunks: [const { Once::new() }; CHUNKS], valid: Plain32::new(0), pollers: AtomicU32::new(0) };
+        let channels = Channels {
+            near: [const { Once::new() }; NEAR],
+            far: Once::new(),
+            valid: Plain32::new(0),
+            pollers: AtomicU32::new(0),
+        };
         channels.grow()?;
         channels.set(Port(0), Channel { binding: Binding::Reserved, vcpu: VcpuId(0) });
         Ok(channels)
@@ -126,15 +161,32 @@ impl Channels {
         self.valid.load(Ordering::Acquire)
     }
 
-    #[inline]
+    #[inline(always)]
+    fn chunk(&self, port: Port) -> Option<&Chunk> {
+        match self.near.get((port.0 / CHUNK) as usize) {
+            Some(slot) => slot.get(),
+            None => self.far_slot((port.0 / CHUNK) as usize)?.get(),
+        }
+    }
+
+    #[cold]
+    fn far_slot(&self, index: usize) -> Option<&Once<Chunk>> {
+        self.far.get()?.get(index.checked_sub(NEAR)?)
+    }
+
+    #[inline(always)]
     fn word(&self, port: Port) -> Option<&AtomicU64> {
-        let chunk = self.chunks.get((port.0 / CHUNK) as usize)?.get()?;
-        chunk.get((port.0 % CHUNK) as usize)
+        self.chunk(port)?.words.get((port.0 % CHUNK) as usize)
+    }
+
+    /// What the FIFO layout remembers of a port.
+    pub(super) fn queueing(&self, port: Port) -> Option<&Queueing> {
+        self.chunk(port)?.queueing.get((port.0 % CHUNK) as usize)
     }
 
     /// What a port is, or nothing if the number is beyond those in use (EINVAL everywhere).
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, port: Port) -> Option<Channel> {
         self.word(port).map(|word| Channel::decode(word.load(Ordering::Acquire)))
     }
@@ -146,14 +198,24 @@ impl Channels {
         }
     }
 
-    /// Makes one more chunk of ports valid. ENOSPC at the end of the scheme, ENOMEM.
+    /// Makes one more chunk of ports valid, under the lock of the domain's table. ENOSPC when there are no more, ENOMEM.
     pub(super) fn grow(&self) -> Result<(), Errno> {
         let valid = self.valid();
-        let slot = self.chunks.get((valid / CHUNK) as usize).ok_or(Errno::ENOSPC)?;
-        let mut words = Vec::new();
-        words.try_reserve_exact(CHUNK as usize).map_err(|_| Errno::ENOMEM)?;
-        words.resize_with(CHUNK as usize, || AtomicU64::new(Channel::FREE.encode()));
-        slot.call_once(|| words.into_boxed_slice());
+        let index = (valid / CHUNK) as usize;
+        let slot = match self.near.get(index) {
+            Some(slot) => slot,
+            None => {
+                if self.far.get().is_none() {
+                    let mut slots = Vec::new();
+                    slots.try_reserve_exact(FAR).map_err(|_| Errno::ENOMEM)?;
+                    slots.resize_with(FAR, Once::new);
+                    self.far.call_once(|| slots.into_boxed_slice());
+                }
+                self.far_slot(index).ok_or(Errno::ENOSPC)?
+            }
+        };
+        let chunk = Chunk::new()?;
+        slot.call_once(|| chunk);
         self.valid.store(valid + CHUNK, Ordering::Release);
         Ok(())
     }

@@ -11,6 +11,7 @@ use loom::thread;
 use std::vec::Vec;
 use xen_abi::ids::{DomId, Port, VcpuId};
 
+use super::no_fifo::NoFifo;
 use super::{
     Channels, EventDomain, Poll, Sent, Table, VcpuEvents, end_poll, is_polled, send, start_poll, wake_pollers,
 };
@@ -85,6 +86,10 @@ fn read(bit: &AtomicBool) -> bool {
 }
 
 impl EventDomain for Domain {
+    type Fifo = NoFifo;
+    fn fifo(&self) -> Option<&NoFifo> {
+        None
+    }
     fn id(&self) -> DomId {
         DomId(1)
     }

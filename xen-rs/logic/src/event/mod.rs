@@ -5,24 +5,34 @@
 //! shared page through [`EventDomain`]. A send that races with a close may set a bit on a port that was free for a
 //! moment; guests live with spurious events, since binding an interdomain port raises one by itself.
 //!
-//! Delivery is the 2-level scheme of `event_channel.h`: a pending bit per port, a selector bit per word of them and
-//! one byte per vCPU. What the sender has to do next (kick a vCPU, wake pollers) comes back as [`Notify`].
+//! There are two layouts of `event_channel.h`. A domain begins with the 2-level one: a pending bit per port, a selector
+//! bit per word of them and one byte per vCPU. It may ask for the other one ([`fifo`]): queues of ports by priority.
+//! What the sender has to do next (kick a vCPU, wake pollers) comes back as [`Notify`].
 
 mod bind;
 mod channel;
+pub mod fifo;
 #[cfg(all(test, loom))]
 mod loom;
+#[cfg(all(test, loom))]
+mod loom_fifo;
+#[cfg(test)]
+mod no_fifo;
 mod poll;
 mod send;
+mod state;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_fifo;
 
 pub use bind::{Closed, Table};
-pub use channel::{Binding, Channel, Channels, PORTS_2L};
+pub use channel::{Binding, Channel, Channels, PORTS_2L, PORTS_FIFO};
 pub use poll::{Poll, end_poll, is_polled, start_poll, wake_pollers};
 pub use send::{Sent, deliver_remote, raise, send, send_virq, unmask};
+pub use state::{collect_saved, is_pending};
 
-use crate::atomic::{AtomicU32, Ordering};
+use crate::atomic::{AtomicU32, Ordering, fence};
 
 use xen_abi::ids::{DomId, Port, VcpuId};
 
@@ -64,8 +74,12 @@ impl VcpuEvents {
 /// What the event code sees of a domain: its ports, its vCPUs and the bits it shares with the hypervisor.
 ///
 /// The bits lie in memory that the guest writes at any moment, so each access is one atomic operation and its answer
-/// is believed for no longer than it takes to act on it. Ports that are handed in are below [`PORTS_2L`].
+/// is believed for no longer than it takes to act on it. The bits of ports are those of the 2-level layout: ports that
+/// are handed in are below [`PORTS_2L`].
 pub trait EventDomain {
+    /// What the FIFO layout needs.
+    type Fifo: fifo::FifoMemory;
+
     /// The domain's number.
     fn id(&self) -> DomId;
     /// Its ports.
@@ -74,6 +88,8 @@ pub trait EventDomain {
     fn vcpu(&self, vcpu: VcpuId) -> Option<&VcpuEvents>;
     /// How many vCPUs there can be: all are below this.
     fn max_vcpus(&self) -> u32;
+    /// The FIFO layout, if the domain uses it.
+    fn fifo(&self) -> Option<&Self::Fifo>;
 
     /// Sets `shared_info.evtchn_pending`; true if it was set before.
     fn test_and_set_pending(&self, port: Port) -> bool;
@@ -104,4 +120,14 @@ pub struct Notify {
 impl Notify {
     /// Nobody.
     pub const NOBODY: Notify = Notify { vcpu: None, poll: None };
+}
+
+/// The port again if some vCPU of the domain polls.
+///
+/// A poller first says that it polls and then looks at the bits; the caller has set the bit and now looks for pollers. One
+/// of the two sees the other.
+#[inline(always)]
+fn polled<D: EventDomain>(domain: &D, port: Port) -> Option<Port> {
+    fence(Ordering::SeqCst);
+    (domain.channels().pollers.load(Ordering::Relaxed) != 0).then_some(port)
 }

@@ -1,12 +1,10 @@
 //! Sending: who is told about an event, without a lock.
 
-use crate::atomic::{Ordering, fence};
-
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Port, VcpuId};
 
 use super::channel::Binding;
-use super::{EventDomain, Notify, virq_is_global};
+use super::{EventDomain, Notify, fifo, polled, virq_is_global};
 
 /// What sending on a port comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,17 +41,16 @@ pub fn deliver_remote<D: EventDomain>(domain: &D, port: Port, from: DomId) -> No
 /// Makes a port pending and says who has to know.
 #[inline(always)]
 pub fn raise<D: EventDomain>(domain: &D, vcpu: VcpuId, port: Port) -> Notify {
+    if let Some(fifo) = domain.fifo() {
+        return fifo::raise(domain, fifo, vcpu, port);
+    }
     if domain.test_and_set_pending(port) {
         return Notify::NOBODY;
     }
     let wakes = !domain.is_masked(port)
         && !domain.test_and_set_selector(vcpu, port.0 / u64::BITS)
         && !domain.test_and_set_upcall(vcpu);
-    // A poller first says that it polls and then looks at the bits; here the bit was set first and the pollers are
-    // looked for afterwards. One of the two sees the other.
-    fence(Ordering::SeqCst);
-    let polled = domain.channels().pollers.load(Ordering::Relaxed) != 0;
-    Notify { vcpu: wakes.then_some(vcpu), poll: polled.then_some(port) }
+    Notify { vcpu: wakes.then_some(vcpu), poll: polled(domain, port) }
 }
 
 /// Raises a VIRQ: on `vcpu` for the per-vCPU ones, wherever the guest moved it for the global ones. Nothing when it is
@@ -72,9 +69,15 @@ pub fn send_virq<D: EventDomain>(domain: &D, vcpu: VcpuId, virq: u32) -> Notify 
     raise(domain, told, port)
 }
 
-/// `EVTCHNOP_unmask`: EINVAL for a port that does not exist.
+/// `EVTCHNOP_unmask`: EINVAL for a port that does not exist; one that is not bound stays as it is.
 pub fn unmask<D: EventDomain>(domain: &D, port: Port) -> Result<Notify, Errno> {
     let channel = domain.channels().get(port).ok_or(Errno::EINVAL)?;
+    if !channel.is_bound() {
+        return Ok(Notify::NOBODY);
+    }
+    if let Some(fifo) = domain.fifo() {
+        return Ok(fifo::unmask(domain, fifo, channel.vcpu, port));
+    }
     let wakes = domain.test_and_clear_mask(port)
         && domain.is_pending(port)
         && !domain.test_and_set_selector(channel.vcpu, port.0 / u64::BITS)

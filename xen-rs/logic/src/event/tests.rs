@@ -1,5 +1,6 @@
 //! Event channels against a slow, obvious model, and the answers to each misuse.
 
+use super::no_fifo::NoFifo;
 use super::*;
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -35,6 +36,10 @@ impl Fake {
 }
 
 impl EventDomain for Fake {
+    type Fifo = NoFifo;
+    fn fifo(&self) -> Option<&NoFifo> {
+        None
+    }
     fn id(&self) -> DomId {
         self.id
     }

@@ -172,6 +172,24 @@ impl<'a> SharedView<'a> {
         self.word32(offset).store(value, Ordering::Release);
     }
 
+    /// Sets bits of 32; the old value.
+    #[inline(always)]
+    pub fn or32(self, offset: usize, bits: u32) -> u32 {
+        self.word32(offset).fetch_or(bits, Ordering::SeqCst)
+    }
+
+    /// Keeps bits of 32; the old value.
+    #[inline(always)]
+    pub fn and32(self, offset: usize, mask: u32) -> u32 {
+        self.word32(offset).fetch_and(mask, Ordering::SeqCst)
+    }
+
+    /// Exchanges 32 bits if they are `old`; else what they are.
+    #[inline(always)]
+    pub fn compare_exchange32(self, offset: usize, old: u32, new: u32) -> Result<(), u32> {
+        self.word32(offset).compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).map(drop)
+    }
+
     /// Reads 64 bits.
     #[inline(always)]
     #[must_use]

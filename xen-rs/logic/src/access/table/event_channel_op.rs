@@ -17,10 +17,9 @@ operations! {
         BindVcpu = EVTCHNOP_BIND_VCPU, Anyone;
         Unmask = EVTCHNOP_UNMASK, Anyone;
         Reset = EVTCHNOP_RESET, TargetOrControl;
+        InitControl = EVTCHNOP_INIT_CONTROL, Anyone;
+        ExpandArray = EVTCHNOP_EXPAND_ARRAY, Anyone;
         SetPriority = EVTCHNOP_SET_PRIORITY, Anyone, "`ENOSYS` while the 2-level layout is in use, as in Xen";
     }
-    refused {
-        EVTCHNOP_INIT_CONTROL, Anyone, ENOSYS, "guests fall back to the 2-level layout";
-        EVTCHNOP_EXPAND_ARRAY, Anyone, ENOSYS, "see `EVTCHNOP_INIT_CONTROL`";
-    }
+    refused {}
 }
