@@ -9,6 +9,7 @@
 pub mod domain;
 pub mod smp;
 pub mod user;
+pub mod values;
 
 /// The bytes of some instructions, for a program that runs elsewhere. They must not depend on where they are.
 #[macro_export]

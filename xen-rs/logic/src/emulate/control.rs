@@ -29,8 +29,8 @@ pub mod cr4 {
 
 /// The bits of CR4 that a guest chooses.
 pub const CR4_GUEST: u64 = cr4::TSD | cr4::DE | cr4::FSGSBASE | cr4::OSXSAVE;
-/// The bits of the host's CR4 that a guest is shown.
-pub const CR4_SHOWN: u64 = cr4::PAE | cr4::MCE | cr4::PGE | cr4::OSFXSR | cr4::OSXMMEXCPT;
+/// The bits of the host's CR4 that a guest is shown. Not PGE: a PV guest has no global pages.
+pub const CR4_SHOWN: u64 = cr4::PAE | cr4::MCE | cr4::OSFXSR | cr4::OSXMMEXCPT;
 
 /// A write to CR0 that tries to change more than TS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -298,8 +298,9 @@ pub(crate) unsafe fn init_this() {
     unsafe {
         super::gdt::load();
         super::idt::load();
-        // CR0: protected, monitor coprocessor, native errors, write protection, paging; caches on, no task switch trap.
-        asm!("mov cr0, {}", in(reg) 0x8001_0033_u64, options(nostack, preserves_flags));
+        // CR0: protected, monitor coprocessor, native errors, write protection, alignment checks (of ring 3, which has
+        // the flag for it), paging; caches on, no task switch trap.
+        asm!("mov cr0, {}", in(reg) 0x8005_0033_u64, options(nostack, preserves_flags));
         write_cr4(value);
         let nx = if has(Features::NX) { EFER_NXE } else { 0 };
         wrmsr(EFER, (rdmsr(EFER) & 0x500) | EFER_SCE | nx);
