@@ -4,7 +4,7 @@ use logic::lock::{Held, rank};
 use machine::arch::x86_64::{ioapic, serial};
 use xen_abi::{hypercall::VIRQ_CONSOLE, ids::VcpuId};
 
-use crate::{domain, event, irq, sync::Lock};
+use crate::{debug_keys, domain, event, irq, sync::Lock};
 
 /// Bytes of the ring: Xen's default for `conring_size`.
 const RING: usize = 16 << 10;
@@ -107,32 +107,43 @@ pub fn ring_clear(_held: &mut Held<'_, 0>) {
 pub fn receive(held: &mut Held<'_, 0>) {
     let mut any = false;
     while let Some(byte) = serial::receive() {
-        any |= KEYBOARD.lock_leaf(|input| input.take(byte));
+        match KEYBOARD.lock_leaf(|input| input.take(byte)) {
+            For::Nobody => {}
+            For::Dom0 => any = true,
+            For::Us => debug_keys::handle(byte, held),
+        }
     }
     if any && let Some(control) = domain::hardware(held) {
         event::raise_virq(&control, VcpuId(0), VIRQ_CONSOLE, held);
     }
 }
 
+/// Whom input is for.
+enum For {
+    Nobody,
+    Dom0,
+    Us,
+}
+
 impl Input {
-    /// A byte came; whether there is something new for dom0.
-    fn take(&mut self, byte: u8) -> bool {
+    /// A byte came.
+    fn take(&mut self, byte: u8) -> For {
         if byte == SWITCH {
             self.switches += 1;
             if self.switches == SWITCH_COUNT {
                 self.switches = 0;
                 self.taken = !self.taken;
             }
-            return false;
+            return For::Nobody;
         }
         let missed = core::mem::take(&mut self.switches);
         if self.taken {
-            return false;
+            return For::Us;
         }
         // Fewer than it takes: they were meant for dom0.
         (0..missed).for_each(|_| self.push(SWITCH));
         self.push(byte);
-        true
+        For::Dom0
     }
 
     fn push(&mut self, byte: u8) {

@@ -14,6 +14,8 @@ mod cpu;
 #[cfg(target_os = "none")]
 mod cpu_loop;
 #[cfg(target_os = "none")]
+mod debug_keys;
+#[cfg(target_os = "none")]
 mod domain;
 #[cfg(target_os = "none")]
 mod event;

@@ -2,6 +2,7 @@
 //! features of what it builds together.
 
 use crate::say::Step;
+use crate::symbols;
 use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace;
 use anyhow::{Context, Result, bail};
@@ -47,6 +48,9 @@ pub fn build(package: &str) -> Result<()> {
     let status = cargo.args(["--release", "-p", package]).status().context("cannot start cargo")?;
     if !status.success() {
         bail!("building {package} failed");
+    }
+    if package == "xen-rs" {
+        symbols::embed(&program(package))?;
     }
     step.done();
     Ok(())

@@ -22,5 +22,6 @@ pub mod num;
 pub mod page;
 pub mod regs;
 pub mod sched;
+pub mod symbols;
 pub mod time;
 pub mod trap;

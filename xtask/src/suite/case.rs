@@ -44,6 +44,9 @@ pub struct Case {
     /// With `script`: the status it must end with.
     #[serde(default)]
     pub status: i32,
+    /// With `script`: it ends the machine, so that its own end is never seen.
+    #[serde(default)]
+    pub ends_machine: bool,
     /// With `script`: more files for dom0, by part names; the default guest is always there.
     #[serde(default)]
     pub files: Vec<String>,
@@ -164,6 +167,7 @@ impl Case {
             rounds: once(),
             around: None,
             status: 0,
+            ends_machine: false,
             files: Vec::new(),
             append: String::new(),
             smp: Axis::default(),

@@ -165,6 +165,7 @@ impl Row {
         }
         match self.judge {
             Judge::Tap => Tap::read(text).complete(),
+            Judge::Text if self.case.ends_machine => false,
             Judge::Text if self.case.script.is_some() => dom0::status_in(text).is_some(),
             Judge::Text => {
                 let reported = self.case.warnings_as_in.is_none() || text.contains(warnings::END);
@@ -194,6 +195,10 @@ impl Row {
         }
         if self.case.around.is_some() && dom0::status_in(text).is_some() && Case::around_is_same(text) != Some(true) {
             return (false, "not the same before and after".into());
+        }
+        if self.case.ends_machine {
+            let ended = matches!(end, End::Gone | End::Off);
+            return (ended, if ended { String::new() } else { format!("the machine went on{}", ending(end)) });
         }
         if self.case.script.is_some() {
             return match dom0::status_in(text) {

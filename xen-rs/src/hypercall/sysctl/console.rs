@@ -1,12 +1,12 @@
-//! `XEN_SYSCTL_readconsole`: the hypervisor's log, as `dmesg` shows it.
+//! `XEN_SYSCTL_readconsole`: the hypervisor's log, as `dmesg` shows it. `XEN_SYSCTL_debug_keys`: its debug keys.
 
 use xen_abi::{
     errno::Errno,
-    sysctl::{ReadConsole, Sysctl},
+    sysctl::{DebugKeys, ReadConsole, Sysctl},
 };
 
 use super::put;
-use crate::{console, cpu::Context, guest};
+use crate::{console, cpu::Context, debug_keys, guest};
 
 /// Bytes copied at a time.
 const CHUNK: usize = 256;
@@ -35,4 +35,17 @@ pub(super) fn read(cx: &mut Context<'_>, arg: &ReadConsole, raw: &mut Sysctl) ->
     reply.count = copied;
     reply.index = position;
     put(raw, &reply)
+}
+
+/// Presses keys. Xen has no limit; more than this in one call is no one's wish.
+pub(super) fn keys(cx: &mut Context<'_>, arg: &DebugKeys) -> Result<(), Errno> {
+    const MOST: u32 = 64;
+    if arg.nr_keys > MOST {
+        return Err(Errno::E2BIG);
+    }
+    for i in 0..u64::from(arg.nr_keys) {
+        let key: u8 = guest::read(arg.keys.checked_add(i).ok_or(Errno::EFAULT)?)?;
+        debug_keys::handle(key, &mut cx.held);
+    }
+    Ok(())
 }

@@ -33,6 +33,7 @@ pub fn sysctl(cx: &mut Context<'_>) -> Outcome {
 fn carry_out(cx: &mut Context<'_>, op: Allowed<SysctlOp>, raw: &mut Sysctl) -> Result<(), Errno> {
     match op.op() {
         SysctlOp::ReadConsole => console::read(cx, &payload(&raw.u)?, raw),
+        SysctlOp::DebugKeys => console::keys(cx, &payload(&raw.u)?),
         SysctlOp::PhysInfo => host::physical_info(cx, raw),
         SysctlOp::SchedId => host::scheduler(raw),
         SysctlOp::CpuTopoInfo => host::topology(&payload(&raw.u)?, raw),

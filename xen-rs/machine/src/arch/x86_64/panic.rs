@@ -7,11 +7,41 @@ use super::{power, serial};
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 use logic::regs::GuestRegs;
+use logic::symbols;
 
 unsafe extern "C" {
     static __text_start: u8;
     static __text_end: u8;
     static __build_id_start: [u8; 36];
+    static __load_start: u8;
+    static __symbols_start: u8;
+    static __symbols_end: u8;
+}
+
+/// An address in the image, with the name of its function where the build has put a table of them.
+enum Address {
+    /// Of the instruction itself.
+    Instruction(u64),
+    /// Where a call returns to: behind it, maybe even behind its function, if that does not return.
+    Return(u64),
+}
+
+impl core::fmt::Display for Address {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (start, end) = (&raw const __symbols_start, &raw const __symbols_end);
+        // SAFETY: the linker's script leaves this room in the image's constants.
+        let table = unsafe { core::slice::from_raw_parts(start, end as usize - start as usize) };
+        let (address, back) = match *self {
+            Self::Instruction(address) => (address, 0),
+            Self::Return(address) => (address, 1),
+        };
+        write!(f, "[<{address:016x}>]")?;
+        let offset = address.checked_sub((&raw const __load_start) as u64 + u64::from(back));
+        match offset.and_then(|offset| symbols::find(table, u32::try_from(offset).ok()?)) {
+            Some(place) => write!(f, " {}", symbols::Place { offset: place.offset + back, ..place }),
+            None => Ok(()),
+        }
+    }
 }
 
 macro_rules! say {
@@ -116,11 +146,8 @@ fn print_stack(rsp: u64) {
     }
 }
 
-fn print_backtrace(rip: Option<u64>, mut rbp: u64) {
-    say!("call trace:");
-    if let Some(rip) = rip {
-        say!("   [<{rip:016x}>]");
-    }
+/// Follows the frames of this CPU's stack: the return addresses, from the innermost on.
+fn backtrace(mut rbp: u64, mut each: impl FnMut(Address)) {
     for _ in 0..32 {
         let (Some(next), Some(ret)) = (stack_word(rbp), stack_word(rbp.wrapping_add(8))) else {
             return;
@@ -128,12 +155,29 @@ fn print_backtrace(rip: Option<u64>, mut rbp: u64) {
         if !in_text(ret) {
             return;
         }
-        say!("   [<{ret:016x}>]");
+        each(Address::Return(ret));
         if next <= rbp {
             return;
         }
         rbp = next;
     }
+}
+
+fn print_backtrace(rip: Option<u64>, rbp: u64) {
+    say!("call trace:");
+    if let Some(rip) = rip {
+        say!("   {}", Address::Instruction(rip));
+    }
+    backtrace(rbp, |address| say!("   {address}"));
+}
+
+/// Logs from where this function was called.
+pub fn show_trace() {
+    let rbp: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    log::warn!("call trace of CPU {}:", percpu::number());
+    backtrace(rbp, |address| log::warn!("   {address}"));
 }
 
 /// Whether this CPU may go on to print; a second fatal error while printing stops at once.
@@ -164,7 +208,7 @@ pub fn fatal_exception(regs: &GuestRegs) -> ! {
              out(reg) cr0, out(reg) cr2, out(reg) cr3, out(reg) cr4, options(nomem, nostack, preserves_flags));
     }
     say!("CPU:    {}", percpu::number());
-    say!("RIP:    {:04x}:[<{:016x}>]", regs.cs & 0xffff, regs.rip);
+    say!("RIP:    {:04x}:{}", regs.cs & 0xffff, Address::Instruction(regs.rip));
     say!("RFLAGS: {:016x}   vector {:02x} error code {:04x}", regs.rflags, regs.entry_vector, regs.error_code);
     say!("rax: {:016x}   rbx: {:016x}   rcx: {:016x}", regs.rax, regs.rbx, regs.rcx);
     say!("rdx: {:016x}   rsi: {:016x}   rdi: {:016x}", regs.rdx, regs.rsi, regs.rdi);
