@@ -6,6 +6,7 @@
 #![no_std]
 #![allow(unsafe_code)] // See above.
 
+pub mod child;
 pub mod domain;
 pub mod smp;
 pub mod user;

@@ -1,20 +1,27 @@
 //! What a domain has of memory: how much, the list of its pages, the device memory it may map, its memory map.
 
 use alloc::{sync::Arc, vec::Vec};
+use core::mem;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use logic::{
-    frames::{PageList, Shortage, Zone},
+    frames::{Block, PageList, Shortage, Zone},
+    hypercall::Budget,
     lock::{Held, rank},
-    page::{Frame, Writable},
+    page::{Deferred, Frame, Stolen, Writable},
 };
-use machine::mem::{frame_table::frames, pv_pte};
-use xen_abi::{errno::Errno, hypercall::HYPERVISOR_IRET, ids::Mfn, memory::E820Entry};
+use machine::mem::{frame_table::frames, pv_pte, tlb};
+use xen_abi::{
+    errno::Errno,
+    hypercall::HYPERVISOR_IRET,
+    ids::{DomId, Mfn},
+    memory::E820Entry,
+};
 
 use super::Domain;
 use crate::{
-    memory::{self, mmu},
+    memory::{self, mmu, mmu_within},
     sync::Lock,
 };
 
@@ -23,11 +30,22 @@ pub struct DomainMemory {
     pages: Lock<PageList, { rank::P2M }>,
     total: AtomicU64,
     maximum: AtomicU64,
+    /// Pages that are set aside for it (`XENMEM_claim_pages`); changes under the lock of the pages.
+    outstanding: AtomicU64,
     /// How many pages of the list its death has not looked at yet; all ones before that begins.
     to_relinquish: AtomicU64,
+    owed: Lock<Owed, { rank::LEAF }>,
     io: Lock<Vec<Range<u64>>, { rank::LEAF }>,
     has_io: AtomicBool,
     map: Lock<Vec<E820Entry>, { rank::LEAF }>,
+}
+
+/// Work on page tables that the death of a domain has begun.
+struct Owed {
+    /// Tables given up that are not devalidated yet.
+    deferred: Vec<Deferred>,
+    /// A page that is not taken away yet.
+    page: Option<Mfn>,
 }
 
 /// How much a domain has and may have, in pages.
@@ -47,7 +65,9 @@ impl DomainMemory {
             pages: Lock::new(PageList::new()),
             total: AtomicU64::new(0),
             maximum: AtomicU64::new(0),
+            outstanding: AtomicU64::new(0),
             to_relinquish: AtomicU64::new(u64::MAX),
+            owed: Lock::new(Owed { deferred: Vec::new(), page: None }),
             io: Lock::new(Vec::new()),
             has_io: AtomicBool::new(false),
             map: Lock::new(Vec::new()),
@@ -74,7 +94,7 @@ impl DomainMemory {
         if self.total.load(Ordering::Relaxed) + wanted > self.maximum.load(Ordering::Relaxed) {
             return Err(Errno::ENOMEM);
         }
-        let block = memory::alloc(order, zone, held).map_err(|shortage| match shortage {
+        let block = memory::alloc_for(self.outstanding(), order, zone, held).map_err(|shortage| match shortage {
             Shortage::Exhausted => Errno::ENOMEM,
             Shortage::Unfinished => Errno::ERESTART,
         })?;
@@ -88,55 +108,151 @@ impl DomainMemory {
         }
         let first = block.assign(frames(), domain.id, &mut pages);
         self.total.store(total, Ordering::Relaxed);
+        let outstanding = self.outstanding();
+        if outstanding > 0 {
+            self.set_outstanding(outstanding.saturating_sub(wanted), &mut below);
+        }
         Ok(first)
+    }
+
+    /// Sets pages aside for the domain, so that it can have `pages` in all; 0 gives up what it has not got of them.
+    ///
+    /// # Errors
+    /// Xen's: EINVAL for a second claim, or one for no more than it has, or for more than it may have; ENOMEM when that
+    /// many are not free, or are claimed already.
+    pub fn claim(&self, pages: u64, held: &mut Held<'_, 0>) -> Result<(), Errno> {
+        let (list, mut below) = self.pages.lock(held);
+        if pages == 0 {
+            self.set_outstanding(0, &mut below);
+            return Ok(());
+        }
+        let dying = self.to_relinquish.load(Ordering::Relaxed) != u64::MAX;
+        if dying || self.outstanding() > 0 || pages <= list.len() || pages > self.maximum.load(Ordering::Relaxed) {
+            return Err(Errno::EINVAL);
+        }
+        if memory::claim(pages - list.len(), &mut below) {
+            self.outstanding.store(pages - list.len(), Ordering::Relaxed);
+            Ok(())
+        } else {
+            Err(Errno::ENOMEM)
+        }
+    }
+
+    /// Pages that are set aside for it.
+    #[must_use]
+    pub fn outstanding(&self) -> u64 {
+        self.outstanding.load(Ordering::Relaxed)
+    }
+
+    /// Under the lock of the pages.
+    fn set_outstanding<const H: u8>(&self, pages: u64, held: &mut Held<'_, H>) {
+        let before = self.outstanding.swap(pages, Ordering::Relaxed);
+        memory::change_claim(before, pages, held);
+    }
+
+    /// Gives the domain `new` frames in place of as many `old` pages: both are empty afterwards. `EINVAL` for a domain that
+    /// is dying: nothing has changed.
+    pub fn exchange(
+        &self,
+        owner: DomId,
+        old: &mut Vec<Stolen<'static>>,
+        new: &mut Vec<Block>,
+        held: &mut Held<'_, 0>,
+    ) -> Result<(), Errno> {
+        {
+            let (mut pages, _held) = self.pages.lock(held);
+            if self.to_relinquish.load(Ordering::Relaxed) != u64::MAX {
+                return Err(Errno::EINVAL);
+            }
+            for page in old.iter() {
+                pages.remove(frames(), page.frame());
+            }
+            for block in new.drain(..) {
+                block.assign(frames(), owner, &mut pages);
+            }
+            self.total.store(pages.len(), Ordering::Relaxed);
+        }
+        for page in old.drain(..) {
+            pv_pte::set_m2p(page.frame(), u64::MAX);
+            memory::free(page.into_block(tlb::now()), held);
+        }
+        Ok(())
     }
 
     /// A page of the domain has lost its last reference: takes it off the list.
     pub fn forget_page(&self, f: Frame<'_>, held: &mut Held<'_, 0>) {
-        let (mut pages, _held) = self.pages.lock(held);
+        let (mut pages, mut below) = self.pages.lock(held);
         pages.remove(frames(), f);
         self.total.store(pages.len(), Ordering::Relaxed);
+        // As in Xen, what a domain with a claim gives back is set aside for it too.
+        let outstanding = self.outstanding();
+        if outstanding > 0 {
+            self.set_outstanding(outstanding + 1, &mut below);
+        }
     }
 
     /// Takes the pages away from a dying domain whose vCPUs hold no roots any more; false: call again.
     ///
-    /// Pages that others still map stay on the list and leave it when those mappings go.
+    /// Pages that others still map stay on the list and leave it when those mappings go. A table that takes long is left
+    /// in its partial state between two calls, so any CPU can make the next one.
     pub fn relinquish(&self, domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> bool {
-        let mut deferred = Vec::new();
         {
-            let (pages, _held) = self.pages.lock(held);
+            let (pages, mut below) = self.pages.lock(held);
             // From here on nothing is added.
             let _ = self.to_relinquish.compare_exchange(u64::MAX, pages.len(), Ordering::Relaxed, Ordering::Relaxed);
+            self.set_outstanding(0, &mut below);
         }
+        let mut work =
+            self.owed.lock_leaf(|owed| Owed { deferred: mem::take(&mut owed.deferred), page: owed.page.take() });
+        let done = self.relinquish_some(domain, &mut work, held);
+        self.owed.lock_leaf(|owed| {
+            owed.deferred.append(&mut work.deferred);
+            owed.page = owed.page.take().or(work.page);
+        });
+        if done {
+            self.to_relinquish.store(0, Ordering::Release);
+        }
+        done
+    }
+
+    /// One slice; true when no page is left to be looked at.
+    fn relinquish_some(&self, domain: &Arc<Domain>, work: &mut Owed, held: &mut Held<'_, 0>) -> bool {
+        let mut budget = Budget::ROUND;
         for _ in 0..PAGES_PER_SLICE {
-            let next = {
-                let (mut pages, _held) = self.pages.lock(held);
-                let left = self.to_relinquish.load(Ordering::Relaxed);
-                let next = if left == 0 { None } else { pages.pop(frames()) };
-                match next {
-                    Some(page) => {
-                        // To the end: what has been looked at is behind what has not.
-                        pages.push(frames(), page);
-                        self.to_relinquish.store(left - 1, Ordering::Relaxed);
-                        // While the page is on the list its frame is not given to anybody else.
-                        page
-                    }
-                    None => {
-                        self.to_relinquish.store(0, Ordering::Release);
-                        return true;
-                    }
-                }
-            };
-            let mut mm = mmu(held.again(), domain, &mut deferred);
-            let mut done = mm.relinquish(next, domain.id);
-            while !(done && mm.env.deferred.is_empty()) {
-                // A domain that dies has all its slices to itself: one page's tables are finished in this one.
-                mm = mmu(held.again(), domain, &mut deferred);
-                let _ = memory::finish(&mut mm);
-                done = done || mm.relinquish(next, domain.id);
+            if budget == 0 {
+                return false;
             }
+            let next = match work.page.take().and_then(|mfn| frames().ram(mfn)) {
+                Some(page) => page,
+                None => match self.next_to_relinquish(held) {
+                    Some(page) => page,
+                    None => {
+                        let mut mm = mmu_within(budget, held.again(), domain, &mut work.deferred);
+                        return memory::finish(&mut mm);
+                    }
+                },
+            };
+            let mut mm = mmu_within(budget, held.again(), domain, &mut work.deferred);
+            // What was begun comes first: pages refer to each other from the root down.
+            if !memory::finish(&mut mm) || !mm.relinquish(next, domain.id) {
+                work.page = Some(next.mfn());
+            }
+            budget = mm.env.left();
         }
         false
+    }
+
+    /// The next page of the list that was not looked at; it goes to the end, behind those that were.
+    fn next_to_relinquish(&self, held: &mut Held<'_, 0>) -> Option<Frame<'static>> {
+        let (mut pages, _held) = self.pages.lock(held);
+        let left = self.to_relinquish.load(Ordering::Relaxed);
+        if left == 0 {
+            return None;
+        }
+        let page = pages.pop(frames())?;
+        pages.push(frames(), page);
+        self.to_relinquish.store(left - 1, Ordering::Relaxed);
+        Some(page)
     }
 
     /// Whether all that its death can take has been taken.
@@ -168,6 +284,14 @@ impl DomainMemory {
             *io = left;
             self.has_io.store(!io.is_empty(), Ordering::Release);
         });
+    }
+
+    /// The device memory it may map, in order.
+    #[must_use]
+    pub fn io_ranges(&self) -> Vec<Range<u64>> {
+        let mut ranges = self.io.lock_leaf(|io| io.clone());
+        ranges.sort_unstable_by_key(|range| range.start);
+        ranges
     }
 
     /// Whether it may map this frame, which is not memory.

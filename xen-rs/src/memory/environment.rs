@@ -58,6 +58,17 @@ pub fn mmu_with<'a>(
     Mmu { frames: frames(), env: Environment { held, known: [caller, target], left: Budget::ROUND, deferred } }
 }
 
+/// For work on behalf of `domain` that has `left` units of its slice left.
+#[must_use]
+pub fn mmu_within<'a>(
+    left: u32,
+    held: Held<'a, 0>,
+    domain: &'a Arc<Domain>,
+    deferred: &'a mut Vec<Deferred>,
+) -> Mm<'a> {
+    Mmu { frames: frames(), env: Environment { held, known: [domain, domain], left, deferred } }
+}
+
 impl Environment<'_> {
     /// Runs `f` on a domain, known or looked up.
     fn with<R>(&mut self, id: DomId, f: impl FnOnce(&Domain, &mut Held<'_, 0>) -> R) -> Option<R> {
@@ -74,6 +85,12 @@ impl Environment<'_> {
     pub fn must_stop(&mut self, units: u32) -> bool {
         self.left = self.left.saturating_sub(units);
         self.left == 0
+    }
+
+    /// How much of the slice is left.
+    #[must_use]
+    pub const fn left(&self) -> u32 {
+        self.left
     }
 
     /// Whether the slice is used up.

@@ -35,6 +35,9 @@ const SCRUB_ORDER: u8 = 4;
 /// Free frames that idle CPUs are scrubbing at the moment; changes under the lock of `FREE`.
 static BEING_SCRUBBED: AtomicU64 = AtomicU64::new(0);
 
+/// Free frames that are set aside for domains (`XENMEM_claim_pages`); changes under the lock of `FREE`.
+static CLAIMED: AtomicU64 = AtomicU64::new(0);
+
 /// How many frames there are.
 #[derive(Clone, Copy, Debug)]
 pub struct Census {
@@ -44,6 +47,8 @@ pub struct Census {
     pub free: u64,
     /// Those of the free ones that are not clean yet.
     pub dirty: u64,
+    /// Those of the free ones that are set aside for a domain.
+    pub claimed: u64,
     /// The highest frame of RAM.
     pub highest: Mfn,
 }
@@ -72,13 +77,19 @@ pub fn census(held: &mut Held<'_, 0>) -> Census {
         total: MAP.get().map_or(0, |(_, total)| *total),
         free: free.free_pages() + being_scrubbed,
         dirty: free.dirty_pages() + being_scrubbed,
+        claimed: CLAIMED.load(Ordering::Relaxed),
         highest: Mfn(end_of_ram().0.saturating_sub(1)),
     }
 }
 
 /// Takes 2^order frames: zeroed, and in no TLB. One frame is never [`Shortage::Unfinished`].
 pub fn alloc<const H: u8>(order: u8, zone: Zone, held: &mut Held<'_, H>) -> Result<Block, Shortage> {
-    let mut block = alloc_dirty(order, zone, held)?;
+    alloc_for(0, order, zone, held)
+}
+
+/// [`alloc`] for a domain for which `claim` frames are set aside.
+pub fn alloc_for<const H: u8>(claim: u64, order: u8, zone: Zone, held: &mut Held<'_, H>) -> Result<Block, Shortage> {
+    let mut block = alloc_dirty(claim, order, zone, held)?;
     if block.scrub(frames(), SCRUB_LIMIT, frame_table::zero) {
         Ok(block)
     } else {
@@ -89,9 +100,16 @@ pub fn alloc<const H: u8>(order: u8, zone: Zone, held: &mut Held<'_, H>) -> Resu
 }
 
 /// Takes 2^order frames: in no TLB, but they may hold the last owner's data.
-fn alloc_dirty<const H: u8>(order: u8, zone: Zone, held: &mut Held<'_, H>) -> Result<Block, Shortage> {
+fn alloc_dirty<const H: u8>(claim: u64, order: u8, zone: Zone, held: &mut Held<'_, H>) -> Result<Block, Shortage> {
     const { assert!(H < rank::FRAMES, "the frames are the last lock but the console's") };
-    let stale = FREE.lock(held).0.alloc(frames(), order, zone)?;
+    let stale = {
+        let (mut free, _held) = FREE.lock(held);
+        let claimed = CLAIMED.load(Ordering::Relaxed);
+        if claimed != 0 && claim < 1 << order && unclaimed(&free) < 1 << order {
+            return Err(Shortage::Exhausted);
+        }
+        free.alloc(frames(), order, zone)?
+    };
     Ok(stale.flushed(frames(), |since| tlb::flush(tlb::stale_cpus(None, since), Forget::All)))
 }
 
@@ -99,6 +117,30 @@ fn alloc_dirty<const H: u8>(order: u8, zone: Zone, held: &mut Held<'_, H>) -> Re
 pub fn free<const H: u8>(block: Block, held: &mut Held<'_, H>) {
     const { assert!(H < rank::FRAMES, "the frames are the last lock but the console's") };
     FREE.lock(held).0.free(frames(), block);
+}
+
+/// Free frames that are not set aside for a domain.
+fn unclaimed(free: &Buddy) -> u64 {
+    let all = free.free_pages() + BEING_SCRUBBED.load(Ordering::Relaxed);
+    all.saturating_sub(CLAIMED.load(Ordering::Relaxed))
+}
+
+/// Sets frames aside for a domain: false if there are not so many.
+pub fn claim<const H: u8>(pages: u64, held: &mut Held<'_, H>) -> bool {
+    let (free, _held) = FREE.lock(held);
+    let enough = pages <= unclaimed(&free);
+    if enough {
+        CLAIMED.fetch_add(pages, Ordering::Relaxed);
+    }
+    enough
+}
+
+/// A domain's claim becomes `after` frames, because it has got some or given some back, or gives it up.
+pub fn change_claim<const H: u8>(before: u64, after: u64, held: &mut Held<'_, H>) {
+    if before != after {
+        let (_free, _held) = FREE.lock(held);
+        CLAIMED.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+    }
 }
 
 /// Memory of a boot module that nobody needs any more.
@@ -113,7 +155,7 @@ const HEAP_ORDER: u8 = 9;
 #[inline]
 pub fn feed_heap(held: &mut Held<'_, 0>) {
     if heap::is_low()
-        && let Ok(block) = alloc_dirty(HEAP_ORDER, Zone::Any, held)
+        && let Ok(block) = alloc_dirty(0, HEAP_ORDER, Zone::Any, held)
     {
         heap::donate(block);
     }

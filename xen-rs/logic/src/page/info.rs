@@ -158,6 +158,18 @@ impl PageInfo {
         self.refs.fetch_and(!ALLOCATED, Ordering::AcqRel) & ALLOCATED != 0
     }
 
+    /// Takes the owner's own reference, if it is the only one and the page is an ordinary one: then nobody can refer to it.
+    #[must_use]
+    pub(super) fn seize(&self) -> bool {
+        let alone = RAM | ALLOCATED | 1;
+        self.refs.compare_exchange(alone, RAM, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Undoes [`PageInfo::seize`].
+    pub(super) fn give_again(&self) {
+        self.refs.store(RAM | ALLOCATED | 1, Ordering::Release);
+    }
+
     /// Gives the frame, which belongs to nobody, to `owner`, with the one reference of the allocation. A `special` page
     /// is written by the hypervisor at any time, so it has a type reference for that too.
     pub(crate) fn assign(&self, owner: DomId, special: bool) {
@@ -166,6 +178,14 @@ impl PageInfo {
         self.word.store(word.0, Ordering::Relaxed);
         let special = if special { SPECIAL } else { 0 };
         self.refs.store(RAM | ALLOCATED | special | 1, Ordering::Release);
+    }
+
+    /// Lets the frame, which is the hypervisor's, be mapped as one of `owner`'s, but never for writing: it is in use as
+    /// nothing, for good.
+    pub(crate) fn show(&self, owner: DomId) {
+        self.owner.store(OWNED | u32::from(owner.0), Ordering::Relaxed);
+        self.word.store(Word::valid(super::Kind::None, 1).0, Ordering::Relaxed);
+        self.refs.store(RAM | SPECIAL | 1, Ordering::Release);
     }
 
     /// Marks a page that has been given back: nobody's, with unknown content.
@@ -273,6 +293,13 @@ impl<'f> FrameTable<'f> {
     pub fn reserve(self, from: Mfn, to: Mfn) {
         for info in (from.0..to.0).filter_map(|mfn| self.info(Mfn(mfn))) {
             info.keep();
+        }
+    }
+
+    /// Lets frames of the hypervisor's, `from..to`, be mapped for reading as pages of `owner`.
+    pub fn show(self, from: Mfn, to: Mfn, owner: DomId) {
+        for info in (from.0..to.0).filter_map(|mfn| self.info(Mfn(mfn))) {
+            info.show(owner);
         }
     }
 

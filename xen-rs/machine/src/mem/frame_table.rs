@@ -33,6 +33,7 @@ pub fn init(boot: &BootInfo, free: BootFrames) -> Buddy {
         let pages = range.start.div_ceil(4096).max(first)..range.end.div_ceil(4096).min(table.end().0);
         table.reserve(Mfn(pages.start), Mfn(pages.end));
     }
+    super::pv_pte::share_m2p();
     let mut buddy = Buddy::new();
     for range in free.ranges() {
         buddy.add(table, Mfn(range.start >> PAGE_SHIFT), Mfn(range.end >> PAGE_SHIFT), true);

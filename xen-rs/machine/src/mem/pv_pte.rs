@@ -14,7 +14,7 @@ use crate::arch::x86_64::cpu::read_cr3;
 use core::sync::atomic::{AtomicU64, Ordering};
 use logic::page::{Descriptors, Entry, Frame, RootTable, Slot, Table, TypeRef, Writable, entry::bit};
 use logic::trap::descriptor::Checked;
-use xen_abi::ids::Mfn;
+use xen_abi::ids::{DomId, Mfn};
 
 /// An entry of a frame of memory, as an atomic.
 ///
@@ -222,25 +222,47 @@ pub fn m2p(mfn: Mfn) -> Option<u64> {
     (pfn != u64::MAX).then_some(pfn)
 }
 
-/// The first frame of the part of the machine-to-phys table that lies at `index` times 2 MiB.
+/// What is behind a part of 2 MiB of the machine-to-phys table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum M2pExtent {
+    /// Frames that follow each other from this one on; `DOMID_XEN` owns them.
+    Frames(Mfn),
+    /// Nothing of its own: no frame has its record there.
+    Hole,
+    /// It lies behind the end.
+    Beyond,
+}
+
+/// The part of the machine-to-phys table that lies at `index` times 2 MiB.
 #[must_use]
-pub fn m2p_extent(index: u64) -> Option<Mfn> {
-    let offset = index.checked_mul(2 << 20)?;
+pub fn m2p_extent(index: u64) -> M2pExtent {
+    let offset = index.saturating_mul(2 << 20);
     if offset >= frames().end().0 * 8 {
-        return None;
+        return M2pExtent::Beyond;
     }
     let va = M2P + offset;
-    let mut table = super::hypervisor_map::idle_root() >> 12;
-    for shift in [39, 30, 21, 12] {
-        let f = frames().ram(Mfn(table))?;
+    let mut table = Mfn(super::hypervisor_map::idle_root() >> 12);
+    for shift in [39, 30, 21] {
+        let Some(f) = frames().ram(table) else { return M2pExtent::Hole };
         let entry = peek(f, Slot::new((va >> shift & 511) as u16));
-        if !entry.is_present() {
-            return None;
+        if shift == 21 && entry.0 & bit::PSE != 0 {
+            return M2pExtent::Frames(entry.mfn());
         }
-        table = entry.mfn().0;
-        if entry.0 & bit::PSE != 0 && shift > 12 {
-            return Some(Mfn(table | (va >> 12 & ((1 << (shift - 12)) - 1))));
+        if !entry.is_present() {
+            return M2pExtent::Hole;
+        }
+        table = entry.mfn();
+    }
+    M2pExtent::Hole
+}
+
+/// Lets guests that may map pages of `DOMID_XEN` map the machine-to-phys table, for reading.
+pub(super) fn share_m2p() {
+    for index in 0.. {
+        match m2p_extent(index) {
+            M2pExtent::Frames(first) => frames().show(first, Mfn(first.0 + (2 << 20 >> 12)), DomId::XEN),
+            M2pExtent::Hole => {}
+            M2pExtent::Beyond => return,
         }
     }
-    Some(Mfn(table))
 }

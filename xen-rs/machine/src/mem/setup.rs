@@ -50,7 +50,7 @@ pub(crate) fn init(boot: &BootInfo, image: Range<u64>, early_limit: u64) -> Boot
     map_image(&mut tables);
     map_ram(&mut tables, &ram);
     // A hole looks like frames that are no memory, and like frames without a guest's number.
-    map_records(&mut tables, &ram, end, &[(FRAME_TABLE, Access::Write, Access::Read)], FRAME_RECORD, 0);
+    map_records(&mut tables, &ram, end, &[(FRAME_TABLE, Access::Write, Access::Read)], FRAME_RECORD, 0, Grain::Page);
     map_records(
         &mut tables,
         &ram,
@@ -58,6 +58,8 @@ pub(crate) fn init(boot: &BootInfo, image: Range<u64>, early_limit: u64) -> Boot
         &[(M2P, Access::Write, Access::Read), (M2P_GUEST, Access::GuestRead, Access::GuestRead)],
         8,
         u64::MAX,
+        // Tools map it by these.
+        Grain::Large,
     );
     // The windows get their last-level tables now, so that no L4 or L3 entry of ours changes once guests copy them.
     tables.window(super::layout::DEVICE_WINDOWS, Access::Device);
@@ -100,6 +102,13 @@ fn map_ram(tables: &mut Tables<'_>, ram: &[Range<u64>]) {
     }
 }
 
+/// The smallest piece of a table that has memory of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Grain {
+    Page,
+    Large,
+}
+
 /// Maps one table with a record for each frame below `end` at several addresses (address, access, access to filler).
 /// Memory is spent only where there is RAM; elsewhere all pages are one page of `filler` words, read-only.
 fn map_records(
@@ -109,6 +118,7 @@ fn map_records(
     aliases: &[(u64, Access, Access)],
     record: u64,
     filler: u64,
+    grain: Grain,
 ) {
     let filler_page = filled(tables, PAGE_SIZE, filler);
     let fillers: Vec<(u64, u64)> = aliases
@@ -137,7 +147,9 @@ fn map_records(
                 tables.link(va + at, 2, *last, *access);
             }
             LARGE
-        } else if at % LARGE == 0 && total - at >= LARGE && all_needed(ram, at, LARGE, record) {
+        } else if at % LARGE == 0
+            && (grain == Grain::Large || (total - at >= LARGE && all_needed(ram, at, LARGE, record)))
+        {
             let phys = filled(tables, LARGE, filler);
             for (va, access, _) in aliases {
                 tables.map(va + at, phys, LARGE, *access);

@@ -31,6 +31,7 @@ pub fn describe(domain: &Domain, held: &mut Held<'_, 0>) -> abi::GetDomainInfo {
     info.domain = domain.id;
     info.tot_pages = memory.total;
     info.max_pages = memory.maximum;
+    info.outstanding_pages = domain.memory.outstanding();
     info.shared_info_frame = domain.shared_info_frame().0;
     info.handle = domain.handle();
     info.max_vcpu_id = abi::XEN_INVALID_MAX_VCPU_ID;

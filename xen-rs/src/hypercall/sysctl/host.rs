@@ -24,6 +24,7 @@ pub(super) fn physical_info(cx: &mut Context<'_>, raw: &mut Sysctl) -> Result<()
     info.capabilities = abi::XEN_SYSCTL_PHYSCAP_PV | abi::XEN_SYSCTL_PHYSCAP_GNTTAB_V1;
     info.total_pages = frames.total;
     info.free_pages = frames.free;
+    info.outstanding_pages = frames.claimed;
     info.scrub_pages = frames.dirty;
     info.max_mfn = frames.highest.0;
     info.hw_cap = crate::topology::feature_words();

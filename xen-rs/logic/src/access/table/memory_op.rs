@@ -18,23 +18,23 @@ operations! {
         MemoryMap = XENMEM_MEMORY_MAP, Anyone;
         MachineMemoryMap = XENMEM_MACHINE_MEMORY_MAP, Control;
         SetMemoryMap = XENMEM_SET_MEMORY_MAP, TargetOrControl;
+        Exchange = XENMEM_EXCHANGE, TargetOrControl;
+        ClaimPages = XENMEM_CLAIM_PAGES, Control;
+        AcquireResource = XENMEM_ACQUIRE_RESOURCE, ControlOfOther, "the frames of grant tables";
+        ReservedDeviceMemoryMap = XENMEM_RESERVED_DEVICE_MEMORY_MAP, Anyone, "always empty: there is no IOMMU";
         AddToPhysmap = XENMEM_ADD_TO_PHYSMAP, TargetOrControl, "PV domains have no translation: `EACCES`";
+        AddToPhysmapBatch = XENMEM_ADD_TO_PHYSMAP_BATCH, TargetOrControl, "the same";
+        RemoveFromPhysmap = XENMEM_REMOVE_FROM_PHYSMAP, TargetOrControl, "the same";
+        SetPodTarget = XENMEM_SET_POD_TARGET, Anyone, "PV domains are not populated on demand: `EINVAL`";
+        GetPodTarget = XENMEM_GET_POD_TARGET, Anyone, "the same";
+        AccessOp = XENMEM_ACCESS_OP, Anyone, "PV domains have no rights per page: `EINVAL`";
+        GetVnumaInfo = XENMEM_GET_VNUMAINFO, TargetOrControl, "there are no virtual nodes: `EOPNOTSUPP`";
         GetSharingFreedPages = XENMEM_GET_SHARING_FREED_PAGES, Anyone, "always 0: nothing is shared copy-on-write";
         GetSharingSharedPages = XENMEM_GET_SHARING_SHARED_PAGES, Anyone, "always 0";
     }
     refused {
-        XENMEM_EXCHANGE, TargetOrControl, ENOSYS, "not yet";
-        XENMEM_CLAIM_PAGES, Control, ENOSYS, "not yet";
-        XENMEM_ACQUIRE_RESOURCE, TargetOrControl, ENOSYS, "not yet";
-        XENMEM_ADD_TO_PHYSMAP_BATCH, TargetOrControl, ENOSYS, "for translated domains";
-        XENMEM_REMOVE_FROM_PHYSMAP, TargetOrControl, ENOSYS, "for translated domains";
-        XENMEM_SET_POD_TARGET, Control, ENOSYS, "for translated domains";
-        XENMEM_GET_POD_TARGET, Control, ENOSYS, "for translated domains";
-        XENMEM_PAGING_OP, Control, ENOSYS, "for translated domains";
-        XENMEM_ACCESS_OP, Control, ENOSYS, "for translated domains";
-        XENMEM_SHARING_OP, Control, ENOSYS, "for translated domains";
-        XENMEM_MACHPHYS_COMPAT_MFN_LIST, Anyone, ENOSYS, "for 32-bit guests";
-        XENMEM_GET_VNUMAINFO, TargetOrControl, ENOSYS, "no virtual NUMA";
-        XENMEM_RESERVED_DEVICE_MEMORY_MAP, Anyone, ENOSYS, "no IOMMU";
+        XENMEM_PAGING_OP, Anyone, ENOSYS, "for translated domains, and not in Debian's Xen";
+        XENMEM_SHARING_OP, Anyone, ENOSYS, "for translated domains, and not in Debian's Xen";
+        XENMEM_MACHPHYS_COMPAT_MFN_LIST, Anyone, EOPNOTSUPP, "for 32-bit guests";
     }
 }

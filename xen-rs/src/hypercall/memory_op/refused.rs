@@ -1,0 +1,73 @@
+//! Operations on what PV domains do not have: a physmap, memory on demand, access rights per page, virtual nodes. Their
+//! arguments are looked at in Xen's order, so that each wrong one gets its own error.
+
+use logic::access::{Allowed, MemoryOp as Op};
+use machine::mem::guest_copy;
+use xen_abi::{errno::Errno, ids::DomId, memory::*};
+
+use super::batch;
+use crate::{cpu::Context, domain};
+
+/// The most that `add_to_physmap` can have done before: its sizes have 16 bits.
+const MOST: u64 = 0xffff;
+
+/// `add_to_physmap`.
+pub fn add_to_physmap(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> Result<(), Errno> {
+    if first > MOST {
+        return Err(Errno::EDOM);
+    }
+    let wanted: AddToPhysmap = guest_copy::read(argument)?;
+    if wanted.space == XENMAPSPACE_GMFN_FOREIGN {
+        return Err(Errno::ENOSYS);
+    }
+    cx.target(&op, wanted.domid)?;
+    Err(Errno::EACCES)
+}
+
+/// `add_to_physmap_batch`.
+pub fn add_to_physmap_batch(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> Result<(), Errno> {
+    if first > MOST {
+        return Err(Errno::EDOM);
+    }
+    let wanted: AddToPhysmapBatch = guest_copy::read(argument)?;
+    if u32::from(wanted.space) == XENMAPSPACE_GMFN_RANGE {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    cx.target(&op, wanted.domid)?;
+    Err(Errno::EACCES)
+}
+
+/// `remove_from_physmap`.
+pub fn remove_from_physmap(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<(), Errno> {
+    let wanted: RemoveFromPhysmap = guest_copy::read(argument)?;
+    cx.target(&op, wanted.domid)?;
+    Err(Errno::EACCES)
+}
+
+/// `set_pod_target` and `get_pod_target`.
+pub fn pod_target(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
+    let wanted: PodTarget = guest_copy::read(argument)?;
+    batch::find(cx, wanted.domid).ok_or(Errno::ESRCH)?;
+    Err(Errno::EINVAL)
+}
+
+/// `access_op`: the domain is the second half-word of `struct xen_mem_access_op`, which has 32 bytes.
+pub fn access_op(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
+    let wanted: [u16; 16] = guest_copy::read(argument)?;
+    let [_, domid, ..] = wanted;
+    if DomId(domid) == cx.domain.id {
+        return Err(Errno::EPERM);
+    }
+    domain::find(DomId(domid), &mut cx.held).ok_or(Errno::ESRCH)?;
+    Err(Errno::EINVAL)
+}
+
+/// `get_vnumainfo`.
+pub fn vnuma_info(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<(), Errno> {
+    let wanted: VnumaTopologyInfo = guest_copy::read(argument)?;
+    if wanted.pad != 0 {
+        return Err(Errno::EINVAL);
+    }
+    cx.target(&op, wanted.domid)?;
+    Err(Errno::EOPNOTSUPP)
+}

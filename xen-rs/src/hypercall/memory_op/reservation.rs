@@ -1,0 +1,122 @@
+//! Giving memory to domains and taking it: `increase_reservation`, `decrease_reservation`, `populate_physmap`.
+
+use alloc::sync::Arc;
+
+use logic::{
+    access::{Allowed, MemoryOp as Op},
+    frames::Zone,
+    hypercall::Outcome,
+    lock::Held,
+};
+use machine::mem::{frame_table::frames, guest_copy, pv_pte};
+use xen_abi::{errno::Errno, ids::Mfn, memory::*};
+
+use super::{LARGEST_ORDER, address_bits, zone};
+use crate::{cpu::Context, domain::Domain, memory};
+
+/// Pages that one round gives or takes.
+const PAGES_PER_ROUND: u64 = 64;
+
+/// Whether one extent was done.
+enum Extent {
+    Done,
+    /// Not yet.
+    Later,
+    Stop,
+}
+
+/// The three operations. Whatever goes wrong, the answer is how many extents were done (as in Xen).
+pub fn reservation(cx: &mut Context<'_>, op: Allowed<Op>, command: u32, first: u64, argument: u64) -> Outcome {
+    let Ok(wanted) = guest_copy::read::<MemoryReservation>(argument) else { return Outcome::Done(first) };
+    let takes = op.op() == Op::DecreaseReservation;
+    let listed = wanted.extent_start != 0;
+    let bytes = wanted.nr_extents.saturating_mul(8);
+    if first >= wanted.nr_extents
+        // The number of a continuation has to fit.
+        || wanted.nr_extents > u64::from(u32::MAX >> MEMOP_EXTENT_SHIFT)
+        || wanted.extent_order > LARGEST_ORDER
+        || (!listed && op.op() != Op::IncreaseReservation)
+        || !guest_copy::is_guest_range(wanted.extent_start, bytes)
+    {
+        return Outcome::Done(first);
+    }
+    let Ok(domain) = cx.target(&op, wanted.domid) else { return Outcome::Done(first) };
+    let Ok(order) = u8::try_from(wanted.extent_order) else { return Outcome::Done(first) };
+    let Ok(zone) = zone(address_bits(wanted.mem_flags)) else { return Outcome::Done(first) };
+    if takes && !memory::finish_deferred(cx) {
+        return Outcome::Again;
+    }
+    let mut done = first;
+    let mut left = PAGES_PER_ROUND;
+    while done < wanted.nr_extents {
+        // A pinned tree that was given back leaves work, which comes first.
+        if done > first && (left == 0 || !cx.state.paging.deferred.is_empty()) {
+            return later(cx, command, done);
+        }
+        left = left.saturating_sub(1 << order);
+        let at = wanted.extent_start.wrapping_add(done * 8);
+        let extent = match op.op() {
+            Op::DecreaseReservation => give_back(cx, &domain, at, order),
+            Op::PopulatePhysmap => populate(&domain, at, order, zone, &mut cx.held),
+            _ => increase(&domain, listed.then_some(at), order, zone, &mut cx.held),
+        };
+        match extent {
+            Extent::Done => done += 1,
+            Extent::Later => return later(cx, command, done),
+            Extent::Stop => break,
+        }
+    }
+    Outcome::Done(done)
+}
+
+/// The guest makes the call again from extent `done` on.
+fn later(cx: &mut Context<'_>, command: u32, done: u64) -> Outcome {
+    cx.args[0] = u64::from(command) | done << MEMOP_EXTENT_SHIFT;
+    Outcome::Again
+}
+
+/// Frames for one extent.
+fn take(domain: &Arc<Domain>, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Result<Mfn, Extent> {
+    domain.memory.populate(domain, order, zone, held).map_err(|errno| match errno {
+        Errno::ERESTART => Extent::Later,
+        _ => Extent::Stop,
+    })
+}
+
+fn populate(domain: &Arc<Domain>, at: u64, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Extent {
+    let Ok(pfn) = guest_copy::read::<u64>(at) else { return Extent::Stop };
+    let first = match take(domain, order, zone, held) {
+        Ok(first) => first,
+        Err(extent) => return extent,
+    };
+    name(first, order, pfn);
+    if guest_copy::write(at, &first.0).is_err() { Extent::Stop } else { Extent::Done }
+}
+
+/// Enters an extent in the machine-to-phys table.
+pub(super) fn name(first: Mfn, order: u8, pfn: u64) {
+    for i in 0..1u64 << order {
+        if let Some(f) = frames().ram(Mfn(first.0 + i)) {
+            pv_pte::set_m2p(f, pfn.wrapping_add(i));
+        }
+    }
+}
+
+fn increase(domain: &Arc<Domain>, at: Option<u64>, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Extent {
+    match (take(domain, order, zone, held), at) {
+        (Err(extent), _) => extent,
+        (Ok(first), Some(at)) if guest_copy::write(at, &first.0).is_err() => Extent::Stop,
+        (Ok(_), _) => Extent::Done,
+    }
+}
+
+fn give_back(cx: &mut Context<'_>, domain: &Arc<Domain>, at: u64, order: u8) -> Extent {
+    let Ok(first) = guest_copy::read::<u64>(at) else { return Extent::Stop };
+    let mut mm = memory::mmu_with(cx.held.again(), cx.domain, domain, &mut cx.state.paging.deferred);
+    for mfn in first..first.saturating_add(1 << order) {
+        if mm.give_back(Mfn(mfn), domain.id).is_err() {
+            return Extent::Stop;
+        }
+    }
+    Extent::Done
+}

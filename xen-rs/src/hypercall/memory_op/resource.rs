@@ -1,0 +1,98 @@
+//! `XENMEM_acquire_resource`: pages that the hypervisor keeps for a domain, for its builder to map.
+
+use alloc::sync::Arc;
+
+use arrayvec::ArrayVec;
+use logic::{
+    access::{Allowed, MemoryOp as Op},
+    hypercall::Outcome,
+};
+use machine::mem::guest_copy;
+use xen_abi::{errno::Errno, ids::DomId, memory::*};
+
+use crate::{cpu::Context, domain::Domain};
+
+/// Frames of one round.
+const CHUNK: usize = 32;
+
+/// The operation; `first`: frames that earlier rounds have told.
+pub fn acquire_resource(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> Outcome {
+    match acquire(cx, op, first, argument) {
+        Ok(None) => Outcome::OK,
+        Ok(Some(done)) => {
+            cx.args[0] = u64::from(XENMEM_ACQUIRE_RESOURCE) | done << MEMOP_EXTENT_SHIFT;
+            Outcome::Again
+        }
+        Err(errno) => Outcome::Fail(errno),
+    }
+}
+
+/// `Some`: so many frames are told, and there are more.
+fn acquire(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> Result<Option<u64>, Errno> {
+    let mut wanted: MemAcquireResource = guest_copy::read(argument)?;
+    let count = u64::from(wanted.nr_frames);
+    let end = wanted.frame.checked_add(count).ok_or(Errno::EINVAL)?;
+    if wanted.pad != 0 || wanted.frame >> 32 != 0 || end >> 32 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    // A domain finds its own by other means.
+    if wanted.domid == DomId::SELF {
+        return Err(Errno::ESRCH);
+    }
+    let domain = cx.target(&op, wanted.domid)?;
+    let size = size(cx, &domain, &wanted)?;
+    if wanted.frame_list == 0 {
+        if count != 0 || first != 0 {
+            return Err(Errno::EINVAL);
+        }
+        wanted.nr_frames = size;
+        return guest_copy::write(argument, &wanted).map(|()| None);
+    }
+    if first >= count || wanted.nr_frames > u32::MAX >> MEMOP_EXTENT_SHIFT {
+        return Err(Errno::EINVAL);
+    }
+    let frames = grant_frames(cx, &domain, &wanted, first)?;
+    for (at, mfn) in (wanted.frame_list.wrapping_add(first * 8)..).step_by(8).zip(&frames) {
+        guest_copy::write(at, mfn)?;
+    }
+    let done = first + frames.len() as u64;
+    Ok((done < count).then_some(done))
+}
+
+/// How many frames there may be.
+fn size(cx: &mut Context<'_>, domain: &Domain, wanted: &MemAcquireResource) -> Result<u32, Errno> {
+    match (wanted.type_, wanted.id) {
+        (XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED) => {
+            Ok(domain.grants.table.lock(&mut cx.held).0.max_frames())
+        }
+        (XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_STATUS) => {
+            // Two bytes of status for each entry of 16 bytes.
+            Ok(domain.grants.table.lock(&mut cx.held).0.max_frames().div_ceil(8))
+        }
+        // PV domains have neither I/O request servers nor trace buffers.
+        (XENMEM_RESOURCE_GRANT_TABLE | XENMEM_RESOURCE_IOREQ_SERVER | XENMEM_RESOURCE_VMTRACE_BUF, _) => {
+            Err(Errno::EINVAL)
+        }
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// The machine frames of a part of the grant table, which grows as far as it has to.
+fn grant_frames(
+    cx: &mut Context<'_>,
+    domain: &Arc<Domain>,
+    wanted: &MemAcquireResource,
+    first: u64,
+) -> Result<ArrayVec<u64, CHUNK>, Errno> {
+    // Tables of version 1 have no status frames.
+    if wanted.id != XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED {
+        return Err(Errno::EINVAL);
+    }
+    let from = wanted.frame + first;
+    let to = (wanted.frame + u64::from(wanted.nr_frames)).min(from + CHUNK as u64);
+    let to = u32::try_from(to).map_err(|_| Errno::EINVAL)?;
+    domain.grants.grow(domain.id, to, &mut cx.held).map_err(|_| Errno::EINVAL)?;
+    let (table, _held) = domain.grants.table.lock(&mut cx.held);
+    let mfn = |i: u64| u32::try_from(i).ok().and_then(|i| table.frame(i)).map(|page| page.mfn().0);
+    (from..u64::from(to)).map(|i| mfn(i).ok_or(Errno::EINVAL)).collect()
+}
