@@ -13,7 +13,7 @@
 //! type reference devalidates it. Both can take long, so both stop when the slice is used up and leave the page in a
 //! partial state, from which any CPU can go on in either direction. The states are described at [`word`].
 //!
-//! Recursive ("linear") tables are refused, as Xen 4.17 does by default: the graph of tables has no cycle, and locks on
+//! Recursive ("linear") tables are refused, as by Xen with `pv-linear-pt=no`: the graph of tables has no cycle, and locks on
 //! page words are taken from the root down.
 //!
 //! Waiting: a CPU that waits for another's page word calls [`Env::relax`]. What it waits for needs no lock that the
