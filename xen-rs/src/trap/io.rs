@@ -121,7 +121,7 @@ pub(super) fn output(cx: &mut Context<'_>, port: Port, width: Width) -> Done {
 
 /// `ins`
 pub(super) fn string_input(cx: &mut Context<'_>, string: StringIo) -> Done {
-    each(cx, string, |cx, port, address| {
+    each(cx, string, Index::Rdi, |cx, port, address| {
         let mut bytes = read(cx, port, string.width).to_le_bytes();
         privileged::copy_element(address, part(&mut bytes, string.width), true)
     })
@@ -129,7 +129,7 @@ pub(super) fn string_input(cx: &mut Context<'_>, string: StringIo) -> Done {
 
 /// `outs`
 pub(super) fn string_output(cx: &mut Context<'_>, string: StringIo) -> Done {
-    each(cx, string, |cx, port, address| {
+    each(cx, string, Index::Rsi, |cx, port, address| {
         let mut bytes = [0; 4];
         privileged::copy_element(address, part(&mut bytes, string.width), false)?;
         write(cx, port, string.width, u32::from_le_bytes(bytes));
@@ -145,15 +145,33 @@ fn part(bytes: &mut [u8; 4], width: Width) -> &mut [u8] {
     }
 }
 
+/// The register that a string instruction goes along.
+#[derive(Clone, Copy)]
+enum Index {
+    /// `ins`
+    Rdi,
+    /// `outs`
+    Rsi,
+}
+
+impl Index {
+    const fn of(self, regs: &mut GuestRegs) -> &mut u64 {
+        match self {
+            Self::Rdi => &mut regs.rdi,
+            Self::Rsi => &mut regs.rsi,
+        }
+    }
+}
+
 /// Runs a string instruction for one slice; what is left stays in the registers and the instruction is met again.
 fn each(
     cx: &mut Context<'_>,
     string: StringIo,
+    index: Index,
     mut element: impl FnMut(&Context<'_>, u16, u64) -> Result<(), Done>,
 ) -> Done {
     let mask = if string.address32 { 0xffff_ffff } else { u64::MAX };
     let port = number(Port::Dx, cx.regs);
-    let output = string.segment != Segment::Es;
     let base = match string.segment {
         Segment::Fs => segments::fs_base(),
         Segment::Gs => segments::gs_base(),
@@ -165,13 +183,12 @@ fn each(
         if string.repeated && cx.regs.rcx & mask == 0 {
             return Done::Step;
         }
-        let index = if output { cx.regs.rsi } else { cx.regs.rdi } & mask;
-        let address = base.wrapping_add(index);
+        let at = *index.of(cx.regs) & mask;
+        let address = base.wrapping_add(at);
         if let Err(done) = element(cx, port, address) {
             return done;
         }
-        let next = if forward { index.wrapping_add(size) } else { index.wrapping_sub(size) } & mask;
-        *(if output { &mut cx.regs.rsi } else { &mut cx.regs.rdi }) = next;
+        *index.of(cx.regs) = if forward { at.wrapping_add(size) } else { at.wrapping_sub(size) } & mask;
         if !string.repeated {
             return Done::Step;
         }

@@ -48,6 +48,8 @@ pub fn emulate(cx: &mut Context<'_>) -> bool {
     let privilege = privilege(cx);
     #[allow(clippy::cast_possible_truncation, reason = "DX")]
     let dx = cx.regs.rdx as u16;
+    // The CPU does not see breakpoints on ports.
+    let hits = instruction.op.ports(dx).map_or(0, |(port, bytes)| cx.state.pv.debug.io_hits(port, bytes));
     let done = match privilege.judge(instruction.op, dx) {
         Verdict::Skip => Done::Step,
         Verdict::Perform => perform(cx, instruction.op),
@@ -55,7 +57,7 @@ pub fn emulate(cx: &mut Context<'_>) -> bool {
         Verdict::AskBitmap { .. } | Verdict::Refuse => return false,
     };
     match done {
-        Done::Step => step(cx, instruction.length),
+        Done::Step => step_with(cx, instruction.length, hits),
         Done::Stay => {}
         Done::Fault => deliver::general_protection(cx),
         Done::Undefined => deliver::exception(cx, vector::INVALID_OPCODE, None),
@@ -83,10 +85,16 @@ pub fn fetch<const N: usize>(rip: u64) -> [u8; N] {
 
 /// Steps over an emulated instruction; a single step becomes the guest's #DB.
 pub fn step(cx: &mut Context<'_>, length: u8) {
+    step_with(cx, length, 0);
+}
+
+/// The same after an instruction that has hit breakpoints, given as bits of DR6.
+fn step_with(cx: &mut Context<'_>, length: u8, hits: u64) {
     cx.regs.rip = cx.regs.rip.wrapping_add(length.into());
     cx.regs.rflags &= !rflags::RF;
-    if cx.regs.rflags & rflags::TF != 0 {
-        cx.state.pv.debug.dr6 |= DR6_SINGLE_STEP;
+    let stepped = if cx.regs.rflags & rflags::TF != 0 { DR6_SINGLE_STEP } else { 0 };
+    if stepped | hits != 0 {
+        cx.state.pv.debug.dr6 |= stepped | hits;
         deliver::exception(cx, vector::DEBUG, None);
     }
 }

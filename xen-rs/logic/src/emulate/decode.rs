@@ -195,6 +195,23 @@ pub enum Op {
     InterruptFlag,
 }
 
+impl Op {
+    /// The ports that it uses, as first and number; `dx` is the guest's DX.
+    #[must_use]
+    pub const fn ports(self, dx: u16) -> Option<(u16, u16)> {
+        match self {
+            Self::In { port: Port::Immediate(port), width } | Self::Out { port: Port::Immediate(port), width } => {
+                Some((port as u16, width.bytes()))
+            }
+            Self::In { width, .. }
+            | Self::Out { width, .. }
+            | Self::Ins(StringIo { width, .. })
+            | Self::Outs(StringIo { width, .. }) => Some((dx, width.bytes())),
+            _ => None,
+        }
+    }
+}
+
 /// A decoded instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instruction {

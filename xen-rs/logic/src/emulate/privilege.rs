@@ -1,6 +1,6 @@
 //! Who may have an instruction emulated: the guest's virtual privilege level and I/O permissions.
 
-use super::decode::{Op, Port, StringIo};
+use super::decode::Op;
 use crate::trap::rflags;
 
 /// The virtual privilege of a vCPU at the faulting instruction.
@@ -50,14 +50,10 @@ impl Privilege {
     /// Judges an instruction. `dx` is the guest's DX.
     #[must_use]
     pub const fn judge(&self, op: Op, dx: u16) -> Verdict {
+        if let Some((port, bytes)) = op.ports(dx) {
+            return if self.iopl_suffices() { Verdict::Perform } else { Verdict::AskBitmap { port, bytes } };
+        }
         match op {
-            Op::In { port: Port::Immediate(port), width } | Op::Out { port: Port::Immediate(port), width } => {
-                self.ports(port as u16, width.bytes())
-            }
-            Op::In { port: Port::Dx, width }
-            | Op::Out { port: Port::Dx, width }
-            | Op::Ins(StringIo { width, .. })
-            | Op::Outs(StringIo { width, .. }) => self.ports(dx, width.bytes()),
             // An interrupt flag that changes silently would be half a feature: `popf` cannot be caught.
             Op::InterruptFlag => {
                 if self.iopl_suffices() {
@@ -84,10 +80,6 @@ impl Privilege {
             }
         }
     }
-
-    const fn ports(&self, port: u16, bytes: u16) -> Verdict {
-        if self.iopl_suffices() { Verdict::Perform } else { Verdict::AskBitmap { port, bytes } }
-    }
 }
 
 /// Whether the two bytes of the I/O bitmap from `port / 8` on allow the access. Bytes that could not be read are all
@@ -101,7 +93,7 @@ pub const fn bitmap_allows(bytes_from_bitmap: u16, port: u16, bytes: u16) -> boo
 
 #[cfg(test)]
 mod tests {
-    use super::super::decode::Width;
+    use super::super::decode::{Port, Width};
     use super::*;
 
     const KERNEL: Privilege = Privilege { in_kernel: true, iopl: 0, architectural_iopl: false, tsc_disabled: false };

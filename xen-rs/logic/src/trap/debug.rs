@@ -68,6 +68,26 @@ impl DebugRegisters {
         }
     }
 
+    /// Which breakpoints an access to `bytes` ports from `port` on hits, as bits of DR6.
+    #[must_use]
+    pub fn io_hits(&self, port: u16, bytes: u16) -> u64 {
+        let (first, end) = (u64::from(port), u64::from(port) + u64::from(bytes));
+        let mut hits = 0;
+        for (index, start) in (0..).zip(self.address) {
+            let length = match self.dr7 >> (18 + 4 * index) & 3 {
+                0 => 1,
+                1 => 2,
+                2 => 8,
+                _ => 4,
+            };
+            let enabled = self.io_enable >> (2 * index) & 3 != 0;
+            if enabled && start < end && start.saturating_add(length) > first {
+                hits |= 1 << index;
+            }
+        }
+        hits
+    }
+
     /// Writes a register with the checks of a guest's write; the caller then loads the CPU's.
     ///
     /// # Errors
@@ -169,5 +189,11 @@ mod tests {
         dr.write(7, value, CR4_DE).unwrap();
         assert!(!dr.active());
         assert_eq!(dr.read(7, CR4_DE), Ok(value | DR7_DEFAULT));
+        dr.write(0, 0x80, CR4_DE).unwrap();
+        assert_eq!((dr.io_hits(0x80, 1), dr.io_hits(0x81, 1), dr.io_hits(0x7e, 4)), (1, 0, 1));
+        // Two bytes by register 3.
+        dr.write(7, 1 << 6 | 6 << 28, CR4_DE).unwrap();
+        dr.write(3, 0x3f8, CR4_DE).unwrap();
+        assert_eq!((dr.io_hits(0x3f9, 1), dr.io_hits(0x3fa, 1), dr.io_hits(0x80, 1)), (8, 0, 0));
     }
 }
