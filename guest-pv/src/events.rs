@@ -3,6 +3,10 @@
 //! Upcalls stay masked (`evtchn_upcall_mask` = 1) while the guest runs; [`poll`] takes one pending port at a time, and
 //! [`wait`] sleeps until there is one. The upcall that ends a sleep only masks events again. So nothing preempts
 //! anything, and no wake-up is lost: `SCHEDOP_block` unmasks and looks for pending events in one step.
+//!
+//! All of this is the 2-level layout. A guest that wants the other one has [`fifo`], and then does without the rest.
+
+pub mod fifo;
 
 use crate::call::{event_channel, sched};
 use crate::mem::{Access, Mapping, SharedBytes};

@@ -6,12 +6,13 @@ use super::command;
 use xen_abi::errno::Errno;
 use xen_abi::event_channel::{
     EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VCPU, EVTCHNOP_BIND_VIRQ,
-    EVTCHNOP_CLOSE, EVTCHNOP_RESET, EVTCHNOP_SEND, EVTCHNOP_STATUS, EVTCHNOP_UNMASK, EvtchnAllocUnbound,
-    EvtchnBindInterdomain, EvtchnBindIpi, EvtchnBindVcpu, EvtchnBindVirq, EvtchnClose, EvtchnReset, EvtchnSend,
+    EVTCHNOP_CLOSE, EVTCHNOP_EXPAND_ARRAY, EVTCHNOP_INIT_CONTROL, EVTCHNOP_RESET, EVTCHNOP_SEND, EVTCHNOP_SET_PRIORITY,
+    EVTCHNOP_STATUS, EVTCHNOP_UNMASK, EvtchnAllocUnbound, EvtchnBindInterdomain, EvtchnBindIpi, EvtchnBindVcpu,
+    EvtchnBindVirq, EvtchnClose, EvtchnExpandArray, EvtchnInitControl, EvtchnReset, EvtchnSend, EvtchnSetPriority,
     EvtchnStatus, EvtchnUnmask,
 };
 use xen_abi::hypercall::HYPERVISOR_EVENT_CHANNEL_OP;
-use xen_abi::ids::{DomId, Port, VcpuId};
+use xen_abi::ids::{DomId, Mfn, Port, VcpuId};
 use zerocopy::{FromBytes, IntoBytes};
 
 fn op<T: FromBytes + IntoBytes>(cmd: u32, argument: &mut T) -> Result<(), Errno> {
@@ -107,4 +108,31 @@ pub fn status(dom: DomId, port: Port) -> Result<EvtchnStatus, Errno> {
 /// Those of the hypercall.
 pub fn reset(dom: DomId) -> Result<(), Errno> {
     op(EVTCHNOP_RESET, &mut EvtchnReset { dom })
+}
+
+/// Registers the control block of a vCPU at an offset of a page, which turns the domain to the FIFO layout; how many bits
+/// a link has.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn init_control(page: Mfn, offset: u32, vcpu: VcpuId) -> Result<u8, Errno> {
+    let mut arg = EvtchnInitControl { control_gfn: page.0, offset, vcpu, ..Default::default() };
+    op(EVTCHNOP_INIT_CONTROL, &mut arg)?;
+    Ok(arg.link_bits)
+}
+
+/// Adds a page to the array of FIFO event words.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn expand_array(page: Mfn) -> Result<(), Errno> {
+    op(EVTCHNOP_EXPAND_ARRAY, &mut EvtchnExpandArray { array_gfn: page.0 })
+}
+
+/// Says which queue a port joins in the FIFO layout, 0 the most urgent.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn set_priority(port: Port, priority: u32) -> Result<(), Errno> {
+    op(EVTCHNOP_SET_PRIORITY, &mut EvtchnSetPriority { port, priority })
 }

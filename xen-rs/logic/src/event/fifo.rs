@@ -239,9 +239,7 @@ fn join<F: FifoMemory>(
                 return Step::Again;
             }
             let (Some(word), Some(control)) = (fifo.word(port), fifo.control(wanted.vcpu)) else {
-                // Without a control block nobody hears it, but it is pending.
-                let old = fifo.word(port).map(|word| word.set(PENDING));
-                was_pending.get_or_insert(old.is_none_or(|old| old & PENDING != 0));
+                // Without a control block nobody could hear it: it is dropped, as Xen drops it.
                 return Step::Done;
             };
             let seen = match was_pending {
