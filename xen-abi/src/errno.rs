@@ -6,7 +6,9 @@ use crate::layout::Constant;
 macro_rules! errnos {
     ($( $(#[$meta:meta])* $name:ident = $value:literal, )*) => {
         /// Xen's error numbers; the values are Linux's on every architecture.
-        #[repr(i32)]
+        ///
+        /// As wide as a register: `Result<u64, Errno>` is then returned in two of them instead of in memory.
+        #[repr(u64)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Errno { $( $(#[$meta])* $name = $value, )* }
 

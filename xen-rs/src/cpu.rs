@@ -53,8 +53,6 @@ pub struct Context<'a> {
     pub state: &'a mut VcpuState,
     /// The guest's registers on this CPU's stack.
     pub regs: &'a mut GuestRegs,
-    /// Hypercall arguments: rdi rsi rdx r10 r8 r9. A handler that returns `Again` leaves here what it wants to find.
-    pub args: [u64; 6],
     /// The right to take any lock.
     pub held: Held<'a, 0>,
 }
@@ -79,22 +77,50 @@ impl Context<'_> {
 impl Cpu {
     /// A CPU that has nothing to run yet.
     #[must_use]
-    pub const fn new(id: u32) -> Self {
-        Self { local: CpuLocal { id, sched: CpuSched::new() }, running: None }
+    pub fn new(id: u32) -> Self {
+        Self { local: CpuLocal { id, sched: CpuSched::new(id) }, running: None }
     }
 
     /// The context of the running vCPU, or `None` while idle.
     pub fn context<'a>(&'a mut self, regs: &'a mut GuestRegs, held: Held<'a, 0>) -> Option<Context<'a>> {
         let running = self.running.as_mut()?;
-        let args = regs.hypercall_args();
         Some(Context {
             cpu: &mut self.local,
             vcpu: &running.vcpu,
             domain: &running.domain,
             state: &mut running.state,
             regs,
-            args,
             held,
         })
+    }
+}
+
+impl Context<'_> {
+    /// Hypercall arguments: rdi rsi rdx r10 r8 r9.
+    #[inline(always)]
+    #[must_use]
+    pub const fn args(&self) -> [u64; 6] {
+        self.regs.hypercall_args()
+    }
+
+    /// Sets the first arguments: what a handler that returns `Again` wants to find.
+    #[inline(always)]
+    pub fn set_args<const N: usize>(&mut self, args: [u64; N]) {
+        const { assert!(N <= 6) };
+        let mut all = self.args();
+        for (to, from) in all.iter_mut().zip(args) {
+            *to = from;
+        }
+        self.regs.set_hypercall_args(all);
+    }
+
+    /// Sets one argument.
+    #[inline(always)]
+    pub fn set_arg(&mut self, index: usize, value: u64) {
+        let mut all = self.args();
+        if let Some(argument) = all.get_mut(index) {
+            *argument = value;
+        }
+        self.regs.set_hypercall_args(all);
     }
 }

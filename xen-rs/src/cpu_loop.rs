@@ -13,6 +13,8 @@ pub use queues::{event, kick, pause, unblock, unpause, waiting, wake};
 pub use seat::Seat;
 pub use timer::{CpuTimer, Key, arm, set_timer};
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use logic::{lock::Held, regs::GuestRegs, time::Nanos};
 use machine::arch::x86_64::lapic;
 
@@ -29,15 +31,21 @@ pub struct CpuSched {
     pub slice_end: Option<Nanos>,
     /// The running vCPU gives way although it need not.
     pub yields: bool,
-    /// Look for another vCPU before the next return to a guest.
-    pub reschedule: bool,
+    /// Look for another vCPU before the next return to a guest: said by this CPU or, with a kick, by another one.
+    look: &'static AtomicBool,
 }
 
 impl CpuSched {
     /// Of a CPU that has not run anything.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { timer: CpuTimer::new(), since: Nanos::ZERO, slice_end: None, yields: false, reschedule: false }
+    pub fn new(cpu: u32) -> Self {
+        let look = &queues::of(cpu).look;
+        Self { timer: CpuTimer::new(), since: Nanos::ZERO, slice_end: None, yields: false, look }
+    }
+
+    /// Another vCPU may be due before the next return to a guest.
+    pub fn reschedule(&self) {
+        self.look.store(true, Ordering::Relaxed);
     }
 }
 
@@ -67,14 +75,16 @@ pub fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) {
 #[inline(always)]
 fn is_quiet(cpu: &Cpu) -> bool {
     let Some(running) = &cpu.running else { return false };
-    may_run_on(cpu) && !running.vcpu.nmi_pending() && !running.vcpu.info.get().needs_delivery()
+    !cpu.local.sched.look.load(Ordering::Acquire)
+        && running.vcpu.seat.ready.is_undisturbed()
+        && !running.vcpu.info.get().needs_delivery()
 }
 
 /// Whether there is no reason to look for another vCPU.
 #[inline(always)]
 fn may_run_on(cpu: &Cpu) -> bool {
     let Some(running) = &cpu.running else { return false };
-    !cpu.local.sched.reschedule && !queues::wants_look(cpu.local.id) && running.vcpu.seat.ready.is_runnable()
+    !cpu.local.sched.look.load(Ordering::Acquire) && running.vcpu.seat.ready.is_runnable()
 }
 
 #[cold]

@@ -24,21 +24,21 @@ pub struct DomainEvents {
     pub channels: Channels,
     /// The right to bind and close.
     pub table: Lock<Table, { rank::EVENT }>,
-    shared: Arc<SharedSlot>,
+    shared: SharedSlot<Arc<SharedPage>>,
     layout: fifo::Layout,
 }
 
 impl DomainEvents {
     /// A new domain's: no port bound, a shared page in which every vCPU masks its upcalls. `ENOMEM`.
     pub fn new(owner: DomId, max_port: u32, held: &mut Held<'_, 0>) -> Result<Self, Errno> {
-        let page = memory::shared_page(owner, held)?;
+        let page = Arc::new(memory::shared_page(owner, held)?);
         for vcpu in 0..xen_abi::arch_x86::XEN_LEGACY_MAX_VCPUS {
             VcpuInfo::at(page.view(), vcpu * shared_info::VCPU_INFO_STRIDE).set_upcall_mask(true);
         }
         let events = Self {
             channels: Channels::new()?,
             table: Lock::new(Table::new(max_port)),
-            shared: Arc::new(SharedSlot::new()),
+            shared: SharedSlot::new(),
             layout: fifo::Layout::new(),
         };
         // A new slot is empty.
@@ -55,7 +55,7 @@ impl DomainEvents {
 
     /// Its slot.
     #[must_use]
-    pub const fn shared_slot(&self) -> &Arc<SharedSlot> {
+    pub const fn shared_slot(&self) -> &SharedSlot<Arc<SharedPage>> {
         &self.shared
     }
 }
@@ -203,10 +203,12 @@ pub fn close(domain: &Arc<Domain>, port: Port, held: &mut Held<'_, 0>) -> Result
 /// Takes the shared pages of a domain away from senders, when all its ports are closed and no vCPU of it runs. The pages
 /// are the caller's to end.
 pub fn retire(domain: &Domain, mut end: impl FnMut(SharedPage)) {
-    let slots =
-        || core::iter::once(&**domain.events.shared_slot()).chain(domain.vcpus().iter().map(|v| v.info.registered()));
-    slots().for_each(SharedSlot::close);
+    let (slot, vcpus) = (domain.events.shared_slot(), domain.vcpus());
+    slot.close();
+    vcpus.iter().for_each(|vcpu| vcpu.info.close());
     let quiesced = Quiesced::wait();
-    slots().filter_map(|slot| slot.take(&quiesced)).for_each(&mut end);
+    let theirs = vcpus.iter().flat_map(|vcpu| core::iter::from_fn(|| vcpu.info.take(&quiesced)));
+    // A page goes with the last who holds it.
+    slot.take(&quiesced).into_iter().chain(theirs).filter_map(Arc::into_inner).for_each(&mut end);
     fifo::retire(&domain.events.layout, end);
 }

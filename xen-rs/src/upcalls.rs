@@ -24,6 +24,7 @@ impl Hypervisor for Xen {
         start::start_secondary(number)
     }
 
+    #[inline(always)]
     fn call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call) {
         trap::call(cpu, regs, call, Held::entry());
     }
@@ -40,6 +41,7 @@ impl Hypervisor for Xen {
         trap::bad_return(cpu, regs, exception, Held::entry());
     }
 
+    #[inline(always)]
     fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs) {
         cpu_loop::before_guest(cpu, regs, Held::entry());
     }

@@ -10,7 +10,7 @@ use bitflags::bitflags;
 use logic::{event::VcpuEvents, lock::rank, regs::GuestRegs, time::VcpuTimers};
 use machine::{
     arch::x86_64::{descriptors, fpu::FpuArea},
-    mem::shared::SharedSlot,
+    mem::shared::SharedPage,
 };
 use xen_abi::ids::{DomId, VcpuId};
 
@@ -37,8 +37,6 @@ bitflags! {
         const RUNNING = 1 << 5;
         /// Its context has been set (`VCPUOP_initialise`, `setvcpucontext`).
         const INITIALISED = 1 << 3;
-        /// An NMI is to be delivered.
-        const NMI_PENDING = 1 << 4;
     }
 }
 
@@ -83,7 +81,7 @@ impl Vcpu {
         domain: &Weak<Domain>,
         domain_id: DomId,
         id: VcpuId,
-        shared: Arc<SharedSlot>,
+        shared: Option<Arc<SharedPage>>,
         paused: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -134,21 +132,9 @@ impl Vcpu {
         flags
     }
 
-    /// Whether an NMI waits for it.
-    #[inline]
-    #[must_use]
-    pub fn nmi_pending(&self) -> bool {
-        self.flags.load(Ordering::Acquire) & VcpuFlags::NMI_PENDING.bits() != 0
-    }
-
     /// Sets flags of its own (not those of [`Seat::ready`]) and tells which of them were set before.
     pub fn set(&self, flags: VcpuFlags) -> VcpuFlags {
         VcpuFlags::from_bits_truncate(self.flags.fetch_or(flags.bits(), Ordering::AcqRel))
-    }
-
-    /// Clears flags of its own (not those of [`Seat::ready`]) and tells which of them were set before.
-    pub fn clear(&self, flags: VcpuFlags) -> VcpuFlags {
-        VcpuFlags::from_bits_truncate(self.flags.fetch_and(!flags.bits(), Ordering::AcqRel))
     }
 }
 

@@ -4,83 +4,73 @@
 use alloc::sync::Arc;
 use core::{
     mem::offset_of,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use logic::time::{TimeBody, TimePage};
-use machine::mem::shared::{SharedPage, SharedSlot, SharedView};
+use machine::mem::shared::{Quiesced, RECORD, RecordSlot, SharedPage, SharedRecord, SharedView};
 use xen_abi::arch_x86::{self as abi, VcpuTimeInfo, XEN_LEGACY_MAX_VCPUS, shared_info, vcpu_info};
 
 /// Bytes of one.
 const SIZE: usize = shared_info::VCPU_INFO_STRIDE;
+const _: () = assert!(SIZE == RECORD, "a place holds one vcpu_info");
 const TIME: usize = offset_of!(abi::VcpuInfo, time);
 
-/// The places of one vCPU's information.
+/// The place of one vCPU's information.
+#[derive(Default)]
 pub struct VcpuInfoPlace {
-    /// The domain's shared page.
-    shared: Arc<SharedSlot>,
-    /// Where in it, for the first vCPUs of a domain.
-    initial: Option<usize>,
-    /// The page of the guest's choice. It is registered once and stays until the domain goes.
-    registered: SharedSlot,
-    offset: AtomicUsize,
+    record: RecordSlot,
+    /// It is in a page of the guest's choice: registered once, until the domain goes.
+    registered: AtomicBool,
 }
 
 /// The information where it lies now. Each access is one atomic operation, since the guest writes there at any time.
 #[derive(Clone, Copy)]
-pub struct VcpuInfo<'a> {
-    page: Option<SharedView<'a>>,
-    base: usize,
-}
+pub struct VcpuInfo<'a>(Option<SharedRecord<'a>>);
 
 impl VcpuInfoPlace {
     /// The place of the vCPU of this number in its domain's shared page; vCPUs from 32 on have none there.
     #[must_use]
-    pub fn new(shared: Arc<SharedSlot>, number: u32) -> Self {
+    pub fn new(shared: Option<Arc<SharedPage>>, number: u32) -> Self {
+        let place = Self::default();
         let number = usize::try_from(number).ok().filter(|number| *number < XEN_LEGACY_MAX_VCPUS);
-        let initial = number.map(|number| shared_info::VCPU_INFO + number * SIZE);
-        Self { shared, initial, registered: SharedSlot::new(), offset: AtomicUsize::new(0) }
-    }
-
-    /// Whether a place was registered.
-    #[must_use]
-    pub fn is_registered(&self) -> bool {
-        self.registered.mfn().is_some()
+        if let (Some(page), Some(number)) = (shared, number) {
+            // An empty slot takes a record that fits.
+            let _ = place.record.point(page, shared_info::VCPU_INFO + number * SIZE);
+        }
+        place
     }
 
     /// Registers a place in a page of the guest's (`VCPUOP_register_vcpu_info`), with what the old place held: news since
     /// then may be lost, so the caller calls [`VcpuInfo::set_all_pending`] afterwards. Gives the page back when there is
     /// such a place already, or the offset is not one of a whole `vcpu_info`.
-    pub fn register(&self, page: SharedPage, offset: usize) -> Result<(), SharedPage> {
-        if self.is_registered() || !offset.is_multiple_of(8) || offset > 4096 - SIZE {
+    pub fn register(&self, page: Arc<SharedPage>, offset: usize) -> Result<(), Arc<SharedPage>> {
+        if !offset.is_multiple_of(8) || offset > 4096 - SIZE || self.registered.swap(true, Ordering::AcqRel) {
             return Err(page);
         }
         let new = VcpuInfo::at(page.view(), offset);
         match self.get() {
-            VcpuInfo { page: Some(_), .. } => self.get().copy_to(new),
-            VcpuInfo { page: None, .. } => new.reset(),
+            VcpuInfo(None) => new.reset(),
+            old => old.copy_to(new),
         }
-        self.offset.store(offset, Ordering::Relaxed);
-        self.registered.fill(page)
+        self.record.point(page, offset)
     }
 
-    /// The slot of the registered page, for its end.
-    #[must_use]
-    pub const fn registered(&self) -> &SharedSlot {
-        &self.registered
+    /// Nobody finds the information any more.
+    pub fn close(&self) {
+        self.record.close();
+    }
+
+    /// Takes the pages it is or was in out, one with each call, after [`VcpuInfoPlace::close`].
+    pub fn take(&self, proof: &Quiesced) -> Option<Arc<SharedPage>> {
+        self.record.take(proof)
     }
 
     /// The information.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn get(&self) -> VcpuInfo<'_> {
-        if let Some(page) = self.registered.view() {
-            return VcpuInfo { page: Some(page), base: self.offset.load(Ordering::Relaxed) };
-        }
-        match self.initial {
-            Some(base) => VcpuInfo { page: self.shared.view(), base },
-            None => VcpuInfo { page: None, base: 0 },
-        }
+        VcpuInfo(self.record.view())
     }
 }
 
@@ -88,60 +78,55 @@ impl<'a> VcpuInfo<'a> {
     /// The information at `offset` of a page.
     #[must_use]
     pub const fn at(page: SharedView<'a>, offset: usize) -> Self {
-        VcpuInfo { page: Some(page), base: offset }
+        VcpuInfo(Some(page.record(offset)))
     }
 
     /// Whether there is none: the vCPU is beyond the shared page and has not registered a place, or all is over.
     #[must_use]
     pub const fn is_missing(self) -> bool {
-        self.page.is_none()
-    }
-
-    /// `evtchn_upcall_pending`
-    #[inline]
-    #[must_use]
-    pub fn upcall_pending(self) -> bool {
-        self.page.is_some_and(|page| page.load8(self.base + vcpu_info::EVTCHN_UPCALL_PENDING) != 0)
+        self.0.is_none()
     }
 
     /// Sets `evtchn_upcall_pending`; whether it was set.
     #[inline]
     pub fn set_upcall_pending(self) -> bool {
-        self.page.is_none_or(|page| page.swap8(self.base + vcpu_info::EVTCHN_UPCALL_PENDING, 1) != 0)
+        self.0.is_none_or(|record| record.swap8(vcpu_info::EVTCHN_UPCALL_PENDING, 1) != 0)
     }
 
     /// `evtchn_upcall_mask`; masked where there is no information.
     #[inline]
     #[must_use]
     pub fn upcall_mask(self) -> bool {
-        self.page.is_none_or(|page| page.load8(self.base + vcpu_info::EVTCHN_UPCALL_MASK) != 0)
+        self.0.is_none_or(|record| record.load8(vcpu_info::EVTCHN_UPCALL_MASK) != 0)
     }
 
     /// Sets `evtchn_upcall_mask`.
     #[inline]
     pub fn set_upcall_mask(self, masked: bool) {
-        if let Some(page) = self.page {
-            page.store8(self.base + vcpu_info::EVTCHN_UPCALL_MASK, masked.into());
+        if let Some(record) = self.0 {
+            record.store8(vcpu_info::EVTCHN_UPCALL_MASK, masked.into());
         }
     }
 
     /// Whether an upcall is to be delivered.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn needs_delivery(self) -> bool {
-        self.upcall_pending() && !self.upcall_mask()
+        // Pending is the low byte, the mask the high one.
+        const _: () = assert!(vcpu_info::EVTCHN_UPCALL_PENDING == 0 && vcpu_info::EVTCHN_UPCALL_MASK == 1);
+        self.0.is_some_and(|record| matches!(record.load16(0), 0x01..=0xff))
     }
 
     /// Sets a bit of `evtchn_pending_sel`; whether it was set.
     #[inline]
     pub fn set_selector(self, word: u32) -> bool {
-        self.page.is_none_or(|page| page.test_and_set(self.base + vcpu_info::EVTCHN_PENDING_SEL, word))
+        self.0.is_none_or(|record| record.test_and_set(vcpu_info::EVTCHN_PENDING_SEL, word))
     }
 
     /// Makes the guest look at all its ports: what came while the place changed is not lost.
     pub fn set_all_pending(self) {
-        if let Some(page) = self.page {
-            page.or64(self.base + vcpu_info::EVTCHN_PENDING_SEL, u64::MAX);
+        if let Some(record) = self.0 {
+            record.or64(vcpu_info::EVTCHN_PENDING_SEL, u64::MAX);
         }
         self.set_upcall_pending();
     }
@@ -149,8 +134,8 @@ impl<'a> VcpuInfo<'a> {
     /// Writes `arch.cr2`.
     #[inline]
     pub fn set_cr2(self, address: u64) {
-        if let Some(page) = self.page {
-            page.store64(self.base + vcpu_info::ARCH_CR2, address);
+        if let Some(record) = self.0 {
+            record.store64(vcpu_info::ARCH_CR2, address);
         }
     }
 
@@ -162,12 +147,12 @@ impl<'a> VcpuInfo<'a> {
     }
 
     fn load(self, offset: usize) -> u64 {
-        self.page.map_or(0, |page| page.load64(self.base + offset))
+        self.0.map_or(0, |record| record.load64(offset))
     }
 
     fn store(self, offset: usize, value: u64) {
-        if let Some(page) = self.page {
-            page.store64(self.base + offset, value);
+        if let Some(record) = self.0 {
+            record.store64(offset, value);
         }
     }
 
@@ -185,12 +170,12 @@ impl<'a> VcpuInfo<'a> {
 
 impl TimePage<TimeBody> for VcpuInfo<'_> {
     fn version(&self) -> u32 {
-        self.page.map_or(0, |page| page.load32(self.base + TIME + offset_of!(VcpuTimeInfo, version)))
+        self.0.map_or(0, |record| record.load32(TIME + offset_of!(VcpuTimeInfo, version)))
     }
 
     fn set_version(&self, version: u32) {
-        if let Some(page) = self.page {
-            page.store32(self.base + TIME + offset_of!(VcpuTimeInfo, version), version);
+        if let Some(record) = self.0 {
+            record.store32(TIME + offset_of!(VcpuTimeInfo, version), version);
         }
     }
 

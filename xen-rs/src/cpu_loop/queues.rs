@@ -19,7 +19,7 @@ pub(super) const MAX_CPUS: usize = 64;
 pub(super) struct Shared {
     pub(super) queue: Lock<RunQueue<Arc<Vcpu>>, { rank::RUN_QUEUE }>,
     /// Something was put on the queue that should not wait.
-    look: AtomicBool,
+    pub(super) look: AtomicBool,
     /// How many wait, as of the last change.
     waiting: AtomicUsize,
 }

@@ -21,7 +21,6 @@ use crate::{
 pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) {
     crate::memory::feed_heap(held);
     queues::looks(cpu.local.id);
-    cpu.local.sched.reschedule = false;
     let yields = core::mem::take(&mut cpu.local.sched.yields);
     if let Some(running) = &cpu.running {
         let now = time::now();

@@ -98,7 +98,9 @@ pub(super) fn expire(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
         if running.state.timers.expire(now).virq {
             event::raise_virq(&running.domain, running.vcpu.id, VIRQ_TIMER, held);
         }
-        cpu.local.sched.reschedule |= cpu.local.sched.slice_end.is_some_and(|end| end <= now);
+        if cpu.local.sched.slice_end.is_some_and(|end| end <= now) {
+            cpu.local.sched.reschedule();
+        }
     }
     loop {
         let due = queue(cpu.local.id).lock(held).0.pop_due(now);

@@ -137,7 +137,7 @@ impl Domain {
     }
 
     fn new_vcpu(&self, id: VcpuId, paused: bool) -> Arc<Vcpu> {
-        let vcpu = Vcpu::new(&self.this, self.id, id, self.events.shared_slot().clone(), paused);
+        let vcpu = Vcpu::new(&self.this, self.id, id, self.events.shared_slot().share(), paused);
         crate::time::show_time(&vcpu);
         vcpu
     }

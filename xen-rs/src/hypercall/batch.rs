@@ -39,7 +39,7 @@ impl Batch {
         if !memory::finish_deferred(cx) {
             return Err(Outcome::Again);
         }
-        let [requests, count, done_out, foreign, ..] = cx.args;
+        let [requests, count, done_out, foreign, ..] = cx.args();
         let (count, foreign) = (num::uint(count), num::uint(foreign));
         if count == PREEMPTED && requests == 0 {
             // The end of a call whose last request left deferred work: its result came along.
@@ -65,15 +65,15 @@ impl Batch {
         }
         let value = match result {
             Err(Fail::Again) => {
-                cx.args[0] = self.requests + u64::from(done) * size;
-                cx.args[1] = u64::from((self.count - done) | PREEMPTED);
+                cx.set_arg(0, self.requests + u64::from(done) * size);
+                cx.set_arg(1, u64::from((self.count - done) | PREEMPTED));
                 return Outcome::Again;
             }
             Ok(()) => 0,
             Err(Fail::Refused(errno)) => errno.as_ret(),
         };
         if !cx.state.paging.deferred.is_empty() {
-            cx.args[..4].copy_from_slice(&[0, u64::from(PREEMPTED), 0, value & u64::from(u32::MAX)]);
+            cx.set_args([0, u64::from(PREEMPTED), 0, value & u64::from(u32::MAX)]);
             return Outcome::Again;
         }
         Outcome::Done(value)

@@ -17,7 +17,7 @@ use crate::{
 
 /// The hypercall: rdi is the command, rsi points to its argument.
 pub fn callback_op(cx: &mut Context<'_>) -> Outcome {
-    let [command, argument, ..] = cx.args;
+    let [command, argument, ..] = cx.args();
     match cx.permit(num::uint(command)).map(|op| op.op()) {
         Ok(CallbackOp::Register) => {
             guest::read(argument).and_then(|wanted| register(&mut cx.state.pv.callbacks, &wanted)).into()

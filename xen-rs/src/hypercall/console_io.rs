@@ -14,7 +14,7 @@ const CONTROL_CHUNKS: usize = 8;
 
 /// The hypercall: rdi is the operation, rsi the length, rdx the buffer.
 pub fn console_io(cx: &mut Context<'_>) -> Outcome {
-    let [command, ..] = cx.args;
+    let [command, ..] = cx.args();
     // Debian's Xen lets only dom0 in; a hypervisor that was told to show everything shows guests' lines too.
     let shown = cx.domain.is_control()
         || (command == u64::from(abi::CONSOLEIO_WRITE) && log::log_enabled!(target: console::GUEST, log::Level::Debug));
@@ -31,7 +31,7 @@ pub fn console_io(cx: &mut Context<'_>) -> Outcome {
 
 #[allow(clippy::cast_possible_truncation, reason = "the count is an unsigned int of the ABI")]
 fn write(cx: &mut Context<'_>) -> Outcome {
-    let [_, count, mut va, ..] = cx.args;
+    let [_, count, mut va, ..] = cx.args();
     let mut left = count as u32;
     let mut chunk = [0; CHUNK];
     for _ in 0..if cx.domain.is_control() { CONTROL_CHUNKS } else { 1 } {
@@ -52,7 +52,8 @@ fn write(cx: &mut Context<'_>) -> Outcome {
     if left == 0 {
         return Outcome::OK;
     }
-    (cx.args[1], cx.args[2]) = (left.into(), va);
+    cx.set_arg(1, left.into());
+    cx.set_arg(2, va);
     Outcome::Again
 }
 
@@ -68,7 +69,7 @@ fn show(cx: &mut Context<'_>, text: &[u8]) -> usize {
 
 #[allow(clippy::cast_possible_truncation, reason = "the count is an unsigned int of the ABI")]
 fn read(cx: &mut Context<'_>) -> Result<u64, Errno> {
-    let [_, count, va, ..] = cx.args;
+    let [_, count, va, ..] = cx.args();
     let room = i32::try_from(count as u32).map_err(|_| Errno::E2BIG)?;
     let mut chunk = [0; CHUNK];
     let room = usize::try_from(room).unwrap_or(0).min(CHUNK);

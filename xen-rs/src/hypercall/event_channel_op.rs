@@ -28,7 +28,7 @@ const RESET_ROUND: u32 = 64;
 /// The hypercall: rdi is the operation, rsi points to its structure.
 #[inline]
 pub fn event_channel_op(cx: &mut Context<'_>) -> Outcome {
-    let [command, va, ..] = cx.args;
+    let [command, va, ..] = cx.args();
     if command != u64::from(abi::EVTCHNOP_SEND) {
         return others(cx);
     }
@@ -41,7 +41,7 @@ pub fn event_channel_op(cx: &mut Context<'_>) -> Outcome {
 /// All operations but the one that is worth a path of its own.
 #[inline(never)]
 fn others(cx: &mut Context<'_>) -> Outcome {
-    let [command, va, ..] = cx.args;
+    let [command, va, ..] = cx.args();
     let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
     let op = match cx.permit::<Op>(command) {
         Ok(op) => op,

@@ -32,7 +32,7 @@ const SETUP_FRAMES: u32 = 1024;
 /// The hypercall: rdi is the operation, rsi points to an array of its structures, rdx is how many.
 #[allow(clippy::cast_possible_truncation, reason = "both are unsigned int in the ABI")]
 pub fn grant_table_op(cx: &mut Context<'_>) -> Outcome {
-    let [command, va, count, ..] = cx.args;
+    let [command, va, count, ..] = cx.args();
     let (command, count) = (command as u32, count as u32);
     if i32::try_from(count).is_err() || (command & !COMMAND != 0 && command & COMMAND != abi::GNTTABOP_CACHE_FLUSH) {
         return Outcome::Fail(Errno::EINVAL);
@@ -62,10 +62,11 @@ fn each<T: FromBytes + IntoBytes + Immutable>(
     op: fn(&mut Context<'_>, &mut T),
 ) -> Outcome {
     let mut budget = Budget::units(Budget::ROUND);
-    let mut va = cx.args[1];
+    let mut va = cx.args()[1];
     for done in 0..count {
         if done != 0 && (!budget.spend(16) || interrupts::any()) {
-            (cx.args[1], cx.args[2]) = (va, (count - done).into());
+            cx.set_arg(1, va);
+            cx.set_arg(2, (count - done).into());
             return Outcome::Again;
         }
         let result = guest::read::<T>(va).and_then(|mut arg| {

@@ -46,7 +46,7 @@ struct Parties {
 
 /// The hypercall: `(requests, count, done_out, foreign)`.
 pub fn mmu_update(cx: &mut Context<'_>) -> Outcome {
-    let [requests, count, done_out, foreign, ..] = cx.args;
+    let [requests, count, done_out, foreign, ..] = cx.args();
     if (1..=QUICK).contains(&count)
         && done_out == 0
         && foreign == u64::from(DomId::SELF.0)
@@ -93,8 +93,8 @@ fn own_data_entries(cx: &mut Context<'_>, mut from: u64, count: u64) -> bool {
     if left == 0 {
         return true;
     }
-    cx.args[0] = from;
-    cx.args[1] = left;
+    cx.set_arg(0, from);
+    cx.set_arg(1, left);
     false
 }
 

@@ -39,19 +39,43 @@ pub mod xen_version;
 const SYSCALL_LENGTH: u64 = 2;
 
 /// A `syscall` from a guest's kernel: number in rax, result in rax.
-pub fn enter(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) {
+///
+/// The calls that come to a few instructions are made here, so that the compiler leaves out what of a context they do not
+/// use; all others in [`general`].
+#[inline(always)]
+pub fn enter(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: Held<'_, 0>) {
+    const XEN_VERSION: u64 = hypercall::HYPERVISOR_XEN_VERSION as u64;
+    const STACK_SWITCH: u64 = hypercall::HYPERVISOR_STACK_SWITCH as u64;
+    const FPU_TASKSWITCH: u64 = hypercall::HYPERVISOR_FPU_TASKSWITCH as u64;
+    let Some(mut cx) = cpu.context(regs, held.again()) else { return };
+    let outcome = match cx.regs.rax {
+        XEN_VERSION if let Some(version) = xen_version::at_once(cx.regs.rdi) => Outcome::Done(version),
+        STACK_SWITCH => stack_switch::stack_switch(&mut cx),
+        FPU_TASKSWITCH => fpu_taskswitch::fpu_taskswitch(&mut cx),
+        _ => return general(cpu, regs, held),
+    };
+    finish(regs, outcome);
+}
+
+/// The result of a call goes to the guest, or the guest goes back to make it again.
+#[inline(always)]
+fn finish(regs: &mut GuestRegs, outcome: Outcome) {
+    match outcome {
+        Outcome::Done(value) => regs.rax = value,
+        Outcome::Fail(errno) => regs.rax = errno.as_ret(),
+        Outcome::Again => regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH),
+    }
+}
+
+/// [`enter`] with a context.
+#[inline(never)]
+fn general(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) {
     let Some(mut cx) = cpu.context(regs, held) else {
         return;
     };
     let number = cx.regs.rax;
-    match dispatch(&mut cx, number) {
-        Outcome::Done(value) => cx.regs.rax = value,
-        Outcome::Fail(errno) => cx.regs.rax = errno.as_ret(),
-        Outcome::Again => {
-            cx.regs.rip = cx.regs.rip.wrapping_sub(SYSCALL_LENGTH);
-            cx.regs.set_hypercall_args(cx.args);
-        }
-    }
+    let outcome = dispatch(&mut cx, number);
+    finish(cx.regs, outcome);
 }
 
 /// Calls the handler of `number`. `multicall` comes through here too.

@@ -16,30 +16,55 @@ const CHUNKS: u32 = 8;
 /// Bytes of one.
 const SIZE: u64 = size_of::<MulticallEntry>() as u64;
 
-/// How a call ended.
-enum End {
+/// How one call ended.
+enum Call {
     /// On to the next.
-    Next,
-    /// The whole has ended, or has to come back.
+    Done,
+    /// The guest has to make it again.
+    Again,
+    /// None is made after it.
+    Last(Outcome),
+}
+
+/// How a round ended.
+enum End {
+    /// So many calls are left to make, from that address on.
+    Left(u32, u64),
+    /// The whole has ended.
     Whole(Outcome),
 }
 
 /// The hypercall: rdi points to an array of calls, rsi is how many.
 #[allow(clippy::cast_possible_truncation, reason = "the count is an unsigned int of the ABI")]
 pub fn multicall(cx: &mut Context<'_>) -> Outcome {
-    let [mut va, count, ..] = cx.args;
-    let mut left = count as u32;
-    let caller = cx.args;
+    let caller = cx.args();
+    let [va, count, ..] = caller;
+    let outcome = match batch(cx, va, count as u32) {
+        End::Whole(outcome) => outcome,
+        End::Left(0, _) => Outcome::OK,
+        End::Left(left, va) => {
+            cx.set_args([va, left.into(), caller[2], caller[3], caller[4], caller[5]]);
+            return Outcome::Again;
+        }
+    };
+    cx.set_args(caller);
+    outcome
+}
+
+/// Makes the first of `left` calls at `va`, with their arguments where the handlers look for them.
+fn batch(cx: &mut Context<'_>, mut va: u64, mut left: u32) -> End {
     let mut chunk = [MulticallEntry::new_zeroed(); CHUNK];
     for _ in 0..CHUNKS {
         if left == 0 {
-            return Outcome::OK;
+            break;
         }
         // A chunk that cannot be read as a whole may become readable by one of its calls.
         if left as usize >= CHUNK && guest_copy::copy_in(va, chunk.as_mut_bytes()).is_ok() {
             for entry in &chunk {
-                if let End::Whole(outcome) = one(cx, &caller, va, entry, left) {
-                    return outcome;
+                match one(cx, va, entry) {
+                    Call::Done => {}
+                    Call::Again => return End::Left(left, va),
+                    Call::Last(outcome) => return End::Whole(outcome),
                 }
                 va = va.wrapping_add(SIZE);
                 left -= 1;
@@ -47,10 +72,12 @@ pub fn multicall(cx: &mut Context<'_>) -> Outcome {
         } else {
             let entry = match guest::read(va) {
                 Ok(entry) => entry,
-                Err(errno) => return Outcome::Fail(errno),
+                Err(errno) => return End::Whole(Outcome::Fail(errno)),
             };
-            if let End::Whole(outcome) = one(cx, &caller, va, &entry, left) {
-                return outcome;
+            match one(cx, va, &entry) {
+                Call::Done => {}
+                Call::Again => return End::Left(left, va),
+                Call::Last(outcome) => return End::Whole(outcome),
             }
             va = va.wrapping_add(SIZE);
             left -= 1;
@@ -59,13 +86,13 @@ pub fn multicall(cx: &mut Context<'_>) -> Outcome {
             break;
         }
     }
-    if left == 0 { Outcome::OK } else { come_back(cx, &caller, va, left) }
+    End::Left(left, va)
 }
 
-/// Makes the call at `va`, the first of `left`.
+/// Makes the call at `va`.
 #[inline(always)]
-fn one(cx: &mut Context<'_>, caller: &[u64; 6], va: u64, entry: &MulticallEntry, left: u32) -> End {
-    cx.args = entry.args;
+fn one(cx: &mut Context<'_>, va: u64, entry: &MulticallEntry) -> Call {
+    cx.set_args(entry.args);
     let outcome = match entry.op {
         // A call in a call would be a way to nest without end: Xen answers like this.
         op if op == u64::from(HYPERVISOR_MULTICALL) => Outcome::Fail(Errno::EINVAL),
@@ -76,26 +103,18 @@ fn one(cx: &mut Context<'_>, caller: &[u64; 6], va: u64, entry: &MulticallEntry,
         Outcome::Fail(errno) => errno.as_ret(),
         Outcome::Again => {
             // The rest of this call is made first when the guest comes back.
-            let kept = guest::write(va.wrapping_add(offset_of!(MulticallEntry, args) as u64), &cx.args);
-            let again = come_back(cx, caller, va, left);
-            return End::Whole(kept.map_or_else(Outcome::Fail, |()| again));
+            let kept = guest::write(va.wrapping_add(offset_of!(MulticallEntry, args) as u64), &cx.args());
+            return kept.map_or_else(|errno| Call::Last(Outcome::Fail(errno)), |()| Call::Again);
         }
     };
     let written = guest::write(va.wrapping_add(offset_of!(MulticallEntry, result) as u64), &result);
     if !cx.state.pv.in_kernel {
         // `iret` has gone to user mode, whose root is loaded now: what follows would be made without a kernel's rights, and
         // could give up the very table that the CPU uses. As in Xen the rest is not made.
-        return End::Whole(Outcome::Done(result));
+        return Call::Last(Outcome::Done(result));
     }
     match written {
-        Ok(()) => End::Next,
-        Err(errno) => End::Whole(Outcome::Fail(errno)),
+        Ok(()) => Call::Done,
+        Err(errno) => Call::Last(Outcome::Fail(errno)),
     }
-}
-
-/// Goes on with the call at `va` when the guest makes the multicall again.
-fn come_back(cx: &mut Context<'_>, caller: &[u64; 6], va: u64, left: u32) -> Outcome {
-    cx.args = *caller;
-    (cx.args[0], cx.args[1]) = (va, left.into());
-    Outcome::Again
 }

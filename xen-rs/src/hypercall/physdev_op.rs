@@ -13,7 +13,7 @@ const PORTS: u32 = 0x1_0000;
 
 /// The hypercall: rdi is the command, rsi points to its argument.
 pub fn physdev_op(cx: &mut Context<'_>) -> Outcome {
-    let [command, argument, ..] = cx.args;
+    let [command, argument, ..] = cx.args();
     match cx.permit(num::uint(command)).map(|op| op.op()) {
         Ok(PhysdevOp::SetIopl) => guest::read(argument).and_then(|wanted| set_iopl(cx, &wanted)).into(),
         Ok(PhysdevOp::SetIobitmap) => guest::read(argument).and_then(|wanted| set_iobitmap(cx, &wanted)).into(),

@@ -15,7 +15,7 @@ const POLL_PORTS: u32 = 128;
 
 /// The hypercall: rdi is the operation, rsi points to its structure.
 pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
-    let [command, va, ..] = cx.args;
+    let [command, va, ..] = cx.args();
     let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
     let op = match cx.permit::<Op>(command) {
         Ok(op) => op,
@@ -26,7 +26,7 @@ pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
             // Nobody to give way to: the common case for a guest that spins.
             if cpu_loop::waiting(cx.cpu.id) != 0 {
                 cx.cpu.sched.yields = true;
-                cx.cpu.sched.reschedule = true;
+                cx.cpu.sched.reschedule();
             }
             Outcome::OK
         }
@@ -115,7 +115,7 @@ fn pin_override(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     match u32::try_from(op.pcpu) {
         Ok(cpu) if machine::mailbox::online().has(cpu) => {
             cx.vcpu.seat.pin(Some(cpu));
-            cx.cpu.sched.reschedule = true;
+            cx.cpu.sched.reschedule();
             Ok(())
         }
         Ok(_) => Err(Errno::EINVAL),

@@ -7,7 +7,7 @@ use crate::{cpu::Context, trap};
 
 /// The hypercall: rdi is the register's number, rsi the value.
 pub fn set_debugreg(cx: &mut Context<'_>) -> Outcome {
-    let [number, value, ..] = cx.args;
+    let [number, value, ..] = cx.args();
     match trap::write_debug_register(cx, number & 0xffff_ffff, value) {
         Ok(()) => Outcome::OK,
         Err(refused) => Outcome::Fail(errno(refused)),

@@ -11,7 +11,7 @@ const PER_PAGE: u32 = 512;
 
 /// The hypercall: rdi points to frame numbers, rsi is the number of descriptors.
 pub fn set_gdt(cx: &mut Context<'_>) -> Outcome {
-    let [list, entries, ..] = cx.args;
+    let [list, entries, ..] = cx.args();
     let Some(entries) =
         u32::try_from(entries & 0xffff_ffff).ok().filter(|n| *n <= u32::from(selector::FIRST_RESERVED_ENTRY))
     else {

@@ -12,7 +12,7 @@ use crate::cpu::Context;
 /// The hypercall: rdi says which, rsi is the base or selector. Only kernels make hypercalls, so the live GS base is the
 /// kernel's.
 pub fn set_segment_base(cx: &mut Context<'_>) -> Outcome {
-    let [which, base, ..] = cx.args;
+    let [which, base, ..] = cx.args();
     let bases = &mut cx.state.pv.bases;
     match u32::try_from(which & 0xffff_ffff) {
         Ok(SEGBASE_GS_USER_SEL) => {

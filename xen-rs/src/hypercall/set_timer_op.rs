@@ -11,7 +11,7 @@ const INSTEAD: Nanos = Nanos::from_millis(100);
 
 /// The hypercall: rdi is the system time, 0 for none.
 pub fn set_timer_op(cx: &mut Context<'_>) -> Outcome {
-    let [timeout, ..] = cx.args;
+    let [timeout, ..] = cx.args();
     if timeout == 0 {
         cx.state.timers.singleshot = None;
         return Outcome::OK;

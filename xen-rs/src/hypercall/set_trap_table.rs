@@ -10,12 +10,13 @@ const ROUND: u32 = 257;
 
 /// The hypercall: rdi points to entries of which the last has no address; a null pointer clears the table.
 pub fn set_trap_table(cx: &mut Context<'_>) -> Outcome {
-    if cx.args[0] == 0 {
+    let [mut va, ..] = cx.args();
+    if va == 0 {
         cx.state.pv.traps.clear();
         return Outcome::OK;
     }
     for _ in 0..ROUND {
-        let entry = match guest::read::<TrapInfo>(cx.args[0]) {
+        let entry = match guest::read::<TrapInfo>(va) {
             Ok(entry) => entry,
             Err(errno) => return Outcome::Fail(errno),
         };
@@ -26,10 +27,11 @@ pub fn set_trap_table(cx: &mut Context<'_>) -> Outcome {
         if cx.state.pv.traps.set(entry.vector, gate).is_err() {
             return Outcome::Fail(Errno::EINVAL);
         }
-        match guest::element::<TrapInfo>(cx.args[0], 1) {
-            Ok(next) => cx.args[0] = next,
+        va = match guest::element::<TrapInfo>(va, 1) {
+            Ok(next) => next,
             Err(errno) => return Outcome::Fail(errno),
-        }
+        };
     }
+    cx.set_arg(0, va);
     Outcome::Again
 }

@@ -12,7 +12,7 @@ use crate::{cpu::Context, memory::mmu};
 
 /// The hypercall: rdi is the machine address of the descriptor, rsi its new value.
 pub fn update_descriptor(cx: &mut Context<'_>) -> Outcome {
-    let [address, value, ..] = cx.args;
+    let [address, value, ..] = cx.args();
     let (mfn, slot) = (Mfn(address >> 12), Slot::of_address(address));
     let Ok(value) = Checked::new(value) else {
         return Outcome::Fail(Errno::EINVAL);

@@ -26,8 +26,8 @@ pub fn update_va_mapping(cx: &mut Context<'_>) -> Outcome {
 
 /// The hypercall: `(va, entry, flags, domain whose page it is)`.
 pub fn other_domain(cx: &mut Context<'_>) -> Outcome {
-    let Some(pages) = batch::page_owner(cx, num::domid(cx.args[3]).0) else { return Outcome::Fail(Errno::ESRCH) };
-    if pages != cx.domain.id && pages != DomId::IO && !cx.domain.is_control() && Entry(cx.args[1]).is_present() {
+    let Some(pages) = batch::page_owner(cx, num::domid(cx.args()[3]).0) else { return Outcome::Fail(Errno::ESRCH) };
+    if pages != cx.domain.id && pages != DomId::IO && !cx.domain.is_control() && Entry(cx.args()[1]).is_present() {
         return Outcome::Fail(Errno::EPERM);
     }
     update(cx, pages)
@@ -35,7 +35,7 @@ pub fn other_domain(cx: &mut Context<'_>) -> Outcome {
 
 #[inline]
 fn update(cx: &mut Context<'_>, pages: DomId) -> Outcome {
-    let [va, entry, flags, ..] = cx.args;
+    let [va, entry, flags, ..] = cx.args();
     let owner = cx.domain.id;
     let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
     let Some((f, slot, _)) = pv_pte::walk(va) else { return Outcome::Fail(Errno::EINVAL) };

@@ -29,7 +29,7 @@ const LONGEST: Nanos = Nanos(i64::MAX as u64 >> 2);
 
 /// The hypercall: rdi is the operation, rsi the vCPU, rdx points to the operation's structure.
 pub fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
-    let [command, id, va, ..] = cx.args;
+    let [command, id, va, ..] = cx.args();
     let vcpu = u32::try_from(id).ok().and_then(|id| cx.domain.vcpu(VcpuId(id)));
     let Some(vcpu) = vcpu.cloned() else { return Outcome::Fail(Errno::ENOENT) };
     let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
@@ -60,7 +60,7 @@ pub fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
         // It has no argument.
         Op::SendNmi if va != 0 => Outcome::Fail(Errno::EINVAL),
         Op::SendNmi => {
-            if !vcpu.set(VcpuFlags::NMI_PENDING).contains(VcpuFlags::NMI_PENDING) {
+            if !vcpu.seat.ready.set_nmi() {
                 cpu_loop::event(&vcpu, &mut cx.held);
             }
             Outcome::OK
@@ -168,9 +168,11 @@ fn register_vcpu_info(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result
     }
     let mut deferred = Vec::new();
     let page = memory::mmu(cx.held.again(), cx.domain, &mut deferred).hold_writable(Mfn(op.mfn), cx.domain.id);
-    let page = SharedPage::new(page.ok_or(Errno::EINVAL)?);
+    let page = Arc::new(SharedPage::new(page.ok_or(Errno::EINVAL)?));
     if let Err(page) = vcpu.info.register(page, offset) {
-        memory::mmu(cx.held.again(), cx.domain, &mut deferred).end_shared(page.into_frame());
+        if let Some(page) = Arc::into_inner(page) {
+            memory::mmu(cx.held.again(), cx.domain, &mut deferred).end_shared(page.into_frame());
+        }
         return Err(Errno::EINVAL);
     }
     // An event sent while the place changed may have gone to the old one: the guest looks at everything.

@@ -25,7 +25,7 @@ pub const VALID: u64 = 1 << VMASST_TYPE_4GB_SEGMENTS
 
 /// The hypercall: rdi is the command, rsi the switch.
 pub fn vm_assist(cx: &mut Context<'_>) -> Outcome {
-    let [command, switch, ..] = cx.args;
+    let [command, switch, ..] = cx.args();
     let switch = switch & 0xffff_ffff;
     let Some(bit) = u32::try_from(switch).ok().and_then(|n| 1_u64.checked_shl(n)).filter(|bit| VALID & bit != 0) else {
         return Outcome::Fail(Errno::EINVAL);

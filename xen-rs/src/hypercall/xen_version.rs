@@ -34,13 +34,20 @@ pub fn set_command_line(line: &'static str) {
     COMMAND_LINE.call_once(|| line);
 }
 
+/// The answer to the question that guests ask to have their events delivered (`XENVER_version`).
+#[inline(always)]
+#[must_use]
+pub fn at_once(command: u64) -> Option<u64> {
+    (command & 0xffff_ffff == u64::from(XENVER_VERSION)).then_some(version())
+}
+
 /// The hypercall: rdi is the question, rsi points to where the answer goes.
 pub fn xen_version(cx: &mut Context<'_>) -> Outcome {
-    let [command, buffer, ..] = cx.args;
-    if command & 0xffff_ffff == u64::from(XENVER_VERSION) {
-        return Outcome::Done(version());
+    let [command, buffer, ..] = cx.args();
+    match at_once(command) {
+        Some(version) => Outcome::Done(version),
+        None => answer(cx, command, buffer).into(),
     }
-    answer(cx, command, buffer).into()
 }
 
 /// The version as the ABI packs it.

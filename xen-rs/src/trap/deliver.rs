@@ -14,7 +14,6 @@ use super::state::Callback;
 use super::{crash, mode};
 use crate::cpu::Context;
 use crate::guest;
-use crate::vcpu::VcpuFlags;
 use crate::vcpu_info::VcpuInfo;
 
 /// Length of `int n`, `syscall` and `sysenter`.
@@ -96,11 +95,11 @@ pub fn event_if_pending(cx: &mut Context<'_>) {
 /// Enters the NMI handler if an NMI is pending and none is being handled.
 #[inline]
 pub fn nmi_if_pending(cx: &mut Context<'_>) {
-    if cx.vcpu.nmi_pending() && !cx.state.pv.nmi_masked {
+    if cx.vcpu.seat.ready.nmi_pending() && !cx.state.pv.nmi_masked {
         let gate = cx.state.pv.traps.gate(vector::NMI);
         // Like Xen, an NMI waits for a handler.
         if gate.address != 0 {
-            cx.vcpu.clear(VcpuFlags::NMI_PENDING);
+            cx.vcpu.seat.ready.clear_nmi();
             cx.state.pv.nmi_masked = true;
             exception(cx, vector::NMI, None);
         }

@@ -29,11 +29,19 @@ pub use privileged::{guest_cr4, set_task_switched, write_debug_register};
 pub use state::PvState;
 
 /// `syscall` or `sysenter`: a hypercall from a guest's kernel, the guest's own system call from its user mode.
+#[inline(always)]
 pub fn call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call, held: Held<'_, 0>) {
     let from_kernel = cpu.running.as_ref().is_some_and(|running| running.state.pv.in_kernel);
     if from_kernel && call == Call::Syscall64 {
         hypercall::enter(cpu, regs, held);
-    } else if let Some(mut cx) = cpu.context(regs, held) {
+    } else {
+        user_call(cpu, regs, call, held);
+    }
+}
+
+#[inline(never)]
+fn user_call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call, held: Held<'_, 0>) {
+    if let Some(mut cx) = cpu.context(regs, held) {
         deliver::user_call(&mut cx, call);
     }
 }

@@ -14,6 +14,8 @@ const BLOCKED: u64 = 1 << 1;
 const QUEUED: u64 = 1 << 2;
 /// A CPU owns its registers.
 const RUNNING: u64 = 1 << 3;
+/// An NMI is to be delivered to it.
+const NMI: u64 = 1 << 4;
 /// One pause; the count takes the upper half.
 const PAUSE: u64 = 1 << 32;
 
@@ -84,6 +86,31 @@ impl Readiness {
     #[inline]
     pub fn is_runnable(&self) -> bool {
         runnable(self.load())
+    }
+
+    /// Whether it is runnable and no NMI waits: nothing but events stands between the running vCPU and its guest.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_undisturbed(&self) -> bool {
+        let word = self.load();
+        word & (DOWN | BLOCKED | NMI) == 0 && word < PAUSE
+    }
+
+    /// An NMI is to be delivered to it; whether one was waiting already.
+    pub fn set_nmi(&self) -> bool {
+        self.0.fetch_or(NMI, Ordering::SeqCst) & NMI != 0
+    }
+
+    /// The NMI is delivered.
+    pub fn clear_nmi(&self) {
+        self.0.fetch_and(!NMI, Ordering::SeqCst);
+    }
+
+    /// Whether an NMI waits for it.
+    #[must_use]
+    #[inline]
+    pub fn nmi_pending(&self) -> bool {
+        self.load() & NMI != 0
     }
 
     /// Whether a CPU owns its registers.

@@ -5,8 +5,12 @@
 //!
 //! Unsafe: atomic access to pages that guests write.
 
+use alloc::sync::Arc;
+use core::borrow::Borrow;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use arrayvec::ArrayVec;
 
 use logic::lock::{SpinLock, rank};
 use logic::page::SharedFrame;
@@ -61,28 +65,31 @@ impl Quiesced {
     }
 }
 
-/// A place for one shared page that other CPUs find without a lock.
+/// A place for one shared page that other CPUs find without a lock. It holds the page itself, or a share in it.
 #[derive(Debug, Default)]
-pub struct SharedSlot {
+pub struct SharedSlot<P = SharedPage> {
     /// 0: empty.
     va: AtomicU64,
-    page: SpinLock<Option<SharedPage>, { rank::LEAF }, Poll>,
+    page: SpinLock<Option<P>, { rank::LEAF }, Poll>,
 }
 
-impl SharedSlot {
+impl<P> SharedSlot<P> {
     /// Empty.
     #[must_use]
     pub const fn new() -> Self {
         SharedSlot { va: AtomicU64::new(0), page: SpinLock::new(None) }
     }
+}
 
+impl<P: Borrow<SharedPage>> SharedSlot<P> {
     /// Fills it; the page comes back if it is full.
-    pub fn fill(&self, page: SharedPage) -> Result<(), SharedPage> {
+    pub fn fill(&self, page: P) -> Result<(), P> {
         self.page.lock_leaf(|slot| {
             if slot.is_some() {
                 return Err(page);
             }
-            self.va.store(slot.insert(page).view().va, Ordering::Release);
+            let page: &P = slot.insert(page);
+            self.va.store(page.borrow().view().va, Ordering::Release);
             Ok(())
         })
     }
@@ -98,7 +105,16 @@ impl SharedSlot {
     /// The frame of the page, if there is one.
     #[must_use]
     pub fn mfn(&self) -> Option<Mfn> {
-        self.page.lock_leaf(|slot| slot.as_ref().map(SharedPage::mfn))
+        self.page.lock_leaf(|slot| slot.as_ref().map(|page| page.borrow().mfn()))
+    }
+
+    /// One more share in the page, if there is one.
+    #[must_use]
+    pub fn share(&self) -> Option<P>
+    where
+        P: Clone,
+    {
+        self.page.lock_leaf(|slot| slot.clone())
     }
 
     /// Nobody finds the page any more. Those who have found it may still use it: see [`SharedSlot::take`].
@@ -107,37 +123,117 @@ impl SharedSlot {
     }
 
     /// Takes the page out, once it was closed and all CPUs have passed a point without access since.
-    pub fn take(&self, _proof: &Quiesced) -> Option<SharedPage> {
+    pub fn take(&self, _proof: &Quiesced) -> Option<P> {
         self.page.lock_leaf(Option::take)
     }
 }
 
-/// Access to a shared page.
+/// Bytes of a record in a [`RecordSlot`].
+pub const RECORD: usize = 64;
+
+/// A place for one record of [`RECORD`] bytes in a shared page that other CPUs find without a lock. The record can move to
+/// another page once; the slot holds on to both, since others may still use the first.
+#[derive(Debug, Default)]
+pub struct RecordSlot {
+    /// 0: empty.
+    va: AtomicU64,
+    pages: SpinLock<ArrayVec<Arc<SharedPage>, 2>, { rank::LEAF }, Poll>,
+}
+
+impl RecordSlot {
+    /// Empty.
+    #[must_use]
+    pub const fn new() -> Self {
+        RecordSlot { va: AtomicU64::new(0), pages: SpinLock::new(ArrayVec::new_const()) }
+    }
+
+    /// The record is at `offset` of a page now. The page comes back if the record has moved before, or does not fit there
+    /// (its offset is a multiple of 8).
+    pub fn point(&self, page: Arc<SharedPage>, offset: usize) -> Result<(), Arc<SharedPage>> {
+        if !offset.is_multiple_of(8) || offset > 4096 - RECORD {
+            return Err(page);
+        }
+        self.pages.lock_leaf(|pages| {
+            let va = page.view().va + offset as u64;
+            pages.try_push(page).map_err(arrayvec::CapacityError::element)?;
+            self.va.store(va, Ordering::Release);
+            Ok(())
+        })
+    }
+
+    /// Access to the record, if there is one. Not to be kept while this CPU waits for anything.
+    #[inline(always)]
+    #[must_use]
+    pub fn view(&self) -> Option<SharedRecord<'_>> {
+        let va = self.va.load(Ordering::Acquire);
+        (va != 0).then_some(SharedRecord { va, page: PhantomData })
+    }
+
+    /// Nobody finds the record any more. Those who have found it may still use it: see [`RecordSlot::take`].
+    pub fn close(&self) {
+        self.va.store(0, Ordering::SeqCst);
+    }
+
+    /// Takes a page out, once it was closed and all CPUs have passed a point without access since.
+    pub fn take(&self, _proof: &Quiesced) -> Option<Arc<SharedPage>> {
+        self.pages.lock_leaf(ArrayVec::pop)
+    }
+}
+
+/// Access to `SIZE` bytes of a shared page, a power of two.
 #[derive(Clone, Copy, Debug)]
-pub struct SharedView<'a> {
+pub struct Shared<'a, const SIZE: usize> {
     va: u64,
     page: PhantomData<&'a SharedPage>,
 }
 
+/// Access to a whole shared page.
+pub type SharedView<'a> = Shared<'a, 4096>;
+/// Access to one record of a shared page.
+pub type SharedRecord<'a> = Shared<'a, RECORD>;
+
 impl<'a> SharedView<'a> {
+    /// Access to the record at `offset`, which is brought into the page.
+    #[must_use]
+    pub const fn record(self, offset: usize) -> SharedRecord<'a> {
+        let last = 4096 - RECORD;
+        let offset = if offset > last { last } else { offset & !7 };
+        Shared { va: self.va + offset as u64, page: PhantomData }
+    }
+}
+
+impl<'a, const SIZE: usize> Shared<'a, SIZE> {
+    /// The address of an offset, brought into the bytes and aligned to `align`.
+    #[inline(always)]
+    const fn at(self, offset: usize, align: usize) -> u64 {
+        const { assert!(SIZE.is_power_of_two() && SIZE >= 8) };
+        self.va + (offset & (SIZE - align)) as u64
+    }
+
     #[inline(always)]
     fn word8(self, offset: usize) -> &'a AtomicU8 {
         // SAFETY: `SharedFrame` proves that the frame is memory that may be written at any time, and memory is in the
-        // direct map; the offset is below a page; all accesses, the guest's aside, are atomic. A view from a slot is not
-        // kept across a point where its CPU answers messages, so the page is not taken out under it.
-        unsafe { &*((self.va + (offset as u64 & 0xfff)) as *const AtomicU8) }
+        // direct map; the bytes are in it; all accesses, the guest's aside, are atomic. A view from a slot is not kept
+        // across a point where its CPU answers messages, so the page is not taken out under it.
+        unsafe { &*(self.at(offset, 1) as *const AtomicU8) }
+    }
+
+    #[inline(always)]
+    fn word16(self, offset: usize) -> &'a AtomicU16 {
+        // SAFETY: as in `word8`; the bytes begin at a multiple of 8, and the offset is aligned.
+        unsafe { &*(self.at(offset, 2) as *const AtomicU16) }
     }
 
     #[inline(always)]
     fn word32(self, offset: usize) -> &'a AtomicU32 {
-        // SAFETY: as in `word8`; aligned by the mask.
-        unsafe { &*((self.va + (offset as u64 & 0xffc)) as *const AtomicU32) }
+        // SAFETY: as in `word16`.
+        unsafe { &*(self.at(offset, 4) as *const AtomicU32) }
     }
 
     #[inline(always)]
     fn word64(self, offset: usize) -> &'a AtomicU64 {
-        // SAFETY: as in `word8`; aligned by the mask.
-        unsafe { &*((self.va + (offset as u64 & 0xff8)) as *const AtomicU64) }
+        // SAFETY: as in `word16`.
+        unsafe { &*(self.at(offset, 8) as *const AtomicU64) }
     }
 
     /// Reads a byte.
@@ -157,6 +253,13 @@ impl<'a> SharedView<'a> {
     #[inline(always)]
     pub fn swap8(self, offset: usize, value: u8) -> u8 {
         self.word8(offset).swap(value, Ordering::SeqCst)
+    }
+
+    /// Reads 16 bits.
+    #[inline(always)]
+    #[must_use]
+    pub fn load16(self, offset: usize) -> u16 {
+        self.word16(offset).load(Ordering::SeqCst)
     }
 
     /// Reads 32 bits.

@@ -39,7 +39,7 @@ enum Reply {
 /// The hypercall: rdi points to a `struct xen_domctl`.
 pub fn domctl(cx: &mut Context<'_>) -> Outcome {
     crate::memory::feed_heap(&mut cx.held);
-    let va = cx.args[0];
+    let va = cx.args()[0];
     let mut raw = match guest::read::<Domctl>(va) {
         Ok(raw) => raw,
         Err(errno) => return Outcome::Fail(errno),

@@ -57,7 +57,7 @@ impl Operation for abi::GnttabUnmapAndReplace {
 /// The hypercall's part for either operation.
 pub(super) fn batches<T: Operation>(cx: &mut Context<'_>, count: u32) -> Outcome {
     let mut left = count;
-    let mut va = cx.args[1];
+    let mut va = cx.args()[1];
     for _ in 0..BATCHES {
         if left == 0 {
             break;
@@ -86,7 +86,8 @@ pub(super) fn batches<T: Operation>(cx: &mut Context<'_>, count: u32) -> Outcome
     if left == 0 {
         return Outcome::OK;
     }
-    (cx.args[1], cx.args[2]) = (va, left.into());
+    cx.set_arg(1, va);
+    cx.set_arg(2, left.into());
     Outcome::Again
 }
 

@@ -24,7 +24,7 @@ const LARGEST_ORDER: u32 = 9;
 
 /// The hypercall: `(command with the first extent above it, argument)`.
 pub fn memory_op(cx: &mut Context<'_>) -> Outcome {
-    let [command, argument, ..] = cx.args;
+    let [command, argument, ..] = cx.args();
     let first = command >> MEMOP_EXTENT_SHIFT;
     let command = num::uint(command) & ((1 << MEMOP_EXTENT_SHIFT) - 1);
     let op = match cx.permit::<Op>(command) {

@@ -71,7 +71,7 @@ pub fn reservation(cx: &mut Context<'_>, op: Allowed<Op>, command: u32, first: u
 
 /// The guest makes the call again from extent `done` on.
 fn later(cx: &mut Context<'_>, command: u32, done: u64) -> Outcome {
-    cx.args[0] = u64::from(command) | done << MEMOP_EXTENT_SHIFT;
+    cx.set_arg(0, u64::from(command) | done << MEMOP_EXTENT_SHIFT);
     Outcome::Again
 }
 

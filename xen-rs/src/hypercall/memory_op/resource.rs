@@ -20,7 +20,7 @@ pub fn acquire_resource(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argum
     match acquire(cx, op, first, argument) {
         Ok(None) => Outcome::OK,
         Ok(Some(done)) => {
-            cx.args[0] = u64::from(XENMEM_ACQUIRE_RESOURCE) | done << MEMOP_EXTENT_SHIFT;
+            cx.set_arg(0, u64::from(XENMEM_ACQUIRE_RESOURCE) | done << MEMOP_EXTENT_SHIFT);
             Outcome::Again
         }
         Err(errno) => Outcome::Fail(errno),

@@ -18,7 +18,7 @@ use crate::{cpu::Context, guest};
 
 /// The hypercall: rdi points to a `struct xen_sysctl`.
 pub fn sysctl(cx: &mut Context<'_>) -> Outcome {
-    let va = cx.args[0];
+    let va = cx.args()[0];
     let mut raw = match guest::read::<Sysctl>(va) {
         Ok(raw) => raw,
         Err(errno) => return Outcome::Fail(errno),
