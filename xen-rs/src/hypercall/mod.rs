@@ -74,14 +74,21 @@ fn general(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) {
         return;
     };
     let number = cx.regs.rax;
-    let outcome = dispatch(&mut cx, number);
+    let outcome = route(&mut cx, number);
     finish(cx.regs, outcome);
 }
 
-/// Calls the handler of `number`. `multicall` comes through here too.
+/// Calls the handler of `number` for `multicall`.
+#[inline(never)]
+pub fn dispatch(cx: &mut Context<'_>, number: u64) -> Outcome {
+    route(cx, number)
+}
+
+/// Calls the handler of `number`.
 ///
 /// A `match`, not a table of functions: an indirect branch costs more and can be mistrained.
-pub fn dispatch(cx: &mut Context<'_>, number: u64) -> Outcome {
+#[inline(always)]
+fn route(cx: &mut Context<'_>, number: u64) -> Outcome {
     let Ok(number) = u32::try_from(number) else {
         return Outcome::Fail(Errno::ENOSYS);
     };
