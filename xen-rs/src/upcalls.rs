@@ -29,6 +29,7 @@ impl Hypervisor for Xen {
         trap::call(cpu, regs, call, Held::entry());
     }
 
+    #[inline(always)]
     fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception) {
         trap::exception(cpu, regs, exception, Held::entry());
     }

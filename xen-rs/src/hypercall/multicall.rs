@@ -2,17 +2,17 @@
 
 use core::mem::offset_of;
 
+use arrayvec::ArrayVec;
 use logic::hypercall::Outcome;
 use machine::{arch::x86_64::interrupts, mem::guest_copy};
 use xen_abi::{errno::Errno, hypercall::HYPERVISOR_MULTICALL, multicall::MulticallEntry};
-use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{cpu::Context, guest};
 
 /// Calls read at a time, between two looks at what waits for this CPU.
-const CHUNK: usize = 4;
+const CHUNK: usize = 8;
 /// Chunks of one round. No interrupt is taken meanwhile, so the looks alone would let a long batch keep the CPU.
-const CHUNKS: u32 = 8;
+const CHUNKS: u32 = 4;
 /// Bytes of one.
 const SIZE: u64 = size_of::<MulticallEntry>() as u64;
 
@@ -53,28 +53,18 @@ pub fn multicall(cx: &mut Context<'_>) -> Outcome {
 
 /// Makes the first of `left` calls at `va`, with their arguments where the handlers look for them.
 fn batch(cx: &mut Context<'_>, mut va: u64, mut left: u32) -> End {
-    let mut chunk = [MulticallEntry::new_zeroed(); CHUNK];
+    let mut chunk = ArrayVec::<MulticallEntry, CHUNK>::new();
     for _ in 0..CHUNKS {
         if left == 0 {
             break;
         }
-        // A chunk that cannot be read as a whole may become readable by one of its calls.
-        if left as usize >= CHUNK && guest_copy::copy_in(va, chunk.as_mut_bytes()).is_ok() {
-            for entry in &chunk {
-                match one(cx, va, entry) {
-                    Call::Done => {}
-                    Call::Again => return End::Left(left, va),
-                    Call::Last(outcome) => return End::Whole(outcome),
-                }
-                va = va.wrapping_add(SIZE);
-                left -= 1;
-            }
-        } else {
-            let entry = match guest::read(va) {
-                Ok(entry) => entry,
-                Err(errno) => return End::Whole(Outcome::Fail(errno)),
-            };
-            match one(cx, va, &entry) {
+        // What of a chunk cannot be read may become readable by one of its calls.
+        guest_copy::read_some(&mut chunk, va, left);
+        if chunk.is_empty() {
+            return End::Whole(Outcome::Fail(Errno::EFAULT));
+        }
+        for entry in &chunk {
+            match one(cx, va, entry) {
                 Call::Done => {}
                 Call::Again => return End::Left(left, va),
                 Call::Last(outcome) => return End::Whole(outcome),

@@ -46,8 +46,25 @@ fn user_call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call, held: Held<'_, 0>)
     }
 }
 
-/// An exception in a guest.
+/// An exception in a guest. Page faults are by far the most frequent ones.
+#[inline(always)]
 pub fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'_, 0>) {
+    if exception.vector == vector::PAGE_FAULT {
+        page_fault(cpu, regs, exception.detail, exception.error_code, held);
+    } else {
+        rare_exception(cpu, regs, exception, held);
+    }
+}
+
+#[inline(never)]
+fn page_fault(cpu: &mut Cpu, regs: &mut GuestRegs, address: u64, error_code: u32, held: Held<'_, 0>) {
+    if let Some(mut cx) = cpu.context(regs, held) {
+        page_fault::page_fault(&mut cx, address, error_code);
+    }
+}
+
+#[inline(never)]
+fn rare_exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'_, 0>) {
     let Some(mut cx) = cpu.context(regs, held) else {
         return;
     };
@@ -57,7 +74,6 @@ pub fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held
         vector::INVALID_OPCODE => invalid_opcode::invalid_opcode(&mut cx),
         vector::DEVICE_NOT_AVAILABLE => device_not_available(&mut cx),
         vector::GENERAL_PROTECTION => general_protection::general_protection(&mut cx, error_code),
-        vector::PAGE_FAULT => page_fault::page_fault(&mut cx, detail, error_code),
         _ => {
             let code = vector::has_error_code(vector).then_some(error_code);
             deliver::exception(&mut cx, vector, code);
