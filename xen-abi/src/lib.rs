@@ -22,6 +22,7 @@ pub mod hvm;
 pub mod hypercall;
 pub mod ids;
 pub mod io;
+pub mod mca;
 pub mod memory;
 pub mod mmu;
 pub mod multicall;

@@ -45,7 +45,7 @@ pub fn start() {
 }
 
 /// From now on input reaches dom0, by the UART's interrupt.
-pub fn start_input() {
+pub fn start_input(held: &mut Held<'_, 0>) {
     /// The PC's line for the first serial port.
     const LINE: u8 = 4;
     if serial::base().is_none() {
@@ -53,6 +53,7 @@ pub fn start_input() {
     }
     let (gsi, signal) = ioapic::isa_line(LINE);
     if ioapic::route(gsi, irq::UART, signal, 0) {
+        irq::keep(gsi, held);
         ioapic::unmask(gsi);
         serial::enable_receive_interrupt();
     } else {

@@ -59,7 +59,7 @@ pub fn is_parked(vcpu: &Vcpu, held: &mut Held<'_, 0>) -> bool {
 pub fn interrupt(cpu: &mut Cpu, vector: u8, mut held: Held<'_, 0>) {
     match vector {
         lapic::TIMER => timer::expire(cpu, &mut held),
-        _ => crate::irq::interrupt(vector, &mut held),
+        _ => crate::irq::interrupt(&mut cpu.local, vector, &mut held),
     }
 }
 

@@ -5,7 +5,8 @@ pub mod fifo;
 use alloc::sync::Arc;
 
 use logic::{
-    event::{self, Channels, EventDomain, Notify, Table, VcpuEvents},
+    event::{self, Binding, Channels, EventDomain, Notify, Table, VcpuEvents},
+    irq::Pirq,
     lock::{Held, rank},
 };
 use machine::mem::shared::{Quiesced, SharedPage, SharedSlot, SharedView};
@@ -16,7 +17,7 @@ use xen_abi::{
     ids::{DomId, Port, VcpuId},
 };
 
-use crate::{cpu_loop, domain, domain::Domain, memory, sync::Lock, vcpu_info::VcpuInfo};
+use crate::{cpu_loop, domain, domain::Domain, irq, memory, sync::Lock, vcpu::Vcpu, vcpu_info::VcpuInfo};
 
 /// What a domain has for its events.
 pub struct DomainEvents {
@@ -160,6 +161,18 @@ pub fn raise_virq<const H: u8>(domain: &Domain, vcpu: VcpuId, virq: u32, held: &
     tell(domain, event::send_virq(domain, vcpu, virq), held);
 }
 
+/// Raises the event of an interrupt, if the port is bound to it; the vCPU that is told.
+pub fn raise_pirq<'a, const H: u8>(
+    domain: &'a Domain,
+    port: Port,
+    pirq: Pirq,
+    held: &mut Held<'_, H>,
+) -> Option<&'a Arc<Vcpu>> {
+    let channel = domain.events.channels.get(port).filter(|channel| channel.binding == Binding::Pirq(pirq.0))?;
+    tell(domain, event::raise(domain, channel.vcpu, port), held);
+    domain.vcpu(channel.vcpu)
+}
+
 /// Raises a global VIRQ of the control domain.
 pub fn raise_control_virq(virq: u32, held: &mut Held<'_, 0>) {
     if let Some(control) = domain::hardware(held) {
@@ -189,7 +202,11 @@ pub fn close(domain: &Arc<Domain>, port: Port, held: &mut Held<'_, 0>) -> Result
     // The peer may have closed its end, and be gone, by the time it is looked up: then the port is unbound now.
     for _ in 0..2 {
         let Some(peer_id) = Table::peer(&**domain, port) else {
-            return domain.events.table.lock(held).0.close(&**domain, port, None);
+            let closed = domain.events.table.lock(held).0.close(&**domain, port, None)?;
+            if let event::Closed::Pirq(pirq) = closed {
+                irq::unbind(domain.id, Pirq(pirq), port, held);
+            }
+            return Ok(closed);
         };
         if let Some(peer) = domain::find(peer_id, held) {
             let (mut tables, _held) =
@@ -204,11 +221,14 @@ pub fn close(domain: &Arc<Domain>, port: Port, held: &mut Held<'_, 0>) -> Result
 /// are the caller's to end.
 pub fn retire(domain: &Domain, mut end: impl FnMut(SharedPage)) {
     let (slot, vcpus) = (domain.events.shared_slot(), domain.vcpus());
+    let eois = domain.eoi_map.slot();
     slot.close();
+    eois.close();
     vcpus.iter().for_each(|vcpu| vcpu.info.close());
     let quiesced = Quiesced::wait();
     let theirs = vcpus.iter().flat_map(|vcpu| core::iter::from_fn(|| vcpu.info.take(&quiesced)));
     // A page goes with the last who holds it.
     slot.take(&quiesced).into_iter().chain(theirs).filter_map(Arc::into_inner).for_each(&mut end);
+    eois.take(&quiesced).into_iter().for_each(&mut end);
     fifo::retire(&domain.events.layout, end);
 }

@@ -18,7 +18,7 @@ use crate::{
     cpu::Cpu,
     domain::{self, build_dom0},
     hypercall::xen_version,
-    memory, time, trap,
+    irq, memory, time, trap,
     upcalls::Xen,
 };
 
@@ -39,7 +39,8 @@ pub fn start(boot: BootInfo, mut frames: BootFrames) -> ! {
     trap::report_safety();
     log::info!("brought up {cpus} CPUs");
     time::start();
-    console::start_input();
+    irq::start(&mut held);
+    console::start_input(&mut held);
     let built = image.and_then(|image| {
         let dom0 = build_dom0::build(&boot.modules, &image, &options, &mut held)?;
         for memory in image.into_memory().chain(boot.modules) {

@@ -10,11 +10,18 @@ use machine::{
 };
 use xen_abi::{
     arch_x86::{VcpuTimeInfo, shared_info},
+    ids::DomId,
     vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE},
     vm_assist::VMASST_TYPE_RUNSTATE_UPDATE_FLAG,
 };
 
-use crate::{domain::Domain, guest, sync::Lock, sync::Once, vcpu::Vcpu};
+use crate::{
+    domain::{self, Domain},
+    guest,
+    sync::Lock,
+    sync::Once,
+    vcpu::Vcpu,
+};
 
 /// One reference for all CPUs and guests, so that nobody's time runs backwards.
 static CLOCK: Once<SystemClock> = Once::new();
@@ -78,6 +85,16 @@ pub fn renew_time(vcpu: &Vcpu) {
 #[must_use]
 pub fn wall_clock() -> WallClock {
     WALL.lock_leaf(|wall| *wall)
+}
+
+/// Sets the wall clock and shows it to all domains (`XENPF_settime`).
+pub fn set_wall_clock(wall: WallClock, held: &mut Held<'_, 0>) {
+    WALL.lock_leaf(|now| *now = wall);
+    let mut from = DomId(0);
+    while let Some(domain) = domain::next_from(from, held) {
+        show_wall_clock(&domain, 0, held);
+        from = DomId(domain.id.0.saturating_add(1));
+    }
 }
 
 struct WallPage<'a>(SharedView<'a>);

@@ -24,6 +24,8 @@ pub enum Key {
     Parked(DomId, VcpuId),
     /// One of a domain's watchdogs.
     Watchdog(DomId, u32),
+    /// An interrupt's that is masked until it was served, by the hypervisor's number.
+    Interrupt(u32),
 }
 
 static QUEUES: [Lock<TimerQueue<Key>, { rank::TIMER }>; MAX_CPUS] = [const { Lock::new(TimerQueue::new()) }; MAX_CPUS];
@@ -107,6 +109,7 @@ pub(super) fn expire(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
         match due {
             Some(Key::Parked(domain, vcpu)) => expire_parked(cpu.local.id, domain, vcpu, now, held),
             Some(Key::Watchdog(domain, id)) => crate::watchdog::expire(domain, id, now, held),
+            Some(Key::Interrupt(irq)) => crate::irq::expire(irq, now, held),
             None => break,
         }
     }

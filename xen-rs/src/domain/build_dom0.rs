@@ -36,13 +36,11 @@ use xen_abi::{
 };
 use zerocopy::IntoBytes;
 
-use super::{Blueprint, Domain, context};
+use super::{Blueprint, Domain, context, dom0_devices};
 use crate::memory::{self, Mm, mmu};
 
 /// Memory that stays with the hypervisor when `dom0_mem=` does not say: a sixteenth, at most this.
 const RESERVE_LIMIT: u64 = 128 << 20;
-/// Frames whose addresses are interrupt messages (SDM vol. 3A, 11.11.1): no domain writes there.
-const INTERRUPT_MESSAGES: core::ops::Range<u64> = 0xfee00..0xfef00;
 /// Frames are taken in blocks of at most 2^this.
 const LARGEST_ORDER: u8 = 12;
 /// What a decoder gets for its dictionary: enough for what builds of Linux use (64 MiB), or half of that and so on.
@@ -188,12 +186,7 @@ fn with_kernel(
     let domain = Domain::new(&blueprint, held).map_err(|e| BuildError::Step("the domain", e))?;
     domain.allocate_vcpus();
     domain.memory.set_maximum(pages, held);
-    // Everything that is no memory: devices are its business, but for the interrupt controllers.
-    domain.memory.permit_io(0..1 << (crate::topology::physical_address_bits() - 12));
-    for frame in machine::arch::x86_64::acpi::interrupt_controllers() {
-        domain.memory.forbid_io(frame..frame + 1);
-    }
-    domain.memory.forbid_io(INTERRUPT_MESSAGES);
+    dom0_devices::give(&domain, held).map_err(|e| BuildError::Step("its devices", e))?;
 
     let own = OwnMemory::populate(&domain, pages, held)?;
     let mut builder = Builder { domain: &domain, own: &own, deferred: Vec::new(), held: held.again() };

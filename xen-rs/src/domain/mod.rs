@@ -5,6 +5,7 @@
 
 pub mod build_dom0;
 pub mod context;
+mod dom0_devices;
 mod life;
 pub mod memory;
 mod pause;
@@ -31,7 +32,7 @@ pub use self::{
 };
 use crate::{
     console::GuestLine,
-    event, grant,
+    event, grant, irq,
     sync::{Lock, Once},
     vcpu::Vcpu,
     watchdog,
@@ -63,6 +64,10 @@ pub struct Domain {
     pub console_line: Lock<GuestLine, { rank::CONSOLE }>,
     /// Its memory.
     pub memory: memory::DomainMemory,
+    /// The ports and interrupts it was given.
+    pub devices: irq::DeviceAccess,
+    /// Where it sees which interrupts it has to end.
+    pub eoi_map: irq::EoiMap,
     /// `VMASST_TYPE_*` bits that are on.
     pub vm_assist: AtomicU64,
     max_vcpus: u32,
@@ -120,6 +125,8 @@ impl Domain {
                 watchdogs: watchdog::Watchdogs::new(),
                 console_line: Lock::new(GuestLine::new()),
                 memory: memory::DomainMemory::new(),
+                devices: irq::DeviceAccess::new(),
+                eoi_map: irq::EoiMap::new(),
                 vm_assist: AtomicU64::new(0),
                 max_vcpus: blueprint.max_vcpus,
                 vcpus: Once::new(),

@@ -9,7 +9,7 @@ use alloc::{sync::Arc, vec::Vec};
 use logic::{hypercall::Outcome, lock::Held};
 
 use super::{Domain, Life};
-use crate::{cpu_loop, event, grant, memory, vcpu::Vcpu};
+use crate::{cpu_loop, event, grant, irq, memory, vcpu::Vcpu};
 
 /// Event channels closed in one step.
 const PORTS_PER_STEP: u32 = 64;
@@ -33,6 +33,7 @@ pub fn step(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> Outcome {
     if !event::close_some(domain, PORTS_PER_STEP, held) {
         return Outcome::Again;
     }
+    irq::unmap_all(domain, held);
     for vcpu in domain.vcpus() {
         if !release_tables(domain, vcpu, held) {
             return Outcome::Again;

@@ -6,12 +6,13 @@ use logic::{
     access::{Allowed, EventChannelOp as Op},
     event::{self, Binding, Sent},
     hypercall::Outcome,
+    irq::Pirq,
     lock::lock_pair,
 };
 use xen_abi::{
     errno::Errno,
     event_channel as abi,
-    ids::{DomId, Port},
+    ids::{DomId, Port, VcpuId},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -19,7 +20,7 @@ use crate::{
     cpu::Context,
     domain,
     event::{close, close_some, tell},
-    guest,
+    guest, irq,
 };
 
 /// Ports closed by one round of `EVTCHNOP_reset`.
@@ -142,14 +143,32 @@ fn bind_ipi(cx: &mut Context<'_>, _allowed: &Allowed<Op>, op: &mut abi::EvtchnBi
     Ok(())
 }
 
-/// No physical interrupts are given to domains yet: what Xen answers for a number beyond a domain's.
-fn bind_pirq(_cx: &mut Context<'_>, _allowed: &Allowed<Op>, _op: &mut abi::EvtchnBindPirq) -> Result<(), Errno> {
-    Err(Errno::EINVAL)
+/// `EVTCHNOP_bind_pirq`: `EINVAL` beyond the domain's numbers, `EPERM` for one that stands for no interrupt of the domain's,
+/// `EEXIST` when it is bound, `EBUSY` when somebody else has it.
+fn bind_pirq(cx: &mut Context<'_>, _allowed: &Allowed<Op>, op: &mut abi::EvtchnBindPirq) -> Result<(), Errno> {
+    let pirq = Pirq(op.pirq);
+    irq::check(cx.domain, pirq, &mut cx.held)?;
+    let share = op.flags & abi::BIND_PIRQ__WILL_SHARE != 0;
+    let (mut table, mut held) = cx.domain.events.table.lock(&mut cx.held);
+    let port = table.bind_pirq(&**cx.domain, op.pirq)?;
+    let cpu = cx.domain.vcpu(VcpuId(0)).map_or(0, |vcpu| vcpu.seat.processor());
+    if let Err(errno) = irq::bind(cx.domain, pirq, port, share, cpu, &mut held) {
+        // It was bound just now, so it can be closed.
+        let _ = table.close(&**cx.domain, port, None);
+        return Err(errno);
+    }
+    op.port = port;
+    Ok(())
 }
 
 fn bind_vcpu(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     let op: abi::EvtchnBindVcpu = guest::read(va)?;
-    cx.domain.events.table.lock(&mut cx.held).0.bind_vcpu(&**cx.domain, op.port, op.vcpu)
+    cx.domain.events.table.lock(&mut cx.held).0.bind_vcpu(&**cx.domain, op.port, op.vcpu)?;
+    let binding = cx.domain.events.channels.get(op.port).map(|channel| channel.binding);
+    if let (Some(Binding::Pirq(pirq)), Some(vcpu)) = (binding, cx.domain.vcpu(op.vcpu)) {
+        irq::move_to(cx.domain.id, Pirq(pirq), vcpu.seat.processor(), &mut cx.held);
+    }
+    Ok(())
 }
 
 fn status(cx: &mut Context<'_>, allowed: &Allowed<Op>, op: &mut abi::EvtchnStatus) -> Result<(), Errno> {

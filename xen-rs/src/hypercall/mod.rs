@@ -14,6 +14,7 @@ mod fpu_taskswitch;
 mod get_debugreg;
 mod grant_table_op;
 mod iret;
+mod mca;
 mod memory_op;
 mod mmu_update;
 mod mmuext_op;
@@ -121,6 +122,7 @@ fn route(cx: &mut Context<'_>, number: u64) -> Outcome {
         hypercall::HYPERVISOR_PHYSDEV_OP => physdev_op::physdev_op(cx),
         hypercall::HYPERVISOR_SYSCTL => sysctl::sysctl(cx),
         hypercall::HYPERVISOR_DOMCTL => domctl::domctl(cx),
+        hypercall::HYPERVISOR_MCA => mca::mca(cx),
         _ => Outcome::Fail(Errno::ENOSYS),
     }
 }

@@ -40,20 +40,16 @@ pub fn bitmap_allows(cx: &mut Context<'_>, port: u16, bytes: u16) -> bool {
     privilege::bitmap_allows(word, port, bytes)
 }
 
-/// Ports that the control domain does not get: the hypervisor drives what is behind them.
-const RESERVED: [(u16, u16); 5] = [
-    (0x20, 0x21),   // PIC
-    (0x40, 0x43),   // PIT
-    (0x61, 0x61),   // its gate
-    (0xa0, 0xa1),   // PIC
-    (0xcfc, 0xcff), // PCI CONFIG_DATA; CONFIG_ADDRESS is told apart by its width
-];
-
-fn owned(domain: &Domain, port: u16, width: Width) -> bool {
-    let last = port.saturating_add(width.bytes() - 1);
-    domain.is_control()
-        && !RESERVED.iter().any(|(from, to)| port <= *to && *from <= last)
-        && !guest_port::is_ours(port, last)
+/// Where an access goes: to the ports that the domain was given, and what only the control domain finds, which has a
+/// configuration address, an RTC and a timer of its own.
+fn target(domain: &Domain, port: u16, width: Width) -> Target {
+    let first = u32::from(port);
+    let owned = domain.devices.has_ports(first..first + u32::from(width.bytes()));
+    match io::route(port, width, owned) {
+        Target::Hardware => Target::Hardware,
+        other if domain.is_control() => other,
+        _ => Target::Nowhere,
+    }
 }
 
 const fn port_width(width: Width) -> PortWidth {
@@ -66,10 +62,10 @@ const fn port_width(width: Width) -> PortWidth {
 
 fn read(cx: &Context<'_>, port: u16, width: Width) -> u32 {
     let all_ones = io::all_ones(width);
-    let Some(right) = guest_port::Right::of(cx.domain.is_control()) else {
+    let Some(right) = guest_port::Right::of(cx.domain.devices.has_any_port()) else {
         return all_ones;
     };
-    match io::route(port, width, owned(cx.domain, port, width)) {
+    match target(cx.domain, port, width) {
         Target::Hardware => guest_port::read(right, port, port_width(width)),
         Target::PciAddress => guest_port::pci_address(right),
         Target::PciData(offset) => guest_port::pci_read(right, offset, port_width(width)),
@@ -81,10 +77,10 @@ fn read(cx: &Context<'_>, port: u16, width: Width) -> u32 {
 }
 
 fn write(cx: &Context<'_>, port: u16, width: Width, value: u32) {
-    let Some(right) = guest_port::Right::of(cx.domain.is_control()) else {
+    let Some(right) = guest_port::Right::of(cx.domain.devices.has_any_port()) else {
         return;
     };
-    match io::route(port, width, owned(cx.domain, port, width)) {
+    match target(cx.domain, port, width) {
         Target::Hardware => guest_port::write(right, port, port_width(width), value),
         Target::PciAddress => guest_port::set_pci_address(right, value),
         Target::PciData(offset) => guest_port::pci_write(right, offset, port_width(width), value),

@@ -197,6 +197,11 @@ impl Case {
         Some(all.join("\n") + "\n")
     }
 
+    /// Whether its modules or its script name a part, by some of its name.
+    pub fn uses(&self, part: &str) -> bool {
+        self.modules.iter().chain(&self.script).any(|text| text.contains(part))
+    }
+
     /// Whether what was printed around the rounds is the same before and after. `None` without the two.
     pub fn around_is_same(text: &str) -> Option<bool> {
         let mut parts = text.split(AROUND);

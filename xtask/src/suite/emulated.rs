@@ -118,7 +118,8 @@ impl Row {
         let path = workspace::path("tests/harness").join(name);
         let there = match self.reference {
             Reference::Store => {
-                let version = Fetched::CloudKernel.version().unwrap_or_default();
+                let kernel = if self.case.uses("generic") { Fetched::GenericKernel } else { Fetched::CloudKernel };
+                let version = kernel.version().unwrap_or_default();
                 here.store(&path, &version)?;
                 return Ok((true, format!("{} warnings recorded", here.len())));
             }

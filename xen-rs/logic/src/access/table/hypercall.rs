@@ -34,6 +34,7 @@ operations! {
         PhysdevOp = HYPERVISOR_PHYSDEV_OP, Anyone;
         Sysctl = HYPERVISOR_SYSCTL, Control;
         Domctl = HYPERVISOR_DOMCTL, Control;
+        Mca = HYPERVISOR_ARCH_0, Control, "`HYPERVISOR_mca`";
     }
     refused {
         HYPERVISOR_SET_CALLBACKS, Anyone, ENOSYS, "use `callback_op`; Linux does";
@@ -50,7 +51,6 @@ operations! {
         HYPERVISOR_XENPMU_OP, Anyone, ENOSYS, "no virtual PMU";
         HYPERVISOR_DM_OP, Anyone, ENOSYS, "no device models";
         HYPERVISOR_HYPFS_OP, Anyone, ENOSYS, "no hypfs";
-        HYPERVISOR_ARCH_0, Anyone, ENOSYS, "`HYPERVISOR_mca`: no machine check telemetry yet";
         HYPERVISOR_ARCH_1, Anyone, ENOSYS, "`HYPERVISOR_paging_domctl_cont`: for Xen itself";
     }
 }

@@ -6,6 +6,7 @@ mod domctl;
 mod event_channel_op;
 mod grant_table_op;
 mod hypercall;
+mod mca;
 mod memory_op;
 mod mmu_update;
 mod mmuext_op;
@@ -25,6 +26,7 @@ pub use domctl::DomctlOp;
 pub use event_channel_op::EventChannelOp;
 pub use grant_table_op::GrantTableOp;
 pub use hypercall::Hypercall;
+pub use mca::McaOp;
 pub use memory_op::MemoryOp;
 pub use mmu_update::MmuUpdateOp;
 pub use mmuext_op::MmuextOp;
@@ -39,7 +41,7 @@ pub use xen_version::VersionQuestion;
 use super::{Family, Operation};
 
 /// All tables, the hypercalls themselves first.
-pub const FAMILIES: [Family; 16] = [
+pub const FAMILIES: [Family; 17] = [
     Hypercall::FAMILY,
     MmuUpdateOp::FAMILY,
     MmuextOp::FAMILY,
@@ -54,6 +56,7 @@ pub const FAMILIES: [Family; 16] = [
     ConsoleIo::FAMILY,
     PhysdevOp::FAMILY,
     PlatformOp::FAMILY,
+    McaOp::FAMILY,
     DomctlOp::FAMILY,
     SysctlOp::FAMILY,
 ];

@@ -47,6 +47,7 @@ fn no_operation_of_the_headers_is_missing() {
     complete(&PhysdevOp::FAMILY, physdev::__CONSTANTS, "PHYSDEVOP_", &[&dbgp[..], &bus].concat());
     let platform = ["XENPF_INTERFACE_VERSION", "XENPF_ACPI_SLEEP_EXTENDED"];
     complete(&PlatformOp::FAMILY, platform::__CONSTANTS, "XENPF_", &platform);
+    complete(&McaOp::FAMILY, mca::__CONSTANTS, "XEN_MC_", &[]);
     let arch: Vec<String> = (2..8).map(|n| std::format!("HYPERVISOR_ARCH_{n}")).collect();
     let arch: Vec<&str> = arch.iter().map(String::as_str).chain(["HYPERVISOR_MCA"]).collect();
     complete(&Hypercall::FAMILY, hypercall::__CONSTANTS, "HYPERVISOR_", &arch);

@@ -8,6 +8,7 @@ use crate::mem::direct_map::va_of_phys;
 use acpi::address::AddressSpace;
 use acpi::fadt::Fadt;
 use acpi::madt::{Madt, MadtEntry};
+use acpi::mcfg::Mcfg;
 use acpi::{AcpiHandler, AcpiTables, HpetInfo, PhysicalMapping};
 use alloc::vec::Vec;
 use core::ptr::NonNull;
@@ -35,6 +36,17 @@ pub struct Override {
     pub low: bool,
 }
 
+/// Memory that leads to the configuration space of PCI buses.
+#[derive(Clone, Debug)]
+pub struct ConfigRegion {
+    /// Physical address of bus 0, were it among them.
+    pub phys: u64,
+    /// PCI segment.
+    pub segment: u16,
+    /// Its buses.
+    pub buses: core::ops::RangeInclusive<u8>,
+}
+
 /// How to switch the machine off.
 #[derive(Clone, Copy, Debug)]
 pub struct PowerOff {
@@ -51,12 +63,16 @@ pub struct PowerOff {
 pub struct Platform {
     /// APIC ids of the usable processors in the tables' order.
     pub apic_ids: Vec<u32>,
+    /// Their numbers in the tables, in the same order.
+    pub processor_ids: Vec<u32>,
     /// Physical address of the local APICs.
     pub local_apic: u64,
     /// I/O APICs.
     pub io_apics: Vec<IoApic>,
     /// ISA interrupts out of the ordinary.
     pub overrides: Vec<Override>,
+    /// Memory that leads to PCI configuration space.
+    pub config_regions: Vec<ConfigRegion>,
     /// I/O port of the ACPI PM timer and whether it has 32 bits (else 24).
     pub pm_timer: Option<(u16, bool)>,
     /// Physical address of the HPET.
@@ -143,6 +159,13 @@ fn read(tables: &AcpiTables<EarlyMap>) -> Platform {
             })
             .and_then(|register| Some((u16::try_from(register.address).ok()?, fadt.reset_value)));
     }
+    if let Ok(mcfg) = tables.find_table::<Mcfg>() {
+        platform.config_regions.extend(mcfg.get().entries().iter().map(|entry| ConfigRegion {
+            phys: entry.base_address,
+            segment: entry.pci_segment_group,
+            buses: entry.bus_number_start..=entry.bus_number_end,
+        }));
+    }
     platform.hpet = HpetInfo::new(tables).ok().map(|hpet| hpet.base_address as u64);
     platform
 }
@@ -150,8 +173,14 @@ fn read(tables: &AcpiTables<EarlyMap>) -> Platform {
 fn read_madt_entry(platform: &mut Platform, entry: MadtEntry<'_>) {
     const ENABLED: u32 = 1;
     match entry {
-        MadtEntry::LocalApic(cpu) if cpu.flags & ENABLED != 0 => platform.apic_ids.push(u32::from(cpu.apic_id)),
-        MadtEntry::LocalX2Apic(cpu) if cpu.flags & ENABLED != 0 => platform.apic_ids.push(cpu.x2apic_id),
+        MadtEntry::LocalApic(cpu) if cpu.flags & ENABLED != 0 => {
+            platform.apic_ids.push(u32::from(cpu.apic_id));
+            platform.processor_ids.push(u32::from(cpu.processor_id));
+        }
+        MadtEntry::LocalX2Apic(cpu) if cpu.flags & ENABLED != 0 => {
+            platform.apic_ids.push(cpu.x2apic_id);
+            platform.processor_ids.push(cpu.processor_uid);
+        }
         MadtEntry::IoApic(io) => platform
             .io_apics
             .push(IoApic { phys: u64::from(io.io_apic_address), first_gsi: io.global_system_interrupt_base }),

@@ -274,6 +274,7 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     crate::mem::heap::grow_at_boot(&mut frames);
     lapic::init(&mut frames);
     ioapic::init(&mut frames);
+    crate::mem::window::init_device_pages(&mut frames);
     // SAFETY: one CPU.
     unsafe { percpu::create(&mut frames, 0) };
     smp::prepare(&boot, &mut frames);

@@ -10,16 +10,11 @@ use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use logic::lock::{SpinLock, rank};
 
+use super::pci;
 use crate::mailbox::Poll;
 
-/// PCI configuration mechanism 1 (PCI Local Bus Specification 3.0, 3.2.2.3.2).
-const PCI_ADDRESS: u16 = 0xcf8;
-const PCI_DATA: u16 = 0xcfc;
-const PCI_ENABLE: u32 = 1 << 31;
 const RTC_INDEX: u16 = 0x70;
 const RTC_DATA: u16 = 0x71;
-/// The console's UART.
-const CONSOLE: (u16, u16) = (0x3f8, 0x3ff);
 
 /// Width of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,21 +30,21 @@ pub enum PortWidth {
 pub struct Right(());
 
 impl Right {
-    /// For a caller that says that it is the control domain.
+    /// For a domain that the control domain (or boot, for the control domain itself) has given the ports that it uses.
     #[must_use]
-    pub const fn of(is_control_domain: bool) -> Option<Self> {
-        if is_control_domain { Some(Self(())) } else { None }
+    pub const fn of(was_given_ports: bool) -> Option<Self> {
+        if was_given_ports { Some(Self(())) } else { None }
     }
 }
 
-/// Whether one of the ports belongs to the hypervisor's own console.
+/// The first and the last port of the hypervisor's own console.
 #[must_use]
-pub const fn is_ours(first: u16, last: u16) -> bool {
-    first <= CONSOLE.1 && CONSOLE.0 <= last
+pub fn console() -> Option<(u16, u16)> {
+    super::serial::base().map(|first| (first, first + 7))
 }
 
-/// Address and data port are two steps: one CPU at a time.
-static PAIRS: SpinLock<(), { rank::LEAF }, Poll> = SpinLock::new(());
+/// Index and data port of the RTC are two steps: one CPU at a time.
+static RTC: SpinLock<(), { rank::LEAF }, Poll> = SpinLock::new(());
 static GUEST_PCI_ADDRESS: AtomicU32 = AtomicU32::new(0);
 static GUEST_RTC_INDEX: AtomicU8 = AtomicU8::new(0);
 
@@ -111,17 +106,17 @@ pub fn set_pci_address(_right: Right, value: u32) {
 /// Reads PCI configuration space at the control domain's address.
 #[must_use]
 pub fn pci_read(right: Right, offset: u8, width: PortWidth) -> u32 {
-    PAIRS.lock_leaf(|()| {
-        write(right, PCI_ADDRESS, PortWidth::Dword, pci_address(right) | PCI_ENABLE);
-        read(right, PCI_DATA + u16::from(offset & 3), width)
+    pci::PORTS.lock_leaf(|()| {
+        write(right, pci::ADDRESS, PortWidth::Dword, pci_address(right) | pci::ENABLE);
+        read(right, pci::DATA + u16::from(offset & 3), width)
     })
 }
 
 /// Writes PCI configuration space at the control domain's address.
 pub fn pci_write(right: Right, offset: u8, width: PortWidth, value: u32) {
-    PAIRS.lock_leaf(|()| {
-        write(right, PCI_ADDRESS, PortWidth::Dword, pci_address(right) | PCI_ENABLE);
-        write(right, PCI_DATA + u16::from(offset & 3), width, value);
+    pci::PORTS.lock_leaf(|()| {
+        write(right, pci::ADDRESS, PortWidth::Dword, pci_address(right) | pci::ENABLE);
+        write(right, pci::DATA + u16::from(offset & 3), width, value);
     });
 }
 
@@ -133,7 +128,7 @@ pub fn set_rtc_index(_right: Right, index: u8) {
 /// Reads that RTC register.
 #[must_use]
 pub fn rtc_read(right: Right) -> u8 {
-    PAIRS.lock_leaf(|()| {
+    RTC.lock_leaf(|()| {
         write(right, RTC_INDEX, PortWidth::Byte, GUEST_RTC_INDEX.load(Ordering::Relaxed).into());
         read(right, RTC_DATA, PortWidth::Byte) as u8
     })
@@ -141,7 +136,7 @@ pub fn rtc_read(right: Right) -> u8 {
 
 /// Writes that RTC register.
 pub fn rtc_write(right: Right, value: u8) {
-    PAIRS.lock_leaf(|()| {
+    RTC.lock_leaf(|()| {
         write(right, RTC_INDEX, PortWidth::Byte, GUEST_RTC_INDEX.load(Ordering::Relaxed).into());
         write(right, RTC_DATA, PortWidth::Byte, value.into());
     });

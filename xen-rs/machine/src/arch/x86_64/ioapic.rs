@@ -151,6 +151,31 @@ pub fn unmask(gsi: Gsi) {
     with(gsi, |chip, pin| chip.write(pin, chip.read(pin) & !PIN_MASKED));
 }
 
+/// Leads a line to another CPU from now on: one write, since the vector is the same everywhere.
+pub fn retarget(gsi: Gsi, cpu: u32) {
+    if crate::mailbox::online().has(cpu) {
+        let apic_id = percpu::of(cpu).apic_id.load(Ordering::Relaxed);
+        with(gsi, |chip, pin| chip.write(pin + 1, apic_id << 24));
+    }
+}
+
+/// The first line and the number of lines of the chip at a physical address.
+#[must_use]
+pub fn lines_at(phys: u64) -> Option<(Gsi, u32)> {
+    let first = acpi::platform().io_apics.iter().find(|io_apic| io_apic.phys == phys)?.first_gsi;
+    CHIPS.get()?.iter().find_map(|chip| {
+        let chip = chip.lock();
+        (chip.first == first).then_some((Gsi(first), chip.pins))
+    })
+}
+
+/// Reads a register of the chip at a physical address, as it is.
+#[must_use]
+pub fn read_register(phys: u64, register: u8) -> Option<u32> {
+    let first = lines_at(phys)?.0;
+    with(first, |chip, _| chip.read(register.into()))
+}
+
 /// Which line a vector belongs to, as [`route`] said.
 #[must_use]
 pub fn line_of(vector: u8) -> Option<Gsi> {

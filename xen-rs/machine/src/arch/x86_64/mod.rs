@@ -33,7 +33,11 @@ pub mod ioapic;
 #[cfg(target_os = "none")]
 pub mod lapic;
 #[cfg(target_os = "none")]
+pub mod msi;
+#[cfg(target_os = "none")]
 pub mod panic;
+#[cfg(target_os = "none")]
+pub mod pci;
 pub mod percpu;
 pub mod pic;
 pub mod port;

@@ -66,6 +66,12 @@ pub fn reboot() -> ! {
     }
 }
 
+/// Whether the firmware says how to switch the machine off.
+#[must_use]
+pub fn can_switch_off() -> bool {
+    super::acpi::platform().power_off.is_some()
+}
+
 /// Switches the machine off, or stops it where that cannot be done.
 pub fn power_off() -> ! {
     const SLEEP_ENABLE: u16 = 1 << 13;

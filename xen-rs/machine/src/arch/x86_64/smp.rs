@@ -217,6 +217,13 @@ fn start(number: u32) -> bool {
     true
 }
 
+/// The APIC id of a CPU that runs.
+#[must_use]
+pub fn apic_id(cpu: u32) -> Option<u32> {
+    let runs = cpu < 64 && mailbox::online().has(cpu);
+    runs.then(|| percpu::of(cpu).apic_id.load(Ordering::Relaxed))
+}
+
 /// Starts CPUs until `limit` run; each ends up in `Hypervisor::start_secondary`. Returns how many run, this one included.
 pub fn start_secondaries(limit: u32) -> u32 {
     let mut running = 1;
