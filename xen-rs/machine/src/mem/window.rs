@@ -106,8 +106,7 @@ impl DevicePage {
     /// says whether that is the only thing that is missing: all windows are in use.
     pub fn map(phys: u64) -> Result<Self, bool> {
         let frame = phys >> 12;
-        let is_device = frame >= 0x100
-            && frame < 1 << 40
+        let is_device = (0x100..1 << 40).contains(&frame)
             && frames().ram(Mfn(frame)).is_none()
             && !acpi::interrupt_controllers().any(|controller| controller == frame);
         if !is_device {

@@ -2,6 +2,8 @@
 //!
 //! Only messages for a device's vector to a CPU that runs can be programmed: that is what makes this module safe to call.
 //! There is no interrupt remapping, so nothing but the trust in the control domain keeps a device from sending others.
+//!
+//! Unsafe: configuration registers of devices are written.
 
 use core::sync::atomic::Ordering;
 

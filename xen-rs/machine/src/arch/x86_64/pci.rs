@@ -1,5 +1,7 @@
 //! PCI configuration space by mechanism 1: an address port and a data port, one access at a time (PCI Local Bus
 //! Specification 3.0, 3.2.2.3.2).
+//!
+//! Unsafe: I/O ports.
 
 use core::arch::asm;
 
