@@ -16,7 +16,7 @@ pub use timer::{CpuTimer, Key, arm, set_timer};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use logic::{lock::Held, regs::GuestRegs, time::Nanos};
-use machine::arch::x86_64::lapic;
+use machine::{arch::x86_64::lapic, upcall::Stays};
 
 use crate::{cpu::Cpu, trap, vcpu::Vcpu};
 
@@ -65,10 +65,12 @@ pub fn interrupt(cpu: &mut Cpu, vector: u8, mut held: Held<'_, 0>) {
 
 /// The last thing before every return to a guest: whatever is pending for this CPU, the choice of the vCPU, its events.
 #[inline(always)]
-pub fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) {
-    if !is_quiet(cpu) {
-        look_around(cpu, regs, held);
+pub fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Stays {
+    if is_quiet(cpu) {
+        return Stays::Yes;
     }
+    look_around(cpu, regs, held);
+    Stays::No
 }
 
 /// Whether the running vCPU may go on and nothing is to be delivered to it.

@@ -5,7 +5,7 @@ use machine::{
     GuestRegs,
     boot_info::BootInfo,
     mem::boot_frames::BootFrames,
-    upcall::{Call, Exception, Hypervisor},
+    upcall::{Call, Exception, Hypervisor, Stays},
 };
 
 use crate::{cpu::Cpu, cpu_loop, start, trap};
@@ -43,8 +43,8 @@ impl Hypervisor for Xen {
     }
 
     #[inline(always)]
-    fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs) {
-        cpu_loop::before_guest(cpu, regs, Held::entry());
+    fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs) -> Stays {
+        cpu_loop::before_guest(cpu, regs, Held::entry())
     }
 }
 

@@ -114,7 +114,7 @@ impl<'a> VcpuInfo<'a> {
     pub fn needs_delivery(self) -> bool {
         // Pending is the low byte, the mask the high one.
         const _: () = assert!(vcpu_info::EVTCHN_UPCALL_PENDING == 0 && vcpu_info::EVTCHN_UPCALL_MASK == 1);
-        self.0.is_some_and(|record| matches!(record.load16(0), 0x01..=0xff))
+        self.0.is_some_and(|record| u32::from(record.load16(0)).wrapping_sub(1) < 0xff)
     }
 
     /// Sets a bit of `evtchn_pending_sel`; whether it was set.

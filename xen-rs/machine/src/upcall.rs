@@ -28,6 +28,15 @@ pub enum Call {
     Sysenter,
 }
 
+/// Whether the vCPU that came in goes on, with nothing delivered to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stays {
+    /// It goes on where it was.
+    Yes,
+    /// It was looked after, or another one runs.
+    No,
+}
+
 /// What the hypervisor above the machine floor provides. All upcalls run on this CPU's stack with interrupts off.
 ///
 /// An upcall from a guest is followed by [`Hypervisor::before_guest`] and then by the return to what `regs` describes
@@ -60,7 +69,10 @@ pub trait Hypervisor: Sized + 'static {
 
     /// Called last before every return to a guest; also the place where the scheduler changes the vCPU. Returns when
     /// `regs` is the frame of the guest to run.
-    fn before_guest(cpu: &mut Self::Cpu, regs: &mut GuestRegs);
+    ///
+    /// Only the choice of another vCPU may change rbx, rbp and r12 to r15 of a guest that made a [`Call::Syscall64`]: with
+    /// [`Stays::Yes`] they are not loaded from the frame.
+    fn before_guest(cpu: &mut Self::Cpu, regs: &mut GuestRegs) -> Stays;
 }
 
 /// Names the type that answers the upcalls: `machine::bind!(MyHypervisor);`, once, in the binary.
@@ -86,6 +98,12 @@ macro_rules! bind {
             unsafe extern "C" fn upcall_call(regs: *mut GuestRegs) -> u8 {
                 // SAFETY: only the entry code calls this symbol.
                 unsafe { dispatch::call::<$hypervisor>(regs) }
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn upcall_other_call(regs: *mut GuestRegs) -> u8 {
+                // SAFETY: only the entry code calls this symbol.
+                unsafe { dispatch::other_call::<$hypervisor>(regs) }
             }
 
             #[unsafe(no_mangle)]

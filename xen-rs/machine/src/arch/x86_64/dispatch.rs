@@ -6,7 +6,7 @@
 use super::percpu::{self, PerCpu};
 use super::{interrupts, panic, power};
 use crate::mem::layout::is_canonical;
-use crate::upcall::{Call, Exception, Hypervisor};
+use crate::upcall::{Call, Exception, Hypervisor, Stays};
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 use logic::regs::{GuestRegs, TRAP_SYSCALL, rflags, selector};
@@ -53,23 +53,33 @@ unsafe fn cpu<H: Hypervisor>(per_cpu: &PerCpu) -> &'static mut H::Cpu {
     unsafe { &mut *(per_cpu.hypervisor_cpu.load(Ordering::Relaxed) as *mut H::Cpu) }
 }
 
-/// Last steps before the return: upcall, then force what a guest may not choose. Returns 1 if SYSRET may be used.
+/// The frame has to be loaded by IRETQ.
+const BY_IRET: u8 = 0;
+/// SYSRET may be used.
+const BY_SYSRET: u8 = 1;
+/// SYSRET may be used, and of the frame's registers that a called function preserves none was changed.
+pub(super) const UNTOUCHED: u8 = 2;
+
+/// Last steps before the return: upcall, then force what a guest may not choose. How the frame is to be loaded.
 #[inline(always)]
 fn finish<H: Hypervisor>(cpu: &mut H::Cpu, regs: &mut GuestRegs) -> u8 {
-    H::before_guest(cpu, regs);
+    let stays = H::before_guest(cpu, regs);
     if regs.rflags & (rflags::IF | FORBIDDEN) != rflags::IF {
         regs.rflags = (regs.rflags & !FORBIDDEN) | rflags::IF | rflags::FIXED;
     }
     if regs.entry_vector == TRAP_SYSCALL {
         // SYSRET loads fixed selectors and must not be told a rip that is not canonical: it would fault in ring 0.
         if regs.cs != u64::from(selector::FLAT_RING3_CS32) && is_canonical(regs.rip) {
-            return 1;
+            return match stays {
+                Stays::Yes => UNTOUCHED,
+                Stays::No => BY_SYSRET,
+            };
         }
         like_sysret(regs);
     }
     regs.cs |= 3;
     regs.ss |= 3;
-    0
+    BY_IRET
 }
 
 /// What SYSRET leaves in the registers, where IRET has to take its place.
@@ -86,7 +96,7 @@ fn like_sysret(regs: &mut GuestRegs) {
 /// Flags that a guest never runs with.
 const FORBIDDEN: u64 = rflags::IOPL | rflags::NT | rflags::VM;
 
-/// `syscall` or `sysenter` from a guest.
+/// `syscall` from 64-bit code of a guest.
 ///
 /// # Safety
 /// Called by the entry code alone, with the guest's frame.
@@ -96,12 +106,21 @@ pub unsafe fn call<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
     let regs = unsafe { &mut *regs };
     // SAFETY: an entry from a guest.
     let cpu = unsafe { cpu::<H>(percpu::this()) };
-    // Each is a call of its own, so that the hot one is made of what it needs.
-    match regs.error_code {
-        0 => H::call(cpu, regs, Call::Syscall64),
-        1 => H::call(cpu, regs, Call::Syscall32),
-        _ => H::call(cpu, regs, Call::Sysenter),
-    }
+    H::call(cpu, regs, Call::Syscall64);
+    finish::<H>(cpu, regs)
+}
+
+/// `syscall` from compatibility mode, or `sysenter`.
+///
+/// # Safety
+/// Called by the entry code alone, with the guest's frame.
+pub unsafe fn other_call<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
+    // SAFETY: as in `call`.
+    let regs = unsafe { &mut *regs };
+    // SAFETY: an entry from a guest.
+    let cpu = unsafe { cpu::<H>(percpu::this()) };
+    let call = if regs.error_code == 1 { Call::Syscall32 } else { Call::Sysenter };
+    H::call(cpu, regs, call);
     finish::<H>(cpu, regs)
 }
 

@@ -109,11 +109,6 @@ return_iretq:
     movq 16(%rsp), %r11
     movq 24(%rsp), %rsp
     sysretq
-return_by_iretq:
-    POP_REGS
-    addq $8, %rsp
-    jmp return_iretq
-
     // The frame could not be loaded. The registers are the guest's again and the five words of iretq are still there.
 return_failed:
     pushq $0
@@ -171,7 +166,8 @@ entry_own_stack:
     xorl %eax, %eax
     jmp return_to_guest
 
-    // The hot path, counted by the instruction: a plain way back without iretq's frame, rcx and r11 being lost to it.
+    // The hot path, counted by the instruction: a plain way back without iretq's frame, rcx and r11 being lost to it. The
+    // registers that a called function preserves are still the guest's, unless the upcall says that the frame was changed.
     .balign 64
     .globl syscall_common
 syscall_common:
@@ -179,14 +175,8 @@ syscall_common:
     movq %rsp, %rdi
     pushq %rdi
     call upcall_call
-    testb %al, %al
-    jz 1f
-    movq 8(%rsp), %r15
-    movq 16(%rsp), %r14
-    movq 24(%rsp), %r13
-    movq 32(%rsp), %r12
-    movq 40(%rsp), %rbp
-    movq 48(%rsp), %rbx
+    cmpb ${untouched}, %al
+    jne 1f
     movq 64(%rsp), %r10
     movq 72(%rsp), %r9
     movq 80(%rsp), %r8
@@ -199,7 +189,17 @@ syscall_common:
     movq 160(%rsp), %rsp
     sysretq
 1:  addq $8, %rsp
-    jmp return_by_iretq
+    jmp return_to_guest
+
+    // SYSCALL from compatibility mode, and SYSENTER.
+    .globl syscall_other
+syscall_other:
+    PUSH_REGS
+    movq %rsp, %rdi
+    pushq %rdi
+    call upcall_other_call
+    addq $8, %rsp
+    jmp return_to_guest
 
     // The stubs that SYSCALL and SYSENTER lead to: a template that is copied into the first page of each CPU's region,
     // where distances from its beginning are distances from the beginning of the region.
@@ -227,7 +227,7 @@ stub_syscall64_end:
     pushq $0xe023
     pushq %rcx
     pushq stub_calls + 8(%rip)
-    jmp syscall_common
+    jmp syscall_other
     .globl stub_syscall32_end
 stub_syscall32_end:
 
@@ -241,7 +241,7 @@ stub_syscall32_end:
     pushq $0xe023
     pushq $0
     pushq stub_calls + 16(%rip)
-    jmp syscall_common
+    jmp syscall_other
     .globl stub_sysenter_end
 stub_sysenter_end:
 
@@ -264,6 +264,7 @@ enter_guest_asm:
 
     .popsection
     "#,
+    untouched = const super::dispatch::UNTOUCHED,
     region_mask = const REGION - 1,
     top = const TOP,
     scratch = const TOP + core::mem::offset_of!(PerCpu, scratch_rsp) as u64,
