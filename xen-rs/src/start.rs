@@ -38,7 +38,7 @@ pub fn start(boot: BootInfo, mut frames: BootFrames) -> ! {
     let cpus = smp::start_secondaries(limit);
     trap::report_safety();
     log::info!("brought up {cpus} CPUs");
-    time::start();
+    time::start(options.clock_source);
     irq::start(&mut held);
     console::start_input(&mut held);
     let built = image.and_then(|image| {

@@ -1,11 +1,14 @@
 //! The hypervisor's clock, and what guests are told of time.
 
+mod per_cpu;
+
 use logic::{
+    boot::command_line::ClockSource,
     lock::Held,
     time::{Nanos, Scale, SystemClock, TimeBody, TimePage, WallClock, publish},
 };
 use machine::{
-    arch::x86_64::{cpu::rdtsc, rtc, tsc},
+    arch::x86_64::{cpu::rdtsc, platform_timer, rtc, tsc},
     mem::shared::SharedView,
 };
 use xen_abi::{
@@ -31,17 +34,52 @@ static WALL: Lock<WallClock, { logic::lock::rank::LEAF }> = Lock::new(WallClock 
 /// A frequency to go on with until the TSC has been measured.
 const GUESS: Scale = Scale { mul: 1 << 31, shift: 1 };
 
-/// Starts system time, once the TSC has been measured.
-pub fn start() {
-    let scale = Scale::from_hertz(tsc::hertz()).unwrap_or(GUESS);
-    CLOCK.call_once(|| SystemClock { ticks: rdtsc(), time: Nanos::ZERO, scale });
+/// Starts system time, once the TSC has been measured and all CPUs have compared theirs. The TSC is the clock where it can
+/// be; `clocksource=` names another, or insists on it.
+pub fn start(source: ClockSource) {
+    let by_tsc = match source {
+        ClockSource::Best => tsc::is_reliable(),
+        ClockSource::Tsc if tsc::is_synchronous() => true,
+        ClockSource::Tsc => {
+            log::warn!("clocksource=tsc: CPUs do not agree on it");
+            false
+        }
+        ClockSource::Platform => false,
+    };
+    let platform = platform_timer::chosen().map_or("nothing", |timer| timer.name);
+    if by_tsc || platform_timer::chosen().is_none() {
+        let scale = Scale::from_hertz(tsc::hertz()).unwrap_or(GUESS);
+        CLOCK.call_once(|| SystemClock { ticks: rdtsc(), time: Nanos::ZERO, scale });
+        log::info!("System time by the TSC, measured by {platform}");
+    } else {
+        per_cpu::start();
+        log::info!("System time by {platform}, with the TSC in between");
+    }
     let seconds = rtc::read();
     WALL.lock_leaf(|wall| *wall = WallClock::new(seconds, 0, now(), 0));
 }
 
-/// The system clock; before [`start`] it stands still.
+/// The system clock; before [`start`] it stands still. Where each CPU has its own, this CPU's.
 fn system() -> SystemClock {
-    CLOCK.get().copied().unwrap_or(SystemClock { ticks: u64::MAX, time: Nanos::ZERO, scale: GUESS })
+    let standing = SystemClock { ticks: u64::MAX, time: Nanos::ZERO, scale: GUESS };
+    CLOCK.get().copied().or_else(per_cpu::clock).unwrap_or(standing)
+}
+
+/// When this CPU must look after its clock, if it has one of its own.
+#[must_use]
+pub fn next_look() -> Option<Nanos> {
+    if CLOCK.is_completed() { None } else { per_cpu::next_look() }
+}
+
+/// Looks after this CPU's clock if that is due, and shows the vCPU that runs here.
+pub fn look(now: Nanos, running: Option<(&Vcpu, &mut Areas)>) {
+    if next_look().is_some_and(|due| due <= now) {
+        per_cpu::look();
+        if let Some((vcpu, areas)) = running {
+            renew_time(vcpu);
+            areas.show_time();
+        }
+    }
 }
 
 /// System time: nanoseconds since the start.
@@ -63,17 +101,19 @@ pub fn tsc_khz() -> u32 {
     u32::try_from(tsc::hertz() / 1000).unwrap_or(u32::MAX)
 }
 
-/// The time record of all guests.
+/// The time record of guests; on this CPU, where each has its own clock. It is the same for all vCPUs, as the stable bit
+/// says, when there is one clock.
 fn body() -> TimeBody {
-    TimeBody::new(&system(), tsc::is_reliable())
+    TimeBody::new(&system(), CLOCK.is_completed() && tsc::is_synchronous())
 }
 
-/// Writes a vCPU's time record where it is now. All vCPUs share one reference, so that it never has to be renewed.
+/// Writes a vCPU's time record where it is now.
 pub fn show_time(vcpu: &Vcpu) {
     publish(&vcpu.info.get(), &body());
 }
 
-/// Writes a vCPU's time record again if it is not there any more: whoever builds a domain clears its shared page.
+/// Writes a vCPU's time record again if what is there is not this CPU's: it came from another CPU, or whoever built its
+/// domain has cleared its shared page.
 pub fn renew_time(vcpu: &Vcpu) {
     let info = vcpu.info.get();
     if info.tsc_timestamp() != system().ticks {
@@ -129,6 +169,8 @@ pub fn show_wall_clock(domain: &Domain, offset: i64, _held: &mut Held<'_, 0>) {
 pub struct Areas {
     /// `VCPUOP_register_runstate_memory_area`; 0 for none.
     pub runstate: u64,
+    /// `VCPUOP_register_vcpu_time_memory_area`; 0 for none.
+    pub time: u64,
     /// The run state could not be written: the kernel's memory was not mapped.
     pub stale: bool,
 }
@@ -140,6 +182,14 @@ impl Areas {
             return;
         }
         self.stale = write_runstate(self.runstate, vcpu, domain).is_err();
+    }
+
+    /// Shows the time to the guest, where it has changed: when the clock is this CPU's own. Where that cannot be written now,
+    /// the guest finds the old one, which goes on at about the right rate, until the next time.
+    pub fn show_time(&self) {
+        if self.time != 0 && !CLOCK.is_completed() {
+            let _ = write_time_area(self.time);
+        }
     }
 
     /// The guest's kernel is mapped again: writes what could not be written before.

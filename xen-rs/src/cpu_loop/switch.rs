@@ -127,6 +127,7 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
     *regs = state.regs;
     let loaded = state.load(&domain);
     time::renew_time(&vcpu);
+    state.areas.show_time();
     state.areas.show_runstate(&vcpu, &domain);
     if state.timers.expire(now).virq {
         crate::event::raise_virq(&domain, vcpu.id, xen_abi::hypercall::VIRQ_TIMER, held);

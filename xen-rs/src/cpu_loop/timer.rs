@@ -64,7 +64,7 @@ pub(super) fn rearm(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
     let parked = queue(cpu.local.id).lock(held).0.next();
     let running = cpu.running.as_ref().and_then(|running| running.state.timers.next());
     let sched = &mut cpu.local.sched;
-    if let Some(deadline) = [parked, running, sched.slice_end].into_iter().flatten().min() {
+    if let Some(deadline) = [parked, running, sched.slice_end, time::next_look()].into_iter().flatten().min() {
         arm(&mut sched.timer, deadline);
     }
 }
@@ -96,6 +96,7 @@ pub(super) fn unpark(cpu: u32, vcpu: &Vcpu, timers: &mut VcpuTimers, held: &mut 
 pub(super) fn expire(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
     let now = time::now();
     cpu.local.sched.timer.programmed = Nanos::NEVER;
+    time::look(now, cpu.running.as_mut().map(|running| (&*running.vcpu, &mut running.state.areas)));
     if let Some(running) = &mut cpu.running {
         if running.state.timers.expire(now).virq {
             event::raise_virq(&running.domain, running.vcpu.id, VIRQ_TIMER, held);

@@ -56,7 +56,7 @@ pub fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
         }
         Op::SetSingleshotTimer | Op::StopSingleshotTimer => Outcome::Fail(Errno::EINVAL),
         Op::RegisterVcpuInfo => register_vcpu_info(cx, &vcpu, va).into(),
-        Op::RegisterVcpuTimeMemoryArea => register_time(&vcpu, myself, va).into(),
+        Op::RegisterVcpuTimeMemoryArea => register_time(cx, &vcpu, myself, va).into(),
         // It has no argument.
         Op::SendNmi if va != 0 => Outcome::Fail(Errno::EINVAL),
         Op::SendNmi => {
@@ -182,13 +182,21 @@ fn register_vcpu_info(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result
     Ok(())
 }
 
-/// `VCPUOP_register_vcpu_time_memory_area`. The record never changes, so it is written once.
-fn register_time(vcpu: &Vcpu, myself: bool, va: u64) -> Result<(), Errno> {
+/// `VCPUOP_register_vcpu_time_memory_area`: for the vCPU itself, or for one that is down.
+fn register_time(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, myself: bool, va: u64) -> Result<(), Errno> {
     let op: abi::VcpuRegisterTimeMemoryArea = guest::read(va)?;
-    if op.addr == 0 || (!myself && vcpu.seat.ready.is_up()) {
-        return if op.addr == 0 { Ok(()) } else { Err(Errno::EINVAL) };
+    if op.addr != 0 {
+        if !myself && vcpu.seat.ready.is_up() {
+            return Err(Errno::EINVAL);
+        }
+        time::write_time_area(op.addr)?;
     }
-    time::write_time_area(op.addr)
+    if myself {
+        cx.state.areas.time = op.addr;
+    } else if let Some(state) = vcpu.parked.lock(&mut cx.held).0.as_mut() {
+        state.areas.time = op.addr;
+    }
+    Ok(())
 }
 
 /// `VCPUOP_get_physid`: for the hardware domain's vCPUs that are pinned.

@@ -88,6 +88,18 @@ pub struct Dom0Memory {
     pub max: Option<Amount>,
 }
 
+/// `clocksource=`: what system time is read from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClockSource {
+    /// The TSC where it can be relied on, else a platform timer.
+    #[default]
+    Best,
+    /// The TSC, even if the CPU does not promise one rate.
+    Tsc,
+    /// A platform timer; which one is chosen earlier in boot.
+    Platform,
+}
+
 /// Everything the command line can say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -129,6 +141,8 @@ pub struct Options {
     pub sync_console: bool,
     /// `conring_size=`
     pub ring_size: Option<u64>,
+    /// `clocksource=`
+    pub clock_source: ClockSource,
 }
 
 /// CPU features that can be denied.
@@ -169,6 +183,7 @@ impl Default for Options {
             timestamps: false,
             sync_console: false,
             ring_size: None,
+            clock_source: ClockSource::Best,
         }
     }
 }
@@ -213,7 +228,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "efi",
     "acpi",
     "apic",
-    "clocksource",
     "cpuidle",
     "max_cstate",
     "gnttab_max_frames",
@@ -365,6 +379,13 @@ impl Options {
                 }
             }
             "maxcpus" => self.max_cpus = number(text()?).and_then(|n| n.try_into().ok()).ok_or(bad)?,
+            "clocksource" => {
+                self.clock_source = match text()? {
+                    "hpet" | "acpi" | "pit" => ClockSource::Platform,
+                    "tsc" => ClockSource::Tsc,
+                    _ => return Err(bad),
+                }
+            }
             "mem" => self.memory_limit = Some(size(text()?).ok_or(bad)?),
             "conring_size" => self.ring_size = Some(size(text()?).ok_or(bad)?),
             _ => return self.apply_switch(word, name, value),

@@ -2,12 +2,14 @@
 //! timers.
 
 mod clock;
+mod follow;
 mod page;
 #[cfg(test)]
 mod tests;
 mod timers;
 
 pub use clock::{Clock, Scale, SystemClock};
+pub use follow::{Follower, Widened};
 pub use page::{TimeBody, TimePage, WallClock, publish};
 pub use timers::{Fired, Periodic, TimerQueue, VcpuTimers};
 

@@ -110,3 +110,19 @@ fn any_text_is_survived() {
         complaints(line);
     }
 }
+
+#[test]
+fn a_clock_source_is_named_as_in_xen() {
+    for (value, source) in [
+        ("hpet", ClockSource::Platform),
+        ("acpi", ClockSource::Platform),
+        ("pit", ClockSource::Platform),
+        ("tsc", ClockSource::Tsc),
+    ] {
+        let line = alloc::format!("clocksource={value}");
+        assert_eq!(parse(&line, |complaint| panic!("{complaint}")).clock_source, source);
+    }
+    let mut complaints = 0;
+    assert_eq!(parse("clocksource=sundial", |_| complaints += 1).clock_source, ClockSource::Best);
+    assert_eq!(complaints, 1);
+}

@@ -12,7 +12,7 @@ mod physical;
 mod pvh;
 
 use super::percpu::{self, REGION};
-use super::{acpi, alternatives, cpu, fpu, idt, ioapic, lapic, pic, power, serial, smp, tsc};
+use super::{acpi, alternatives, cpu, fpu, idt, ioapic, lapic, pic, platform_timer, power, serial, smp, tsc};
 use crate::boot_info::{BootInfo, MemoryKind};
 use crate::command_line::CommandLine;
 use crate::mem::boot_frames::BootFrames;
@@ -275,6 +275,7 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     lapic::init(&mut frames);
     ioapic::init(&mut frames);
     crate::mem::window::init_device_pages(&mut frames);
+    platform_timer::init(line, &mut frames);
     // SAFETY: one CPU.
     unsafe { percpu::create(&mut frames, 0) };
     smp::prepare(&boot, &mut frames);

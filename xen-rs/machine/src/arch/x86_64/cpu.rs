@@ -54,6 +54,8 @@ bitflags::bitflags! {
         const PAT = 1 << 20;
         /// SYSCALL from compatibility mode works (AMD), SYSENTER from long mode does not.
         const AMD_CALLS = 1 << 21;
+        /// The processor is QEMU's emulation.
+        const EMULATED = 1 << 22;
     }
 }
 
@@ -102,8 +104,9 @@ pub(crate) fn detect(line: crate::command_line::CommandLine<'_>) {
     put(seven.ebx & 1 != 0, Features::FSGSBASE);
     put(seven.ebx & (1 << 7) != 0 && line.flag("smep", true), Features::SMEP);
     // QEMU's TCG before 9.1 reads the stack of an `iretq` in ring 3 as ring 0, which SMAP forbids; PV kernels use it.
-    let smap_usable = !(one.ecx & (1 << 31) != 0 && cpuid(0x4000_0000, 0).ebx == TCG_SIGNATURE);
-    put(seven.ebx & (1 << 20) != 0 && line.flag("smap", smap_usable), Features::SMAP);
+    let emulated = one.ecx & (1 << 31) != 0 && cpuid(0x4000_0000, 0).ebx == TCG_SIGNATURE;
+    put(seven.ebx & (1 << 20) != 0 && line.flag("smap", !emulated), Features::SMAP);
+    put(emulated, Features::EMULATED);
     put(seven.ebx & (1 << 10) != 0, Features::INVPCID);
     put(seven.ebx & (1 << 9) != 0, Features::ERMS);
     put(seven.ecx & (1 << 2) != 0, Features::UMIP);

@@ -180,18 +180,19 @@ pub(crate) fn calibrate(span: u64) {
         return;
     }
     write(LVT_TIMER, MASKED | u32::from(TIMER));
-    let start = cpu::rdtsc();
     write(INITIAL_COUNT, u32::MAX);
+    // It counts down.
+    let counter = || u64::from(u32::MAX - read(CURRENT_COUNT));
+    let (first, start) = tsc::pair(&counter);
     // SPIN: only time is waited for.
     while cpu::rdtsc().wrapping_sub(start) < span {
         // SPIN: time passes by itself.
         core::hint::spin_loop();
     }
-    let left = read(CURRENT_COUNT);
-    let ticks = cpu::rdtsc().wrapping_sub(start);
+    let (last, end) = tsc::pair(&counter);
     write(INITIAL_COUNT, 0);
     write(LVT_TIMER, u32::from(TIMER));
-    let counted = u128::from(u32::MAX - left) * u128::from(tsc::hertz()) / u128::from(ticks.max(1));
+    let counted = u128::from(last - first) * u128::from(tsc::hertz()) / u128::from((end - start).max(1));
     let hertz = u64::try_from(counted).unwrap_or(0);
     TIMER_HERTZ.store(hertz, Ordering::Relaxed);
     log::info!("APIC timer: {} kHz", hertz / 1000);

@@ -40,6 +40,8 @@ pub mod panic;
 pub mod pci;
 pub mod percpu;
 pub mod pic;
+#[cfg(target_os = "none")]
+pub mod platform_timer;
 pub mod port;
 #[cfg(target_os = "none")]
 pub mod power;
