@@ -1,5 +1,7 @@
 //! The platform's timers: counters of a known rate that all CPUs read alike. The TSC is measured by one of them, and
 //! where it cannot be the machine's clock, they are.
+//!
+//! Unsafe: I/O ports and the registers of the HPET.
 
 use super::acpi;
 use super::port::{inb, inl, outb};
