@@ -1,13 +1,13 @@
 //! Port I/O of PV guests. The control domain drives the machine's devices; for all others no port answers.
 
-use logic::emulate::decode::{Port, Segment, StringIo, Width};
+use logic::emulate::decode::{CodeSize, Port, Segment, StringIo, Width};
 use logic::emulate::io::{self, Target};
 use logic::emulate::pit::Pit;
 use logic::emulate::privilege;
 use logic::lock::rank;
 use logic::regs::{GuestRegs, rflags};
 use machine::arch::x86_64::guest_port::{self, PortWidth};
-use machine::arch::x86_64::segments;
+use machine::arch::x86_64::{descriptors, segments};
 
 use super::mode;
 use super::privileged::{self, Done};
@@ -141,6 +141,52 @@ fn part(bytes: &mut [u8; 4], width: Width) -> &mut [u8] {
     }
 }
 
+/// What a memory operand is relative to.
+#[derive(Clone, Copy)]
+struct Operand {
+    base: u64,
+    /// Last offset, and the width of addresses, of 32-bit code.
+    limit: Option<u64>,
+}
+
+impl Operand {
+    /// The address of `size` bytes at an offset, if the segment holds them.
+    fn address(self, offset: u64, size: u64) -> Option<u64> {
+        match self.limit {
+            None => Some(self.base.wrapping_add(offset)),
+            Some(limit) => (offset + (size - 1) <= limit).then_some(self.base.wrapping_add(offset) & 0xffff_ffff),
+        }
+    }
+}
+
+/// The segment of a string instruction; `None` if it cannot be used like this.
+fn segment(cx: &Context<'_>, string: StringIo, index: Index) -> Option<Operand> {
+    if string.size == CodeSize::Long {
+        let base = match string.segment {
+            Segment::Fs => segments::fs_base(),
+            Segment::Gs => segments::gs_base(),
+            _ => 0,
+        };
+        return Some(Operand { base, limit: None });
+    }
+    let live = segments::read();
+    #[allow(clippy::cast_possible_truncation, reason = "selectors")]
+    let selector = match string.segment {
+        Segment::Es => live.es,
+        Segment::Ds => live.ds,
+        Segment::Fs => live.fs,
+        Segment::Gs => live.gs,
+        Segment::Cs => cx.regs.cs as u16,
+        Segment::Ss => cx.regs.ss as u16,
+    };
+    let found = descriptors::data(selector)?;
+    let usable = match index {
+        Index::Rdi => found.writable,
+        Index::Rsi => found.readable,
+    };
+    usable.then_some(Operand { base: found.base.into(), limit: Some(found.limit.into()) })
+}
+
 /// The register that a string instruction goes along.
 #[derive(Clone, Copy)]
 enum Index {
@@ -168,11 +214,7 @@ fn each(
 ) -> Done {
     let mask = if string.address32 { 0xffff_ffff } else { u64::MAX };
     let port = number(Port::Dx, cx.regs);
-    let base = match string.segment {
-        Segment::Fs => segments::fs_base(),
-        Segment::Gs => segments::gs_base(),
-        _ => 0,
-    };
+    let Some(segment) = segment(cx, string, index) else { return Done::Fault };
     let size = u64::from(string.width.bytes());
     let forward = cx.regs.rflags & rflags::DF == 0;
     for _ in 0..SLICE {
@@ -180,7 +222,7 @@ fn each(
             return Done::Step;
         }
         let at = *index.of(cx.regs) & mask;
-        let address = base.wrapping_add(at);
+        let Some(address) = segment.address(at, size) else { return Done::Fault };
         if let Err(done) = element(cx, port, address) {
             return done;
         }

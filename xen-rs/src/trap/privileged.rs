@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use logic::emulate::control::{self, cr4};
-use logic::emulate::decode::{CodeSize, Gpr, MAX_LENGTH, Op, decode};
+use logic::emulate::decode::{CodeSize, Gpr, MAX_LENGTH, Op, Undecoded, decode};
 use logic::emulate::privilege::{Privilege, Verdict};
 use logic::page::{Fail, entry::bit};
 use logic::regs::rflags;
@@ -15,6 +15,9 @@ use xen_abi::vm_assist::VMASST_TYPE_ARCHITECTURAL_IOPL;
 use super::{cpuid, deliver, io, msr, segments as vcpu_segments};
 use crate::cpu::Context;
 use crate::{guest, memory};
+
+/// Page-fault error code of a fetch (SDM vol. 3A, 4.7).
+const FETCH: u32 = 1 << 4;
 
 /// How an instruction ends.
 pub(super) enum Done {
@@ -41,9 +44,22 @@ pub fn emulate(cx: &mut Context<'_>) -> bool {
     let Some(size) = code_size(cx.regs.cs) else {
         return false;
     };
-    let code = fetch::<MAX_LENGTH>(cx.regs.rip);
-    let Ok(instruction) = decode(&code, size) else {
-        return false;
+    let mut code = [0; MAX_LENGTH];
+    let missing = machine::mem::guest_copy::copy_in_up_to(cx.regs.rip, &mut code);
+    let code = code.get(..MAX_LENGTH - missing).unwrap_or_default();
+    let instruction = match decode(code, size) {
+        Ok(instruction) => instruction,
+        Err(Undecoded::Locked) => {
+            deliver::exception(cx, vector::INVALID_OPCODE, None);
+            return true;
+        }
+        Err(Undecoded::Truncated) if missing != 0 => {
+            // The rest of it lies where nothing can be fetched.
+            let fetch = if cpu::has(cpu::Features::NX) { FETCH } else { 0 };
+            deliver::page_fault(cx, cx.regs.rip.wrapping_add(code.len() as u64), fetch);
+            return true;
+        }
+        Err(Undecoded::Truncated | Undecoded::Foreign) => return false,
     };
     let privilege = privilege(cx);
     #[allow(clippy::cast_possible_truncation, reason = "DX")]
@@ -64,23 +80,6 @@ pub fn emulate(cx: &mut Context<'_>) -> bool {
         Done::PageFault { address, write } => deliver::page_fault(cx, address, u32::from(write) << 1),
     }
     true
-}
-
-/// Up to `N` bytes at the guest's instruction pointer; where they end early (at a page that is not there) come zeros,
-/// which decode to nothing that is emulated.
-pub fn fetch<const N: usize>(rip: u64) -> [u8; N] {
-    let mut code = [0; N];
-    if machine::mem::guest_copy::copy_in(rip, &mut code).is_ok() {
-        return code;
-    }
-    code = [0; N];
-    #[allow(clippy::cast_possible_truncation, reason = "below a page")]
-    let here = (0x1000 - (rip & 0xfff)) as usize;
-    if let Some(part) = code.get_mut(..here.min(N)) {
-        // What cannot be read stays zero.
-        let _missing = machine::mem::guest_copy::copy_in(rip, part);
-    }
-    code
 }
 
 /// Steps over an emulated instruction; a single step becomes the guest's #DB.
@@ -301,20 +300,17 @@ fn set_pair(cx: &mut Context<'_>, value: u64) {
     cx.regs.rdx = value >> 32;
 }
 
-/// For string instructions: copies to or from the guest in its own width.
+/// For string instructions: copies to or from the guest in its own width. A fault is at the first byte that is not there.
 pub(super) fn copy_element(address: u64, bytes: &mut [u8], write: bool) -> Result<(), Done> {
-    let copied = if write {
-        machine::mem::guest_copy::copy_out(address, bytes)
-    } else {
-        machine::mem::guest_copy::copy_in(address, bytes)
-    };
-    copied.map_err(|_| Done::PageFault { address, write })
+    use machine::mem::guest_copy::{copy_in_up_to, copy_out_up_to};
+    let missing = if write { copy_out_up_to(address, bytes) } else { copy_in_up_to(address, bytes) };
+    if missing == 0 {
+        return Ok(());
+    }
+    Err(Done::PageFault { address: address.wrapping_add((bytes.len() - missing) as u64), write })
 }
 
-/// Reads the two bytes of the I/O bitmap that decide about a port; unreadable ones are all ones.
+/// Reads the two bytes of the I/O bitmap that decide about a port; if one of them cannot be read, they are all ones.
 pub(super) fn bitmap_word(va: u64) -> u16 {
-    guest::read::<[u8; 2]>(va).map_or_else(
-        |_| guest::read::<u8>(va).map_or(u16::MAX, |low| u16::from_le_bytes([low, 0xff])),
-        u16::from_le_bytes,
-    )
+    guest::read::<[u8; 2]>(va).map_or(u16::MAX, u16::from_le_bytes)
 }

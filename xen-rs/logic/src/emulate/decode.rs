@@ -124,6 +124,8 @@ pub struct StringIo {
     pub address32: bool,
     /// Segment of the memory operand (ES for `ins`).
     pub segment: Segment,
+    /// The code it is part of: in 64-bit code segments have no limits.
+    pub size: CodeSize,
 }
 
 /// An instruction that may be emulated.
@@ -228,6 +230,8 @@ pub enum Undecoded {
     Truncated,
     /// Another instruction: its fault is the guest's.
     Foreign,
+    /// One that would be emulated, with a lock prefix: #UD.
+    Locked,
 }
 
 #[derive(Clone, Copy)]
@@ -264,9 +268,6 @@ impl Bytes<'_> {
 pub fn decode(code: &[u8], size: CodeSize) -> Result<Instruction, Undecoded> {
     let mut bytes = Bytes { all: code, at: 0 };
     let (prefixes, opcode) = prefixes(&mut bytes, size)?;
-    if prefixes.lock {
-        return Err(Undecoded::Foreign);
-    }
     let op = match opcode {
         0x0f => two_byte(&mut bytes, prefixes, size)?,
         0x6c..=0x6f => {
@@ -275,6 +276,7 @@ pub fn decode(code: &[u8], size: CodeSize) -> Result<Instruction, Undecoded> {
                 repeated: prefixes.repeat || prefixes.repeat_ne,
                 address32: prefixes.address || size == CodeSize::Compat,
                 segment: prefixes.segment.unwrap_or(Segment::Ds),
+                size,
             };
             if size == CodeSize::Compat && prefixes.address {
                 return Err(Undecoded::Foreign); // 16-bit addresses
@@ -288,6 +290,9 @@ pub fn decode(code: &[u8], size: CodeSize) -> Result<Instruction, Undecoded> {
         0xfa | 0xfb => Op::InterruptFlag,
         _ => return Err(Undecoded::Foreign),
     };
+    if prefixes.lock {
+        return Err(Undecoded::Locked);
+    }
     #[allow(clippy::cast_possible_truncation, reason = "at most MAX_LENGTH")]
     let length = bytes.at as u8;
     Ok(Instruction { op, length })
@@ -424,28 +429,35 @@ mod tests {
 
     #[test]
     fn string_ports() {
-        let io = StringIo { width: Width::Word, repeated: true, address32: false, segment: Segment::Es };
+        let io = StringIo {
+            width: Width::Word,
+            repeated: true,
+            address32: false,
+            segment: Segment::Es,
+            size: CodeSize::Long,
+        };
         assert_eq!(long(&[0xf3, 0x66, 0x6d]), Ok((Op::Ins(io), 3)));
         let outs = StringIo { width: Width::Byte, repeated: false, segment: Segment::Gs, ..io };
         assert_eq!(long(&[0x65, 0x6e]), Ok((Op::Outs(outs), 2)));
         let compat = decode(&[0x6c], CodeSize::Compat).unwrap();
-        let expected = StringIo { width: Width::Byte, repeated: false, address32: true, ..io };
+        let expected = StringIo { width: Width::Byte, repeated: false, address32: true, size: CodeSize::Compat, ..io };
         assert_eq!(compat.op, Op::Ins(expected));
     }
 
     #[test]
     fn others_are_foreign() {
         for code in [
-            &[0xf4][..],               // hlt
-            &[0x0f, 0x01, 0x38],       // invlpg
-            &[0x0f, 0x08],             // invd
-            &[0x0f, 0x01, 0xf0],       // lmsw
-            &[0xf0, 0x0f, 0x20, 0xc0], // lock mov cr0
+            &[0xf4][..],         // hlt
+            &[0x0f, 0x01, 0x38], // invlpg
+            &[0x0f, 0x08],       // invd
+            &[0x0f, 0x01, 0xf0], // lmsw
             &[0x90],
             &[0x48, 0x89, 0x07],
         ] {
             assert_eq!(long(code), Err(Undecoded::Foreign), "{code:x?}");
         }
+        assert_eq!(long(&[0xf0, 0x0f, 0x20, 0xc0]), Err(Undecoded::Locked), "lock mov from cr0");
+        assert_eq!(long(&[0xf0, 0xf4]), Err(Undecoded::Foreign), "lock hlt");
         assert_eq!(long(&[0x66; 20]), Err(Undecoded::Foreign), "longer than 15 bytes");
         assert_eq!(long(&[0x66; 4]), Err(Undecoded::Truncated));
         assert_eq!(long(&[]), Err(Undecoded::Truncated));

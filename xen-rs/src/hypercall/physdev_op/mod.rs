@@ -9,6 +9,7 @@ use logic::{
     access::{Allowed, PhysdevOp as Op},
     hypercall::Outcome,
     num,
+    trap::is_hypervisor_address,
 };
 use xen_abi::{
     errno::Errno,
@@ -80,7 +81,8 @@ fn set_iopl(cx: &mut Context<'_>, wanted: &SetIopl) -> Result<(), Errno> {
 }
 
 fn set_iobitmap(cx: &mut Context<'_>, wanted: &SetIobitmap) -> Result<(), Errno> {
-    if wanted.nr_ports > PORTS {
+    let last = wanted.bitmap.wrapping_add(u64::from(wanted.nr_ports.div_ceil(8).max(1) - 1));
+    if wanted.nr_ports > PORTS || is_hypervisor_address(wanted.bitmap) || is_hypervisor_address(last) {
         return Err(Errno::EINVAL);
     }
     cx.state.pv.io_bitmap = IoBitmap { va: wanted.bitmap, ports: wanted.nr_ports };

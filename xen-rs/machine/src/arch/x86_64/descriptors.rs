@@ -87,6 +87,46 @@ pub fn ldt_fault(address: u64) -> Option<u32> {
     u32::try_from(page).ok().filter(|page| *page < WINDOW_PAGES as u32)
 }
 
+/// A data segment as 32-bit code uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataSegment {
+    /// Where it starts.
+    pub base: u32,
+    /// Its last offset.
+    pub limit: u32,
+    /// It can be read.
+    pub readable: bool,
+    /// It can be written to.
+    pub writable: bool,
+}
+
+/// The data segment of a selector; `None` if ring 3 cannot use it as one (SDM vol. 3A, 3.4.5). One that grows downwards
+/// is not taken either.
+#[must_use]
+pub fn data(selector: u16) -> Option<DataSegment> {
+    const WINDOW_BYTES: u64 = WINDOW_PAGES as u64 * PAGE_SIZE;
+    if selector & !3 == 0 {
+        return None;
+    }
+    let rights = super::segments::attributes(selector)?;
+    let (kind, is_segment, present) = (rights >> 8 & 0xf, rights >> 12 & 1 != 0, rights >> 15 & 1 != 0);
+    let is_code = kind & 8 != 0;
+    if !is_segment || !present || !is_code && kind & 4 != 0 {
+        return None;
+    }
+    let window = if selector & 4 == 0 { GDT_WINDOW } else { LDT_WINDOW };
+    let offset = u64::from(selector & !7);
+    if offset >= WINDOW_BYTES {
+        return None;
+    }
+    // SAFETY: `lar` has just read this descriptor, so its page is shown in the window; only this CPU changes that.
+    let raw = unsafe { ((percpu::region() + window + offset) as *const u64).read_volatile() };
+    let base = (raw >> 16 & 0xff_ffff | raw >> 56 << 24) as u32;
+    let limit = (raw & 0xffff | raw >> 32 & 0xf_0000) as u32;
+    let limit = if raw >> 55 & 1 != 0 { limit << 12 | 0xfff } else { limit };
+    Some(DataSegment { base, limit, readable: !is_code || kind & 2 != 0, writable: !is_code && kind & 2 != 0 })
+}
+
 /// Shows a page of the guest's LDT.
 pub fn map_ldt(page: u32, frame: &TypeRef<'static, Descriptors>) {
     let index = page as usize;
