@@ -164,3 +164,42 @@ pub fn store(address: u64, value: u64) {
     // SAFETY: see the head of this file.
     unsafe { asm!("mov [{}], {}", in(reg) address, in(reg) value, options(nostack)) };
 }
+
+/// A mapped page of zeros before one that is not mapped. Both are ordinary again when it is dropped.
+pub struct Cliff {
+    /// The page that is there.
+    pub page: Frame,
+    hole: Frame,
+}
+
+impl Cliff {
+    /// Finds two neighbours and unmaps the second.
+    ///
+    /// # Panics
+    /// Without memory.
+    #[expect(clippy::new_without_default, reason = "it unmaps memory")]
+    pub fn new() -> Self {
+        let mut first = page();
+        // The allocator gives out neighbours, but does not promise it.
+        loop {
+            let second = page();
+            if second.pfn().0 == first.pfn().0 + 1 {
+                update_va_mapping(second.address(), 0, UVMF_INVLPG).expect("it can be unmapped");
+                return Self { page: first, hole: second };
+            }
+            first.leak();
+            first = second;
+        }
+    }
+
+    /// The first address where nothing is mapped.
+    pub fn edge(&self) -> u64 {
+        self.hole.address()
+    }
+}
+
+impl Drop for Cliff {
+    fn drop(&mut self) {
+        make_writable(&self.hole).expect("own memory can be mapped");
+    }
+}
