@@ -68,6 +68,7 @@ impl Context<'_> {
     }
 
     /// The domain of a number that may be `DOMID_SELF`, if the caller may carry the operation out on it.
+    #[inline(always)]
     pub fn target<Op: Operation>(&mut self, op: &Allowed<Op>, id: DomId) -> Result<Target, NoTarget> {
         let (caller, own, held) = (self.domain.as_caller(), self.domain, &mut self.held);
         access::target(caller, op, id, |id| if id == own.id { Some(own.clone()) } else { domain::find(id, held) })

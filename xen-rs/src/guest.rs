@@ -2,9 +2,35 @@
 //!
 //! Everything is copied: no reference to a guest's memory exists. A page fault inside a copy is `EFAULT`.
 
+use logic::guest::GuestMemory;
 use machine::mem::guest_copy;
 use xen_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// The memory of the guest that runs on this CPU.
+pub enum Caller {}
+
+impl GuestMemory for Caller {
+    #[inline(always)]
+    fn read<T: FromBytes + IntoBytes>(address: u64) -> Result<T, Errno> {
+        read(address)
+    }
+
+    #[inline(always)]
+    fn write<T: IntoBytes + Immutable>(address: u64, value: &T) -> Result<(), Errno> {
+        write(address, value)
+    }
+
+    #[inline(always)]
+    fn is_guests(address: u64, length: u64) -> bool {
+        guest_copy::is_guest_range(address, length)
+    }
+}
+
+/// A pointer of the caller's.
+pub type Handle<T, D> = logic::guest::Handle<T, D, Caller>;
+/// A pointer of the caller's to several of a kind.
+pub type Elements<T, D> = logic::guest::Elements<T, D, Caller>;
 
 /// Copies one value in.
 #[inline(always)]

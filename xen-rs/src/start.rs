@@ -23,8 +23,7 @@ use crate::{
 };
 
 /// All phases on the boot processor; returns to nobody.
-pub fn start(boot: BootInfo, mut frames: BootFrames) -> ! {
-    let mut held = Held::entry();
+pub fn start(boot: BootInfo, mut frames: BootFrames, mut held: Held<'_, 0>) -> ! {
     console::start();
     xen_version::set_command_line(boot.command_line);
     let options = options(boot.command_line);

@@ -16,8 +16,8 @@ pub struct Xen;
 impl Hypervisor for Xen {
     type Cpu = Cpu;
 
-    fn start(boot: BootInfo, frames: BootFrames) -> ! {
-        start::start(boot, frames)
+    fn start(boot: BootInfo, frames: BootFrames, held: Held<'static, 0>) -> ! {
+        start::start(boot, frames, held)
     }
 
     fn start_secondary(number: u32) -> ! {
@@ -25,26 +25,26 @@ impl Hypervisor for Xen {
     }
 
     #[inline(always)]
-    fn call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call) {
-        trap::call(cpu, regs, call, Held::entry());
+    fn call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call, held: Held<'static, 0>) {
+        trap::call(cpu, regs, call, held);
     }
 
     #[inline(always)]
-    fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception) {
-        trap::exception(cpu, regs, exception, Held::entry());
+    fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'static, 0>) {
+        trap::exception(cpu, regs, exception, held);
     }
 
-    fn interrupt(cpu: &mut Cpu, vector: u8) {
-        cpu_loop::interrupt(cpu, vector, Held::entry());
+    fn interrupt(cpu: &mut Cpu, vector: u8, held: Held<'static, 0>) {
+        cpu_loop::interrupt(cpu, vector, held);
     }
 
-    fn bad_return(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception) {
-        trap::bad_return(cpu, regs, exception, Held::entry());
+    fn bad_return(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'static, 0>) {
+        trap::bad_return(cpu, regs, exception, held);
     }
 
     #[inline(always)]
-    fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs) -> Stays {
-        cpu_loop::before_guest(cpu, regs, Held::entry())
+    fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'static, 0>) -> Stays {
+        cpu_loop::before_guest(cpu, regs, held)
     }
 }
 

@@ -1,4 +1,44 @@
 //! What a hypercall comes to, and how much work it may do before it has to come back.
+//!
+//! A loop whose length a guest chooses spends a [`Budget`], and its caller has to deal with the third end there is:
+//!
+//! ```
+//! use logic::hypercall::{Budget, Outcome};
+//! fn close(ports: &mut u64, budget: &mut Budget) -> Outcome {
+//!     while *ports != 0 {
+//!         *ports -= 1;
+//!         if !budget.spend(1) {
+//!             return Outcome::Again;
+//!         }
+//!     }
+//!     Outcome::OK
+//! }
+//! let (mut ports, mut rounds) = (100, 1);
+//! while close(&mut ports, &mut Budget::units(30)) == Outcome::Again {
+//!     rounds += 1;
+//! }
+//! assert_eq!(rounds, 4);
+//! ```
+//!
+//! ```compile_fail,E0004
+//! # use logic::hypercall::Outcome;
+//! fn result(outcome: Outcome) -> u64 {
+//!     match outcome {
+//!         Outcome::Done(value) => value,
+//!         Outcome::Fail(errno) => errno.as_ret(),
+//!     }
+//! }
+//! ```
+//!
+//! A budget is not copied to be spent twice:
+//!
+//! ```compile_fail,E0382
+//! # use logic::hypercall::Budget;
+//! fn spend(budget: Budget) {}
+//! let budget = Budget::units(30);
+//! spend(budget);
+//! spend(budget);
+//! ```
 
 use xen_abi::errno::Errno;
 

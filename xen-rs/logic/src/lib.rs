@@ -15,6 +15,7 @@ pub mod emulate;
 pub mod event;
 pub mod frames;
 pub mod grant;
+pub mod guest;
 pub mod hypercall;
 pub mod irq;
 pub mod lock;

@@ -4,7 +4,7 @@
 
 use crate::boot_info::BootInfo;
 use crate::mem::boot_frames::BootFrames;
-use logic::regs::GuestRegs;
+use logic::{lock::Held, regs::GuestRegs};
 
 /// An exception raised by a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,9 @@ pub enum Stays {
 
 /// What the hypervisor above the machine floor provides. All upcalls run on this CPU's stack with interrupts off.
 ///
+/// Where the stack is empty no lock can be held, so here the right to take any lock comes into being: this floor hands it
+/// out, nobody else.
+///
 /// An upcall from a guest is followed by [`Hypervisor::before_guest`] and then by the return to what `regs` describes
 /// (with the privilege bits forced to those of a guest).
 pub trait Hypervisor: Sized + 'static {
@@ -47,7 +50,7 @@ pub trait Hypervisor: Sized + 'static {
 
     /// Called once on the boot processor when there is a heap and a console. `frames` is all memory that is free. Ends in
     /// [`run`](crate::arch::x86_64::cpu::run) or in a panic.
-    fn start(boot: BootInfo, frames: BootFrames) -> !;
+    fn start(boot: BootInfo, frames: BootFrames, held: Held<'static, 0>) -> !;
 
     /// Called on each other processor once the boot processor has called
     /// [`start_secondaries`](crate::arch::x86_64::smp::start_secondaries). Ends in
@@ -55,24 +58,31 @@ pub trait Hypervisor: Sized + 'static {
     fn start_secondary(number: u32) -> !;
 
     /// A guest executed `syscall` or `sysenter`.
-    fn call(cpu: &mut Self::Cpu, regs: &mut GuestRegs, call: Call);
+    fn call(cpu: &mut Self::Cpu, regs: &mut GuestRegs, call: Call, held: Held<'static, 0>);
 
     /// A guest raised an exception.
-    fn exception(cpu: &mut Self::Cpu, regs: &mut GuestRegs, exception: Exception);
+    fn exception(cpu: &mut Self::Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'static, 0>);
 
     /// A device or inter-processor interrupt arrived: while a guest ran, or while this CPU idled or had opened its
     /// window (then it is delivered when the window closes).
-    fn interrupt(cpu: &mut Self::Cpu, vector: u8);
+    fn interrupt(cpu: &mut Self::Cpu, vector: u8, held: Held<'static, 0>);
 
     /// The frame could not be loaded: a selector is not what the guest's tables hold. `regs` is what was tried.
-    fn bad_return(cpu: &mut Self::Cpu, regs: &mut GuestRegs, exception: Exception);
+    fn bad_return(cpu: &mut Self::Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'static, 0>);
 
     /// Called last before every return to a guest; also the place where the scheduler changes the vCPU. Returns when
     /// `regs` is the frame of the guest to run.
     ///
     /// Only the choice of another vCPU may change rbx, rbp and r12 to r15 of a guest that made a [`Call::Syscall64`]: with
     /// [`Stays::Yes`] they are not loaded from the frame.
-    fn before_guest(cpu: &mut Self::Cpu, regs: &mut GuestRegs) -> Stays;
+    fn before_guest(cpu: &mut Self::Cpu, regs: &mut GuestRegs, held: Held<'static, 0>) -> Stays;
+}
+
+/// The token of a CPU that holds no lock, for `bind!`.
+#[doc(hidden)]
+#[must_use]
+pub const fn no_lock() -> Held<'static, 0> {
+    Held::entry()
 }
 
 /// Names the type that answers the upcalls: `machine::bind!(MyHypervisor);`, once, in the binary.
@@ -86,7 +96,7 @@ macro_rules! bind {
             #[unsafe(no_mangle)]
             extern "C" fn upcall_start() -> ! {
                 let (boot, frames) = $crate::arch::x86_64::boot::take_handover();
-                <$hypervisor as $crate::upcall::Hypervisor>::start(boot, frames)
+                <$hypervisor as $crate::upcall::Hypervisor>::start(boot, frames, $crate::upcall::no_lock())
             }
 
             #[unsafe(no_mangle)]

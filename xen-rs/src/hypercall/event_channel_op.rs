@@ -5,6 +5,7 @@ mod fifo;
 use logic::{
     access::{Allowed, EventChannelOp as Op},
     event::{self, Binding, Sent},
+    guest::InOut,
     hypercall::Outcome,
     irq::Pirq,
     lock::lock_pair,
@@ -20,7 +21,8 @@ use crate::{
     cpu::Context,
     domain,
     event::{close, close_some, tell},
-    guest, irq,
+    guest::{self, Handle},
+    irq,
 };
 
 /// Ports closed by one round of `EVTCHNOP_reset`.
@@ -75,11 +77,11 @@ fn update<T: FromBytes + IntoBytes + Immutable>(
     va: u64,
     carry_out: fn(&mut Context<'_>, &Allowed<Op>, &mut T) -> Result<(), Errno>,
 ) -> Outcome {
-    let mut arg = match guest::read::<T>(va) {
-        Ok(arg) => arg,
+    let (mut arg, answer) = match Handle::<T, InOut>::new(va).read() {
+        Ok(read) => read,
         Err(errno) => return Outcome::Fail(errno),
     };
-    carry_out(cx, &op, &mut arg).and_then(|()| guest::write(va, &arg)).into()
+    carry_out(cx, &op, &mut arg).and_then(|()| answer.write(&arg)).into()
 }
 
 #[inline(always)]

@@ -3,12 +3,19 @@
 use logic::{
     access::{Allowed, SchedOp as Op},
     event::{self, Poll},
+    guest::In,
     hypercall::Outcome,
     time::Nanos,
 };
 use xen_abi::{errno::Errno, ids::Port, sched as abi};
 
-use crate::{cpu::Context, cpu_loop, domain::Shutdown, guest, watchdog};
+use crate::{
+    cpu::Context,
+    cpu_loop,
+    domain::Shutdown,
+    guest::{self, Elements},
+    watchdog,
+};
 
 /// The most ports one poll may name.
 const POLL_PORTS: u32 = 128;
@@ -65,8 +72,8 @@ fn poll(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     }
     let mut ports = [Port(0); POLL_PORTS as usize];
     let ports = ports.get_mut(..op.nr_ports as usize).ok_or(Errno::EINVAL)?;
-    for (index, port) in (0..).zip(ports.iter_mut()) {
-        *port = guest::read(guest::element::<Port>(op.ports, index)?)?;
+    for (port, handle) in ports.iter_mut().zip(Elements::<Port, In>::new(op.ports, op.nr_ports.into())?) {
+        *port = handle.read()?;
     }
     let want = match ports {
         [one] => Poll::One(*one),

@@ -5,15 +5,11 @@ use alloc::{sync::Arc, vec::Vec};
 use logic::{
     access::VcpuOp as Op,
     hypercall::Outcome,
+    num::index_below,
     time::{Nanos, Periodic},
 };
 use machine::mem::{guest_copy, shared::SharedPage};
-use xen_abi::{
-    arch_x86::shared_info,
-    errno::Errno,
-    ids::{Mfn, VcpuId},
-    vcpu as abi,
-};
+use xen_abi::{arch_x86::shared_info, errno::Errno, ids::Mfn, vcpu as abi};
 
 use super::set_timer_op::set_singleshot;
 use crate::{
@@ -30,7 +26,8 @@ const LONGEST: Nanos = Nanos(i64::MAX as u64 >> 2);
 /// The hypercall: rdi is the operation, rsi the vCPU, rdx points to the operation's structure.
 pub fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
     let [command, id, va, ..] = cx.args();
-    let vcpu = u32::try_from(id).ok().and_then(|id| cx.domain.vcpu(VcpuId(id)));
+    let vcpus = cx.domain.vcpus();
+    let vcpu = index_below(id, vcpus.len()).and_then(|index| vcpus.get(index));
     let Some(vcpu) = vcpu.cloned() else { return Outcome::Fail(Errno::ENOENT) };
     let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
     let myself = Arc::ptr_eq(&vcpu, cx.vcpu);

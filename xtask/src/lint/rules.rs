@@ -22,6 +22,13 @@ const SPIN_REACH: usize = 8;
 /// Lines of the longest file.
 const LONGEST: usize = 500;
 
+/// Proofs that only the machine floor can vouch for: that no lock is held, that every TLB was flushed. (The rules' own
+/// crate defines them and its tests make some.)
+const MINTED: [&str; 2] = ["Held::entry(", "Flushed::acknowledged("];
+
+/// Where they may be made.
+const MINTS: [&str; 2] = ["xen-rs/machine/", "xen-rs/logic/"];
+
 /// Words that end up in a file by mistake.
 const LEFTOVERS: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
 
@@ -55,6 +62,11 @@ pub fn check(file: &Path, text: &str) -> Vec<Finding> {
             let rule =
                 "a raw spin loop: wait through machine::mailbox, or say for which device in a `// SPIN:` comment";
             findings.push(finding(file, number, rule));
+        }
+        if below(file, &HYPERVISOR) && !below(file, &MINTS) {
+            for proof in MINTED.into_iter().filter(|proof| line.code.contains(proof)) {
+                findings.push(finding(file, number, format!("`{proof})` is for the machine floor to say")));
+            }
         }
         if has_bare_compile_fail(&line.comment) {
             let rule = "say with which error it fails: `compile_fail,E0000`";
@@ -200,6 +212,13 @@ mod tests {
         let told = "//! A.\n// SPIN: the APIC answers by itself.\nwhile !done() { core::hint::spin_loop() }\n";
         assert!(rules("xen-rs/machine/src/a.rs", told).is_empty());
         assert_eq!(rules("xen-rs/src/a.rs", "//! A.\nwhile a.load(X) == 0 {}\n").len(), 1);
+    }
+
+    #[test]
+    fn proofs_come_from_machine() {
+        let text = "//! A.\nlet held = Held::entry();\n";
+        assert_eq!(rules("xen-rs/src/a.rs", text).len(), 1);
+        assert!(rules("xen-rs/machine/src/a.rs", text).is_empty());
     }
 
     #[test]

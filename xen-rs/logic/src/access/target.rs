@@ -63,7 +63,7 @@ impl From<NoTarget> for Errno {
 
 /// The domain of number `id` for an operation, found by `find` (which is asked for the caller's own number too).
 /// `DOMID_SELF` means the caller. As in Xen a domain is looked for before the right to it is.
-#[inline]
+#[inline(always)]
 pub fn target<Op: Operation, D>(
     caller: Caller,
     allowed: &Allowed<Op>,

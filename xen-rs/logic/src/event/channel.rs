@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32 as Plain32, AtomicU64, Ordering};
 
+use crate::num::{Bounded, index_below};
 use spin::Once;
 use xen_abi::errno::Errno;
 use xen_abi::event_channel::{EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_NR_CHANNELS};
@@ -163,15 +164,16 @@ impl Channels {
 
     #[inline(always)]
     fn chunk(&self, port: Port) -> Option<&Chunk> {
-        match self.near.get((port.0 / CHUNK) as usize) {
-            Some(slot) => slot.get(),
+        match Bounded::new((port.0 / CHUNK).into()) {
+            Some(index) => index.of(&self.near).get(),
             None => self.far_slot((port.0 / CHUNK) as usize)?.get(),
         }
     }
 
     #[cold]
     fn far_slot(&self, index: usize) -> Option<&Once<Chunk>> {
-        self.far.get()?.get(index.checked_sub(NEAR)?)
+        let far = self.far.get()?;
+        far.get(index_below(index.checked_sub(NEAR)? as u64, far.len())?)
     }
 
     #[inline(always)]

@@ -34,6 +34,7 @@ pub use state::{collect_saved, is_pending};
 
 use crate::atomic::{AtomicU32, Ordering, fence};
 
+use crate::num::Bounded;
 use xen_abi::ids::{DomId, Port, VcpuId};
 
 /// `NR_VIRQS` of `xen.h`.
@@ -66,7 +67,7 @@ impl VcpuEvents {
     /// The port that a VIRQ is bound to.
     #[must_use]
     pub fn virq_port(&self, virq: u32) -> Option<Port> {
-        let port = self.virq_ports.get(usize::try_from(virq).ok()?)?.load(Ordering::Acquire);
+        let port = Bounded::new(virq.into())?.of(&self.virq_ports).load(Ordering::Acquire);
         (port != 0).then_some(Port(port))
     }
 }

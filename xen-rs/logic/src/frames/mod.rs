@@ -3,6 +3,35 @@
 //! A frame is in exactly one place: the allocator ([`Buddy`]), a domain's page list ([`PageList`]), or the hypervisor's
 //! own use. Between these it travels as a [`Block`] that cannot be copied, and out of the allocator first as [`Stale`]:
 //! TLBs may still map it for its last owner, and its content may still be that owner's.
+//!
+//! ```
+//! use logic::{frames::{PageList, Stale}, page::{FrameTable, Stamp}};
+//! use xen_abi::ids::DomId;
+//! fn give(stale: Stale, table: FrameTable<'_>, to: DomId, list: &mut PageList, flush: impl FnOnce(Stamp)) {
+//!     stale.flushed(table, flush).assign(table, to, list);
+//! }
+//! ```
+//!
+//! Without the flush a block cannot be given to anybody:
+//!
+//! ```compile_fail,E0599
+//! # use logic::{frames::{PageList, Stale}, page::FrameTable};
+//! # use xen_abi::ids::DomId;
+//! fn give(stale: Stale, table: FrameTable<'_>, to: DomId, list: &mut PageList) {
+//!     stale.assign(table, to, list);
+//! }
+//! ```
+//!
+//! and it cannot be given to two:
+//!
+//! ```compile_fail,E0382
+//! # use logic::{frames::{Block, PageList}, page::FrameTable};
+//! # use xen_abi::ids::DomId;
+//! fn share(block: Block, table: FrameTable<'_>, list: &mut PageList) {
+//!     block.assign(table, DomId(1), list);
+//!     block.assign(table, DomId(2), list);
+//! }
+//! ```
 
 mod buddy;
 mod list;

@@ -2,6 +2,7 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
+use crate::num::index_below;
 use xen_abi::ids::{DomId, GrantHandle, GrantRef, Mfn};
 
 use super::Refusal;
@@ -141,7 +142,8 @@ impl Maptrack {
     }
 
     fn track(&mut self, handle: GrantHandle) -> Option<&mut Track> {
-        self.frames.get_mut((handle.0 / PER_FRAME) as usize)?.get_mut((handle.0 % PER_FRAME) as usize)
+        let page = index_below((handle.0 / PER_FRAME).into(), self.frames.len())?;
+        self.frames.get_mut(page)?.get_mut((handle.0 % PER_FRAME) as usize)
     }
 
     /// How many handles there are, free or not.

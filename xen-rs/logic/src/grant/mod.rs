@@ -10,6 +10,41 @@
 //! gives [`Freed`]: the references on the page that may now be put. A grant that is revoked (its flags cleared by the
 //! guest) while mapped stays pinned until then; the guest sees `GTF_reading` and `GTF_writing` and waits.
 //!
+//! ```
+//! use logic::grant::{Detached, EntryPage, Flushed, Freed, GrantMapping, Maptrack, Table};
+//! fn unmap<P: EntryPage>(track: &mut Maptrack, table: &mut Table<P>, mapping: GrantMapping, flushed: &Flushed) -> Freed {
+//!     let detached = track.detach(mapping);
+//!     table.release(detached, flushed)
+//! }
+//! ```
+//!
+//! What is still in a page table cannot be released:
+//!
+//! ```compile_fail,E0308
+//! # use logic::grant::{EntryPage, Flushed, Freed, GrantMapping, Table};
+//! fn unmap<P: EntryPage>(table: &mut Table<P>, mapping: GrantMapping, flushed: &Flushed) -> Freed {
+//!     table.release(mapping, flushed)
+//! }
+//! ```
+//!
+//! nor anything before the flush, of which only the machine floor hands out the proof:
+//!
+//! ```compile_fail,E0423
+//! # use logic::grant::{Detached, EntryPage, Flushed, Freed, Table};
+//! fn unmap<P: EntryPage>(table: &mut Table<P>, detached: Detached) -> Freed {
+//!     table.release(detached, &Flushed(()))
+//! }
+//! ```
+//!
+//! nor twice:
+//!
+//! ```compile_fail,E0382
+//! # use logic::grant::{Detached, EntryPage, Flushed, Freed, Table};
+//! fn unmap<P: EntryPage>(table: &mut Table<P>, detached: Detached, flushed: &Flushed) -> (Freed, Freed) {
+//!     (table.release(detached, flushed), table.release(detached, flushed))
+//! }
+//! ```
+//!
 //! Statuses and their order are those of `grant_table.h` as Xen 4.17 answers them with `gnttab=max-ver:1`.
 
 mod entry;

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::num::index_below;
 use xen_abi::errno::Errno;
 use xen_abi::grant_table as abi;
 use xen_abi::ids::{DomId, Gfn, GrantRef, Mfn};
@@ -137,7 +138,8 @@ impl<P: EntryPage> Table<P> {
     }
 
     fn entry(&mut self, gref: GrantRef) -> Option<(&P, usize, &mut Active)> {
-        let frame = self.frames.get_mut((gref.0 / ENTRIES_PER_FRAME) as usize)?;
+        let page = index_below((gref.0 / ENTRIES_PER_FRAME).into(), self.frames.len())?;
+        let frame = self.frames.get_mut(page)?;
         let index = (gref.0 % ENTRIES_PER_FRAME) as usize;
         Some((&frame.shared, index, frame.active.get_mut(index)?))
     }

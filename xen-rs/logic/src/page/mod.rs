@@ -13,6 +13,35 @@
 //! type reference devalidates it. Both can take long, so both stop when the slice is used up and leave the page in a
 //! partial state, from which any CPU can go on in either direction. The states are described at [`word`].
 //!
+//! The steps of that state machine have types. A table can be written only by whom it was locked for, since nothing else
+//! makes a [`Locked`] or a [`Table`]:
+//!
+//! ```
+//! use logic::page::{Changed, Entry, Env, Fail, Locked, Mmu, Owners, Replace, Slot};
+//! use xen_abi::ids::{DomId, Mfn};
+//! fn write<E: Env>(mm: &mut Mmu<'_, E>, table: Mfn, slot: Slot, new: Entry, who: DomId) -> Result<Changed, Fail> {
+//!     let f = mm.frames.ram(table).ok_or(Fail::Again)?;
+//!     let locked = mm.lock_table(f, who).ok_or(Fail::Again)?;
+//!     mm.update(locked, slot, new, Replace::Whole, who, Owners { pages: who, caller: who })
+//! }
+//! ```
+//!
+//! ```compile_fail,E0308
+//! # use logic::page::{Changed, Entry, Env, Fail, Mmu, Owners, Replace, Slot};
+//! # use xen_abi::ids::{DomId, Mfn};
+//! fn write<E: Env>(mm: &mut Mmu<'_, E>, table: Mfn, slot: Slot, new: Entry, who: DomId) -> Result<Changed, Fail> {
+//!     let f = mm.frames.ram(table).ok_or(Fail::Again)?;
+//!     mm.update(f, slot, new, Replace::Whole, who, Owners { pages: who, caller: who })
+//! }
+//! ```
+//!
+//! ```compile_fail,E0451
+//! # use logic::page::{Frame, Kind, Table};
+//! fn forge<'f>(frame: Frame<'f>) -> Table<'f> {
+//!     Table { frame, kind: Kind::L1 }
+//! }
+//! ```
+//!
 //! Recursive ("linear") tables are refused, as by Xen with `pv-linear-pt=no`: the graph of tables has no cycle, and locks on
 //! page words are taken from the root down.
 //!

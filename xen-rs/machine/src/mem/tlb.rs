@@ -16,6 +16,7 @@ use crate::arch::x86_64::percpu;
 use crate::mailbox;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use logic::grant::Flushed;
 use logic::page::{RootTable, Stamp, TypeRef};
 use logic::sched::CpuMask;
 use xen_abi::ids::DomId;
@@ -166,6 +167,12 @@ pub fn flush(cpus: u64, what: Forget) {
     if others != 0 {
         flush_others(others, what);
     }
+}
+
+/// Makes every CPU forget that may have used `domain`'s tables: the proof that what was taken out of them is out of use.
+pub fn flush_domain(domain: DomId) -> Flushed {
+    flush(cpus_of(domain), Forget::All);
+    Flushed::acknowledged()
 }
 
 #[cold]

@@ -13,6 +13,7 @@ mod vcpu;
 use logic::{
     access::{self, Allowed, DomctlOp},
     control,
+    guest::InOut,
     hypercall::Outcome,
 };
 use xen_abi::{
@@ -24,7 +25,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 pub use info::describe;
 
-use crate::{cpu::Context, domain, guest};
+use crate::{cpu::Context, domain, guest::Handle};
 
 /// What an operation leaves behind when it succeeds.
 enum Reply {
@@ -39,15 +40,14 @@ enum Reply {
 /// The hypercall: rdi points to a `struct xen_domctl`.
 pub fn domctl(cx: &mut Context<'_>) -> Outcome {
     crate::memory::feed_heap(&mut cx.held);
-    let va = cx.args()[0];
-    let mut raw = match guest::read::<Domctl>(va) {
-        Ok(raw) => raw,
+    let (mut raw, answer) = match Handle::<Domctl, InOut>::new(cx.args()[0]).read() {
+        Ok(read) => read,
         Err(errno) => return Outcome::Fail(errno),
     };
     let reply = decode(cx, &raw).and_then(|op| carry_out(cx, &op, &mut raw));
     match reply {
         Ok(Reply::Nothing) => Outcome::OK,
-        Ok(Reply::CopyBack) => guest::write(va, &raw).into(),
+        Ok(Reply::CopyBack) => answer.write(&raw).into(),
         Ok(Reply::Again) => Outcome::Again,
         Err(errno) => Outcome::Fail(errno),
     }

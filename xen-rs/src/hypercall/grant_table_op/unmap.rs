@@ -7,11 +7,11 @@ use core::mem::offset_of;
 
 use arrayvec::ArrayVec;
 use logic::{
-    grant::{Access, Detached, Flushed, GrantMapping, Refusal, Unmap, Via},
+    grant::{Access, Detached, GrantMapping, Refusal, Unmap, Via},
     hypercall::Outcome,
     page::Entry,
 };
-use machine::mem::tlb::{self, Forget};
+use machine::mem::tlb;
 use xen_abi::{grant_table as abi, ids::GrantHandle};
 use zerocopy::FromBytes;
 
@@ -147,8 +147,7 @@ fn release(cx: &mut Context<'_>, gone: &mut ArrayVec<Detached, BATCH>) {
     if gone.is_empty() {
         return;
     }
-    tlb::flush(tlb::cpus_of(cx.domain.id), Forget::All);
-    let flushed = Flushed::acknowledged();
+    let flushed = tlb::flush_domain(cx.domain.id);
     for detached in gone.drain(..) {
         let granter = if detached.granter() == cx.domain.id {
             cx.domain.clone()

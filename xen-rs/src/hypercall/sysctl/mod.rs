@@ -9,24 +9,24 @@ mod host;
 use logic::{
     access::{self, Allowed, SysctlOp},
     control::{self, payload},
+    guest::InOut,
     hypercall::Outcome,
 };
 use xen_abi::{errno::Errno, sysctl::Sysctl};
 use zerocopy::{Immutable, IntoBytes};
 
-use crate::{cpu::Context, guest};
+use crate::{cpu::Context, guest::Handle};
 
 /// The hypercall: rdi points to a `struct xen_sysctl`.
 pub fn sysctl(cx: &mut Context<'_>) -> Outcome {
-    let va = cx.args()[0];
-    let mut raw = match guest::read::<Sysctl>(va) {
-        Ok(raw) => raw,
+    let (mut raw, answer) = match Handle::<Sysctl, InOut>::new(cx.args()[0]).read() {
+        Ok(read) => read,
         Err(errno) => return Outcome::Fail(errno),
     };
     control::sysctl(&raw)
         .and_then(|asked| access::permit(cx.domain.as_caller(), asked))
         .and_then(|op| carry_out(cx, op, &mut raw))
-        .and_then(|()| guest::write(va, &raw))
+        .and_then(|()| answer.write(&raw))
         .into()
 }
 

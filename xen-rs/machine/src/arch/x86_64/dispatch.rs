@@ -9,6 +9,7 @@ use crate::mem::layout::is_canonical;
 use crate::upcall::{Call, Exception, Hypervisor, Stays};
 use core::arch::asm;
 use core::sync::atomic::Ordering;
+use logic::lock::Held;
 use logic::regs::{GuestRegs, TRAP_SYSCALL, rflags, selector};
 
 /// First vector that is not an exception.
@@ -63,7 +64,7 @@ pub(super) const UNTOUCHED: u8 = 2;
 /// Last steps before the return: upcall, then force what a guest may not choose. How the frame is to be loaded.
 #[inline(always)]
 fn finish<H: Hypervisor>(cpu: &mut H::Cpu, regs: &mut GuestRegs) -> u8 {
-    let stays = H::before_guest(cpu, regs);
+    let stays = H::before_guest(cpu, regs, Held::entry());
     if regs.rflags & (rflags::IF | FORBIDDEN) != rflags::IF {
         regs.rflags = (regs.rflags & !FORBIDDEN) | rflags::IF | rflags::FIXED;
     }
@@ -106,7 +107,7 @@ pub unsafe fn call<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
     let regs = unsafe { &mut *regs };
     // SAFETY: an entry from a guest.
     let cpu = unsafe { cpu::<H>(percpu::this()) };
-    H::call(cpu, regs, Call::Syscall64);
+    H::call(cpu, regs, Call::Syscall64, Held::entry());
     finish::<H>(cpu, regs)
 }
 
@@ -120,7 +121,7 @@ pub unsafe fn other_call<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
     // SAFETY: an entry from a guest.
     let cpu = unsafe { cpu::<H>(percpu::this()) };
     let call = if regs.error_code == 1 { Call::Syscall32 } else { Call::Sysenter };
-    H::call(cpu, regs, call);
+    H::call(cpu, regs, call, Held::entry());
     finish::<H>(cpu, regs)
 }
 
@@ -135,7 +136,7 @@ pub unsafe fn trap<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
     // SAFETY: an entry from a guest.
     let cpu = unsafe { cpu::<H>(percpu::this()) };
     if regs.entry_vector < FIRST_INTERRUPT {
-        H::exception(cpu, regs, exception(regs));
+        H::exception(cpu, regs, exception(regs), Held::entry());
     } else {
         interrupts::arrived(regs.entry_vector as u8);
         deliver_interrupts::<H>(cpu);
@@ -155,7 +156,7 @@ pub unsafe fn return_failed<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
     let cpu = unsafe { cpu::<H>(per_cpu) };
     regs.entry_vector = per_cpu.fault_vector.load(Ordering::Relaxed);
     regs.error_code = per_cpu.fault_error.load(Ordering::Relaxed);
-    H::bad_return(cpu, regs, exception(regs));
+    H::bad_return(cpu, regs, exception(regs), Held::entry());
     finish::<H>(cpu, regs)
 }
 
@@ -200,7 +201,7 @@ fn exception(regs: &GuestRegs) -> Exception {
 #[inline]
 fn deliver_interrupts<H: Hypervisor>(cpu: &mut H::Cpu) {
     while let Some(vector) = interrupts::take() {
-        H::interrupt(cpu, vector);
+        H::interrupt(cpu, vector, Held::entry());
     }
 }
 
