@@ -16,7 +16,6 @@ with unsafe code does not say in its header why it may have some.
 
 *Blocks* are `unsafe { }`, *items* are unsafe functions, implementations and foreign declarations, *attributes* are
 `#[unsafe(..)]`; *SAFETY* counts the comments that give reasons.
-
 ";
 
 /// What a file holds.
@@ -28,22 +27,13 @@ struct Count {
     reasons: usize,
 }
 
-impl std::ops::AddAssign for Count {
-    fn add_assign(&mut self, other: Self) {
-        self.blocks += other.blocks;
-        self.items += other.items;
-        self.attributes += other.attributes;
-        self.reasons += other.reasons;
-    }
-}
-
 /// Crates by the start of their path, with what they are.
 const CRATES: [(&str, &str); 5] = [
-    ("xen-rs/machine/", "the machine floor of the hypervisor"),
-    ("guest-pv/src/", "the runtime below dom0 and the test guests"),
-    ("guest-pv/guests/", "test guests: they do on purpose what a kernel could do by mistake"),
-    ("dom0/hal/", "dom0's device access"),
-    ("tests/", "what tests boot"),
+    ("xen-rs/machine/", "The machine floor of the hypervisor"),
+    ("guest-pv/src/", "The runtime below dom0 and the test guests"),
+    ("guest-pv/guests/", "Test guests: they do on purpose what a kernel could do by mistake"),
+    ("dom0/hal/", "Device access of dom0"),
+    ("tests/", "What tests boot"),
 ];
 
 /// The document.
@@ -59,18 +49,12 @@ pub fn render() -> Result<String> {
         }
     }
     let mut text = String::from(HEAD);
-    text.push_str("| crate | files | blocks | items | attributes | SAFETY |\n|---|---:|---:|---:|---:|---:|\n");
     for (place, files) in &map {
-        let mut sum = Count::default();
-        files.iter().for_each(|(_, count, _)| sum += *count);
         let (start, what) = CRATES.get(*place).copied().unwrap_or_default();
-        let Count { blocks, items, attributes, reasons } = sum;
-        let files = files.len();
-        writeln!(text, "| `{start}`: {what} | {files} | {blocks} | {items} | {attributes} | {reasons} |")?;
-    }
-    for (place, files) in &map {
-        let (start, _) = CRATES.get(*place).copied().unwrap_or_default();
-        writeln!(text, "\n## {start}\n\n| file | blocks | items | SAFETY | why it may |\n|---|---:|---:|---:|---|")?;
+        writeln!(
+            text,
+            "\n## {start}\n\n{what}.\n\n| file | blocks | items | SAFETY | why it may |\n|---|---:|---:|---:|---|"
+        )?;
         for (file, count, reason) in files {
             let name = file.strip_prefix(start).unwrap_or(file).display();
             writeln!(text, "| `{name}` | {} | {} | {} | {reason} |", count.blocks, count.items, count.reasons)?;
