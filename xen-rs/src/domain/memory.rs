@@ -80,6 +80,13 @@ impl DomainMemory {
         Totals { total: self.total.load(Ordering::Relaxed), maximum: self.maximum.load(Ordering::Relaxed) }
     }
 
+    /// How many pages it has.
+    #[inline]
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
     /// Sets how many pages it may have. Less than it has is allowed: then it gets no more.
     pub fn set_maximum(&self, pages: u64, _held: &mut Held<'_, 0>) {
         self.maximum.store(pages, Ordering::Relaxed);

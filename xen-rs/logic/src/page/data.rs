@@ -15,7 +15,7 @@ impl<'f, E: Env> Mmu<'f, E> {
     /// the caller's rights; `DOMID_XEN`: shared pages of the hypervisor). `caller`: who asks.
     ///
     /// Errors as Xen's: `EPERM` and `EINVAL` for device memory, `EBUSY` for a page of a wrong owner or kind.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get_data(
         &mut self,
         entry: Entry,
@@ -26,8 +26,10 @@ impl<'f, E: Env> Mmu<'f, E> {
         let Some(f) = self.frames.ram(entry.mfn()) else {
             return self.get_device(entry, table_owner, page_owner, caller);
         };
-        let Some(real_owner) = f.info().get() else { return Err(Errno::EBUSY) };
-        if real_owner != page_owner {
+        if !f.info().get_any() {
+            return Err(Errno::EBUSY);
+        }
+        if !f.info().is_owned_by(page_owner) {
             self.put_page(f);
             return Err(Errno::EBUSY);
         }
@@ -36,15 +38,12 @@ impl<'f, E: Env> Mmu<'f, E> {
                 self.put_page(f);
                 return Err(Errno::EBUSY);
             }
-            if real_owner != table_owner {
+            if page_owner != table_owner {
                 f.mark_foreign();
             }
         }
         if entry.0 & bit::CACHING != 0 && f.info().is_special() {
-            if entry.is_writable() {
-                self.put_type(f);
-            }
-            self.put_page(f);
+            self.put_data(entry, table_owner);
             return Err(Errno::EACCES);
         }
         Ok(entry)
@@ -70,11 +69,11 @@ impl<'f, E: Env> Mmu<'f, E> {
     }
 
     /// Gives up what a present L1 entry referred to.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put_data(&mut self, entry: Entry, _table_owner: DomId) {
         let Some(f) = self.frames.ram(entry.mfn()) else { return };
         if entry.is_writable() {
-            self.put_type(f);
+            self.put_writable(f);
         }
         self.put_page(f);
     }

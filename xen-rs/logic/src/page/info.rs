@@ -90,6 +90,13 @@ impl PageInfo {
         (raw & OWNED != 0).then_some(DomId(raw as u16))
     }
 
+    /// Whether this domain owns the frame: [`PageInfo::owner`] asked the other way round.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_owned_by(&self, domain: DomId) -> bool {
+        self.owner.load(Ordering::Relaxed) == OWNED | u32::from(domain.0)
+    }
+
     /// Number of general references.
     #[inline(always)]
     #[must_use]
@@ -118,21 +125,25 @@ impl PageInfo {
         self.refs.load(Ordering::Relaxed) & ALLOCATED != 0
     }
 
+    /// Takes a reference if the frame is in use. Whose it is does not change from then on.
+    #[inline(always)]
+    #[must_use]
+    pub(super) fn get_any(&self) -> bool {
+        let mut old = self.refs.load(Ordering::Relaxed);
+        while old & COUNT != 0 {
+            match self.refs.compare_exchange_weak(old, old + 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => old = now,
+            }
+        }
+        false
+    }
+
     /// Takes a reference if the frame is in use, and says whose it is.
     #[inline]
     #[must_use]
     pub(super) fn get(&self) -> Option<DomId> {
-        let mut old = self.refs.load(Ordering::Relaxed);
-        loop {
-            if old & COUNT == 0 {
-                return None;
-            }
-            match self.refs.compare_exchange_weak(old, old + 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(now) => old = now,
-            }
-        }
-        self.owner()
+        if self.get_any() { self.owner() } else { None }
     }
 
     /// Takes one more reference where the caller already has one.

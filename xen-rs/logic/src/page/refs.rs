@@ -129,9 +129,37 @@ impl<'f, E: Env> Mmu<'f, E> {
     }
 
     /// Takes a type reference for writing. Never partial; waits at most for a flush by another CPU.
-    #[inline]
+    #[inline(always)]
     pub fn get_writable(&mut self, f: Frame<'f>) -> bool {
-        self.acquire(f, Kind::Writable).is_ok()
+        let word = f.word();
+        let quick = if word.is_valid(Kind::Writable) {
+            word.one_more()
+        } else if word.is_free_of(Kind::Writable) {
+            word.writable_again()
+        } else {
+            return self.acquire_writable(f);
+        };
+        step(f, word, quick).is_ok() || self.acquire_writable(f)
+    }
+
+    #[cold]
+    fn acquire_writable(&mut self, f: Frame<'f>) -> bool {
+        self.acquire_slowly(f, Kind::Writable).is_ok()
+    }
+
+    /// Drops a type reference for writing: always done at once.
+    #[inline(always)]
+    pub(super) fn put_writable(&mut self, f: Frame<'f>) {
+        let word = f.word();
+        let less = if word.count() > 1 { word.one_less() } else { word.written_until(self.env.now()) };
+        if !word.is_valid(Kind::Writable) || step(f, word, less).is_err() {
+            self.put_type_slowly(f);
+        }
+    }
+
+    #[cold]
+    fn put_type_slowly(&mut self, f: Frame<'f>) {
+        self.put_type(f);
     }
 
     #[inline]

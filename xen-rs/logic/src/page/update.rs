@@ -88,8 +88,27 @@ impl<'f, E: Env> Mmu<'f, E> {
         }
     }
 
+    /// [`Mmu::lock_table`] of a last-level table.
+    #[inline(always)]
+    fn lock_data_table(&mut self, f: Frame<'f>, owner: DomId) -> Option<Locked<'f>> {
+        let word = f.word();
+        let new = word.0 | Word::UPDATING;
+        if word.is_quiet(Kind::L1)
+            && f.info().word.compare_exchange(word.0, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        {
+            let locked = Locked(Table { frame: f, kind: Kind::L1 });
+            return f.info().is_owned_by(owner).then_some(locked);
+        }
+        self.lock_data_table_slowly(f, owner)
+    }
+
+    #[cold]
+    fn lock_data_table_slowly(&mut self, f: Frame<'f>, owner: DomId) -> Option<Locked<'f>> {
+        self.lock_table(f, owner).filter(|locked| locked.0.kind == Kind::L1)
+    }
+
     /// [`Mmu::update`] of an entry of a last-level table, which is locked for it. `EINVAL` also if `f` is none of `owner`.
-    #[inline]
+    #[inline(always)]
     pub fn update_data(
         &mut self,
         f: Frame<'f>,
@@ -99,16 +118,13 @@ impl<'f, E: Env> Mmu<'f, E> {
         owner: DomId,
         owners: Owners,
     ) -> Result<(), Errno> {
-        if !f.word().is_valid(Kind::L1) {
-            return Err(Errno::EINVAL);
-        }
-        let locked = self.lock_table(f, owner).filter(|locked| locked.0.kind == Kind::L1).ok_or(Errno::EINVAL)?;
+        let locked = self.lock_data_table(f, owner).ok_or(Errno::EINVAL)?;
         self.update_l1(&locked, slot, new, replace, owner, owners)
     }
 
     /// Writes `new` to an entry of a locked table of `owner`, counting what it points to and giving up what the old one
     /// did. Errors are Xen's.
-    #[inline]
+    #[inline(never)]
     pub fn update(
         &mut self,
         locked: Locked<'f>,
@@ -119,13 +135,14 @@ impl<'f, E: Env> Mmu<'f, E> {
         owners: Owners,
     ) -> Result<Changed, Fail> {
         if locked.0.kind == Kind::L1 {
-            self.update_l1(&locked, slot, new, replace, owner, owners).map(|()| Changed::Data).map_err(Fail::Refused)
+            let done = self.update_l1(&locked, slot, new, replace, owner, owners);
+            done.map(|()| Changed::Data).map_err(Fail::Refused)
         } else {
             self.update_upper(locked, slot, new, replace, owner, owners)
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn update_l1(
         &mut self,
         locked: &Locked<'f>,
@@ -159,7 +176,7 @@ impl<'f, E: Env> Mmu<'f, E> {
             }
             if seen.differs_in_write_only(new)
                 && let Some(f) = self.frames.ram(new.mfn())
-                && f.info().owner() == Some(owners.pages)
+                && f.info().is_owned_by(owners.pages)
             {
                 return self.change_writability(table, slot, new, replace, f, owner);
             }
@@ -181,7 +198,7 @@ impl<'f, E: Env> Mmu<'f, E> {
 
     /// Makes an entry writable, or read-only, that goes on mapping the same page the same way: the general reference
     /// that it holds, which also keeps the owner the same, stays as it is.
-    #[inline]
+    #[inline(always)]
     fn change_writability(
         &mut self,
         table: &Table<'f>,
@@ -196,14 +213,14 @@ impl<'f, E: Env> Mmu<'f, E> {
             if !self.get_writable(f) {
                 return Err(Errno::EBUSY);
             }
-            if f.info().owner() != Some(owner) {
+            if !f.info().is_owned_by(owner) {
                 f.mark_foreign();
             }
         }
         let exchanged = self.exchange(table, slot, new, replace);
         // What is to be given up: the reference of the old entry, or of the new one that did not come to be.
         if exchanged.is_ok() != writable {
-            self.put_type(f);
+            self.put_writable(f);
         }
         exchanged.map(drop).map_err(|_| Errno::EBUSY)
     }

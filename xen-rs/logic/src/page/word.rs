@@ -194,6 +194,24 @@ impl Word {
         self.0 & (STATE | KIND) == VALID | (kind as u64) << KIND_SHIFT
     }
 
+    /// Whether this is a table in use as `kind` of which no CPU is changing entries.
+    #[inline(always)]
+    pub(super) const fn is_quiet(self, kind: Kind) -> bool {
+        self.0 & (STATE | KIND | UPDATING) == VALID | (kind as u64) << KIND_SHIFT
+    }
+
+    /// A writable page of which the last such reference goes at `stamp`: it remembers who may have stale mappings.
+    #[inline(always)]
+    pub(super) const fn written_until(self, stamp: Stamp) -> Word {
+        Word(self.0 & FOREIGN | Word::free(Kind::Writable, stamp).0)
+    }
+
+    /// A free page that was writable before: it is so again.
+    #[inline(always)]
+    pub(super) const fn writable_again(self) -> Word {
+        Word(self.0 & FOREIGN | Word::valid(Kind::Writable, 1).0)
+    }
+
     /// Whether no reference is held and the last use, if any, was `kind`.
     #[inline(always)]
     pub(super) const fn is_free_of(self, kind: Kind) -> bool {

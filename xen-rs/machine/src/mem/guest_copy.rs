@@ -101,6 +101,7 @@ macro_rules! copy_word {
     };
 }
 
+copy_word!(copy2, 2, "x");
 copy_word!(copy4, 4, "e");
 copy_word!(copy8, 8, "r");
 
@@ -114,6 +115,7 @@ unsafe fn copy_retrying(to: u64, from: u64, length: usize, guest: u64, write: bo
     // SAFETY: the caller's promise.
     let left = unsafe {
         match length {
+            2 => copy2(to, from),
             4 => copy4(to, from),
             8 => copy8(to, from),
             _ => copy(to, from, length),

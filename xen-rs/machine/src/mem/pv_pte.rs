@@ -106,17 +106,50 @@ fn walk_from(root: Mfn, va: u64, rights: &mut u64) -> Option<(Frame<'static>, Sl
         return None;
     }
     let table = frames();
-    let mut f = table.ram(root)?;
+    let mut mfn = root;
     for level in [3, 2, 1] {
-        let entry = peek(f, Slot::new((va >> (12 + 9 * level) & 511) as u16));
+        let entry = glance(mfn, va >> (9 + 9 * level) & 0xff8);
         if entry.0 & (bit::PRESENT | bit::PSE) != bit::PRESENT {
             return None;
         }
         *rights = merge(*rights, entry);
-        f = table.ram(entry.mfn())?;
+        mfn = entry.mfn();
     }
+    let f = table.ram(mfn)?;
     let slot = Slot::new((va >> 12 & 511) as u16);
     Some((f, slot, peek(f, slot)))
+}
+
+/// What lies at an offset of a frame that was a table a moment ago: zero if that is no memory. Another CPU may have taken
+/// the table out of use meanwhile, so an entry may be anything, and lead anywhere.
+#[cfg(target_os = "none")]
+#[inline(always)]
+fn glance(mfn: Mfn, offset: u64) -> Entry {
+    if mfn.0 >= frames().end().0 {
+        return Entry(0);
+    }
+    let value: u64;
+    // SAFETY: an address of the direct map. A hole there faults, which the exception table turns into zero.
+    unsafe {
+        core::arch::asm!(
+            "2: mov {value}, [{at} + {offset}]",
+            "3:",
+            ".pushsection .text.fixup, \"ax\"",
+            "4: xor {value:e}, {value:e}",
+            "jmp 3b",
+            ".popsection",
+            ".pushsection .ex_table, \"a\"",
+            ".long 2b - ., 4b - .",
+            ".popsection",
+            value = out(reg) value, at = in(reg) va_of(mfn), offset = in(reg) offset, options(nostack, readonly)
+        );
+    }
+    Entry(value)
+}
+
+#[cfg(not(target_os = "none"))]
+fn glance(mfn: Mfn, offset: u64) -> Entry {
+    frames().ram(mfn).map_or(Entry(0), |f| peek(f, Slot::of_address(offset)))
 }
 
 /// A word of a frame, whatever it holds now.

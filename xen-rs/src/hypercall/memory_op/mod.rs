@@ -11,19 +11,42 @@ use logic::{
     frames::Zone,
     hypercall::Outcome,
     num,
+    regs::GuestRegs,
 };
 use machine::mem::{end_of_ram, guest_copy};
 use xen_abi::{arch_x86::shared_info::ARCH_MAX_PFN, errno::Errno, ids::DomId, memory::*};
 
 use super::batch;
-use crate::cpu::Context;
+use crate::{cpu::Context, domain::Domain};
 
 /// Largest extent that a domain may ask for, as a power of two of pages: 2 MiB (Xen's CONFIG_DOMU_MAX_ORDER). Xen lets
 /// its control domain have more unless `memop-max-order=` says so; here one extent is one bounded piece of work.
 const LARGEST_ORDER: u32 = 9;
 
+/// How many pages the caller has, if that is what it asks: balloons do so all the time, and any domain may.
+#[inline(always)]
+fn at_once(regs: &GuestRegs, domain: &Domain) -> Option<u64> {
+    let [command, argument, ..] = regs.hypercall_args();
+    if command != u64::from(XENMEM_CURRENT_RESERVATION) {
+        return None;
+    }
+    match guest_copy::read(argument) {
+        Ok(MemoryDomain { domid: DomId::SELF }) => Some(domain.memory.total()),
+        _ => None,
+    }
+}
+
 /// The hypercall: `(command with the first extent above it, argument)`.
 pub fn memory_op(cx: &mut Context<'_>) -> Outcome {
+    match at_once(cx.regs, cx.domain) {
+        Some(pages) => Outcome::Done(pages),
+        None => any(cx),
+    }
+}
+
+/// Every case.
+#[inline(never)]
+fn any(cx: &mut Context<'_>) -> Outcome {
     let [command, argument, ..] = cx.args();
     let first = command >> MEMOP_EXTENT_SHIFT;
     let command = num::uint(command) & ((1 << MEMOP_EXTENT_SHIFT) - 1);
@@ -32,7 +55,6 @@ pub fn memory_op(cx: &mut Context<'_>) -> Outcome {
         Err(errno) => return Outcome::Fail(errno),
     };
     match op.op() {
-        Op::CurrentReservation if first == 0 => current_reservation(cx, op, argument).into(),
         Op::IncreaseReservation | Op::DecreaseReservation | Op::PopulatePhysmap => {
             reservation::reservation(cx, op, command, first, argument)
         }
@@ -105,9 +127,6 @@ const fn address_bits(mem_flags: u32) -> u8 {
 
 fn current_reservation(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<u64, Errno> {
     let id = guest_copy::read::<MemoryDomain>(argument)?.domid;
-    if id == DomId::SELF {
-        return Ok(cx.domain.memory.totals(&mut cx.held).total);
-    }
     let domain = cx.target(&op, id)?;
     Ok(domain.memory.totals(&mut cx.held).total)
 }
