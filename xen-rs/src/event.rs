@@ -5,14 +5,15 @@ pub mod fifo;
 use alloc::sync::Arc;
 
 use logic::{
-    event::{self, Binding, Channels, EventDomain, Notify, Table, VcpuEvents},
+    event::{self, Binding, Channels, EventDomain, Notify, PortBits, Table, VcpuBits, VcpuEvents},
     irq::Pirq,
     lock::{Held, rank},
 };
-use machine::mem::shared::{Quiesced, SharedPage, SharedSlot, SharedView};
+use machine::mem::shared::{Quiesced, Shared, SharedPage, SharedSlot, SharedView};
 use xen_abi::{
     arch_x86::shared_info,
     errno::Errno,
+    event_channel::EVTCHN_2L_NR_CHANNELS,
     hypercall,
     ids::{DomId, Port, VcpuId},
 };
@@ -48,7 +49,7 @@ impl DomainEvents {
     }
 
     /// The shared page; none when all is over.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn shared_info(&self) -> Option<SharedView<'_>> {
         self.shared.view()
@@ -61,13 +62,68 @@ impl DomainEvents {
     }
 }
 
-/// Bit of a port in an array of words that begins at `base`.
+/// The bits of all ports in one array of the shared page.
+type BitArray<'a> = Shared<'a, { EVTCHN_2L_NR_CHANNELS as usize / 8 }>;
+
+/// The pending and mask bits of a domain's ports.
+#[derive(Clone, Copy)]
+pub struct Bits<'a> {
+    pending: BitArray<'a>,
+    mask: BitArray<'a>,
+}
+
+/// Where a port's bit is: the word's offset, and the bit in it.
 #[inline(always)]
-const fn bit(base: usize, port: Port) -> (usize, u64) {
-    (base + (port.0 / 64) as usize * 8, 1 << (port.0 % 64))
+const fn place(port: Port) -> (usize, u32) {
+    ((port.0 / 64) as usize * 8, port.0 % 64)
+}
+
+impl PortBits for Bits<'_> {
+    #[inline(always)]
+    fn test_and_set_pending(self, port: Port) -> bool {
+        let (at, bit) = place(port);
+        self.pending.test_and_set(at, bit)
+    }
+
+    fn clear_pending(self, port: Port) {
+        let (at, bit) = place(port);
+        self.pending.and64(at, !(1 << bit));
+    }
+
+    #[inline(always)]
+    fn is_pending(self, port: Port) -> bool {
+        let (at, bit) = place(port);
+        self.pending.load64(at) >> bit & 1 != 0
+    }
+
+    #[inline(always)]
+    fn is_masked(self, port: Port) -> bool {
+        let (at, bit) = place(port);
+        self.mask.load64(at) >> bit & 1 != 0
+    }
+
+    #[inline(always)]
+    fn test_and_clear_mask(self, port: Port) -> bool {
+        let (at, bit) = place(port);
+        self.mask.and64(at, !(1 << bit)) >> bit & 1 != 0
+    }
+}
+
+impl VcpuBits for VcpuInfo<'_> {
+    #[inline(always)]
+    fn test_and_set_selector(self, word: u32) -> bool {
+        self.set_selector(word)
+    }
+
+    #[inline(always)]
+    fn test_and_set_upcall(self) -> bool {
+        self.set_upcall_pending()
+    }
 }
 
 impl EventDomain for Domain {
+    type Bits<'a> = Bits<'a>;
+    type Info<'a> = VcpuInfo<'a>;
     type Fifo = fifo::Memory;
 
     #[inline(always)]
@@ -95,54 +151,24 @@ impl EventDomain for Domain {
     }
 
     #[inline(always)]
-    fn test_and_set_pending(&self, port: Port) -> bool {
-        let at = shared_info::EVTCHN_PENDING + (port.0 / 64) as usize * 8;
-        self.events.shared_info().is_some_and(|page| page.test_and_set(at, port.0 % 64))
-    }
-
-    fn clear_pending(&self, port: Port) {
-        let (at, bit) = bit(shared_info::EVTCHN_PENDING, port);
-        if let Some(page) = self.events.shared_info() {
-            page.and64(at, !bit);
-        }
+    fn bits(&self) -> Option<Bits<'_>> {
+        let page = self.events.shared_info()?;
+        Some(Bits { pending: page.part(shared_info::EVTCHN_PENDING), mask: page.part(shared_info::EVTCHN_MASK) })
     }
 
     #[inline(always)]
-    fn is_pending(&self, port: Port) -> bool {
-        let (at, bit) = bit(shared_info::EVTCHN_PENDING, port);
-        self.events.shared_info().is_some_and(|page| page.load64(at) & bit != 0)
-    }
-
-    #[inline(always)]
-    fn is_masked(&self, port: Port) -> bool {
-        let (at, bit) = bit(shared_info::EVTCHN_MASK, port);
-        self.events.shared_info().is_none_or(|page| page.load64(at) & bit != 0)
-    }
-
-    #[inline(always)]
-    fn test_and_clear_mask(&self, port: Port) -> bool {
-        let (at, bit) = bit(shared_info::EVTCHN_MASK, port);
-        self.events.shared_info().is_some_and(|page| page.and64(at, !bit) & bit != 0)
-    }
-
-    #[inline(always)]
-    fn test_and_set_selector(&self, vcpu: VcpuId, word: u32) -> bool {
-        Domain::vcpu(self, vcpu).is_none_or(|vcpu| vcpu.info.get().set_selector(word))
-    }
-
-    #[inline(always)]
-    fn test_and_set_upcall(&self, vcpu: VcpuId) -> bool {
-        Domain::vcpu(self, vcpu).is_none_or(|vcpu| vcpu.info.get().set_upcall_pending())
+    fn info(&self, vcpu: VcpuId) -> Option<VcpuInfo<'_>> {
+        Domain::vcpu(self, vcpu).map(|vcpu| vcpu.info.get())
     }
 }
 
 /// Wakes and kicks whom an event concerns.
 #[inline(always)]
 pub fn tell<const H: u8>(domain: &Domain, notify: Notify, held: &mut Held<'_, H>) {
-    if let Some(vcpu) = notify.vcpu.and_then(|id| domain.vcpu(id)) {
+    if let Some(vcpu) = notify.vcpu().and_then(|id| domain.vcpu(id)) {
         cpu_loop::event(vcpu, held);
     }
-    if let Some(port) = notify.poll {
+    if let Some(port) = notify.poll() {
         tell_pollers(domain, port, held);
     }
 }

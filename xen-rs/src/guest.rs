@@ -38,6 +38,13 @@ pub fn read<T: FromBytes + IntoBytes>(va: u64) -> Result<T, Errno> {
     guest_copy::read(va)
 }
 
+/// Copies 32 bits in, if that goes without a fault; where not, [`read`] says whether it can be done at all.
+#[inline(always)]
+#[must_use]
+pub fn read_at_once(va: u64) -> Option<u32> {
+    guest_copy::read_at_once(va)
+}
+
 /// Copies one value out.
 #[inline(always)]
 pub fn write<T: IntoBytes + Immutable + ?Sized>(va: u64, value: &T) -> Result<(), Errno> {

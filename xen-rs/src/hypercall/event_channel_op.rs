@@ -4,7 +4,7 @@ mod fifo;
 
 use logic::{
     access::{Allowed, EventChannelOp as Op},
-    event::{self, Binding, Sent},
+    event::{self, Binding, Channels, Notify, Sent},
     guest::InOut,
     hypercall::Outcome,
     irq::Pirq,
@@ -29,15 +29,15 @@ use crate::{
 const RESET_ROUND: u32 = 64;
 
 /// The hypercall: rdi is the operation, rsi points to its structure.
-#[inline]
+#[inline(always)]
 pub fn event_channel_op(cx: &mut Context<'_>) -> Outcome {
+    const SEND: u64 = abi::EVTCHNOP_SEND as u64;
+    const STATUS: u64 = abi::EVTCHNOP_STATUS as u64;
     let [command, va, ..] = cx.args();
-    if command != u64::from(abi::EVTCHNOP_SEND) {
-        return others(cx);
-    }
-    match guest::read::<abi::EvtchnSend>(va) {
-        Ok(op) => send(cx, const { Op::Send.open_to_all() }, op.port),
-        Err(errno) => Outcome::Fail(errno),
+    match command {
+        SEND => send(cx, const { Op::Send.open_to_all() }, va),
+        STATUS => status(cx, va),
+        _ => others(cx),
     }
 }
 
@@ -57,7 +57,7 @@ fn others(cx: &mut Context<'_>) -> Outcome {
         Op::BindVirq => update(cx, op, va, bind_virq),
         Op::BindIpi => update(cx, op, va, bind_ipi),
         Op::BindPirq => update(cx, op, va, bind_pirq),
-        Op::Status => update(cx, op, va, status),
+        Op::Status => update(cx, op, va, status_of_any),
         Op::Close => {
             guest::read(va).and_then(|op: abi::EvtchnClose| close(cx.domain, op.port, &mut cx.held).map(drop)).into()
         }
@@ -84,22 +84,52 @@ fn update<T: FromBytes + IntoBytes + Immutable>(
     carry_out(cx, &op, &mut arg).and_then(|()| answer.write(&arg)).into()
 }
 
+/// `EVTCHNOP_send`. What is rare is at the end of it, in calls of its own, so that it needs no registers of its caller's.
+#[inline(never)]
+fn send(cx: &mut Context<'_>, op: Allowed<Op>, va: u64) -> Outcome {
+    match guest::read_at_once(va) {
+        Some(port) => send_on(cx, op, Port(port)),
+        None => send_slowly(cx, op, va),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn send_slowly(cx: &mut Context<'_>, op: Allowed<Op>, va: u64) -> Outcome {
+    match guest::read::<abi::EvtchnSend>(va) {
+        Ok(arg) => send_on(cx, op, arg.port),
+        Err(errno) => Outcome::Fail(errno),
+    }
+}
+
 #[inline(always)]
-fn send(cx: &mut Context<'_>, _op: Allowed<Op>, port: Port) -> Outcome {
+fn send_on(cx: &mut Context<'_>, _op: Allowed<Op>, port: Port) -> Outcome {
     match event::send(&**cx.domain, port) {
-        Ok(Sent::Here(notify)) => tell(cx.domain, notify, &mut cx.held),
+        Ok(Sent::Here(Notify::NOBODY)) => Outcome::OK,
+        Ok(Sent::Here(notify)) => told(cx, notify),
         Ok(Sent::There(remote, there)) if remote == cx.domain.id => {
-            let notify = event::deliver_remote(&**cx.domain, there, remote);
-            tell(cx.domain, notify, &mut cx.held);
-        }
-        Ok(Sent::There(remote, there)) => {
-            // A peer that is gone has closed its end.
-            if let Some(peer) = domain::find(remote, &mut cx.held) {
-                let notify = event::deliver_remote(&*peer, there, cx.domain.id);
-                tell(&peer, notify, &mut cx.held);
+            match event::deliver_remote(&**cx.domain, there, remote) {
+                Notify::NOBODY => Outcome::OK,
+                notify => told(cx, notify),
             }
         }
-        Err(errno) => return Outcome::Fail(errno),
+        Ok(Sent::There(remote, there)) => send_to(cx, remote, there),
+        Err(errno) => Outcome::Fail(errno),
+    }
+}
+
+#[inline(never)]
+fn told(cx: &mut Context<'_>, notify: Notify) -> Outcome {
+    tell(cx.domain, notify, &mut cx.held);
+    Outcome::OK
+}
+
+#[inline(never)]
+fn send_to(cx: &mut Context<'_>, remote: DomId, there: Port) -> Outcome {
+    // A peer that is gone has closed its end.
+    if let Some(peer) = domain::find(remote, &mut cx.held) {
+        let notify = event::deliver_remote(&*peer, there, cx.domain.id);
+        tell(&peer, notify, &mut cx.held);
     }
     Outcome::OK
 }
@@ -173,31 +203,48 @@ fn bind_vcpu(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-fn status(cx: &mut Context<'_>, allowed: &Allowed<Op>, op: &mut abi::EvtchnStatus) -> Result<(), Errno> {
-    let domain = cx.target(allowed, op.dom)?;
-    let channel = domain.events.channels.get(op.port).ok_or(Errno::EINVAL)?;
-    op.status = match channel.binding {
+/// `EVTCHNOP_status` of a port of the caller's own, or else the general way.
+#[inline(never)]
+fn status(cx: &mut Context<'_>, va: u64) -> Outcome {
+    let (mut arg, answer) = match Handle::<abi::EvtchnStatus, InOut>::new(va).read() {
+        Ok(read) => read,
+        Err(errno) => return Outcome::Fail(errno),
+    };
+    if arg.dom != DomId::SELF && arg.dom != cx.domain.id {
+        return others(cx);
+    }
+    describe(&cx.domain.events.channels, &mut arg).and_then(|()| answer.write(&arg)).into()
+}
+
+fn status_of_any(cx: &mut Context<'_>, allowed: &Allowed<Op>, arg: &mut abi::EvtchnStatus) -> Result<(), Errno> {
+    describe(&cx.target(allowed, arg.dom)?.events.channels, arg)
+}
+
+#[inline(always)]
+fn describe(channels: &Channels, arg: &mut abi::EvtchnStatus) -> Result<(), Errno> {
+    let channel = channels.get(arg.port).ok_or(Errno::EINVAL)?;
+    arg.status = match channel.binding {
         Binding::Free | Binding::Reserved => abi::EVTCHNSTAT_CLOSED,
         Binding::Unbound { remote } => {
-            op.u = remote.0.into();
+            arg.u = remote.0.into();
             abi::EVTCHNSTAT_UNBOUND
         }
         Binding::Interdomain { remote, port } => {
-            op.u = remote.0.into();
-            op.interdomain_port = port;
+            arg.u = remote.0.into();
+            arg.interdomain_port = port;
             abi::EVTCHNSTAT_INTERDOMAIN
         }
         Binding::Pirq(pirq) => {
-            op.u = pirq;
+            arg.u = pirq;
             abi::EVTCHNSTAT_PIRQ
         }
         Binding::Virq(virq) => {
-            op.u = virq;
+            arg.u = virq;
             abi::EVTCHNSTAT_VIRQ
         }
         Binding::Ipi => abi::EVTCHNSTAT_IPI,
     };
-    op.vcpu = channel.vcpu;
+    arg.vcpu = channel.vcpu;
     Ok(())
 }
 

@@ -73,6 +73,7 @@ impl Channel {
     const DOMAIN_MASK: u64 = 0x7fff;
     const NUMBER_SHIFT: u32 = 32;
 
+    /// As a word. A free port is 0.
     fn encode(self) -> u64 {
         let (state, domain, number) = match self.binding {
             Binding::Free => (0, 0, 0),
@@ -89,7 +90,7 @@ impl Channel {
             | u64::from(number) << Self::NUMBER_SHIFT
     }
 
-    #[inline]
+    #[inline(always)]
     #[allow(clippy::cast_possible_truncation, reason = "each value is masked to its field")]
     fn decode(word: u64) -> Channel {
         let remote = DomId((word >> Self::DOMAIN_SHIFT & Self::DOMAIN_MASK) as u16);
@@ -133,6 +134,8 @@ fn filled<T>(value: impl FnMut() -> T) -> Result<Box<[T; CHUNK as usize]>, Errno
 /// The ports of a domain. Anyone may read them; only the holder of the domain's [`super::Table`] changes them.
 #[derive(Debug)]
 pub struct Channels {
+    /// The words of the first chunk, which are all that most domains need, without a way there.
+    first: [AtomicU64; CHUNK as usize],
     near: [Once<Chunk>; NEAR],
     far: Once<Box<[Once<Chunk>]>>,
     /// Ports below this have a word.
@@ -145,6 +148,7 @@ impl Channels {
     /// The ports of a new domain: all free but port 0. ENOMEM.
     pub fn new() -> Result<Self, Errno> {
         let channels = Channels {
+            first: [const { AtomicU64::new(0) }; CHUNK as usize],
             near: [const { Once::new() }; NEAR],
             far: Once::new(),
             valid: Plain32::new(0),
@@ -178,7 +182,10 @@ impl Channels {
 
     #[inline(always)]
     fn word(&self, port: Port) -> Option<&AtomicU64> {
-        self.chunk(port)?.words.get((port.0 % CHUNK) as usize)
+        match self.first.get(port.0 as usize) {
+            Some(word) => Some(word),
+            None => self.chunk(port)?.words.get((port.0 % CHUNK) as usize),
+        }
     }
 
     /// What the FIFO layout remembers of a port.

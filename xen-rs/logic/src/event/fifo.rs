@@ -17,7 +17,7 @@ use xen_abi::event_channel::{
 };
 use xen_abi::ids::{Port, VcpuId};
 
-use super::{EventDomain, Notify, polled};
+use super::{EventDomain, Notify, polled, raise_upcall};
 use crate::atomic::{AtomicU32, Ordering};
 
 const PENDING: u32 = 1 << EVTCHN_FIFO_PENDING;
@@ -193,7 +193,7 @@ pub(super) fn raise<D: EventDomain>(domain: &D, fifo: &D::Fifo, vcpu: VcpuId, po
     let mut was_pending = None;
     let tell = join(fifo, queueing, vcpu, port, &mut was_pending);
     let poll = if was_pending == Some(false) { polled(domain, port) } else { None };
-    Notify { vcpu: tell.filter(|vcpu| !domain.test_and_set_upcall(*vcpu)), poll }
+    Notify::of(tell.filter(|vcpu| raise_upcall(domain, *vcpu)), poll)
 }
 
 /// `EVTCHNOP_unmask`.
@@ -201,7 +201,7 @@ pub(super) fn unmask<D: EventDomain>(domain: &D, fifo: &D::Fifo, vcpu: VcpuId, p
     let Some(queueing) = domain.channels().queueing(port) else { return Notify::NOBODY };
     let pending = fifo.word(port).is_some_and(|word| word.clear(MASKED) & PENDING != 0);
     let tell = if pending { join(fifo, queueing, vcpu, port, &mut Some(true)) } else { None };
-    Notify { vcpu: tell.filter(|vcpu| !domain.test_and_set_upcall(*vcpu)), poll: None }
+    Notify::of(tell.filter(|vcpu| raise_upcall(domain, *vcpu)), None)
 }
 
 pub(super) fn is_pending<F: FifoMemory>(fifo: &F, port: Port) -> bool {

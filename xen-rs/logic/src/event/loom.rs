@@ -11,9 +11,10 @@ use loom::thread;
 use std::vec::Vec;
 use xen_abi::ids::{DomId, Port, VcpuId};
 
-use super::no_fifo::NoFifo;
+use super::never::Never;
 use super::{
-    Channels, EventDomain, Poll, Sent, Table, VcpuEvents, end_poll, is_polled, send, start_poll, wake_pollers,
+    Channels, EventDomain, Poll, PortBits, Sent, Table, VcpuBits, VcpuEvents, end_poll, is_polled, send, start_poll,
+    wake_pollers,
 };
 use crate::sched::{Readiness, Wake};
 
@@ -59,10 +60,10 @@ impl Domain {
     /// What the hypervisor does on behalf of a sender on another CPU.
     fn send(&self) {
         let Ok(Sent::Here(notify)) = send(self, PORT) else { panic!("an IPI") };
-        if notify.vcpu.is_some() {
+        if notify.vcpu().is_some() {
             self.unblock();
         }
-        if let Some(port) = notify.poll {
+        if let Some(port) = notify.poll() {
             wake_pollers(self, port, |_| self.unblock());
         }
     }
@@ -86,8 +87,10 @@ fn read(bit: &AtomicBool) -> bool {
 }
 
 impl EventDomain for Domain {
-    type Fifo = NoFifo;
-    fn fifo(&self) -> Option<&NoFifo> {
+    type Bits<'a> = &'a Domain;
+    type Info<'a> = &'a Domain;
+    type Fifo = Never;
+    fn fifo(&self) -> Option<&Never> {
         None
     }
     fn id(&self) -> DomId {
@@ -102,25 +105,37 @@ impl EventDomain for Domain {
     fn max_vcpus(&self) -> u32 {
         1
     }
-    fn test_and_set_pending(&self, _: Port) -> bool {
+    fn bits(&self) -> Option<&Domain> {
+        Some(self)
+    }
+    fn info(&self, _: VcpuId) -> Option<&Domain> {
+        Some(self)
+    }
+}
+
+impl PortBits for &Domain {
+    fn test_and_set_pending(self, _: Port) -> bool {
         self.pending.swap(true, SeqCst)
     }
-    fn clear_pending(&self, _: Port) {
+    fn clear_pending(self, _: Port) {
         self.pending.swap(false, SeqCst);
     }
-    fn is_pending(&self, _: Port) -> bool {
+    fn is_pending(self, _: Port) -> bool {
         read(&self.pending)
     }
-    fn is_masked(&self, _: Port) -> bool {
+    fn is_masked(self, _: Port) -> bool {
         read(&self.masked)
     }
-    fn test_and_clear_mask(&self, _: Port) -> bool {
+    fn test_and_clear_mask(self, _: Port) -> bool {
         self.masked.swap(false, SeqCst)
     }
-    fn test_and_set_selector(&self, _: VcpuId, _: u32) -> bool {
+}
+
+impl VcpuBits for &Domain {
+    fn test_and_set_selector(self, _: u32) -> bool {
         self.selector.swap(true, SeqCst)
     }
-    fn test_and_set_upcall(&self, _: VcpuId) -> bool {
+    fn test_and_set_upcall(self) -> bool {
         self.upcall.swap(true, SeqCst)
     }
 }
@@ -173,7 +188,7 @@ fn a_masked_event_is_not_lost_on_a_vcpu_that_polls() {
         };
         domain.ready.block();
         start_poll(&*domain, &domain.vcpus[0], Poll::One(PORT));
-        if domain.is_pending(PORT) {
+        if (&*domain).is_pending(PORT) {
             end_poll(&*domain, &domain.vcpus[0]);
             domain.unblock();
         }

@@ -10,7 +10,8 @@ use xen_abi::event_channel::{EVTCHN_FIFO_LINK_MASK, EVTCHN_FIFO_LINKED, EVTCHN_F
 use xen_abi::ids::{DomId, Port, VcpuId};
 
 use super::fifo::{ControlBlock, EventWord, FifoMemory, Priority, Queues};
-use super::{Channels, EventDomain, Table, VcpuEvents, raise, unmask};
+use super::never::Never;
+use super::{Channels, EventDomain, Table, VcpuBits, VcpuEvents, raise, unmask};
 
 const PENDING: u32 = 1 << EVTCHN_FIFO_PENDING;
 const MASKED: u32 = 1 << EVTCHN_FIFO_MASKED;
@@ -84,6 +85,8 @@ impl FifoMemory for Shared {
 }
 
 impl EventDomain for Domain {
+    type Bits<'a> = Never;
+    type Info<'a> = &'a AtomicBool;
     type Fifo = Shared;
     fn fifo(&self) -> Option<&Shared> {
         Some(&self.shared)
@@ -100,26 +103,20 @@ impl EventDomain for Domain {
     fn max_vcpus(&self) -> u32 {
         2
     }
-    fn test_and_set_pending(&self, _: Port) -> bool {
-        unreachable!()
+    fn bits(&self) -> Option<Never> {
+        None
     }
-    fn clear_pending(&self, _: Port) {
-        unreachable!()
+    fn info(&self, vcpu: VcpuId) -> Option<&AtomicBool> {
+        self.upcalls.get(vcpu.0 as usize)
     }
-    fn is_pending(&self, _: Port) -> bool {
-        unreachable!()
+}
+
+impl VcpuBits for &AtomicBool {
+    fn test_and_set_selector(self, _: u32) -> bool {
+        unreachable!("not of this layout")
     }
-    fn is_masked(&self, _: Port) -> bool {
-        unreachable!()
-    }
-    fn test_and_clear_mask(&self, _: Port) -> bool {
-        unreachable!()
-    }
-    fn test_and_set_selector(&self, _: VcpuId, _: u32) -> bool {
-        unreachable!()
-    }
-    fn test_and_set_upcall(&self, vcpu: VcpuId) -> bool {
-        self.upcalls[vcpu.0 as usize].swap(true, SeqCst)
+    fn test_and_set_upcall(self) -> bool {
+        self.swap(true, SeqCst)
     }
 }
 

@@ -17,7 +17,7 @@ mod loom;
 #[cfg(all(test, loom))]
 mod loom_fifo;
 #[cfg(test)]
-mod no_fifo;
+mod never;
 mod poll;
 mod send;
 mod state;
@@ -32,7 +32,7 @@ pub use poll::{Poll, end_poll, is_polled, start_poll, wake_pollers};
 pub use send::{Sent, deliver_remote, raise, send, send_virq, unmask};
 pub use state::{collect_saved, is_pending};
 
-use crate::atomic::{AtomicU32, Ordering, fence};
+use crate::atomic::{AtomicU32, Ordering};
 
 use crate::num::Bounded;
 use xen_abi::ids::{DomId, Port, VcpuId};
@@ -72,12 +72,19 @@ impl VcpuEvents {
     }
 }
 
-/// What the event code sees of a domain: its ports, its vCPUs and the bits it shares with the hypervisor.
+/// What the event code sees of a domain: its ports, its vCPUs and what it shares with the hypervisor.
 ///
-/// The bits lie in memory that the guest writes at any moment, so each access is one atomic operation and its answer
-/// is believed for no longer than it takes to act on it. The bits of ports are those of the 2-level layout: ports that
-/// are handed in are below [`PORTS_2L`].
+/// What it shares lies in memory that the guest writes at any moment, so each access is one atomic operation and its answer
+/// is believed for no longer than it takes to act on it.
 pub trait EventDomain {
+    /// The pending and mask bits of the 2-level layout.
+    type Bits<'a>: PortBits
+    where
+        Self: 'a;
+    /// What a vCPU looks at first.
+    type Info<'a>: VcpuBits
+    where
+        Self: 'a;
     /// What the FIFO layout needs.
     type Fifo: fifo::FifoMemory;
 
@@ -89,46 +96,104 @@ pub trait EventDomain {
     fn vcpu(&self, vcpu: VcpuId) -> Option<&VcpuEvents>;
     /// How many vCPUs there can be: all are below this.
     fn max_vcpus(&self) -> u32;
+    /// The bits of its ports; none when all is over.
+    fn bits(&self) -> Option<Self::Bits<'_>>;
+    /// `vcpu_info` of a vCPU, if it has one.
+    fn info(&self, vcpu: VcpuId) -> Option<Self::Info<'_>>;
     /// The FIFO layout, if the domain uses it.
     fn fifo(&self) -> Option<&Self::Fifo>;
+}
 
-    /// Sets `shared_info.evtchn_pending`; true if it was set before.
-    fn test_and_set_pending(&self, port: Port) -> bool;
+/// The bits of ports in the 2-level layout: ports that are handed in are below [`PORTS_2L`].
+pub trait PortBits: Copy {
+    /// Sets `shared_info.evtchn_pending`; true if it was set before. A full barrier, as all changes here are.
+    fn test_and_set_pending(self, port: Port) -> bool;
     /// Clears `shared_info.evtchn_pending`.
-    fn clear_pending(&self, port: Port);
+    fn clear_pending(self, port: Port);
     /// Reads `shared_info.evtchn_pending`.
-    fn is_pending(&self, port: Port) -> bool;
+    fn is_pending(self, port: Port) -> bool;
     /// Reads `shared_info.evtchn_mask`.
-    fn is_masked(&self, port: Port) -> bool;
+    fn is_masked(self, port: Port) -> bool;
     /// Clears `shared_info.evtchn_mask`; true if it was set before.
-    fn test_and_clear_mask(&self, port: Port) -> bool;
-    /// Sets a bit of `vcpu_info.evtchn_pending_sel`; true if it was set before.
-    fn test_and_set_selector(&self, vcpu: VcpuId, word: u32) -> bool;
-    /// Sets `vcpu_info.evtchn_upcall_pending`; true if it was set before.
-    fn test_and_set_upcall(&self, vcpu: VcpuId) -> bool;
+    fn test_and_clear_mask(self, port: Port) -> bool;
 }
 
-/// Who has to be told that an event came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[must_use]
-pub struct Notify {
-    /// A vCPU whose upcall just became pending: unblock it, and kick it if it runs on another CPU.
-    pub vcpu: Option<VcpuId>,
-    /// The port became pending while some vCPU of the domain polls: call [`wake_pollers`].
-    pub poll: Option<Port>,
+/// The bits of a vCPU.
+pub trait VcpuBits: Copy {
+    /// Sets a bit of `vcpu_info.evtchn_pending_sel`; true if it was set before.
+    fn test_and_set_selector(self, word: u32) -> bool;
+    /// Sets `vcpu_info.evtchn_upcall_pending`; true if it was set before.
+    fn test_and_set_upcall(self) -> bool;
 }
+
+/// Who has to be told that an event came in: one word, since it is on the way of every event.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[must_use]
+pub struct Notify(
+    /// The port that pollers may wait for in the low half, one more than the vCPU in the high half.
+    u64,
+);
 
 impl Notify {
     /// Nobody.
-    pub const NOBODY: Notify = Notify { vcpu: None, poll: None };
+    pub const NOBODY: Notify = Notify(0);
+
+    /// These.
+    #[inline(always)]
+    pub fn of(vcpu: Option<VcpuId>, poll: Option<Port>) -> Self {
+        let vcpu = vcpu.map_or(0, |vcpu| (u64::from(vcpu.0) + 1) << 32);
+        Notify(vcpu | poll.map_or(0, |port| u64::from(port.0)))
+    }
+
+    /// A vCPU whose upcall just became pending: unblock it, and kick it if it runs on another CPU.
+    #[inline(always)]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "it was put there as 32 bits")]
+    pub const fn vcpu(self) -> Option<VcpuId> {
+        match (self.0 >> 32) as u32 {
+            0 => None,
+            vcpu => Some(VcpuId(vcpu - 1)),
+        }
+    }
+
+    /// The port became pending while some vCPU of the domain polls: call [`wake_pollers`].
+    #[inline(always)]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "takes the low half")]
+    pub const fn poll(self) -> Option<Port> {
+        match self.0 as u32 {
+            0 => None,
+            port => Some(Port(port)),
+        }
+    }
+}
+
+impl core::fmt::Debug for Notify {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Notify").field("vcpu", &self.vcpu()).field("poll", &self.poll()).finish()
+    }
 }
 
 /// The port again if some vCPU of the domain polls.
 ///
-/// A poller first says that it polls and then looks at the bits; the caller has set the bit and now looks for pollers. One
-/// of the two sees the other.
+/// A poller first says that it polls and then looks at the bits; the caller has set the bit and now looks for pollers. All
+/// four are sequentially consistent, so one of the two sees the other.
 #[inline(always)]
 fn polled<D: EventDomain>(domain: &D, port: Port) -> Option<Port> {
-    fence(Ordering::SeqCst);
-    (domain.channels().pollers.load(Ordering::Relaxed) != 0).then_some(port)
+    let pollers = &domain.channels().pollers;
+    // The model knows no total order of plain accesses, which the language and the CPU have.
+    let pollers = if cfg!(loom) { pollers.fetch_or(0, Ordering::SeqCst) } else { pollers.load(Ordering::SeqCst) };
+    (pollers != 0).then_some(port)
+}
+
+/// Whether a vCPU has to be woken, now that its upcall is pending.
+#[inline(always)]
+fn raise_upcall<D: EventDomain>(domain: &D, vcpu: VcpuId) -> bool {
+    domain.info(vcpu).is_some_and(|info| !info.test_and_set_upcall())
+}
+
+/// The same for a port of the 2-level layout, whose word the vCPU has to be pointed to.
+#[inline(always)]
+fn announce<D: EventDomain>(domain: &D, vcpu: VcpuId, port: Port) -> bool {
+    domain.info(vcpu).is_some_and(|info| !info.test_and_set_selector(port.0 / u64::BITS) && !info.test_and_set_upcall())
 }

@@ -1,6 +1,6 @@
 //! `SCHEDOP_poll`: a vCPU that sleeps until one of a few ports is pending, even if it is masked.
 
-use crate::atomic::{Ordering, fence};
+use crate::atomic::Ordering;
 
 use xen_abi::ids::{Port, VcpuId};
 
@@ -28,7 +28,6 @@ pub fn start_poll<D: EventDomain>(domain: &D, events: &VcpuEvents, poll: Poll) {
     if events.poll.swap(mark, Ordering::SeqCst) == NOT {
         domain.channels().pollers.fetch_add(1, Ordering::SeqCst);
     }
-    fence(Ordering::SeqCst);
 }
 
 /// Ends a poll; true if it had not been ended by a waker.

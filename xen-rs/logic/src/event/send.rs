@@ -4,7 +4,7 @@ use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Port, VcpuId};
 
 use super::channel::Binding;
-use super::{EventDomain, Notify, fifo, polled, virq_is_global};
+use super::{EventDomain, Notify, PortBits, announce, fifo, polled, virq_is_global};
 
 /// What sending on a port comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,13 +44,12 @@ pub fn raise<D: EventDomain>(domain: &D, vcpu: VcpuId, port: Port) -> Notify {
     if let Some(fifo) = domain.fifo() {
         return fifo::raise(domain, fifo, vcpu, port);
     }
-    if domain.test_and_set_pending(port) {
+    let Some(bits) = domain.bits() else { return Notify::NOBODY };
+    if bits.test_and_set_pending(port) {
         return Notify::NOBODY;
     }
-    let wakes = !domain.is_masked(port)
-        && !domain.test_and_set_selector(vcpu, port.0 / u64::BITS)
-        && !domain.test_and_set_upcall(vcpu);
-    Notify { vcpu: wakes.then_some(vcpu), poll: polled(domain, port) }
+    let wakes = !bits.is_masked(port) && announce(domain, vcpu, port);
+    Notify::of(wakes.then_some(vcpu), polled(domain, port))
 }
 
 /// Raises a VIRQ: on `vcpu` for the per-vCPU ones, wherever the guest moved it for the global ones. Nothing when it is
@@ -78,9 +77,7 @@ pub fn unmask<D: EventDomain>(domain: &D, port: Port) -> Result<Notify, Errno> {
     if let Some(fifo) = domain.fifo() {
         return Ok(fifo::unmask(domain, fifo, channel.vcpu, port));
     }
-    let wakes = domain.test_and_clear_mask(port)
-        && domain.is_pending(port)
-        && !domain.test_and_set_selector(channel.vcpu, port.0 / u64::BITS)
-        && !domain.test_and_set_upcall(channel.vcpu);
-    Ok(Notify { vcpu: wakes.then_some(channel.vcpu), poll: None })
+    let Some(bits) = domain.bits() else { return Ok(Notify::NOBODY) };
+    let wakes = bits.test_and_clear_mask(port) && bits.is_pending(port) && announce(domain, channel.vcpu, port);
+    Ok(Notify::of(wakes.then_some(channel.vcpu), None))
 }

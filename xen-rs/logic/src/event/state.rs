@@ -4,7 +4,7 @@ use xen_abi::ids::Port;
 
 use super::channel::{Binding, Channel, PORTS_2L};
 use super::fifo::{self, Priority, WORDS_PER_PAGE};
-use super::{EventDomain, Notify};
+use super::{EventDomain, Notify, PortBits};
 
 impl Channel {
     /// Whether the port is bound, so that its state means anything.
@@ -24,7 +24,7 @@ pub fn is_pending<D: EventDomain>(domain: &D, port: Port) -> Option<bool> {
 fn pending<D: EventDomain>(domain: &D, port: Port) -> bool {
     match domain.fifo() {
         Some(fifo) => fifo::is_pending(fifo, port),
-        None => domain.is_pending(port),
+        None => domain.bits().is_some_and(|bits| bits.is_pending(port)),
     }
 }
 
@@ -32,7 +32,11 @@ fn pending<D: EventDomain>(domain: &D, port: Port) -> bool {
 pub(super) fn clear_pending<D: EventDomain>(domain: &D, port: Port) {
     match domain.fifo() {
         Some(fifo) => fifo::clear_pending(domain, fifo, port),
-        None => domain.clear_pending(port),
+        None => {
+            if let Some(bits) = domain.bits() {
+                bits.clear_pending(port);
+            }
+        }
     }
 }
 
@@ -48,7 +52,7 @@ pub(super) fn carry_over<D: EventDomain>(domain: &D) {
     for port in (1..domain.channels().valid().min(PORTS_2L)).map(Port) {
         let Some(queueing) = domain.channels().queueing(port) else { break };
         queueing.set_priority(Priority::DEFAULT);
-        if domain.is_pending(port) {
+        if domain.bits().is_some_and(|bits| bits.is_pending(port)) {
             queueing.save();
         }
     }

@@ -1,6 +1,6 @@
 //! Event channels against a slow, obvious model, and the answers to each misuse.
 
-use super::no_fifo::NoFifo;
+use super::never::Never;
 use super::*;
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -36,8 +36,10 @@ impl Fake {
 }
 
 impl EventDomain for Fake {
-    type Fifo = NoFifo;
-    fn fifo(&self) -> Option<&NoFifo> {
+    type Bits<'a> = &'a Fake;
+    type Info<'a> = (&'a Fake, u32);
+    type Fifo = Never;
+    fn fifo(&self) -> Option<&Never> {
         None
     }
     fn id(&self) -> DomId {
@@ -52,31 +54,43 @@ impl EventDomain for Fake {
     fn max_vcpus(&self) -> u32 {
         u32::try_from(self.vcpus.len()).unwrap()
     }
-    fn test_and_set_pending(&self, port: Port) -> bool {
+    fn bits(&self) -> Option<&Fake> {
+        Some(self)
+    }
+    fn info(&self, vcpu: VcpuId) -> Option<(&Fake, u32)> {
+        Some((self, vcpu.0))
+    }
+}
+
+impl PortBits for &Fake {
+    fn test_and_set_pending(self, port: Port) -> bool {
         !self.bits.borrow_mut().pending.insert(port.0)
     }
-    fn clear_pending(&self, port: Port) {
+    fn clear_pending(self, port: Port) {
         self.bits.borrow_mut().pending.remove(&port.0);
     }
-    fn is_pending(&self, port: Port) -> bool {
+    fn is_pending(self, port: Port) -> bool {
         self.bits.borrow().pending.contains(&port.0)
     }
-    fn is_masked(&self, port: Port) -> bool {
+    fn is_masked(self, port: Port) -> bool {
         self.bits.borrow().masked.contains(&port.0)
     }
-    fn test_and_clear_mask(&self, port: Port) -> bool {
+    fn test_and_clear_mask(self, port: Port) -> bool {
         self.bits.borrow_mut().masked.remove(&port.0)
     }
-    fn test_and_set_selector(&self, vcpu: VcpuId, word: u32) -> bool {
-        !self.bits.borrow_mut().selectors.insert((vcpu.0, word))
+}
+
+impl VcpuBits for (&Fake, u32) {
+    fn test_and_set_selector(self, word: u32) -> bool {
+        !self.0.bits.borrow_mut().selectors.insert((self.1, word))
     }
-    fn test_and_set_upcall(&self, vcpu: VcpuId) -> bool {
-        !self.bits.borrow_mut().upcalls.insert(vcpu.0)
+    fn test_and_set_upcall(self) -> bool {
+        !self.0.bits.borrow_mut().upcalls.insert(self.1)
     }
 }
 
 fn kick(vcpu: u32) -> Notify {
-    Notify { vcpu: Some(VcpuId(vcpu)), poll: None }
+    Notify::of(Some(VcpuId(vcpu)), None)
 }
 
 #[test]
@@ -197,9 +211,9 @@ fn masked_ports_wake_pollers_only() {
     let other = t.bind_ipi(&d, VcpuId(0)).unwrap();
     d.bits.borrow_mut().masked.extend([ipi.0, other.0]);
     start_poll(&d, &d.vcpus[1], Poll::One(ipi));
-    assert_eq!(send(&d, other), Ok(Sent::Here(Notify { vcpu: None, poll: Some(other) })));
+    assert_eq!(send(&d, other), Ok(Sent::Here(Notify::of(None, Some(other)))));
     wake_pollers(&d, other, |_| panic!("polls for another port"));
-    assert_eq!(send(&d, ipi), Ok(Sent::Here(Notify { vcpu: None, poll: Some(ipi) })));
+    assert_eq!(send(&d, ipi), Ok(Sent::Here(Notify::of(None, Some(ipi)))));
     let mut woken = Vec::new();
     wake_pollers(&d, ipi, |v| woken.push(v));
     assert_eq!(woken, [VcpuId(1)]);

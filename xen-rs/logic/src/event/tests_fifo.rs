@@ -166,6 +166,8 @@ impl Fake {
 }
 
 impl EventDomain for Fake {
+    type Bits<'a> = &'a Fake;
+    type Info<'a> = (&'a Fake, usize);
     type Fifo = Shared;
     fn fifo(&self) -> Option<&Shared> {
         self.fifo.get().then_some(&self.shared)
@@ -182,33 +184,46 @@ impl EventDomain for Fake {
     fn max_vcpus(&self) -> u32 {
         u32::try_from(VCPUS).unwrap()
     }
-    fn test_and_set_pending(&self, port: Port) -> bool {
+    fn bits(&self) -> Option<&Fake> {
+        Some(self)
+    }
+    fn info(&self, vcpu: VcpuId) -> Option<(&Fake, usize)> {
+        Some((self, vcpu.0 as usize))
+    }
+}
+
+/// What is left of the 2-level layout.
+impl PortBits for &Fake {
+    fn test_and_set_pending(self, port: Port) -> bool {
         let there = self.old_bits.borrow().contains(&port.0);
         self.old_bits.borrow_mut().push(port.0);
         there
     }
-    fn clear_pending(&self, port: Port) {
+    fn clear_pending(self, port: Port) {
         self.old_bits.borrow_mut().retain(|old| *old != port.0);
     }
-    fn is_pending(&self, port: Port) -> bool {
+    fn is_pending(self, port: Port) -> bool {
         self.old_bits.borrow().contains(&port.0)
     }
-    fn is_masked(&self, _: Port) -> bool {
+    fn is_masked(self, _: Port) -> bool {
         false
     }
-    fn test_and_clear_mask(&self, _: Port) -> bool {
+    fn test_and_clear_mask(self, _: Port) -> bool {
         false
     }
-    fn test_and_set_selector(&self, _: VcpuId, _: u32) -> bool {
+}
+
+impl VcpuBits for (&Fake, usize) {
+    fn test_and_set_selector(self, _: u32) -> bool {
         false
     }
-    fn test_and_set_upcall(&self, vcpu: VcpuId) -> bool {
-        std::mem::replace(&mut self.upcalls.borrow_mut()[vcpu.0 as usize], true)
+    fn test_and_set_upcall(self) -> bool {
+        std::mem::replace(&mut self.0.upcalls.borrow_mut()[self.1], true)
     }
 }
 
 fn kick(vcpu: u32) -> Result<Sent, Errno> {
-    Ok(Sent::Here(Notify { vcpu: Some(VcpuId(vcpu)), poll: None }))
+    Ok(Sent::Here(Notify::of(Some(VcpuId(vcpu)), None)))
 }
 
 const QUIET: Result<Sent, Errno> = Ok(Sent::Here(Notify::NOBODY));
@@ -237,7 +252,7 @@ fn masked_ports_wait_for_unmask() {
     d.word(port).set(MASKED);
     assert_eq!(send(&d, port), QUIET);
     assert_eq!((is_pending(&d, port), d.consume(1)), (Some(true), None));
-    assert_eq!(unmask(&d, port), Ok(Notify { vcpu: Some(VcpuId(1)), poll: None }));
+    assert_eq!(unmask(&d, port), Ok(Notify::of(Some(VcpuId(1)), None)));
     assert_eq!(d.consume(1), Some((port.0, true)));
     assert_eq!(unmask(&d, port), Ok(Notify::NOBODY));
     d.word(Port(60)).set(PENDING | MASKED);
@@ -258,7 +273,7 @@ fn what_came_before_the_words_is_kept() {
     assert_eq!(send(&d, late), QUIET, "there is no word for it");
     t.close(&d, closed, None).unwrap();
     let told = d.expand();
-    assert_eq!(told.iter().map(|notify| notify.vcpu.unwrap().0).collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(told.iter().map(|notify| notify.vcpu().unwrap().0).collect::<Vec<_>>(), [0, 2]);
     assert_eq!((d.consume(0), d.consume(0)), (Some((early.0, true)), None));
     assert_eq!(d.consume(2), Some((late.0, true)));
 }

@@ -24,6 +24,19 @@ pub const fn is_guest_range(va: u64, length: u64) -> bool {
     if va < LOWER_END { length <= LOWER_END - va } else { va >= HYPERVISOR_END && length <= va.wrapping_neg() }
 }
 
+/// [`is_guest_range`] for what is usually short: one comparison.
+///
+/// What begins in the last bytes of the address space and runs over its end goes on at its beginning, which is the guest's,
+/// too. So the allowed addresses are one interval, from the end of the hypervisor's part on.
+#[inline(always)]
+const fn is_guest_piece(va: u64, length: u64) -> bool {
+    const INTERVAL: u64 = 0x0000_8000_0000_0000u64.wrapping_sub(HYPERVISOR_END);
+    if length > 4096 {
+        return is_guest_range(va, length);
+    }
+    va.wrapping_sub(HYPERVISOR_END) <= INTERVAL - length
+}
+
 /// Copies until the first byte that faults; how many bytes were not copied.
 ///
 /// # Safety
@@ -58,6 +71,42 @@ unsafe fn copy(to: u64, from: u64, length: usize) -> usize {
             inout("rdi") to => _, inout("rsi") from => _,
             inout("rcx") length as u64 / 8 => left,
             tail = in(reg) length as u64 % 8,
+            options(nostack)
+        );
+    }
+    left as usize
+}
+
+/// [`copy`] of a multiple of 8 bytes.
+///
+/// # Safety
+/// As [`copy`].
+#[cfg(target_os = "none")]
+#[inline(always)]
+unsafe fn copy_words(to: u64, from: u64, length: usize) -> usize {
+    let left: u64;
+    // SAFETY: as in `copy`.
+    unsafe {
+        asm!(
+            "770: .byte 0x0f, 0x1f, 0x00",
+            "2: rep movsq",
+            "4:",
+            "771: .byte 0x0f, 0x1f, 0x00",
+            ".pushsection .text.fixup, \"ax\"",
+            "5: shl rcx, 3",
+            "3: rep movsb",
+            "jmp 4b",
+            ".popsection",
+            ".pushsection .ex_table, \"a\"",
+            ".long 2b - ., 5b - .",
+            ".long 3b - ., 4b - .",
+            ".popsection",
+            ".pushsection .alt_table, \"a\"",
+            ".long 770b - ., 2",
+            ".long 771b - ., 1",
+            ".popsection",
+            inout("rdi") to => _, inout("rsi") from => _,
+            inout("rcx") length as u64 / 8 => left,
             options(nostack)
         );
     }
@@ -105,6 +154,39 @@ copy_word!(copy2, 2, "x");
 copy_word!(copy4, 4, "e");
 copy_word!(copy8, 8, "r");
 
+/// Reads 32 bits from a guest, if that goes without a fault: where not, [`read`] says whether it can be done at all.
+#[cfg(target_os = "none")]
+#[inline(always)]
+#[must_use]
+pub fn read_at_once(from: u64) -> Option<u32> {
+    if !is_guest_piece(from, 4) {
+        return None;
+    }
+    let word: u64;
+    // SAFETY: as in `copy`: a read of a guest's address into a register. A fault leaves more there than 32 bits.
+    unsafe {
+        asm!(
+            "770: .byte 0x0f, 0x1f, 0x00",
+            "2: mov {word:e}, [{from}]",
+            "3:",
+            "771: .byte 0x0f, 0x1f, 0x00",
+            ".pushsection .text.fixup, \"ax\"",
+            "4: mov {word}, -1",
+            "jmp 3b",
+            ".popsection",
+            ".pushsection .ex_table, \"a\"",
+            ".long 2b - ., 4b - .",
+            ".popsection",
+            ".pushsection .alt_table, \"a\"",
+            ".long 770b - ., 2",
+            ".long 771b - ., 1",
+            ".popsection",
+            from = in(reg) from, word = out(reg) word, options(nostack)
+        );
+    }
+    u32::try_from(word).ok()
+}
+
 /// A copy that tries again where the fault was only a stale translation.
 ///
 /// # Safety
@@ -118,6 +200,7 @@ unsafe fn copy_retrying(to: u64, from: u64, length: usize, guest: u64, write: bo
             2 => copy2(to, from),
             4 => copy4(to, from),
             8 => copy8(to, from),
+            16 | 24 | 32 | 40 | 48 | 56 | 64 => copy_words(to, from, length),
             _ => copy(to, from, length),
         }
     };
@@ -160,7 +243,7 @@ pub fn copy_in(from: u64, to: &mut [u8]) -> Result<(), Fault> {
 #[inline(always)]
 #[must_use]
 pub fn copy_in_up_to(from: u64, to: &mut [u8]) -> usize {
-    if !is_guest_range(from, to.len() as u64) {
+    if !is_guest_piece(from, to.len() as u64) {
         return to.len();
     }
     // SAFETY: the guest's range into the caller's slice; any bytes are valid.
@@ -177,7 +260,7 @@ pub fn copy_out(to: u64, from: &[u8]) -> Result<(), Fault> {
 #[inline(always)]
 #[must_use]
 pub fn copy_out_up_to(to: u64, from: &[u8]) -> usize {
-    if !is_guest_range(to, from.len() as u64) {
+    if !is_guest_piece(to, from.len() as u64) {
         return from.len();
     }
     // SAFETY: the caller's slice into the guest's range.
@@ -187,7 +270,7 @@ pub fn copy_out_up_to(to: u64, from: &[u8]) -> usize {
 /// Reads a value from a guest.
 #[inline(always)]
 pub fn read<T: FromBytes>(from: u64) -> Result<T, Errno> {
-    if !is_guest_range(from, size_of::<T>() as u64) {
+    if !is_guest_piece(from, size_of::<T>() as u64) {
         return Err(Errno::EFAULT);
     }
     let mut value = MaybeUninit::<T>::uninit();

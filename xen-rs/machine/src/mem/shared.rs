@@ -196,7 +196,14 @@ impl<'a> SharedView<'a> {
     /// Access to the record at `offset`, which is brought into the page.
     #[must_use]
     pub const fn record(self, offset: usize) -> SharedRecord<'a> {
-        let last = 4096 - RECORD;
+        self.part(offset)
+    }
+
+    /// Access to a part of the page at `offset`, which is brought into the page and onto a multiple of 8.
+    #[inline(always)]
+    #[must_use]
+    pub const fn part<const PART: usize>(self, offset: usize) -> Shared<'a, PART> {
+        let last = const { 4096 - PART };
         let offset = if offset > last { last } else { offset & !7 };
         Shared { va: self.va + offset as u64, page: PhantomData }
     }
@@ -317,14 +324,13 @@ impl<'a, const SIZE: usize> Shared<'a, SIZE> {
     pub fn test_and_set(self, offset: usize, bit: u32) -> bool {
         #[cfg(target_os = "none")]
         {
-            let was: u8;
             // SAFETY: the word is in the page (see `word8`), and the bit in the word by the mask; one locked access.
             unsafe {
-                core::arch::asm!("lock bts qword ptr [{word}], {bit}", "setc {was}",
+                core::arch::asm!("lock bts qword ptr [{word}], {bit}", "jc {set}",
                     word = in(reg) self.word64(offset).as_ptr(), bit = in(reg) u64::from(bit & 63),
-                    was = out(reg_byte) was, options(nostack));
+                    set = label { return true }, options(nostack));
             }
-            was != 0
+            false
         }
         #[cfg(not(target_os = "none"))]
         {
