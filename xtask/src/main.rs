@@ -7,11 +7,13 @@ mod boot;
 mod build;
 mod ci;
 mod cpio;
+mod devices;
 mod docs;
 mod doctor;
 mod dom0;
 mod emulator;
 mod iso;
+mod kernel_modules;
 mod lint;
 mod packages;
 mod parts;
@@ -24,6 +26,7 @@ mod symbols;
 mod terminal;
 mod toolchain;
 mod workspace;
+mod xl;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -49,6 +52,7 @@ enum Task {
     Docs(docs::Docs),
     Bench(bench::Bench),
     Boot(boot::Boot),
+    XlTrace(xl::XlTrace),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Task::Docs(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Boot(task) => task.run(),
+        Task::XlTrace(task) => task.run(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -34,7 +34,7 @@ impl Fetched {
     }
 
     /// The package that holds it, or that depends on the one which does.
-    fn package(self) -> &'static str {
+    pub fn package(self) -> &'static str {
         match self {
             Self::CloudKernel => "linux-image-cloud-amd64",
             Self::GenericKernel => "linux-image-amd64",
@@ -126,6 +126,27 @@ impl Fetched {
         let text = std::fs::read_to_string(workspace::cache().join(format!("{}.version", self.name()))).ok()?;
         Some(text.trim().replace("%3a", ":"))
     }
+}
+
+/// Downloads a package, unpacks what is below `member` (a directory in it) and runs `f` on that; all is removed then.
+pub fn with_unpacked<T>(package: &str, member: &str, f: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let dir = workspace::cache().join(format!("fetch-{package}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let result = unpack(package, member, &dir).and_then(|()| f(&dir.join(member.trim_start_matches("./"))));
+    std::fs::remove_dir_all(&dir)?;
+    result
+}
+
+fn unpack(package: &str, member: &str, dir: &Path) -> Result<()> {
+    let package = if package.starts_with("linux-image-") { real_package(package)? } else { package.to_owned() };
+    let download = || output(Command::new("apt-get").args(["-qq", "download", &package]).current_dir(dir));
+    download().or_else(|error| match doctor::renew_lists() {
+        Ok(()) => download(),
+        Err(_) => Err(error),
+    })?;
+    let unpack = "dpkg-deb --fsys-tarfile \"$1\" | tar -x \"$2\"";
+    output(Command::new("sh").args(["-c", unpack, "sh"]).arg(only_file(dir, "deb")?).arg(member).current_dir(dir))?;
+    Ok(())
 }
 
 /// The package that a Debian kernel metapackage stands for.

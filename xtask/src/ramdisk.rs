@@ -2,7 +2,7 @@
 
 use crate::cpio::Archive;
 use crate::packages::Fetched;
-use crate::workspace;
+use crate::{kernel_modules, workspace};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -29,6 +29,7 @@ hostname guest
 out=/dev/console
 grep -q earlyprintk /proc/cmdline && out=/dev/kmsg
 echo 'FIRST_LINE' > $out
+[ -x /etc/devices ] && /etc/devices
 if grep -q report=warnings /proc/cmdline; then
     dmesg -r | grep '^<[0-4]>' | sed 's/^/guest-warning: /' > /tmp/warnings
     while read -r line; do echo \"$line\" > $out; done < /tmp/warnings
@@ -54,30 +55,98 @@ PS1='$(where) # '
 cd
 ";
 
-/// Builds the ramdisk and says where it lies.
-pub fn ramdisk() -> Result<PathBuf> {
-    let busybox = std::fs::read(Fetched::Busybox.get()?)?;
+/// What the script for devices says last.
+pub const DEVICES_END: &str = "devices end";
+
+/// Loads the drivers and tries each device: what there is on the PCI buses, the sum of each disk, what is written to it and
+/// read back, an answer from the network of each card, and how often each interrupt came. Runs before the warnings are
+/// collected.
+const DEVICES: &str = "\
+#!/bin/sh
+out=/dev/console
+grep -q earlyprintk /proc/cmdline && out=/dev/kmsg
+say() { echo \"device: $*\" > $out; }
+for module in $(cat /modules/order); do insmod /modules/$module || say \"$module: not loaded\"; done
+for try in 1 2 3 4 5 6 7 8 9 10; do [ -b /dev/vda ] && [ -b /dev/sda ] && break; sleep 1; done
+for pci in /sys/bus/pci/devices/*; do
+    driver=$(readlink $pci/driver)
+    say \"pci ${pci##*/} $(cat $pci/vendor):$(cat $pci/device) class $(cat $pci/class) ${driver##*/}\"
+done
+for disk in vda sda; do
+    [ -b /dev/$disk ] || continue
+    say \"$disk sum $(sha256sum < /dev/$disk)\"
+    dd if=/dev/urandom of=/tmp/block bs=4096 count=64 2> /dev/null
+    dd if=/tmp/block of=/dev/$disk bs=4096 seek=100 conv=fsync 2> /dev/null
+    echo 3 > /proc/sys/vm/drop_caches
+    dd if=/dev/$disk bs=4096 skip=100 count=64 2> /dev/null | cmp - /tmp/block && say \"$disk what was written is read\"
+done
+for card in /sys/class/net/eth*; do
+    [ -e $card ] || continue
+    name=${card##*/}
+    driver=$(readlink $card/device/driver)
+    ifconfig $name 10.0.2.15 up
+    for try in 1 2 3 4 5 6 7 8 9 10; do [ \"$(cat $card/carrier)\" = 1 ] && break; sleep 1; done
+    ping -c 3 -w 20 10.0.2.2 > /dev/null && say \"$name of ${driver##*/}: carrier $(cat $card/carrier), an answer\"
+    ifconfig $name 0.0.0.0 down
+done
+grep -E 'xen-pirq' /proc/interrupts > /tmp/interrupts
+while read -r line; do say \"irq $line\"; done < /tmp/interrupts
+say 'DEVICES_END'
+";
+
+/// The files of the ramdisk.
+fn archive() -> Result<Archive> {
     let mut archive = Archive::default();
     for dir in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
         archive.directory(dir)?;
     }
     archive.device("dev/console", 5, 1)?;
-    archive.program("bin/busybox", &busybox)?;
     archive.link("init", "bin/busybox")?;
     archive.link("sbin", "bin")?;
-    for applet in APPLETS.split_whitespace() {
-        archive.link(&format!("bin/{applet}"), "busybox")?;
-    }
+    busybox(&mut archive)?;
     archive.file("etc/inittab", INITTAB.as_bytes())?;
     archive.program("etc/start", START.replace("FIRST_LINE", FIRST_LINE).as_bytes())?;
     archive.program("etc/session", SESSION.as_bytes())?;
     archive.file("etc/profile", PROFILE.as_bytes())?;
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")?;
+    Ok(archive)
+}
+
+/// Adds busybox under all its names.
+pub fn busybox(archive: &mut Archive) -> Result<()> {
+    archive.program("bin/busybox", &std::fs::read(Fetched::Busybox.get()?)?)?;
+    for applet in APPLETS.split_whitespace() {
+        archive.link(&format!("bin/{applet}"), "busybox")?;
+    }
+    Ok(())
+}
+
+fn keep(archive: Archive, name: &str) -> Result<PathBuf> {
     let path = workspace::path("target/guest");
     std::fs::create_dir_all(&path)?;
-    let path = path.join("initrd");
+    let path = path.join(name);
     std::fs::write(&path, archive.finish()?)?;
     Ok(path)
+}
+
+/// Builds the ramdisk and says where it lies.
+pub fn ramdisk() -> Result<PathBuf> {
+    keep(archive()?, "initrd")
+}
+
+/// Builds the ramdisk of a kernel that drives devices: with their modules, and a script that tries them.
+pub fn with_devices() -> Result<PathBuf> {
+    let mut archive = archive()?;
+    archive.directory("modules")?;
+    let mut order = String::new();
+    for module in kernel_modules::get(&kernel_modules::DEVICES)? {
+        archive.file(&format!("modules/{}", module.name), &module.bytes)?;
+        order.push_str(&module.name);
+        order.push('\n');
+    }
+    archive.file("modules/order", order.as_bytes())?;
+    archive.program("etc/devices", DEVICES.replace("DEVICES_END", DEVICES_END).as_bytes())?;
+    keep(archive, "initrd-devices")
 }
 
 /// The names under which busybox is found in the guest.

@@ -77,6 +77,9 @@ pub struct Case {
     /// Let the TSC count instructions.
     #[serde(default)]
     pub icount: bool,
+    /// Devices of the machine, by the names of `xtask/src/devices.rs`.
+    #[serde(default)]
+    pub devices: Vec<String>,
     /// Text that must appear, in this order.
     #[serde(default)]
     pub expect: Vec<String>,
@@ -178,6 +181,7 @@ impl Case {
             loader: Loader::Multiboot1,
             emulator_args: Vec::new(),
             icount: false,
+            devices: Vec::new(),
             expect: Vec::new(),
             reject: None,
             warnings_as_in: None,

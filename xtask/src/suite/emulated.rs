@@ -8,7 +8,7 @@ use crate::boot::Hypervisor;
 use crate::dom0;
 use crate::emulator::{self, End, Machine, Module, Next, Payload};
 use crate::packages::Fetched;
-use crate::{parts, symbols, workspace};
+use crate::{devices, parts, symbols, workspace};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -68,9 +68,13 @@ impl Row {
         if self.one_of_many { format!("{} [{}]", self.case.name, self.shape.title()) } else { self.case.name.clone() }
     }
 
-    fn machine(&self) -> Machine {
+    fn machine(&self) -> Result<Machine> {
         let emulator = self.shape.emulator;
-        Machine {
+        let mut extra = self.case.emulator_args.clone();
+        for device in &self.case.devices {
+            extra.extend(devices::arguments(device)?);
+        }
+        Ok(Machine {
             emulator,
             loader: self.case.loader,
             smp: self.shape.smp,
@@ -78,12 +82,12 @@ impl Row {
             cpu: self.shape.cpu.clone().unwrap_or_else(|| self.hypervisor.default_cpu(emulator).into()),
             chipset: self.shape.machine.clone(),
             icount: self.case.icount,
-            extra: self.case.emulator_args.clone(),
-        }
+            extra,
+        })
     }
 
     fn payload(&self) -> Result<Payload> {
-        let append = format!("{} {}", self.hypervisor.base_options(&self.machine()), self.case.append);
+        let append = format!("{} {}", self.hypervisor.base_options(&self.machine()?), self.case.append);
         let modules = if let Some(script) = self.case.whole_script(self.hypervisor) {
             dom0::modules(&dom0::Files::Default { more: &self.case.files }, Some(&script))?
         } else {
@@ -113,8 +117,14 @@ impl Row {
     /// Compares the warnings of the guest's kernel with those on Xen, or records them.
     fn compare(&self, text: &str, record: &str, log: &Path) -> Result<(bool, String)> {
         let here = Warnings::read(text);
-        // Some warnings come once for each CPU, others only with several.
-        let name = if self.shape.smp == 1 { record.to_owned() } else { format!("{record}-{}-cpus", self.shape.smp) };
+        // Some warnings come once for each CPU, others only with several, or on one chipset.
+        let mut name = record.to_owned();
+        if self.shape.machine != "pc" {
+            name = format!("{name}-{}", self.shape.machine);
+        }
+        if self.shape.smp > 1 {
+            name = format!("{name}-{}-cpus", self.shape.smp);
+        }
         let path = workspace::path("tests/harness").join(name);
         let there = match self.reference {
             Reference::Store => {
@@ -143,7 +153,7 @@ impl Row {
 
     /// Boots the row and watches it to its end.
     fn boot(&self, payload: &Payload, log: &Path) -> Result<(String, End, Progress)> {
-        let machine = self.machine();
+        let machine = self.machine()?;
         let limit = Duration::from_secs(self.case.timeout);
         let mut progress = Progress::default();
         let mut text = String::new();

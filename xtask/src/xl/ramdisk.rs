@@ -1,0 +1,206 @@
+//! The ramdisk of a stock Linux dom0: busybox, the kernel's modules for a toolstack, and Debian's xl with all it needs.
+
+use super::{CALL, END, STEP};
+use crate::cpio::Archive;
+use crate::packages::{self, Fetched};
+use crate::say::Step;
+use crate::{kernel_modules, parts, ramdisk, workspace};
+use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Packages that hold it.
+const PACKAGES: [&str; 19] = [
+    "xen-utils-4.17",
+    "xenstore-utils",
+    "libxenmisc4.17",
+    "libxencall1",
+    "libxendevicemodel1",
+    "libxenevtchn1",
+    "libxenforeignmemory1",
+    "libxengnttab1",
+    "libxenhypfs1",
+    "libxenstore4",
+    "libxentoolcore1",
+    "libxentoollog1",
+    "libyajl2",
+    "libc6",
+    "liblzma5",
+    "libuuid1",
+    "zlib1g",
+    "libzstd1",
+    "libgcc-s1",
+];
+
+/// The programs of xen-utils.
+const PROGRAMS: [&str; 4] = ["xl", "xenstored", "xenconsoled", "xen-init-dom0"];
+
+/// Starts the toolstack, then runs each command under a probe of what xl asks of the privcmd device.
+const SCRIPT: &str = "\
+#!/bin/sh
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tracefs tracefs /sys/kernel/tracing
+mkdir -p /dev/pts
+mount -t devpts devpts /dev/pts
+ln -s /proc/self/fd /dev/fd
+ln -s fd/0 /dev/stdin
+ln -s fd/1 /dev/stdout
+ln -s fd/2 /dev/stderr
+for module in $(cat /modules/order); do insmod /modules/$module; done
+mount -t xenfs xenfs /proc/xen
+xenstored --pid-file /run/xen/xenstored.pid
+xen-init-dom0
+xenconsoled --pid-file=/run/xen/xenconsoled.pid
+cd /sys/kernel/tracing
+echo 'p:hc xen_privcmd:privcmd_ioctl ioctl=%si:x32 call=+u0(%dx):u64 a0=+u8(%dx):x64 sub=+u0(+u8(%dx)):u32' > kprobe_events
+step() {
+    echo > trace
+    echo 1 > events/kprobes/hc/enable
+    \"$@\" > /tmp/out 2>&1 < /dev/null
+    status=$?
+    [ $1 = xl ] && [ $2 = create ] && sleep 3
+    echo 0 > events/kprobes/hc/enable
+    echo \"STEP$*, status $status\"
+    [ $status = 0 ] || cat /tmp/out
+    sed -n 's/^ *xl-[0-9]* .*(privcmd_ioctl[^)]*) /CALL/p' trace
+}
+step xl info
+step xl list
+step xl create /guest/pv.cfg
+step xl list
+step xl list -l
+step xl vcpu-list
+step xl domid debian
+step xl uptime
+step xl dmesg
+step xl debug-keys h
+step xl pause debian
+step xl unpause debian
+step xl destroy debian
+echo 'END'
+exec sh
+";
+
+const CONFIG: &str = "\
+type = \"pv\"
+name = \"debian\"
+kernel = \"/guest/vmlinuz\"
+ramdisk = \"/guest/initrd\"
+extra = \"console=hvc0\"
+memory = 128
+vcpus = 1
+";
+
+/// Builds it and says where it lies.
+pub fn ramdisk() -> Result<PathBuf> {
+    let store = toolstack()?;
+    let mut archive = Archive::default();
+    for dir in [
+        "bin",
+        "dev",
+        "etc",
+        "guest",
+        "lib",
+        "lib64",
+        "modules",
+        "proc",
+        "root",
+        "run",
+        "run/xen",
+        "run/lock",
+        "sys",
+        "tmp",
+        "usr",
+        "usr/bin",
+        "var",
+        "var/lib",
+        "var/lib/xen",
+        "var/lib/xenstored",
+        "var/log",
+        "var/log/xen",
+        "usr/sbin",
+    ] {
+        archive.directory(dir)?;
+    }
+    archive.link("var/run", "/run")?;
+    archive.link("var/lock", "/run/lock")?;
+    archive.link("sbin", "bin")?;
+    archive.device("dev/console", 5, 1)?;
+    ramdisk::busybox(&mut archive)?;
+    archive.directory("lib/x86_64-linux-gnu")?;
+    for entry in std::fs::read_dir(&store)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let place = match name.as_str() {
+            "ld-linux-x86-64.so.2" => format!("lib64/{name}"),
+            name if PROGRAMS.contains(&name) => format!("bin/{name}"),
+            name => format!("lib/x86_64-linux-gnu/{name}"),
+        };
+        archive.program(&place, &std::fs::read(entry.path())?)?;
+    }
+    let mut order = String::new();
+    for module in kernel_modules::get(&kernel_modules::TOOLSTACK)? {
+        archive.file(&format!("modules/{}", module.name), &module.bytes)?;
+        order.push_str(&module.name);
+        order.push('\n');
+    }
+    archive.file("modules/order", order.as_bytes())?;
+    archive.directory("etc/xen")?;
+    archive.file("etc/xen/xl.conf", b"autoballoon=\"off\"\n")?;
+    archive.file("guest/pv.cfg", CONFIG.as_bytes())?;
+    archive.file("guest/vmlinuz", &std::fs::read(Fetched::CloudKernel.get()?)?)?;
+    archive.file("guest/initrd", &std::fs::read(parts::resolve("ramdisk")?)?)?;
+    let script = SCRIPT.replace("STEP", STEP).replace("CALL", CALL).replace("'END'", &format!("'{END}'"));
+    archive.program("init", script.as_bytes())?;
+    let path = workspace::path("target/guest/initrd-xl");
+    std::fs::write(&path, archive.finish()?)?;
+    Ok(path)
+}
+
+/// The directory with the programs and every library that they need, filled when it is not there.
+fn toolstack() -> Result<PathBuf> {
+    let path = workspace::cache().join("xl-4.17");
+    if path.is_dir() {
+        return Ok(path);
+    }
+    let step = Step::silent("fetch Debian's xl and what it needs");
+    let fresh = workspace::cache().join(format!("xl-fresh-{}", std::process::id()));
+    std::fs::create_dir_all(&fresh)?;
+    let filled = fill(&fresh).and_then(|()| Ok(std::fs::rename(&fresh, &path)?));
+    if filled.is_err() {
+        std::fs::remove_dir_all(&fresh)?;
+    }
+    filled?;
+    step.done();
+    Ok(path)
+}
+
+fn fill(to: &Path) -> Result<()> {
+    for package in PACKAGES {
+        packages::with_unpacked(package, ".", |tree| take(tree, to))?;
+    }
+    let missing: BTreeSet<&str> = PROGRAMS.into_iter().filter(|name| !to.join(name).is_file()).collect();
+    anyhow::ensure!(missing.is_empty(), "Debian's packages have no {missing:?}");
+    Ok(())
+}
+
+/// Copies the programs and the libraries of a package, links followed: a library is found by each of its names.
+fn take(tree: &Path, to: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(tree).with_context(|| tree.display().to_string())?.flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if path.is_dir() && !path.is_symlink() {
+            take(&path, to)?;
+            continue;
+        }
+        let in_directory = |part: &str| path.components().any(|component| component.as_os_str() == part);
+        let program = PROGRAMS.contains(&name.as_str()) && in_directory("xen-4.17");
+        let library = name.contains(".so.") && in_directory("x86_64-linux-gnu");
+        // Only what has a file behind it: some links lead to another package's.
+        if (program || library || name == "ld-linux-x86-64.so.2") && path.is_file() {
+            std::fs::copy(&path, to.join(name))?;
+        }
+    }
+    Ok(())
+}
