@@ -14,6 +14,8 @@ const IOCTLS: [(u64, &str); 7] = [
     (0xff, "an ioctl that does not exist"),
 ];
 
+/// `multicall`: the first entry's hypercall is the first word, its first argument the third.
+const MULTICALL: u64 = 13;
 /// Hypercalls whose operation is the first word of what their first argument points to.
 const BY_STRUCTURE: [&str; 5] = ["domctl", "sysctl", "platform_op", "mmuext_op", "mca"];
 /// `memory_op` has a place to go on from above the operation (`MEMOP_EXTENT_SHIFT`).
@@ -33,17 +35,27 @@ pub fn of(line: &str) -> Option<String> {
         let known = IOCTLS.iter().find(|(number, _)| *number == ioctl);
         return Some(known.map_or_else(|| format!("privcmd {ioctl}"), |(_, name)| format!("privcmd: {name}")));
     }
-    let (call, first) = (field("call=")?, field("a0=")?);
-    let calls = FAMILIES.iter().find(|family| family.name == "hypercalls")?;
-    let Some(name) = row(calls, call) else { return Some(format!("hypercall {call}")) };
-    let Some(family) = FAMILIES.iter().find(|family| family.name == name) else { return Some(name) };
+    let call = field("call=")?;
+    if call == MULTICALL {
+        // The library puts single calls with a long result into one of these: the first entry is what it asks for.
+        return Some(format!("multicall of {}", operation(field("sub=")?, field("first=")?, None)));
+    }
+    Some(operation(call, field("a0=")?, field("sub=")))
+}
+
+/// The name of a call with its first argument, and the first word of what that points to.
+fn operation(call: u64, first: u64, pointed_to: Option<u64>) -> String {
+    let by_number = |name: &str| FAMILIES.iter().find(|family| family.name == name);
+    let name =
+        by_number("hypercalls").and_then(|calls| row(calls, call)).unwrap_or_else(|| format!("hypercall {call}"));
+    let Some(family) = by_number(&name) else { return name };
     let number = match family.name {
-        name if BY_STRUCTURE.contains(&name) => field("sub=")?,
-        "memory_op" => first & MEMORY_OP_BITS,
-        _ => first,
+        name if BY_STRUCTURE.contains(&name) => pointed_to,
+        "memory_op" => Some(first & MEMORY_OP_BITS),
+        _ => Some(first),
     };
-    let operation = row(family, number).unwrap_or_else(|| number.to_string());
-    Some(format!("{name} {operation}"))
+    let Some(number) = number else { return name };
+    format!("{name} {}", row(family, number).unwrap_or_else(|| number.to_string()))
 }
 
 /// The name of a number, without what all names of its header begin with.
@@ -80,6 +92,10 @@ mod tests {
         assert_eq!(
             of("ioctl=0x205004 call=12 a0=0x6 sub=1").unwrap(),
             "privcmd: mmap of foreign frames, batch with errors"
+        );
+        assert_eq!(
+            of("ioctl=0x305000 call=13 a0=0x7f sub=12 first=0x3").unwrap(),
+            "multicall of memory_op current_reservation"
         );
         assert_eq!(of("ioctl=0x305000 call=60 a0=0x6 sub=1").unwrap(), "hypercall 60");
         assert!(of("nothing").is_none());

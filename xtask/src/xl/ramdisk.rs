@@ -54,7 +54,7 @@ xenstored --pid-file /run/xen/xenstored.pid
 xen-init-dom0
 xenconsoled --pid-file=/run/xen/xenconsoled.pid
 cd /sys/kernel/tracing
-echo 'p:hc xen_privcmd:privcmd_ioctl ioctl=%si:x32 call=+u0(%dx):u64 a0=+u8(%dx):x64 sub=+u0(+u8(%dx)):u32' > kprobe_events
+echo 'p:hc xen_privcmd:privcmd_ioctl ioctl=%si:x32 call=+u0(%dx):u64 a0=+u8(%dx):x64 sub=+u0(+u8(%dx)):u32 first=+u16(+u8(%dx)):x64' > kprobe_events
 step() {
     echo > trace
     echo 1 > events/kprobes/hc/enable
