@@ -8,6 +8,7 @@
 
 pub mod child;
 pub mod domain;
+pub mod hostile;
 pub mod smp;
 pub mod user;
 pub mod values;

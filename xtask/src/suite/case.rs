@@ -1,6 +1,7 @@
 //! How a case is written down in `tests/harness/*.toml`, and the rows it stands for. tests/README.md explains the
 //! format to those who write cases.
 
+use super::hostile::Plan;
 use crate::boot::Hypervisor;
 use crate::emulator::{Emulator, Loader};
 use anyhow::{Context, Result};
@@ -50,6 +51,8 @@ pub struct Case {
     /// With `script`: more files for dom0, by part names; the default guest is always there.
     #[serde(default)]
     pub files: Vec<String>,
+    /// Suite `hostile`: which guests are let loose.
+    pub hostile: Option<Plan>,
     /// More options for the hypervisor.
     #[serde(default)]
     pub append: String,
@@ -167,6 +170,7 @@ impl Case {
             full: false,
             modules: Vec::new(),
             script: None,
+            hostile: None,
             rounds: once(),
             around: None,
             status: 0,

@@ -1,6 +1,7 @@
 //! Runs one row in the emulator and judges it by what the serial port says.
 
 use super::case::{Case, Shape};
+use super::hostile;
 use super::report;
 use super::tap::Tap;
 use super::warnings::{self, Warnings};
@@ -20,6 +21,8 @@ pub enum Judge {
     Text,
     /// By the guest's TAP.
     Tap,
+    /// By whether a hostile guest was noticed.
+    Hostile,
 }
 
 /// One row of a suite: a case on a machine.
@@ -176,6 +179,8 @@ impl Row {
         }
         match self.judge {
             Judge::Tap => Tap::read(text).complete(),
+            Judge::Hostile if self.case.script.is_none() => hostile::over(text),
+            Judge::Hostile => dom0::status_in(text).is_some(),
             Judge::Text if self.case.ends_machine => false,
             Judge::Text if self.case.script.is_some() => dom0::status_in(text).is_some(),
             Judge::Text => {
@@ -206,6 +211,14 @@ impl Row {
         }
         if self.case.around.is_some() && dom0::status_in(text).is_some() && Case::around_is_same(text) != Some(true) {
             return (false, "not the same before and after".into());
+        }
+        if self.judge == Judge::Hostile {
+            let ended = if self.case.script.is_some() { dom0::status_in(text).is_some() } else { hostile::over(text) };
+            return match &self.case.hostile {
+                Some(plan) if ended => plan.judge(text),
+                Some(_) => (false, format!("it did not end{}", ending(end))),
+                None => (false, "the case says nothing of hostile guests".into()),
+            };
         }
         if self.case.ends_machine {
             let ended = matches!(end, End::Gone | End::Off);

@@ -5,6 +5,7 @@ mod case;
 mod compare;
 mod emulated;
 mod host;
+mod hostile;
 mod report;
 mod tap;
 mod warnings;
@@ -24,15 +25,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The suites that run in the emulator.
-pub const EMULATED: [&str; 4] = ["boot", "conformance", "kernel", "toolstack"];
+pub const EMULATED: [&str; 5] = ["boot", "conformance", "kernel", "toolstack", "hostile"];
+
+/// Programs among the guests that are no tests by themselves.
+const NO_TESTS: [&str; 3] = [crate::bench::GUEST, "hostile", "neighbour"];
 
 /// Run the tests: everything that CI runs, or the suites that are named.
 ///
 /// The last line is always `N passed, N failed`. Each case's serial output is kept in target/test-logs/.
 #[derive(clap::Args)]
 pub struct Test {
-    /// host, boot, conformance, kernel, toolstack [default: all]
-    #[arg(value_name = "SUITE", value_parser = ["host", "boot", "conformance", "kernel", "toolstack"])]
+    /// host, boot, conformance, kernel, toolstack, hostile [default: all]
+    #[arg(value_name = "SUITE", value_parser = ["host", "boot", "conformance", "kernel", "toolstack", "hostile"])]
     suites: Vec<String>,
     /// Every combination of every matrix, and the long cases; records the results in docs/results/
     #[arg(long)]
@@ -196,8 +200,16 @@ impl Test {
 
     /// The rows of a suite: its cases on their machines.
     fn rows(&self, suite: &'static str, file: SuiteFile) -> Result<Vec<Row>> {
-        let judge = if suite == "conformance" { Judge::Tap } else { Judge::Text };
-        let cases = if judge == Judge::Tap { guests(file.case)? } else { file.case };
+        let judge = match suite {
+            "conformance" => Judge::Tap,
+            "hostile" => Judge::Hostile,
+            _ => Judge::Text,
+        };
+        let cases = match judge {
+            Judge::Tap => guests(file.case)?,
+            Judge::Hostile => file.case.into_iter().flat_map(hostile::expand).collect(),
+            Judge::Text => file.case,
+        };
         let reference = match self.on {
             Hypervisor::Xen if self.record => Reference::Store,
             Hypervisor::XenRs if self.full => Reference::Live,
@@ -247,7 +259,7 @@ pub fn file_of(suite: &str) -> PathBuf {
 fn guests(mut written: Vec<Case>) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for guest in workspace::binaries("guests")? {
-        if guest == crate::bench::GUEST {
+        if NO_TESTS.contains(&guest.as_str()) {
             continue;
         }
         let matching = |case: &Case| case.name == guest || case.name.starts_with(&format!("{guest} "));
