@@ -1,5 +1,7 @@
 //! The console: the ring that `dmesg` reads, the input for dom0, the lines of other guests.
 
+use alloc::vec::Vec;
+
 use logic::lock::{Held, rank};
 use machine::arch::x86_64::{ioapic, serial};
 use xen_abi::{hypercall::VIRQ_CONSOLE, ids::VcpuId};
@@ -18,14 +20,64 @@ const SWITCH_COUNT: u8 = 3;
 pub const GUEST: &str = "guest";
 
 struct Ring {
-    bytes: [u8; RING],
+    first: [u8; RING],
+    /// What took its place, when `conring_size` asks for more.
+    grown: Vec<u8>,
     /// Position behind the newest byte; positions count on and on.
     end: u32,
     /// Bytes that have not been cleared or overwritten.
     length: u32,
 }
 
-static CONSOLE: Lock<Ring, { rank::LEAF }> = Lock::new(Ring { bytes: [0; RING], end: 0, length: 0 });
+static CONSOLE: Lock<Ring, { rank::LEAF }> = Lock::new(Ring { first: [0; RING], grown: Vec::new(), end: 0, length: 0 });
+
+impl Ring {
+    fn bytes(&mut self) -> &mut [u8] {
+        if self.grown.is_empty() { &mut self.first } else { &mut self.grown }
+    }
+
+    fn put(&mut self, byte: u8) {
+        let at = self.end as usize;
+        let bytes = self.bytes();
+        let size = bytes.len();
+        if let Some(slot) = bytes.get_mut(at % size) {
+            *slot = byte;
+        }
+        self.end = self.end.wrapping_add(1);
+        self.length = (self.length + 1).min(logic::num::count(size));
+    }
+
+    fn get(&mut self, at: u32) -> u8 {
+        let bytes = self.bytes();
+        let size = bytes.len();
+        bytes.get(at as usize % size).copied().unwrap_or(0)
+    }
+}
+
+/// Makes the ring larger (`conring_size=`): to a power of two, as Xen does, and no more than 16 MiB.
+pub fn grow(wanted: u64) {
+    const MOST: u64 = 16 << 20;
+    let size = usize::try_from(wanted.min(MOST)).unwrap_or(RING).next_power_of_two();
+    let mut grown = Vec::new();
+    if size <= RING {
+        return;
+    }
+    if grown.try_reserve_exact(size).is_err() {
+        log::warn!("conring_size: no memory for {} KiB", size >> 10);
+        return;
+    }
+    grown.resize(size, 0);
+    CONSOLE.lock_leaf(|ring| {
+        let (end, length) = (ring.end, ring.length);
+        for position in (0..length).map(|back| end.wrapping_sub(length - back)) {
+            if let Some(slot) = grown.get_mut(position as usize % size) {
+                *slot = ring.get(position);
+            }
+        }
+        ring.grown = grown;
+    });
+    log::info!("Allocated console ring of {} KiB.", size >> 10);
+}
 
 struct Input {
     bytes: [u8; INPUT],
@@ -64,14 +116,7 @@ pub fn start_input(held: &mut Held<'_, 0>) {
 fn tap(text: &[u8]) {
     // The last words of a CPU that stopped in the middle of this must not hang here.
     let Some(mut ring) = CONSOLE.try_lock() else { return };
-    for byte in text {
-        let at = ring.end as usize % RING;
-        if let Some(slot) = ring.bytes.get_mut(at) {
-            *slot = *byte;
-        }
-        ring.end = ring.end.wrapping_add(1);
-        ring.length = (ring.length + 1).min(logic::num::count(RING));
-    }
+    text.iter().for_each(|byte| ring.put(*byte));
 }
 
 /// Everything has left the machine when this returns: the UART is written to as fast as it takes text, and only the
@@ -92,8 +137,8 @@ pub fn ring_read(position: u32, into: &mut [u8], _held: &mut Held<'_, 0>) -> (u3
         let oldest = ring.end.wrapping_sub(ring.length);
         let from = if ring.end.wrapping_sub(position) > ring.length { oldest } else { position };
         let length = into.len().min(ring.end.wrapping_sub(from) as usize);
-        for (at, slot) in (from as usize..).zip(into.iter_mut().take(length)) {
-            *slot = ring.bytes.get(at % RING).copied().unwrap_or(0);
+        for (at, slot) in (0..).zip(into.iter_mut().take(length)) {
+            *slot = ring.get(from.wrapping_add(at));
         }
         (from, length)
     })

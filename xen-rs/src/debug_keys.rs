@@ -48,6 +48,16 @@ fn domains(held: &mut Held<'_, 0>) {
     let mut from = DomId(0);
     while let Some(domain) = domain::next_from(from, held) {
         log::warn!("domain {}: {} vCPUs", domain.id.0, domain.vcpus().len());
+        for vcpu in domain.vcpus() {
+            let seat = &vcpu.seat;
+            log::warn!(
+                "    VCPU{}: CPU{} cpu_hard_affinity={:#x} cpu_soft_affinity={:#x}",
+                vcpu.id.0,
+                seat.processor(),
+                seat.hard_affinity().0,
+                seat.soft_affinity().0
+            );
+        }
         from = DomId(domain.id.0.saturating_add(1));
     }
 }

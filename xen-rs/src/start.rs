@@ -29,6 +29,9 @@ pub fn start(boot: BootInfo, mut frames: BootFrames, mut held: Held<'_, 0>) -> !
     let options = options(boot.command_line);
     let image = build_dom0::unpack(&boot.modules, &mut frames);
     memory::init(&boot, frames, &mut held);
+    if let Some(size) = options.ring_size {
+        console::grow(size);
+    }
     let limit = match options.max_cpus {
         _ if options.no_smp => 1,
         0 => u32::MAX,

@@ -124,6 +124,14 @@ pub fn tidy(map: Vec<MemoryRange>) -> Vec<MemoryRange> {
     result
 }
 
+/// Takes RAM above an address out of a map.
+pub fn clip(map: &mut Vec<MemoryRange>, limit: u64) {
+    for range in map.iter_mut().filter(|range| range.kind == MemoryKind::Ram) {
+        range.end = range.end.min(limit);
+    }
+    map.retain(|range| range.start < range.end);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +153,21 @@ mod tests {
                 range(0x10_0000, 0x700_0000, MemoryKind::Ram),
                 range(0x700_0000, 0x900_0000, MemoryKind::Reserved),
             ]
+        );
+    }
+
+    #[test]
+    fn memory_above_a_limit_is_not_there() {
+        let range = |start, end, kind| MemoryRange { start, end, kind };
+        let mut map = alloc::vec![
+            range(0x10_0000, 0x800_0000, MemoryKind::Ram),
+            range(0x800_0000, 0x900_0000, MemoryKind::Reserved),
+            range(0x900_0000, 0xa00_0000, MemoryKind::Ram),
+        ];
+        clip(&mut map, 0x400_0000);
+        assert_eq!(
+            map,
+            [range(0x10_0000, 0x400_0000, MemoryKind::Ram), range(0x800_0000, 0x900_0000, MemoryKind::Reserved)]
         );
     }
 }

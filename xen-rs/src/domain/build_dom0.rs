@@ -185,6 +185,9 @@ fn with_kernel(
     };
     let domain = Domain::new(&blueprint, held).map_err(|e| BuildError::Step("the domain", e))?;
     domain.allocate_vcpus();
+    if options.dom0_pinned {
+        pin_vcpus(&domain);
+    }
     domain.memory.set_maximum(pages, held);
     dom0_devices::give(&domain, held).map_err(|e| BuildError::Step("its devices", e))?;
 
@@ -417,4 +420,15 @@ fn report_plan(plan: &Plan, own: &OwnMemory, command_line: usize) {
     span("TOTAL:        ", plan.virt_base, plan.main.pages);
     info!(" ENTRY ADDRESS: {:016x}", plan.entry);
     info!(" Command line:  {command_line} bytes");
+}
+
+/// `dom0_vcpus_pin`: each vCPU on the CPU of its number.
+fn pin_vcpus(domain: &Domain) {
+    let online = machine::mailbox::online();
+    for vcpu in domain.vcpus() {
+        let cpu = vcpu.id.0 % online.0.count_ones().max(1);
+        let mask = logic::sched::CpuMask::one(cpu);
+        vcpu.seat.set_affinity(mask, mask);
+    }
+    info!("Dom0 VCPUs are pinned to CPUs");
 }

@@ -45,9 +45,8 @@ pub struct Case {
     /// With `script`: the status it must end with.
     #[serde(default)]
     pub status: i32,
-    /// With `script`: it ends the machine, so that its own end is never seen.
-    #[serde(default)]
-    pub ends_machine: bool,
+    /// The machine is to end, so that no script's end is seen.
+    pub ends_machine: Option<Ends>,
     /// With `script`: more files for dom0, by part names; the default guest is always there.
     #[serde(default)]
     pub files: Vec<String>,
@@ -108,6 +107,16 @@ fn once() -> usize {
 
 fn both() -> Vec<String> {
     vec!["xen-rs".into(), "xen".into()]
+}
+
+/// How a machine ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ends {
+    /// It stands still.
+    Stops,
+    /// It switches itself off or resets, either of which ends the emulator.
+    GoesOff,
 }
 
 /// One value, or several to go through.
@@ -174,7 +183,7 @@ impl Case {
             rounds: once(),
             around: None,
             status: 0,
-            ends_machine: false,
+            ends_machine: None,
             files: Vec::new(),
             append: String::new(),
             smp: Axis::default(),

@@ -1,6 +1,6 @@
 //! Runs one row in the emulator and judges it by what the serial port says.
 
-use super::case::{Case, Shape};
+use super::case::{Case, Ends, Shape};
 use super::hostile;
 use super::report;
 use super::tap::Tap;
@@ -181,7 +181,7 @@ impl Row {
             Judge::Tap => Tap::read(text).complete(),
             Judge::Hostile if self.case.script.is_none() => hostile::over(text),
             Judge::Hostile => dom0::status_in(text).is_some(),
-            Judge::Text if self.case.ends_machine => false,
+            Judge::Text if self.case.ends_machine.is_some() => false,
             Judge::Text if self.case.script.is_some() => dom0::status_in(text).is_some(),
             Judge::Text => {
                 let reported = self.case.warnings_as_in.is_none() || text.contains(warnings::END);
@@ -220,9 +220,12 @@ impl Row {
                 None => (false, "the case says nothing of hostile guests".into()),
             };
         }
-        if self.case.ends_machine {
-            let ended = matches!(end, End::Gone | End::Off);
-            return (ended, if ended { String::new() } else { format!("the machine went on{}", ending(end)) });
+        if let Some(ends) = self.case.ends_machine {
+            let as_asked = match ends {
+                Ends::Stops => end == End::Gone,
+                Ends::GoesOff => end == End::Off,
+            };
+            return (as_asked, if as_asked { String::new() } else { format!("the machine went on{}", ending(end)) });
         }
         if self.case.script.is_some() {
             return match dom0::status_in(text) {

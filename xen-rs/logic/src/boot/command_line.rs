@@ -386,6 +386,13 @@ impl Options {
                     _ => return Err(bad),
                 }
             }
+            // Read where it is acted upon, in `machine`.
+            "reboot" => {
+                let known = |part: &str| part.starts_with(['a', 'c', 'k', 'n', 'p', 't', 'w']);
+                if !text()?.split(',').all(known) {
+                    return Err(bad);
+                }
+            }
             "mem" => self.memory_limit = Some(size(text()?).ok_or(bad)?),
             "conring_size" => self.ring_size = Some(size(text()?).ok_or(bad)?),
             _ => return self.apply_switch(word, name, value),

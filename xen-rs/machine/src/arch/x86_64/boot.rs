@@ -16,8 +16,9 @@ use super::{acpi, alternatives, cpu, fpu, idt, ioapic, lapic, pic, platform_time
 use crate::boot_info::{BootInfo, MemoryKind};
 use crate::command_line::CommandLine;
 use crate::mem::boot_frames::BootFrames;
-use crate::mem::layout::IMAGE_OFFSET;
+use crate::mem::layout::{IMAGE_OFFSET, PAGE_SIZE};
 use core::arch::global_asm;
+use logic::boot::command_line;
 use physical::Physical;
 
 /// How much physical memory the first page tables map (at its own address and in the direct map).
@@ -259,12 +260,13 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
         pvh::MAGIC => pvh::read(at_info),
         _ => None,
     };
-    let Some(boot) = boot else {
+    let Some(mut boot) = boot else {
         serial::init(CommandLine(""));
         panic!("not started by a multiboot or PVH loader (magic {magic:#x})");
     };
     begin_console(&boot);
     let line = CommandLine(boot.command_line);
+    limit_memory(&mut boot);
     cpu::detect(line);
     // SAFETY: the first page tables leave the image writable.
     unsafe { alternatives::apply() };
@@ -300,7 +302,7 @@ fn begin_console(boot: &BootInfo) {
     let BootInfo { command_line, loader, .. } = boot;
     let line = CommandLine(command_line);
     serial::init(line);
-    power::set_no_reboot(line.flag("noreboot", false));
+    power::set_reboot(line);
     serial::write_text(format_args!("\n"));
     log::info!("xen-rs {} started by {loader}", env!("CARGO_PKG_VERSION"));
     log::info!("command line: {command_line}");
@@ -311,6 +313,15 @@ fn begin_console(boot: &BootInfo) {
         let phys = module.phys();
         log::info!("module {i}: {:#x}-{:#x} {}", phys.start, phys.end, module.command_line);
     }
+}
+
+/// `mem=`: RAM above that address is as if it were not there. What the loader has put there is kept all the same.
+fn limit_memory(boot: &mut BootInfo) {
+    let Some(asked) = command_line::parse(boot.command_line, |_| {}).memory_limit else { return };
+    let used = boot.modules.iter().map(|module| module.phys().end).chain([image_phys().end]).max().unwrap_or(0);
+    let limit = asked.max(used).next_multiple_of(PAGE_SIZE);
+    crate::boot_info::clip(&mut boot.memory_map, limit);
+    log::info!("mem={}M: RAM above {limit:#x} is not used", asked >> 20);
 }
 
 /// The boot processor on its own stack and the final page tables.
