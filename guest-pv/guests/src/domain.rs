@@ -26,6 +26,8 @@ pub const DATA: u64 = 0x40_2000;
 pub const HOLE: u64 = 0x40_3000;
 /// The page of results again, read-only.
 pub const READ_ONLY: u64 = 0x40_4000;
+/// A page for arguments.
+pub const ARGUMENTS: u64 = 0x40_6000;
 /// Its last-level table, read-only.
 pub const L1_TABLE: u64 = 0x40_5000;
 
@@ -53,9 +55,13 @@ enum Page {
     Stack,
     Data,
     UserL4,
+    Arguments,
 }
 
-const PAGES: usize = 8;
+const PAGES: usize = 9;
+
+/// A hypercall that a domain is to make: number, five arguments, and its result.
+pub type Call = [u64; 7];
 
 /// The domain. Destroyed when dropped.
 #[derive(Debug)]
@@ -103,6 +109,7 @@ impl Tiny {
         entry(Page::L1, 2, frame(Page::Data) | leaf | WRITE | DIRTY);
         entry(Page::L1, 4, frame(Page::Data) | leaf);
         entry(Page::L1, 5, frame(Page::L1) | leaf);
+        entry(Page::L1, 6, frame(Page::Arguments) | leaf | WRITE | DIRTY);
         all.write(Page::Code as usize * 4096, code);
         drop(all);
         tiny
@@ -156,6 +163,59 @@ impl Tiny {
             }
         }
         End::Running
+    }
+
+    /// A domain that makes hypercalls from its kernel when it is given to [`Tiny::make`].
+    pub fn caller() -> Self {
+        Self::new(crate::code!(
+            "mov ebx, 0x402000",
+            "2:",
+            "mov rax, [rbx]",
+            "cmp rax, -1",
+            "je 3f",
+            "mov rdi, [rbx + 8]",
+            "mov rsi, [rbx + 16]",
+            "mov rdx, [rbx + 24]",
+            "mov r10, [rbx + 32]",
+            "mov r8, [rbx + 40]",
+            "syscall",
+            "mov [rbx + 48], rax",
+            "add rbx, 56",
+            "jmp 2b",
+            "3:",
+            "push 0",
+            "mov edi, 2",
+            "mov rsi, rsp",
+            "mov eax, 29",
+            "syscall",
+        ))
+    }
+
+    /// Lets a [`Tiny::caller`] make hypercalls, at most 72, once; their results are filled in. `arguments` goes to
+    /// [`ARGUMENTS`].
+    ///
+    /// # Panics
+    /// When they are too many.
+    pub fn make(&self, calls: &mut [Call], arguments: &[u8]) -> End {
+        assert!(calls.len() <= 72, "a page has room for 72");
+        let page = self.map(&[self.mfn(Page::Data).0]);
+        for (index, call) in calls.iter().enumerate() {
+            for (word, value) in call.iter().enumerate() {
+                page.store_u64(index * 56 + word * 8, *value);
+            }
+        }
+        page.store_u64(calls.len() * 56, u64::MAX);
+        self.map(&[self.mfn(Page::Arguments).0]).write(0, arguments);
+        let end = self.run(&self.context());
+        for (index, call) in calls.iter_mut().enumerate() {
+            call[6] = page.load_u64(index * 56 + 48);
+        }
+        end
+    }
+
+    /// The machine frame of its last-level table.
+    pub fn l1(&self) -> Mfn {
+        self.mfn(Page::L1)
     }
 
     /// The words at the beginning of the page of results.

@@ -17,7 +17,7 @@ pub mod values;
 #[macro_export]
 macro_rules! code {
     ($($line:expr),+ $(,)?) => {{
-        let (start, end): (u64, u64);
+        let (start, end): (usize, usize);
         // SAFETY: jumps over the instructions and takes their addresses.
         unsafe {
             ::core::arch::asm!(
@@ -32,7 +32,7 @@ macro_rules! code {
                 options(nomem, nostack, preserves_flags)
             );
             // SAFETY: these are bytes of the program.
-            ::core::slice::from_raw_parts(start as *const u8, (end - start) as usize)
+            ::core::slice::from_raw_parts(start as *const u8, end - start)
         }
     }};
 }
