@@ -407,7 +407,7 @@ fn maps(tap: &mut Tap) {
     let data = page();
     let part = [frames[0] + data.mfn().0 / 512];
     let window = guest_pv::mem::Mapping::foreign(DomId::XEN, &part, guest_pv::mem::Access::ReadOnly);
-    let seen = window.map(|window| window.load_u64((data.mfn().0 % 512 * 8) as usize)).ok();
+    let seen = window.map(|window| guests::load(window.address() + data.mfn().0 % 512 * 8)).ok();
     tap.is(seen, Some(data.pfn().0), "and say which of its frames a frame is");
     let window = guest_pv::mem::Mapping::foreign(DomId::XEN, &frames[..1], guest_pv::mem::Access::ReadWrite);
     tap.is(window.map(drop).map_err(|error| error.errno), Err(Errno::EBUSY), "but not for writing");
