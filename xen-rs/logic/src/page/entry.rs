@@ -6,6 +6,7 @@
 
 use xen_abi::ids::Mfn;
 
+use super::env::Table;
 use super::word::Kind;
 
 /// A page-table entry of any level.
@@ -74,6 +75,12 @@ impl Entry {
         Mfn((self.0 & bit::ADDRESS) >> 12)
     }
 
+    /// Whether it points to the table that it is in.
+    #[inline(always)]
+    pub(super) fn is_own(self, table: &Table<'_>) -> bool {
+        self.mfn() == table.mfn()
+    }
+
     /// Bits that no guest may set in a present entry of a table of this kind. `caching`: the domain may choose how its
     /// mappings are cached, since it has been given I/O memory or ports. `nx`: the CPU has the no-execute bit.
     #[inline(always)]
@@ -110,7 +117,7 @@ impl Entry {
     #[inline(always)]
     #[must_use]
     pub const fn same_reference(self, new: Entry, kind: Kind) -> bool {
-        // Without recursive tables RW above L1 is not counted.
+        // Above L1 it makes no difference to the table below whether it is reached for writing.
         let harmless = if matches!(kind, Kind::L1) { HARMLESS } else { HARMLESS | bit::RW };
         (self.0 ^ new.0) & !harmless == 0
     }

@@ -42,7 +42,8 @@
 //! }
 //! ```
 //!
-//! Recursive ("linear") tables are refused, as by Xen with `pv-linear-pt=no`: the graph of tables has no cycle, and locks on
+//! A table above L1 may have entries that point to itself, for reading: they count nothing. Those that point to another
+//! table of its own level are refused (docs/decisions/0005): so the graph of tables has no cycle but these, and locks on
 //! page words are taken from the root down.
 //!
 //! Waiting: a CPU that waits for another's page word calls [`Env::relax`]. What it waits for needs no lock that the

@@ -76,6 +76,10 @@ impl<'f, E: Env> Mmu<'f, E> {
         if entry.0 & Entry::forbidden(table.kind, false, self.env.has_nx()) != 0 {
             return Err(Stop::Refused(Errno::EINVAL));
         }
+        // A table may show itself for reading: its own reference keeps it what it is.
+        if entry.is_own(table) {
+            return if entry.is_writable() { Err(Stop::Refused(Errno::EINVAL)) } else { Ok(table.frame) };
+        }
         let child = if resumed { self.frames.ram(entry.mfn()) } else { self.get_page(entry.mfn(), owner) };
         let Some(child) = child else { return Err(Stop::Refused(Errno::EINVAL)) };
         match self.acquire(child, table.kind.below()) {
@@ -140,6 +144,7 @@ impl<'f, E: Env> Mmu<'f, E> {
             let entry = self.env.read(table, slot);
             if slot.is_guests(table.kind)
                 && entry.is_present()
+                && !entry.is_own(table)
                 && let Some(child) = self.frames.ram(entry.mfn())
             {
                 let put = if at.partial_entry { self.drop_partial(child) } else { self.drop_type(child) };

@@ -245,7 +245,8 @@ impl<'f, E: Env> Mmu<'f, E> {
                 return Err(Fail::Refused(Errno::EINVAL));
             }
             let seen = self.env.read(table, slot);
-            if seen.is_present() && seen.same_reference(new, kind) {
+            let stays = seen.is_present() && seen.same_reference(new, kind);
+            if stays && !(new.is_own(table) && new.is_writable()) {
                 return match self.exchange(table, slot, new, replace) {
                     Ok(_) => Ok(Changed::OldTable),
                     Err(_) => Err(Fail::Refused(Errno::EBUSY)),
@@ -277,8 +278,10 @@ impl<'f, E: Env> Mmu<'f, E> {
             Ok(old) => (old, Ok(Changed::Data)),
             Err(_) => (new, Err(Fail::Refused(Errno::EBUSY))),
         };
+        let own = dropped.is_own(table);
         drop(locked);
         if dropped.is_present()
+            && !own
             && let Some(child) = self.frames.ram(dropped.mfn())
         {
             self.put_page_and_type(child);

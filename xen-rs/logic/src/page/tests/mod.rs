@@ -232,6 +232,10 @@ pub fn recount(mmu: &Mmu<'_, Fake<'_>>, roots: &[u64]) {
             if !entry.is_present() || mmu.frames.ram(entry.mfn()).is_none() {
                 continue;
             }
+            if word.kind() != Kind::L1 && target == mfn {
+                assert!(i >= counted || !entry.is_writable(), "{mfn}[{i}]: itself for writing");
+                continue;
+            }
             if i < counted {
                 *refs.entry(target).or_default() += 1;
                 let kind = mmu.word(target).kind();

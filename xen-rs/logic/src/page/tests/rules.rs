@@ -60,14 +60,26 @@ fn a_writable_page_is_no_table() {
 }
 
 #[test]
-fn recursive_tables_are_refused() {
+fn tables_show_themselves_for_reading_only() {
     let machine = Machine::new(64);
     small(&machine);
     machine.poke(10, 300, entry(10, RO).0);
     let mut mmu = machine.mmu();
-    assert_eq!(mmu.pin(Mfn(10), Kind::L4, A), REFUSED);
+    assert_eq!(mmu.pin(Mfn(10), Kind::L4, A), Ok(()));
     recount(&mmu, &[]);
-    assert!(matches!(mmu.word(10).state(), State::Free(_)));
+    assert_eq!(mmu.set(10, 300, entry(10, RW), A, A), REFUSED.map(|()| Changed::Data), "not for writing");
+    assert_eq!(mmu.set(10, 301, entry(10, RW), A, A), REFUSED.map(|()| Changed::Data), "nor anew");
+    assert_eq!(mmu.set(10, 301, entry(10, RO), A, A), Ok(Changed::Data));
+    assert_eq!(mmu.set(11, 7, entry(11, RO), A, A), Ok(Changed::Data), "an L3 too");
+    recount(&mmu, &[]);
+    assert_eq!(mmu.set(10, 300, Entry(0), A, A), Ok(Changed::OldTable));
+    assert_eq!(mmu.unpin(Mfn(10), A), Ok(()));
+    mmu.whole();
+    recount(&mmu, &[]);
+    assert!(matches!(mmu.word(10).state(), State::Free(_)) && matches!(mmu.word(11).state(), State::Free(_)));
+    machine.poke(10, 300, entry(10, RW).0);
+    assert_eq!(mmu.pin(Mfn(10), Kind::L4, A), REFUSED, "for writing");
+    recount(&mmu, &[]);
 }
 
 #[test]
