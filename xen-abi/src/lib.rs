@@ -31,6 +31,7 @@ pub mod platform;
 pub mod sched;
 pub mod start;
 pub mod sysctl;
+pub mod trace;
 pub mod trap;
 pub mod vcpu;
 pub mod version;

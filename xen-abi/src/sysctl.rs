@@ -77,8 +77,17 @@ constants! {
     pub const XEN_SYSCTL_CPU_POLICY_HVM_MAX: u32 = 3;
     pub const XEN_SYSCTL_CPU_POLICY_PV_DEFAULT: u32 = 4;
     pub const XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT: u32 = 5;
+    /// [`TbufOp::cmd`]: event mask, frame and size of the table.
+    pub const XEN_SYSCTL_TBUFOP_GET_INFO: u32 = 0;
+    pub const XEN_SYSCTL_TBUFOP_SET_CPU_MASK: u32 = 1;
+    pub const XEN_SYSCTL_TBUFOP_SET_EVT_MASK: u32 = 2;
+    /// Pages of each CPU's buffer; once.
+    pub const XEN_SYSCTL_TBUFOP_SET_SIZE: u32 = 3;
+    pub const XEN_SYSCTL_TBUFOP_ENABLE: u32 = 4;
+    pub const XEN_SYSCTL_TBUFOP_DISABLE: u32 = 5;
     /// [`Sysctl::cmd`]. [`ReadConsole`].
     pub const XEN_SYSCTL_READCONSOLE: u32 = 1;
+    /// [`TbufOp`].
     pub const XEN_SYSCTL_TBUF_OP: u32 = 2;
     /// [`PhysInfo`].
     pub const XEN_SYSCTL_PHYSINFO: u32 = 3;
@@ -131,6 +140,21 @@ structures! {
         pub interface_version: u32,
         /// The payload.
         pub u: [u8; 128],
+    }
+    pub struct TbufOp = "struct xen_sysctl_tbuf_op" {
+        /// `XEN_SYSCTL_TBUFOP_*`.
+        pub cmd: u32,
+        pub _pad0: u32,
+        /// CPUs that write records.
+        pub cpu_mask: Bitmap,
+        /// Classes and subclasses of events that are recorded.
+        pub evt_mask: u32,
+        pub _pad1: u32,
+        /// Out: first frame of the `t_info` table, 0 without buffers.
+        pub buffer_mfn: u64,
+        /// Bytes of the table; in: pages of each buffer.
+        pub size: u32,
+        pub _pad2: u32,
     }
     pub struct ReadConsole = "struct xen_sysctl_readconsole" {
         /// Empty the ring.

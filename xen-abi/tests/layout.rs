@@ -39,6 +39,7 @@ enum xen_errno_numbers {
 #include <xen/platform.h>
 #include <xen/sched.h>
 #include <xen/sysctl.h>
+#include <xen/trace.h>
 #include <xen/vcpu.h>
 #include <xen/version.h>
 #include <xen/arch-x86/cpuid.h>
@@ -83,7 +84,7 @@ macro_rules! modules {
 const MODULES: &[Module] = modules! {
     arch_x86 [c s] callback [c s] console [c] domctl [c s] elfnote [c] errno [c] event_channel [c s] features [c]
     grant_table [c s] hvm [c s] hypercall [c] ids [c] io::blkif [c s] io::console [s] io::netif [c s] io::ring [s] memory [c s]
-    mca [c s] mmu [c s] multicall [s] physdev [c s] platform [c s] sched [c s] start [c s] sysctl [c s] trap [c s] vcpu [c s]
+    mca [c s] mmu [c s] multicall [s] physdev [c s] platform [c s] sched [c s] start [c s] sysctl [c s] trace [c s] trap [c s] vcpu [c s]
     version [c s] vm_assist [c] xen_cpuid [c] xs_wire [c s]
 };
 

@@ -55,6 +55,11 @@ pub fn is_parked(vcpu: &Vcpu, held: &mut Held<'_, 0>) -> bool {
     vcpu.parked.lock(held).0.is_some()
 }
 
+/// Makes this CPU look around before its next return to a guest.
+pub fn look_again(cpu: u32) {
+    queues::of(cpu).look.store(true, Ordering::Relaxed);
+}
+
 /// An interrupt arrived for the hypervisor: a timer or a device.
 pub fn interrupt(cpu: &mut Cpu, vector: u8, mut held: Held<'_, 0>) {
     match vector {

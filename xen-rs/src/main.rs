@@ -38,6 +38,7 @@ mod time;
 #[cfg(target_os = "none")]
 mod topology;
 #[cfg(target_os = "none")]
+mod trace;
 mod trap;
 #[cfg(target_os = "none")]
 mod upcalls;

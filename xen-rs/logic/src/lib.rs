@@ -26,4 +26,5 @@ pub mod regs;
 pub mod sched;
 pub mod symbols;
 pub mod time;
+pub mod trace;
 pub mod trap;

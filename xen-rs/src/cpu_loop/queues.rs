@@ -9,7 +9,9 @@ use logic::{
 };
 use machine::{arch::x86_64::percpu, mailbox};
 
-use crate::{sync::Lock, time, vcpu::Vcpu};
+use xen_abi::trace::TRC_SCHED_WAKE;
+
+use crate::{sync::Lock, time, trace, vcpu::Vcpu};
 
 /// The most CPUs there can be: a bit each in one word.
 pub(super) const MAX_CPUS: usize = 64;
@@ -104,6 +106,7 @@ pub(super) fn enqueue<const H: u8>(vcpu: &Arc<Vcpu>, cpu: u32, held: &mut Held<'
 /// The vCPU may run and nobody has it: finds a CPU for it.
 fn start<const H: u8>(vcpu: &Arc<Vcpu>, held: &mut Held<'_, H>) {
     vcpu.seat.clock.change(Runstate::Runnable, time::now());
+    trace::of_vcpu(TRC_SCHED_WAKE, vcpu);
     enqueue(vcpu, place(vcpu), held);
 }
 

@@ -9,10 +9,12 @@ use logic::{
     time::Nanos,
 };
 
+use xen_abi::{ids::DomId, trace::TRC_SCHED_SWITCH};
+
 use super::{idle, queues, timer};
 use crate::{
     cpu::{Cpu, Running},
-    time, trap,
+    time, trace, trap,
     vcpu::Vcpu,
 };
 
@@ -20,6 +22,8 @@ use crate::{
 #[cold]
 pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) {
     crate::memory::feed_heap(held);
+    trace::tell_monitor(held);
+    let before = cpu.running.as_ref().map(|running| trace::ids(&running.vcpu));
     queues::looks(cpu.local.id);
     let yields = core::mem::take(&mut cpu.local.sched.yields);
     if let Some(running) = &cpu.running {
@@ -48,6 +52,11 @@ pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>
         }
     }
     timer::rearm(cpu, held);
+    let [domain, vcpu] = before.unwrap_or([DomId::IDLE.0.into(), cpu.local.id]);
+    if let Some(running) = &cpu.running {
+        let [next_domain, next] = trace::ids(&running.vcpu);
+        trace::event(TRC_SCHED_SWITCH, || [domain, vcpu, next_domain, next]);
+    }
 }
 
 /// Parks the running vCPU: from then on any CPU may take it.
@@ -62,6 +71,7 @@ fn put_back(cpu: &mut Cpu, regs: &GuestRegs, now: Nanos, held: &mut Held<'_, 0>)
         Runstate::Offline
     };
     seat.clock.change(resting, now);
+    trace::runstate(&vcpu, Runstate::Running, resting);
     state.areas.show_runstate(&vcpu, &domain);
     state.regs = *regs;
     state.save();
@@ -122,6 +132,7 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
     }
     seat.set_account(account);
     seat.clock.change(Runstate::Running, now);
+    trace::runstate(&vcpu, Runstate::Runnable, Runstate::Running);
     cpu.local.sched.since = now;
     timer::unpark(cpu.local.id, &vcpu, &mut state.timers, held);
     *regs = state.regs;

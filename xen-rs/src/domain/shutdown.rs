@@ -4,10 +4,10 @@ use log::{error, info};
 use logic::lock::Held;
 
 use machine::arch::x86_64::power;
-use xen_abi::sched;
+use xen_abi::{sched, trace::TRC_SCHED_SHUTDOWN};
 
 use super::{Domain, life::Shutdown};
-use crate::{console, event};
+use crate::{console, event, trace};
 
 impl Domain {
     /// Stops it for `reason` and tells the control domain. The control domain's own end is the machine's.
@@ -17,6 +17,7 @@ impl Domain {
             end_machine(reason);
         }
         if self.life.record_shutdown(reason) {
+            trace::event(TRC_SCHED_SHUTDOWN, || [self.id.0.into(), u32::MAX, reason.0]);
             self.pause(held);
             event::raise_dom_exc(held);
         }

@@ -4,10 +4,13 @@ use alloc::{collections::BTreeMap, sync::Arc};
 use core::sync::atomic::{AtomicU16, Ordering};
 
 use logic::lock::{Held, rank};
-use xen_abi::ids::{DOMID_FIRST_RESERVED, DomId};
+use xen_abi::{
+    ids::{DOMID_FIRST_RESERVED, DomId},
+    trace::{TRC_SCHED_DOM_ADD, TRC_SCHED_DOM_REM},
+};
 
 use super::Domain;
-use crate::sync::Lock;
+use crate::{sync::Lock, trace};
 
 static DOMAINS: Lock<BTreeMap<u16, Arc<Domain>>, { rank::DOMAIN_LIST }> = Lock::new(BTreeMap::new());
 /// Changed under the lock of `DOMAINS`.
@@ -48,11 +51,13 @@ pub fn insert(domain: Arc<Domain>, held: &mut Held<'_, 0>) -> bool {
     if domains.contains_key(&domain.id.0) {
         return false;
     }
+    trace::event(TRC_SCHED_DOM_ADD, || [domain.id.0.into()]);
     domains.insert(domain.id.0, domain);
     true
 }
 
 /// Takes a domain out of the table.
 pub fn remove(id: DomId, held: &mut Held<'_, 0>) -> Option<Arc<Domain>> {
+    trace::event(TRC_SCHED_DOM_REM, || [id.0.into()]);
     DOMAINS.lock(held).0.remove(&id.0)
 }

@@ -1,11 +1,15 @@
 //! The hypercall table: one file per call, and the way in and out.
 
-use logic::{hypercall::Outcome, lock::Held, regs::GuestRegs};
-use xen_abi::{errno::Errno, hypercall};
+use logic::{hypercall::Outcome, lock::Held, num, regs::GuestRegs};
+use xen_abi::{errno::Errno, hypercall, trace::TRC_PV_HYPERCALL_V2};
 
-use crate::cpu::{Context, Cpu};
+use crate::{
+    cpu::{Context, Cpu},
+    trace,
+};
 
 mod batch;
+mod bitmap;
 mod callback_op;
 mod console_io;
 mod domctl;
@@ -75,6 +79,7 @@ fn general(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) {
         return;
     };
     let number = cx.regs.rax;
+    trace::event(TRC_PV_HYPERCALL_V2, || [num::uint(number)]);
     let outcome = route(&mut cx, number);
     finish(cx.regs, outcome);
 }

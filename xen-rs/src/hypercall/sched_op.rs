@@ -7,14 +7,19 @@ use logic::{
     hypercall::Outcome,
     time::Nanos,
 };
-use xen_abi::{errno::Errno, ids::Port, sched as abi};
+use xen_abi::{
+    errno::Errno,
+    ids::Port,
+    sched as abi,
+    trace::{TRC_SCHED_BLOCK, TRC_SCHED_YIELD},
+};
 
 use crate::{
     cpu::Context,
     cpu_loop,
     domain::Shutdown,
     guest::{self, Elements},
-    watchdog,
+    trace, watchdog,
 };
 
 /// The most ports one poll may name.
@@ -30,6 +35,7 @@ pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
     };
     match op.op() {
         Op::Yield => {
+            trace::of_vcpu(TRC_SCHED_YIELD, cx.vcpu);
             // Nobody to give way to: the common case for a guest that spins.
             if cpu_loop::waiting(cx.cpu.id) != 0 {
                 cx.cpu.sched.yields = true;
@@ -56,6 +62,7 @@ pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
 
 /// The vCPU waits for an event; its upcalls are unmasked.
 fn block(cx: &mut Context<'_>) {
+    trace::of_vcpu(TRC_SCHED_BLOCK, cx.vcpu);
     cx.vcpu.info.get().set_upcall_mask(false);
     cx.vcpu.seat.ready.block();
     // Only now look: an event that came before the vCPU was blocked wakes nobody.

@@ -8,12 +8,14 @@ use logic::trap::gate::Gate;
 use logic::trap::vector;
 use machine::arch::x86_64::segments;
 use machine::upcall::Call;
+use xen_abi::trace::{TRC_64_FLAG, TRC_PV_PAGE_FAULT, TRC_PV_TRAP};
 use xen_abi::vm_assist::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
 use super::state::Callback;
 use super::{crash, mode};
 use crate::cpu::Context;
 use crate::guest;
+use crate::trace;
 use crate::vcpu_info::VcpuInfo;
 
 /// Length of `int n`, `syscall` and `sysenter`.
@@ -45,6 +47,9 @@ impl From<Callback> for Handler {
 /// Enters the handler of an exception of the guest's own making.
 pub fn exception(cx: &mut Context<'_>, vector: u8, error_code: Option<u32>) {
     let gate = cx.state.pv.traps.gate(vector);
+    if trace::is_on() {
+        trace_exception(cx, vector, error_code);
+    }
     if gate.address == 0 {
         report_unhandled(cx, vector, error_code);
     }
@@ -53,6 +58,19 @@ pub fn exception(cx: &mut Context<'_>, vector: u8, error_code: Option<u32>) {
     match error_code {
         Some(code) => enter(cx, info, &state, gate.into(), &state.with_error(cx.regs, code)),
         None => enter(cx, info, &state, gate.into(), &state.plain(cx.regs)),
+    }
+}
+
+#[cold]
+fn trace_exception(cx: &Context<'_>, vector: u8, error_code: Option<u32>) {
+    let ([low, high], code) = (trace::halves(cx.regs.rip), error_code.unwrap_or(0));
+    if vector == vector::PAGE_FAULT {
+        let [address, address_high] = trace::halves(cx.state.pv.cr2);
+        trace::event(TRC_PV_PAGE_FAULT | TRC_64_FLAG, || [low, high, address, address_high, code]);
+    } else {
+        // 15 bits of vector, whether there is a code, 16 bits of it.
+        let word = u32::from(vector) | u32::from(error_code.is_some()) << 15 | code << 16;
+        trace::event(TRC_PV_TRAP | TRC_64_FLAG, || [low, high, word]);
     }
 }
 

@@ -2,12 +2,12 @@
 
 use logic::sched::CpuMask;
 use xen_abi::{
-    domctl::{self as abi, Bitmap, Domctl},
+    domctl::{self as abi, Domctl},
     errno::Errno,
 };
 
 use super::{Reply, put};
-use crate::{cpu::Target, cpu_loop, guest};
+use crate::{cpu::Target, cpu_loop, hypercall::bitmap};
 
 /// `XEN_DOMCTL_setvcpuaffinity`; what is in force then goes back into the caller's bitmaps.
 pub(super) fn set(target: &Target, arg: &abi::VcpuAffinity, raw: &mut Domctl) -> Result<Reply, Errno> {
@@ -16,14 +16,14 @@ pub(super) fn set(target: &Target, arg: &abi::VcpuAffinity, raw: &mut Domctl) ->
     let online = machine::mailbox::online();
     let (mut hard, mut soft) = (vcpu.seat.hard_affinity(), vcpu.seat.soft_affinity());
     if arg.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
-        let wanted = read(&arg.cpumap_hard)?;
+        let wanted = bitmap::read(&arg.cpumap_hard)?;
         if wanted.and(online) == CpuMask(0) {
             return Err(Errno::EINVAL);
         }
         hard = wanted;
     }
     if arg.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
-        soft = read(&arg.cpumap_soft)?;
+        soft = bitmap::read(&arg.cpumap_soft)?;
     }
     if arg.flags & abi::XEN_VCPUAFFINITY_FORCE != 0 {
         vcpu.seat.pin(None);
@@ -31,10 +31,10 @@ pub(super) fn set(target: &Target, arg: &abi::VcpuAffinity, raw: &mut Domctl) ->
     vcpu.seat.set_affinity(hard, soft);
     cpu_loop::kick(vcpu);
     if arg.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
-        write(&arg.cpumap_hard, hard.and(online))?;
+        bitmap::write(&arg.cpumap_hard, hard.and(online))?;
     }
     if arg.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
-        write(&arg.cpumap_soft, soft.and(hard).and(online))?;
+        bitmap::write(&arg.cpumap_soft, soft.and(hard).and(online))?;
     }
     put(raw, arg)
 }
@@ -44,10 +44,10 @@ pub(super) fn get(target: &Target, arg: &abi::VcpuAffinity, raw: &mut Domctl) ->
     check(arg)?;
     let vcpu = target.vcpu(arg.vcpu).ok_or(Errno::EINVAL)?;
     if arg.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
-        write(&arg.cpumap_hard, vcpu.seat.hard_affinity())?;
+        bitmap::write(&arg.cpumap_hard, vcpu.seat.hard_affinity())?;
     }
     if arg.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
-        write(&arg.cpumap_soft, vcpu.seat.soft_affinity())?;
+        bitmap::write(&arg.cpumap_soft, vcpu.seat.soft_affinity())?;
     }
     put(raw, arg)
 }
@@ -57,25 +57,4 @@ fn check(arg: &abi::VcpuAffinity) -> Result<(), Errno> {
     let known = abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT | abi::XEN_VCPUAFFINITY_FORCE;
     let named = arg.flags & (abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT) != 0;
     if arg.flags & !known == 0 && named { Ok(()) } else { Err(Errno::EINVAL) }
-}
-
-/// Bytes of a bitmap that hold CPUs there can be.
-fn length(map: &Bitmap) -> usize {
-    usize::try_from(map.nr_bits.div_ceil(8)).map_or(8, |bytes| bytes.min(8))
-}
-
-fn read(map: &Bitmap) -> Result<CpuMask, Errno> {
-    let mut bytes = [0_u8; 8];
-    for (index, byte) in (0..).zip(bytes.iter_mut().take(length(map))) {
-        *byte = guest::read(guest::element::<u8>(map.bitmap, index)?)?;
-    }
-    let valid = if map.nr_bits >= 64 { u64::MAX } else { (1 << map.nr_bits) - 1 };
-    Ok(CpuMask(u64::from_le_bytes(bytes) & valid))
-}
-
-fn write(map: &Bitmap, mask: CpuMask) -> Result<(), Errno> {
-    for (index, byte) in (0..).zip(mask.0.to_le_bytes().iter().take(length(map))) {
-        guest::write(guest::element::<u8>(map.bitmap, index)?, byte)?;
-    }
-    Ok(())
 }

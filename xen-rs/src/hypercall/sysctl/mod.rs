@@ -5,6 +5,7 @@
 mod console;
 mod domains;
 mod host;
+mod trace;
 
 use logic::{
     access::{self, Allowed, SysctlOp},
@@ -23,17 +24,21 @@ pub fn sysctl(cx: &mut Context<'_>) -> Outcome {
         Ok(read) => read,
         Err(errno) => return Outcome::Fail(errno),
     };
-    control::sysctl(&raw)
+    let result = control::sysctl(&raw)
         .and_then(|asked| access::permit(cx.domain.as_caller(), asked))
         .and_then(|op| carry_out(cx, op, &mut raw))
-        .and_then(|()| answer.write(&raw))
-        .into()
+        .and_then(|()| answer.write(&raw));
+    match result {
+        Err(Errno::ERESTART) => Outcome::Again,
+        result => result.into(),
+    }
 }
 
 fn carry_out(cx: &mut Context<'_>, op: Allowed<SysctlOp>, raw: &mut Sysctl) -> Result<(), Errno> {
     match op.op() {
         SysctlOp::ReadConsole => console::read(cx, &payload(&raw.u)?, raw),
         SysctlOp::DebugKeys => console::keys(cx, &payload(&raw.u)?),
+        SysctlOp::Tbuf => trace::buffers(cx, &payload(&raw.u)?, raw),
         SysctlOp::PhysInfo => host::physical_info(cx, raw),
         SysctlOp::SchedId => host::scheduler(raw),
         SysctlOp::CpuTopoInfo => host::topology(&payload(&raw.u)?, raw),

@@ -7,6 +7,7 @@ operations! {
     SysctlOp = "sysctl" in "sysctl.h", others: Control ENOSYS;
     served {
         ReadConsole = XEN_SYSCTL_READCONSOLE, Control;
+        Tbuf = XEN_SYSCTL_TBUF_OP, Control;
         DebugKeys = XEN_SYSCTL_DEBUG_KEYS, Control;
         PhysInfo = XEN_SYSCTL_PHYSINFO, Control;
         SchedId = XEN_SYSCTL_SCHED_ID, Control;
@@ -14,7 +15,6 @@ operations! {
         CpuTopoInfo = XEN_SYSCTL_CPUTOPOINFO, Control;
     }
     refused {
-        XEN_SYSCTL_TBUF_OP, Control, ENOSYS, "no trace buffers yet";
         XEN_SYSCTL_PERFC_OP, Control, ENOSYS, "only in debug builds of Xen";
         XEN_SYSCTL_GETCPUINFO, Control, ENOSYS, "not yet";
         XEN_SYSCTL_AVAILHEAP, Control, ENOSYS, "not yet";
