@@ -63,7 +63,7 @@ impl Boot {
                         a device by `hlt` is free and polling it is not.\n";
             record::write("boot", &format!("{head}\n{facts}\n{table}\n"))?;
         }
-        let above = rows.iter().any(|row| row.above_xen() || row.above_goal());
+        let above = rows.iter().any(Row::above_xen);
         Ok(if above { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 

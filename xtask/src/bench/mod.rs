@@ -2,6 +2,7 @@
 //! guest binary measures both, with a TSC that counts instructions; so the figures are exact and repeat.
 
 mod boot;
+mod domains;
 mod micro;
 mod plugin;
 mod record;
@@ -28,6 +29,7 @@ pub struct Bench {
 enum Subject {
     Micro(micro::Micro),
     Boot(boot::Boot),
+    Domains(domains::Domains),
 }
 
 /// The options of every subject.
@@ -49,6 +51,7 @@ impl Bench {
         match self.subject {
             Subject::Micro(subject) => subject.run(),
             Subject::Boot(subject) => subject.run(),
+            Subject::Domains(subject) => subject.run(),
         }
     }
 }
