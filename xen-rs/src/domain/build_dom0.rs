@@ -188,7 +188,7 @@ fn with_kernel(
     if options.dom0_pinned {
         pin_vcpus(&domain);
     }
-    domain.memory.set_maximum(pages, held);
+    domain.memory.set_maximum(maximum(options, pages, free), held);
     dom0_devices::give(&domain, held).map_err(|e| BuildError::Step("its devices", e))?;
 
     let own = OwnMemory::populate(&domain, pages, held)?;
@@ -240,6 +240,12 @@ fn pages_wanted(options: &Options, free: u64) -> u64 {
     }
     // More than there is means all there is.
     wanted.min(rest) >> PAGE_SHIFT
+}
+
+/// How many pages it may grow to: `dom0_mem=max:` says, and else nobody (Xen's `UINT_MAX`).
+fn maximum(options: &Options, pages: u64, free: u64) -> u64 {
+    let limit = options.dom0_memory.max.map(|max| max.bytes_of(free << PAGE_SHIFT) >> PAGE_SHIFT);
+    limit.map_or(u64::from(u32::MAX), |limit| limit.max(pages))
 }
 
 /// The domain's frames: runs of pfns that are runs of mfns too.

@@ -11,7 +11,7 @@ use machine::arch::x86_64::{
 };
 use xen_abi::errno::Errno;
 
-use super::{GUEST_EXTRA, STATE, Source, State, bind, is_unused, mode, silence};
+use super::{GUEST_EXTRA, STATE, Source, State, bind, mode, silence};
 use crate::domain::Domain;
 
 /// Most devices that are remembered: what a machine with full buses has, more or less.
@@ -165,9 +165,9 @@ pub fn unmap(domain: &Domain, pirq: Pirq, held: &mut Held<'_, 0>) -> Result<(), 
     bind::release(state, irq, domain.id, pirq, None);
     if irq.0 >= state.irqs.lines() {
         end_message(state, irq);
-        domain.devices.change_irqs(irq.0..irq.0 + 1, false)?;
     }
-    Ok(())
+    // As in Xen the right to it goes along: whoever gives interrupts to domains decides anew.
+    domain.devices.change_irqs(irq.0..irq.0 + 1, false)
 }
 
 /// `PHYSDEVOP_setup_gsi`: how a line signals. A line in use keeps what it has: `EEXIST`. `EINVAL`: no such line.
@@ -177,12 +177,11 @@ pub fn set_signal(line: u32, signal: Signal, held: &mut Held<'_, 0>) -> Result<(
         return Err(Errno::EINVAL);
     }
     let irq = Irq(line);
-    if !is_unused(state.irqs.get(irq)) {
-        return Err(Errno::EEXIST);
-    }
-    state.set_source(irq, Some(Source::Line(Gsi(line), signal)));
-    if let Some(desc) = state.irqs.get_mut(irq) {
-        desc.mode = mode(signal);
+    if state.irqs.get_mut(irq).ok_or(Errno::EINVAL)?.set_up()? {
+        state.set_source(irq, Some(Source::Line(Gsi(line), signal)));
+        if let Some(desc) = state.irqs.get_mut(irq) {
+            desc.mode = mode(signal);
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ mod map;
 use alloc::vec::Vec;
 
 use logic::{
-    irq::{Arrival, Desc, Irq, Irqs, Mode, PATIENCE, Pirqs, Vectors},
+    irq::{Arrival, Irq, Irqs, Mode, PATIENCE, Pirqs, Vectors},
     lock::{Held, rank},
     time::Nanos,
 };
@@ -229,9 +229,4 @@ fn silence(state: &mut State, irq: Irq) {
     if let Some(source) = state.source(irq) {
         source.mask();
     }
-}
-
-/// Whether a desc can be given another signal.
-fn is_unused(desc: Option<&Desc>) -> bool {
-    desc.is_some_and(Desc::is_unused)
 }

@@ -50,6 +50,7 @@ pub struct Desc {
     pub mode: Mode,
     /// The hypervisor uses it for itself.
     pub own: bool,
+    signal: Setup,
     shareable: bool,
     guests: ArrayVec<Guest, MAX_GUESTS>,
     /// When the arrivals began to be counted, and how many there were.
@@ -58,6 +59,17 @@ pub struct Desc {
     held_back: bool,
     /// When waiting ends.
     patience_ends: Nanos,
+}
+
+/// Whether a line was told how to signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Setup {
+    /// As the firmware says, or as PCI's lines do.
+    Default,
+    /// It was, and is in use since, or is going to be.
+    Told,
+    /// It was, and has been in use.
+    Kept,
 }
 
 /// What the end of a binding leaves to be done.
@@ -80,6 +92,7 @@ impl Desc {
             cpu: 0,
             mode,
             own: false,
+            signal: Setup::Default,
             shareable: false,
             guests: ArrayVec::new_const(),
             counted: (Nanos::ZERO, 0),
@@ -98,6 +111,20 @@ impl Desc {
     #[must_use]
     pub fn is_unused(&self) -> bool {
         !self.own && self.guests.is_empty()
+    }
+
+    /// A line is told how to signal: once in its life; true if this is the time. `EEXIST` for a line that is in use, or was
+    /// told and has not been in use since (as Xen has it).
+    pub fn set_up(&mut self) -> Result<bool, Errno> {
+        match self.signal {
+            Setup::Told => Err(Errno::EEXIST),
+            _ if !self.is_unused() => Err(Errno::EEXIST),
+            Setup::Kept => Ok(false),
+            Setup::Default => {
+                self.signal = Setup::Told;
+                Ok(true)
+            }
+        }
     }
 
     /// Tells a domain of it from now on; true when it is the first one. `EBUSY`: it is the hypervisor's, or it is bound and
@@ -121,7 +148,12 @@ impl Desc {
         let at = self.guests.iter().position(is_meant)?;
         let gone = self.guests.swap_remove(at);
         Some(match () {
-            () if self.guests.is_empty() => Unbound::Last,
+            () if self.guests.is_empty() => {
+                if self.signal == Setup::Told {
+                    self.signal = Setup::Kept;
+                }
+                Unbound::Last
+            }
             () if gone.busy && self.is_idle() => Unbound::Unmask,
             () => Unbound::Others,
         })

@@ -44,6 +44,20 @@ fn a_level_waits_for_all_who_share_it() {
 }
 
 #[test]
+fn a_line_learns_how_to_signal_once() {
+    let mut desc = Desc::new(Mode::Level);
+    assert_eq!(desc.set_up(), Ok(true));
+    assert_eq!(desc.set_up(), Err(Errno::EEXIST));
+    desc.bind(A, Pirq(5), Port(1), true).unwrap();
+    assert_eq!(desc.set_up(), Err(Errno::EEXIST));
+    desc.unbind(A, Pirq(5), None);
+    assert_eq!(desc.set_up(), Ok(false), "what it learned stays");
+    let mut desc = Desc::new(Mode::Level);
+    desc.bind(A, Pirq(5), Port(1), true).unwrap();
+    assert_eq!(desc.set_up(), Err(Errno::EEXIST));
+}
+
+#[test]
 fn who_does_not_share_has_it_alone() {
     let mut desc = Desc::new(Mode::Level);
     assert_eq!(desc.bind(A, Pirq(5), Port(1), false), Ok(true));
