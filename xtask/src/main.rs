@@ -12,6 +12,7 @@ mod docs;
 mod doctor;
 mod dom0;
 mod emulator;
+mod fuzz;
 mod iso;
 mod kernel_modules;
 mod lint;
@@ -50,6 +51,7 @@ enum Task {
     Lint(lint::Lint),
     Ci(ci::Ci),
     Docs(docs::Docs),
+    Fuzz(fuzz::Fuzz),
     Bench(bench::Bench),
     Boot(boot::Boot),
     XlTrace(xl::XlTrace),
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Task::Lint(task) => task.run(),
         Task::Ci(task) => task.run(),
         Task::Docs(task) => task.run(),
+        Task::Fuzz(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Boot(task) => task.run(),
         Task::XlTrace(task) => task.run(),

@@ -58,7 +58,7 @@ pub fn run() -> Result<Tally> {
 }
 
 /// Counts from `test result: ok. 3 passed; 0 failed; ...`.
-fn closing_line(line: &str) -> Option<Tally> {
+pub fn closing_line(line: &str) -> Option<Tally> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let mut tally = Tally::default();
     for part in counts.split("; ") {

@@ -6,6 +6,7 @@ mod compare;
 mod emulated;
 mod host;
 mod hostile;
+mod models;
 mod report;
 mod tap;
 mod warnings;
@@ -35,8 +36,8 @@ const NO_TESTS: [&str; 3] = [crate::bench::GUEST, "hostile", "neighbour"];
 /// The last line is always `N passed, N failed`. Each case's serial output is kept in target/test-logs/.
 #[derive(clap::Args)]
 pub struct Test {
-    /// host, boot, conformance, kernel, toolstack, hostile [default: all]
-    #[arg(value_name = "SUITE", value_parser = ["host", "boot", "conformance", "kernel", "toolstack", "hostile"])]
+    /// host, boot, conformance, kernel, toolstack, hostile, models [default: all; models only with --full]
+    #[arg(value_name = "SUITE", value_parser = ["host", "boot", "conformance", "kernel", "toolstack", "hostile", "models"])]
     suites: Vec<String>,
     /// Every combination of every matrix, and the long cases; records the results in docs/results/
     #[arg(long)]
@@ -97,6 +98,10 @@ impl Test {
         if self.wants("host") && self.on == Hypervisor::XenRs && self.case.is_empty() {
             doctor::ensure(&[Need::Layout])?;
             tally += host::run()?;
+        }
+        let asked = self.full || !self.suites.is_empty();
+        if asked && self.wants("models") && self.on == Hypervisor::XenRs && self.case.is_empty() {
+            tally += models::run()?;
         }
         for suite in EMULATED {
             if self.wants(suite) {

@@ -16,8 +16,8 @@ pub mod fifo;
 mod loom;
 #[cfg(all(test, loom))]
 mod loom_fifo;
-#[cfg(test)]
-mod never;
+#[cfg(any(test, feature = "models"))]
+pub mod never;
 mod poll;
 mod send;
 mod state;

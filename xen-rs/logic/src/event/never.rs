@@ -5,8 +5,9 @@ use xen_abi::ids::{Port, VcpuId};
 use super::PortBits;
 use super::fifo::{ControlBlock, EventWord, FifoMemory, Priority, Queues};
 
-#[derive(Clone, Copy)]
-pub(super) enum Never {}
+/// What it never has.
+#[derive(Clone, Copy, Debug)]
+pub enum Never {}
 
 impl EventWord for Never {
     fn load(self) -> u32 {

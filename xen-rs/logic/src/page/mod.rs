@@ -72,8 +72,8 @@ mod table;
 mod update;
 pub mod word;
 
-#[cfg(all(test, not(loom)))]
-mod tests;
+#[cfg(all(any(test, feature = "models"), not(loom)))]
+pub mod tests;
 #[cfg(all(test, loom))]
 #[path = "tests/loom.rs"]
 mod tests_under_loom;

@@ -11,8 +11,10 @@ use super::atomic::{AtomicU64, Ordering};
 use super::entry::bit;
 use super::*;
 
-mod model;
+pub mod model;
+#[cfg(test)]
 mod rules;
+#[cfg(test)]
 mod threads;
 
 pub const A: DomId = DomId(1);

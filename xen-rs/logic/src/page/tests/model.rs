@@ -1,6 +1,7 @@
 //! Random guests against the recount: whatever they ask for, no page is writable and a table at once (nor does a TLB
 //! say so), every count is what a recount finds, and in the end every page is free.
 
+#[cfg(test)]
 use proptest::prelude::*;
 
 use super::*;
@@ -51,6 +52,7 @@ enum Step {
     Finish,
 }
 
+#[cfg(test)]
 fn step() -> impl Strategy<Value = Step> {
     let page = 0..14u64;
     let slot = 0..SLOTS.len();
@@ -182,6 +184,32 @@ fn run(steps: Vec<(Step, u32)>) {
     assert_eq!(mmu.env.freed, (0..14).collect::<Vec<_>>());
 }
 
+/// The steps that a fuzzer's bytes stand for.
+pub fn run_bytes(data: &[u8]) {
+    let step = |bytes: &[u8; 6]| {
+        let [what, page, slot, target, flags, budget] = *bytes;
+        let (page, target) = (u64::from(page % 14), u64::from(target % 14));
+        let slot = usize::from(slot) % SLOTS.len();
+        let foreign = flags & 128 != 0;
+        let flags = [0, RO, RW, RO | bit::PSE][usize::from(flags) % 4];
+        let step = match what % 10 {
+            0 => Step::Poke { page, slot, target, flags },
+            1 => Step::Pin { page, kind: u32::from(what / 10 % 4) },
+            2 => Step::Unpin { page },
+            3 => Step::Set { table: page, slot, target, flags, foreign },
+            4 => Step::Load { page },
+            5 => Step::Descriptors { page },
+            6 => Step::Touch { table: page, slot },
+            7 => Step::GiveBack { page },
+            8 => Step::Give { page, other: foreign },
+            _ => Step::Finish,
+        };
+        (step, if budget == 0 { u32::MAX } else { u32::from(budget) * u32::from(budget) / 16 + 1 })
+    };
+    run(data.as_chunks::<6>().0.iter().take(200).map(step).collect());
+}
+
+#[cfg(test)]
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
