@@ -19,7 +19,8 @@ hvc0::once:-/etc/session
 ";
 
 /// Lines go to the kernel log when the kernel has no console but `earlyprintk=xen`: only there can they be seen.
-/// With `report=warnings` the warnings of the kernel's log follow, for the tests that compare them.
+/// With `report=warnings` the warnings of the kernel's log follow, for the tests that compare them; `then=poweroff` and
+/// `then=reboot` say how it goes on.
 const START: &str = "\
 #!/bin/sh
 mount -t proc proc /proc
@@ -35,6 +36,8 @@ if grep -q report=warnings /proc/cmdline; then
     while read -r line; do echo \"$line\" > $out; done < /tmp/warnings
     echo 'guest-warnings end' > $out
 fi
+grep -q then=poweroff /proc/cmdline && poweroff -f
+grep -q then=reboot /proc/cmdline && reboot -f
 # Without a Xen console there is nothing to do but to be there.
 while ! : < /dev/hvc0; do sleep 1; done 2> /dev/null
 exit 0

@@ -1,7 +1,8 @@
 //! The devices that the control domain gets: all but those that the hypervisor drives.
 //!
-//! What it does not get is what Xen keeps from it: interrupt controllers, the interval timer, the PM timer, reset and
-//! A20 lines, the console's UART, and the addresses at which messages arrive.
+//! What it does not get is what Xen 4.17 keeps from it: interrupt controllers, the interval timer, the PM timer, the console's
+//! UART, and the addresses at which messages arrive. (Xen lets it read the I/O APICs' registers through memory, too; here
+//! `PHYSDEVOP_apic_read` is the way.)
 
 use alloc::sync::Arc;
 
@@ -13,15 +14,11 @@ use super::Domain;
 use crate::{irq, topology};
 
 /// Ports of a PC that the hypervisor keeps, as first and last.
-const KEPT_PORTS: [(u16, u16); 9] = [
+const KEPT_PORTS: [(u16, u16); 5] = [
     (0x20, 0x21),   // first 8259
     (0x40, 0x43),   // 8254
     (0x61, 0x61),   // its gate
-    (0x92, 0x92),   // reset, A20
     (0xa0, 0xa1),   // second 8259
-    (0xf0, 0xf0),   // the x87's error
-    (0x4d0, 0x4d1), // trigger modes of the 8259s
-    (0xcf9, 0xcf9), // reset
     (0xcfc, 0xcff), // PCI CONFIG_DATA, which takes its address along
 ];
 /// Frames at whose addresses messages become interrupts, local APICs among them (SDM vol. 3A, 11.11.1).
@@ -45,10 +42,10 @@ pub fn give(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> Result<(), Errno> {
     devices.change_irqs(1..irq::count_of(true, held), true)?;
 
     let memory = &domain.memory;
-    memory.permit_io(0..1 << (topology::physical_address_bits() - 12));
-    memory.forbid_io(MESSAGES);
+    memory.change_io(&(0..1 << (topology::physical_address_bits() - 12)), true)?;
+    memory.change_io(&MESSAGES, false)?;
     for frame in acpi::interrupt_controllers() {
-        memory.forbid_io(frame..frame + 1);
+        memory.change_io(&(frame..frame + 1), false)?;
     }
     Ok(())
 }

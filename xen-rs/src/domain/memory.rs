@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use logic::{
     frames::{Block, PageList, Shortage, Zone},
     hypercall::Budget,
+    irq::RangeSet,
     lock::{Held, rank},
     page::{Deferred, Frame, Stolen, Writable},
 };
@@ -35,7 +36,7 @@ pub struct DomainMemory {
     /// How many pages of the list its death has not looked at yet; all ones before that begins.
     to_relinquish: AtomicU64,
     owed: Lock<Owed, { rank::LEAF }>,
-    io: Lock<Vec<Range<u64>>, { rank::LEAF }>,
+    io: Lock<RangeSet, { rank::LEAF }>,
     has_io: AtomicBool,
     map: Lock<Vec<E820Entry>, { rank::LEAF }>,
 }
@@ -68,7 +69,7 @@ impl DomainMemory {
             outstanding: AtomicU64::new(0),
             to_relinquish: AtomicU64::new(u64::MAX),
             owed: Lock::new(Owed { deferred: Vec::new(), page: None }),
-            io: Lock::new(Vec::new()),
+            io: Lock::new(RangeSet::new()),
             has_io: AtomicBool::new(false),
             map: Lock::new(Vec::new()),
         }
@@ -274,37 +275,31 @@ impl DomainMemory {
         self.total.load(Ordering::Relaxed) == 0
     }
 
-    /// Lets it map device memory: the frames `range`, which are no memory.
-    pub fn permit_io(&self, range: Range<u64>) {
-        self.io.lock_leaf(|io| io.push(range));
-        self.has_io.store(true, Ordering::Release);
-    }
-
-    /// Takes the right to map device memory back; mappings it has stay.
-    pub fn forbid_io(&self, range: Range<u64>) {
+    /// Lets it map device memory (frames that are no memory), or takes the right back; mappings it has stay. `ENOMEM`.
+    pub fn change_io(&self, range: &Range<u64>, allow: bool) -> Result<(), Errno> {
         self.io.lock_leaf(|io| {
-            let mut left = Vec::with_capacity(io.len() + 1);
-            for r in io.drain(..) {
-                left.extend([r.start..r.end.min(range.start), r.start.max(range.end)..r.end]);
-            }
-            left.retain(|r| r.start < r.end);
-            *io = left;
+            if allow { io.add(range.clone()) } else { io.remove(range) }?;
             self.has_io.store(!io.is_empty(), Ordering::Release);
-        });
+            Ok(())
+        })
     }
 
     /// The device memory it may map, in order.
     #[must_use]
     pub fn io_ranges(&self) -> Vec<Range<u64>> {
-        let mut ranges = self.io.lock_leaf(|io| io.clone());
-        ranges.sort_unstable_by_key(|range| range.start);
-        ranges
+        self.io.lock_leaf(|io| io.ranges().to_vec())
+    }
+
+    /// Whether it may map all of these frames, as far as they are no memory.
+    #[must_use]
+    pub fn has_io_range(&self, range: &Range<u64>) -> bool {
+        self.io.lock_leaf(|io| io.contains(range))
     }
 
     /// Whether it may map this frame, which is not memory.
     #[must_use]
     pub fn may_map_io(&self, mfn: Mfn) -> bool {
-        self.has_io() && self.io.lock_leaf(|io| io.iter().any(|r| r.contains(&mfn.0)))
+        self.has_io() && self.has_io_range(&(mfn.0..mfn.0.saturating_add(1)))
     }
 
     /// Whether it may map any device memory, and so choose how its mappings are cached.

@@ -64,13 +64,13 @@ impl EoiMap {
 }
 
 /// Whether a domain may bind a number: `EINVAL` beyond its numbers, `EPERM` for one that stands for no interrupt that it
-/// was given.
-pub fn check(domain: &Domain, pirq: Pirq, held: &mut Held<'_, 0>) -> Result<(), Errno> {
+/// was given. The interrupt.
+pub fn check(domain: &Domain, pirq: Pirq, held: &mut Held<'_, 0>) -> Result<Irq, Errno> {
     let limit = super::count_of(domain.is_control(), held);
     let irq = STATE.lock(held).0.pirqs(domain.id).and_then(|pirqs| pirqs.irq(pirq));
     match irq {
         _ if pirq.0 >= limit => Err(Errno::EINVAL),
-        Some(irq) if domain.devices.has_irq(irq.0) => Ok(()),
+        Some(irq) if domain.devices.has_irq(irq.0) => Ok(irq),
         _ => Err(Errno::EPERM),
     }
 }

@@ -4,11 +4,16 @@
 #![allow(unsafe_code)] // Ports of devices.
 
 use core::arch::asm;
-use guest_pv::call::event_channel as ec;
+use guest_pv::call::{domctl, event_channel as ec};
 use guest_pv::tap::Tap;
 use guest_pv::{events, time};
+use guests::child::Child;
 use guests::{op, page};
 use xen_abi::Errno;
+use xen_abi::domctl::{
+    IomemPermission, IoportPermission, IrqPermission, XEN_DOMCTL_IOMEM_PERMISSION, XEN_DOMCTL_IOPORT_PERMISSION,
+    XEN_DOMCTL_IRQ_PERMISSION,
+};
 use xen_abi::event_channel::{BIND_PIRQ__WILL_SHARE, EVTCHNOP_BIND_PIRQ, EVTCHNSTAT_PIRQ, EvtchnBindPirq};
 use xen_abi::hypercall::{HYPERVISOR_EVENT_CHANNEL_OP, HYPERVISOR_PHYSDEV_OP};
 use xen_abi::ids::{DomId, Port, VcpuId};
@@ -38,6 +43,7 @@ fn run(tap: &mut Tap) {
     edge(tap);
     level_triggered(tap, level);
     eoi_page(tap);
+    permissions(tap);
 }
 
 fn physdev<T: FromBytes + IntoBytes>(command: u32, argument: &mut T) -> Result<u64, Errno> {
@@ -326,4 +332,49 @@ fn eoi_page(tap: &mut Tap) {
     tap.is(bit(MOUSE), 0, "an edge needs none");
     tap.is(ec::close(port), Ok(()), "close it, too");
     shared.leak();
+}
+
+/// What the control domain gives to another: only what it has itself.
+fn permissions(tap: &mut Tap) {
+    let child = Child::new(16);
+    let ports = |first_port: u32, nr_ports: u32, allow_access: u8| {
+        let mut op = IoportPermission { first_port, nr_ports, allow_access, _pad: [0; 3] };
+        // SAFETY: the operation writes to nothing of ours.
+        unsafe { domctl::payload(XEN_DOMCTL_IOPORT_PERMISSION, child.id(), &mut op) }.map(drop)
+    };
+    tap.is(ports(0x1f0, 8, 1), Ok(()), "eight ports");
+    tap.is(ports(0x1f0, 8, 0), Ok(()), "and back");
+    tap.is(ports(0x1f0, 0, 1), Err(Errno::EINVAL), "no ports");
+    tap.is(ports(0xffff, 2, 1), Err(Errno::EINVAL), "ports beyond the last");
+    tap.is(ports(!0, 2, 1), Err(Errno::EINVAL), "ports that wrap around");
+    for (what, port) in [("8259", 0x20), ("8254", 0x40), ("PM timer", 0x608), ("PCI data", 0xcfc), ("UART", 0x3f8)] {
+        tap.is(ports(port, 1, 1), Err(Errno::EPERM), what);
+    }
+    for port in [0x61, 0x70, 0x71, 0x92, 0xf0, 0x4d0, 0xcf8, 0xcf9, 0x604] {
+        tap.note(format_args!("value port_{port:x}={}", ports(port, 1, 1).is_ok()));
+    }
+    tap.is(ports(0x18, 16, 1), Err(Errno::EPERM), "some that are not ours among them");
+    let memory = |first_mfn: u64, nr_mfns: u64, allow_access: u8| {
+        let mut op = IomemPermission { first_mfn, nr_mfns, allow_access, _pad: [0; 7] };
+        // SAFETY: as above.
+        unsafe { domctl::payload(XEN_DOMCTL_IOMEM_PERMISSION, child.id(), &mut op) }.map(drop)
+    };
+    tap.is(memory(0xf_e000, 16, 1), Ok(()), "sixteen frames of devices");
+    tap.is(memory(0xf_e000, 16, 0), Ok(()), "and back again");
+    tap.is(memory(0xf_e000, 0, 1), Err(Errno::EINVAL), "no frames");
+    tap.is(memory(!0, 2, 1), Err(Errno::EINVAL), "frames that wrap around");
+    tap.is(memory(0xf_ee00, 1, 1), Err(Errno::EPERM), "the local APIC");
+    let interrupt = |pirq: u32, allow_access: u8| {
+        let mut op = IrqPermission { pirq, allow_access, pad: [0; 3] };
+        // SAFETY: as above.
+        unsafe { domctl::payload(XEN_DOMCTL_IRQ_PERMISSION, child.id(), &mut op) }.map(drop)
+    };
+    tap.is(interrupt(SCI, 1), Ok(()), "an interrupt of ours");
+    tap.is(interrupt(SCI, 0), Ok(()), "and it back");
+    tap.is(interrupt(UNMAPPED, 1), Err(Errno::EPERM), "one that stands for nothing");
+    tap.is(interrupt(BEYOND, 1), Err(Errno::EINVAL), "interrupt 9999");
+    tap.is(map_line(9, 9, child.id()), Ok(9), "a number of the other domain's for a line of ours");
+    tap.is(map_line(11, 17, child.id()), Ok(17), "and another");
+    let mut op = UnmapPirq { domid: child.id(), _pad: 0, pirq: 17 };
+    tap.is(physdev(PHYSDEVOP_UNMAP_PIRQ, &mut op), Ok(0), "unmap one, leave one to its end");
 }

@@ -7,6 +7,7 @@ mod affinity;
 mod create;
 mod destroy;
 mod info;
+mod permission;
 mod settings;
 mod vcpu;
 
@@ -79,6 +80,9 @@ fn carry_out(cx: &mut Context<'_>, op: &Allowed<DomctlOp>, raw: &mut Domctl) -> 
         DomctlOp::MaxMem => settings::max_mem(cx, &target, &argument(raw)?),
         DomctlOp::SetDomainHandle => settings::set_handle(&target, &argument(raw)?),
         DomctlOp::SetNodeAffinity => Ok(Reply::Nothing),
+        DomctlOp::IrqPermission => permission::interrupt(cx, &target, &argument(raw)?),
+        DomctlOp::IomemPermission => permission::memory(cx, &target, &argument(raw)?),
+        DomctlOp::IoportPermission => permission::ports(cx, &target, &argument(raw)?),
         DomctlOp::HypercallInit => settings::hypercall_init(cx, &target, &argument(raw)?),
         DomctlOp::SetAddressSize => settings::set_address_size(&argument(raw)?),
         DomctlOp::GetAddressSize => settings::get_address_size(raw),

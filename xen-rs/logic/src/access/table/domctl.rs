@@ -19,6 +19,9 @@ operations! {
         MaxVcpus = XEN_DOMCTL_MAX_VCPUS, Control;
         SchedulerOp = XEN_DOMCTL_SCHEDULER_OP, Control;
         SetDomainHandle = XEN_DOMCTL_SETDOMAINHANDLE, Control;
+        IrqPermission = XEN_DOMCTL_IRQ_PERMISSION, Control, "of what the caller has";
+        IomemPermission = XEN_DOMCTL_IOMEM_PERMISSION, Control, "of what the caller has";
+        IoportPermission = XEN_DOMCTL_IOPORT_PERMISSION, Control, "of what the caller has";
         HypercallInit = XEN_DOMCTL_HYPERCALL_INIT, Control;
         GetVcpuAffinity = XEN_DOMCTL_GETVCPUAFFINITY, Control;
         SetAddressSize = XEN_DOMCTL_SET_ADDRESS_SIZE, Control, "64 only: there are no 32-bit PV guests";
@@ -31,9 +34,6 @@ operations! {
         XEN_DOMCTL_RESUMEDOMAIN, Control, EOPNOTSUPP, "not yet";
         XEN_DOMCTL_SHADOW_OP, Control, ENOSYS, "for migration";
         XEN_DOMCTL_SETDEBUGGING, Control, ENOSYS, "no debugger";
-        XEN_DOMCTL_IRQ_PERMISSION, Control, ENOSYS, "not yet";
-        XEN_DOMCTL_IOMEM_PERMISSION, Control, ENOSYS, "not yet";
-        XEN_DOMCTL_IOPORT_PERMISSION, Control, ENOSYS, "not yet";
         XEN_DOMCTL_SETTIMEOFFSET, Control, ENOSYS, "not yet";
         XEN_DOMCTL_REAL_MODE_AREA, Control, ENOSYS, "obsolete in Xen";
         XEN_DOMCTL_SENDTRIGGER, Control, ENOSYS, "no HVM domains";
