@@ -1,4 +1,4 @@
-//! The door map in README.md: every path in it must be there.
+//! The door map in README.md: every path in it must be there. The same for the guests that docs/XSA-CLASSES.md names.
 
 use super::{Finding, finding};
 use std::path::Path;
@@ -15,6 +15,22 @@ pub fn check(readme: &str, root: &Path) -> Vec<Finding> {
     }
     let missing = doors.into_iter().filter(|(_, path)| !root.join(path).exists());
     missing.map(|(line, path)| finding(file, line, format!("the door map names {path}, which is not there"))).collect()
+}
+
+/// The guests that try a class of attack: what stands in backticks in the last column of each table.
+pub fn check_guests(classes: &str, root: &Path) -> Vec<Finding> {
+    let file = Path::new("docs/XSA-CLASSES.md");
+    let mut findings = Vec::new();
+    for (index, line) in classes.lines().enumerate().filter(|(_, line)| line.starts_with('|')) {
+        let last = line.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap_or_default();
+        for guest in last.split('`').skip(1).step_by(2) {
+            let sources = root.join("guest-pv/guests/src");
+            if !sources.join("bin").join(guest).with_extension("rs").exists() && !sources.join(guest).exists() {
+                findings.push(finding(file, index + 1, format!("names the guest {guest}, which is not there")));
+            }
+        }
+    }
+    findings
 }
 
 /// The paths of the map with their lines: what stands in backticks in the rows of the table.
@@ -35,6 +51,13 @@ fn doors(readme: &str) -> Vec<(usize, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn guests_stand_in_the_last_column() {
+        let text = "`no`\n| a | `no` | `hello`, `gone` |\n";
+        assert_eq!(check_guests(text, Path::new("/nonexistent")).len(), 2);
+        assert!(check_guests("| a | `no` | none yet |\n", Path::new("/")).is_empty());
+    }
 
     #[test]
     fn only_the_map_is_read() {

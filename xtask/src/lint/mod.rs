@@ -100,6 +100,8 @@ fn house() -> Result<Vec<Finding>> {
     let mut findings = floors::check(&metadata)?;
     let readme = std::fs::read_to_string(root.join("README.md")).context("README.md")?;
     findings.extend(doors::check(&readme, &root));
+    let classes = std::fs::read_to_string(root.join("docs/XSA-CLASSES.md")).context("docs/XSA-CLASSES.md")?;
+    findings.extend(doors::check_guests(&classes, &root));
     for file in workspace::sources()? {
         let text = std::fs::read_to_string(root.join(&file)).with_context(|| file.display().to_string())?;
         findings.extend(rules::check(&file, &text));
