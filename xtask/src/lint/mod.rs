@@ -1,5 +1,6 @@
 //! `cargo xtask lint`: formatting, clippy on the host and on bare metal, and the house rules that no tool knows.
 
+mod dispatch;
 mod doors;
 mod floors;
 mod rules;
@@ -110,6 +111,8 @@ fn house() -> Result<Vec<Finding>> {
         let text = std::fs::read_to_string(root.join(&file)).with_context(|| file.display().to_string())?;
         findings.extend(rules::check_root(&file, &text));
     }
+    let text = |file: &str| std::fs::read_to_string(root.join(file)).with_context(|| file.to_owned());
+    findings.extend(dispatch::check(&text(dispatch::TABLE)?, &text(dispatch::DISPATCHER)?));
     for file in docs::stale()? {
         findings.push(finding(Path::new(file), 0, "is out of date: run `cargo xtask docs`"));
     }

@@ -34,7 +34,7 @@ operations! {
         PhysdevOp = HYPERVISOR_PHYSDEV_OP, Anyone;
         Sysctl = HYPERVISOR_SYSCTL, Control;
         Domctl = HYPERVISOR_DOMCTL, Control;
-        Mca = HYPERVISOR_ARCH_0, Control, "`HYPERVISOR_mca`";
+        Mca = HYPERVISOR_MCA, Control;
     }
     refused {
         HYPERVISOR_SET_CALLBACKS, Anyone, ENOSYS, "use `callback_op`; Linux does";
