@@ -74,6 +74,8 @@ fn answer(cx: &Context<'_>, command: u64, buffer: u64) -> Result<u64, Errno> {
             guest::write(buffer, &PlatformParameters { virt_start: HYPERVISOR_VIRT_START })?
         }
         Question::GetFeatures => features(cx, buffer)?,
+        // There is nothing to be written, and whoever expects that is told.
+        Question::Pagesize if buffer != 0 => return Err(Errno::EINVAL),
         Question::Pagesize => return Ok(PAGE_SIZE),
         Question::GuestHandle => guest::write(buffer, &cx.domain.handle())?,
         Question::CommandLine => {

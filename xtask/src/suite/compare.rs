@@ -30,6 +30,9 @@ struct Documented {
     guest: String,
     /// The claim's text or the value's name; `*` stands for any text.
     what: String,
+    /// What xen-rs says there [default: anything].
+    #[serde(rename = "xen-rs")]
+    here: Option<String>,
     /// Why.
     reason: String,
     #[serde(skip)]
@@ -106,7 +109,11 @@ impl Comparison {
             let of = |said: &Said| said.get(name).cloned().unwrap_or_else(|| "(not said)".into());
             let (here, there) = (of(here), of(there));
             if here != there {
-                let documented = self.documented.iter().find(|d| d.guest == guest && matches(&d.what, name));
+                let documented = self.documented.iter().find(|documented| {
+                    documented.guest == guest
+                        && matches(&documented.what, name)
+                        && documented.here.as_ref().is_none_or(|said| *said == here)
+                });
                 let reason = documented.map(|documented| {
                     documented.applies.store(true, Ordering::Relaxed);
                     documented.reason.clone()

@@ -161,8 +161,9 @@ impl Row {
         let mut progress = Progress::default();
         let mut text = String::new();
         let end = emulator::watch(&machine, payload, limit, |bytes| {
+            let news = text.len();
             text.push_str(&String::from_utf8_lossy(bytes).replace('\r', ""));
-            if self.over(&text, &mut progress) { Next::Stop } else { Next::Watch }
+            if self.over(&text, news, &mut progress) { Next::Stop } else { Next::Watch }
         })?;
         let line = emulator::shell_line(&machine.command_line(payload));
         let names = symbols::names(&text, payload);
@@ -171,16 +172,17 @@ impl Row {
         Ok((text, end, progress))
     }
 
-    /// Whether nothing more needs to be seen.
-    fn over(&self, text: &str, progress: &mut Progress) -> bool {
+    /// Whether nothing more needs to be seen. What is new begins at `news`; hours of output are not searched again.
+    fn over(&self, text: &str, news: usize, progress: &mut Progress) -> bool {
         progress.follow(text, &self.case.expect);
-        if self.reject().iter().any(|reject| text.contains(reject.as_str())) {
+        let recent = since(text, news.saturating_sub(LONGEST_LINE));
+        if self.reject().iter().any(|reject| recent.contains(reject.as_str())) {
             return true;
         }
         match self.judge {
             Judge::Tap => Tap::read(text).complete(),
-            Judge::Hostile if self.case.script.is_none() => hostile::over(text),
-            Judge::Hostile => dom0::status_in(text).is_some(),
+            Judge::Hostile if self.case.script.is_none() => hostile::over(recent),
+            Judge::Hostile => dom0::status_in(recent).is_some(),
             Judge::Text if self.case.ends_machine.is_some() => false,
             Judge::Text if self.case.script.is_some() => dom0::status_in(text).is_some(),
             Judge::Text => {
@@ -239,6 +241,17 @@ impl Row {
         }
         (true, String::new())
     }
+}
+
+/// A text that is looked for is not longer.
+const LONGEST_LINE: usize = 400;
+
+/// The text from a place on, or from a little before when that is inside a character.
+fn since(text: &str, mut from: usize) -> &str {
+    while !text.is_char_boundary(from) {
+        from -= 1;
+    }
+    text.get(from..).unwrap_or_default()
 }
 
 /// `PART command line` as a module.

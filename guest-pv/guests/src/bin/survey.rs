@@ -215,7 +215,7 @@ fn versioned(pages: &mut Pages) {
         max_evtchn_port: 1023,
         max_grant_frames: 4,
         max_maptrack_frames: 4,
-        grant_opts: 2,
+        grant_opts: 1,
         ..Default::default()
     };
     config.arch.emulation_flags = 0;

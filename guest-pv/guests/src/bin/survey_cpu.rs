@@ -23,7 +23,7 @@ fn run(tap: &mut Tap) {
     for (first, last) in [(0, 0x21), (0x4000_0000, 0x4000_0006), (0x8000_0000, 0x8000_0022), (0xc000_0000, 0xc000_0001)]
     {
         for leaf in first..=last {
-            for subleaf in 0..if matches!(leaf, 4 | 7 | 0xb | 0xd | 0x4000_0003 | 0x8000_001d) { 5 } else { 1 } {
+            for subleaf in 0..if matches!(leaf, 4 | 7 | 0xb | 0xd | 0x8000_001d) { 5 } else { 1 } {
                 show("cpuid", leaf, subleaf, xen_cpuid(leaf, subleaf));
                 leaves += 1;
             }
