@@ -15,6 +15,7 @@ use logic::{
     access::Privilege,
     boot::command_line::Options,
     frames::Zone,
+    grant::Version,
     lock::Held,
     page::{Fail, Kind, Writable},
 };
@@ -181,6 +182,7 @@ fn with_kernel(
         max_vcpus: cpus.clamp(vcpus.0, vcpus.1).min(Blueprint::MAX_VCPUS),
         max_event_port: u32::MAX,
         max_grant_frames: Blueprint::DEFAULT_GRANT_FRAMES,
+        grant_version: Version::Two,
         max_maptrack_frames: Blueprint::DEFAULT_MAPTRACK_FRAMES,
     };
     let domain = Domain::new(&blueprint, held).map_err(|e| BuildError::Step("the domain", e))?;

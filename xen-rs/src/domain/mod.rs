@@ -20,6 +20,7 @@ use alloc::{
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use logic::access::{Caller, Privilege};
+use logic::grant::Version;
 use logic::lock::{Held, rank};
 use xen_abi::{
     errno::Errno,
@@ -92,6 +93,8 @@ pub struct Blueprint {
     pub max_event_port: u32,
     /// Frames its grant table may grow to.
     pub max_grant_frames: u32,
+    /// The highest version of its grant table.
+    pub grant_version: Version,
     /// Frames of its maptrack table: how many grants of others it may map, in pages of entries.
     pub max_maptrack_frames: u32,
 }
@@ -109,7 +112,7 @@ impl Domain {
     /// A domain without memory and vCPUs, paused once as the toolstack expects.
     pub fn new(blueprint: &Blueprint, held: &mut Held<'_, 0>) -> Result<Arc<Self>, Errno> {
         let (frames, maptrack) = (blueprint.max_grant_frames, blueprint.max_maptrack_frames);
-        let grants = grant::DomainGrants::new(blueprint.id, frames, maptrack, held)?;
+        let grants = grant::DomainGrants::new(blueprint.id, frames, maptrack, blueprint.grant_version, held)?;
         let events = event::DomainEvents::new(blueprint.id, blueprint.max_event_port, held)?;
         Ok(Arc::new_cyclic(|this| {
             let domain = Self {

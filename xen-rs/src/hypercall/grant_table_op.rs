@@ -1,4 +1,4 @@
-//! `HYPERVISOR_grant_table_op`: grants of version 1 (`grant_table.h`).
+//! `HYPERVISOR_grant_table_op`: grants of both versions (`grant_table.h`).
 //!
 //! The pages are granted and tracked by `logic::grant`, their page-table entries written by `logic::page::mapping`; this
 //! file brings the two together, operation by operation. No lock is held while page references are taken or given up.
@@ -8,10 +8,11 @@ mod map;
 mod unmap;
 
 use alloc::sync::Arc;
+use core::ops::Deref;
 
 use logic::{
     access::{Allowed, GrantTableOp as Op, NoTarget},
-    grant::{Refusal, Table},
+    grant::{Refusal, Version},
     hypercall::{Budget, Outcome},
 };
 use machine::{arch::x86_64::interrupts, mem::shared::SharedPage};
@@ -50,7 +51,7 @@ pub fn grant_table_op(cx: &mut Context<'_>) -> Outcome {
         Op::SetupTable => one(cx, op, va, count, setup_table),
         Op::QuerySize => one(cx, op, va, count, query_size),
         Op::GetStatusFrames => one(cx, op, va, count, get_status_frames),
-        Op::SetVersion => set_version(va).into(),
+        Op::SetVersion => set_version(cx, va).into(),
         Op::GetVersion => get_version(cx, op, va).into(),
     }
 }
@@ -100,9 +101,35 @@ fn one<T: FromBytes + IntoBytes + Immutable>(
         .into()
 }
 
-/// The domain of a number that may stand for the caller.
-fn any_domain(cx: &mut Context<'_>, id: DomId) -> Option<Arc<Domain>> {
-    if id == DomId::SELF || id == cx.domain.id { Some(cx.domain.clone()) } else { domain::find(id, &mut cx.held) }
+/// A domain, be it the caller's own, which needs no reference of its own, or another.
+enum Peer<'a> {
+    Own(&'a Arc<Domain>),
+    Other(Arc<Domain>),
+}
+
+impl Deref for Peer<'_> {
+    type Target = Arc<Domain>;
+    #[inline(always)]
+    fn deref(&self) -> &Arc<Domain> {
+        match self {
+            Peer::Own(domain) => domain,
+            Peer::Other(domain) => domain,
+        }
+    }
+}
+
+impl<'a> Peer<'a> {
+    /// The domain of a number.
+    #[inline(always)]
+    fn find(cx: &mut Context<'a>, id: DomId) -> Option<Self> {
+        if id == cx.domain.id { Some(Peer::Own(cx.domain)) } else { domain::find(id, &mut cx.held).map(Peer::Other) }
+    }
+
+    /// The domain of a number that may stand for the caller.
+    #[inline(always)]
+    fn find_any(cx: &mut Context<'a>, id: DomId) -> Option<Self> {
+        if id == DomId::SELF { Some(Peer::Own(cx.domain)) } else { Self::find(cx, id) }
+    }
 }
 
 /// The domain that an operation names, if the caller may act on it.
@@ -118,7 +145,7 @@ fn setup_table(cx: &mut Context<'_>, op: &Allowed<Op>, arg: &mut abi::GnttabSetu
         if arg.nr_frames > SETUP_FRAMES {
             return Err(Refusal::GeneralError);
         }
-        domain.grants.grow(domain.id, arg.nr_frames, &mut cx.held)?;
+        domain.grants.grow(&domain, arg.nr_frames, Version::One, &mut cx.held)?;
         for index in 0..arg.nr_frames {
             let mfn = domain.grants.table.lock(&mut cx.held).0.frame(index).map(SharedPage::mfn);
             let mfn = mfn.ok_or(Refusal::GeneralError)?;
@@ -147,22 +174,35 @@ fn get_status_frames(
     op: &Allowed<Op>,
     arg: &mut abi::GnttabGetStatusFrames,
 ) -> Result<(), Errno> {
-    let result = target(cx, op, arg.dom).and_then(|_| (arg.nr_frames == 0).then_some(()).ok_or(Refusal::GeneralError));
+    let result = target(cx, op, arg.dom).and_then(|domain| {
+        if arg.nr_frames > domain.grants.table.lock(&mut cx.held).0.status_frames() {
+            return Err(Refusal::GeneralError);
+        }
+        for index in 0..arg.nr_frames {
+            let mfn = domain.grants.table.lock(&mut cx.held).0.status_frame(index).map(SharedPage::mfn);
+            let mfn = mfn.ok_or(Refusal::GeneralError)?;
+            guest::element::<u64>(arg.frame_list, index.into())
+                .and_then(|va| guest::write(va, &mfn.0))
+                .map_err(|_| Refusal::BadVirtAddr)?;
+        }
+        Ok(())
+    });
     arg.status = logic::grant::status(&result);
     Ok(())
 }
 
-fn set_version(va: u64) -> Result<(), Errno> {
+fn set_version(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     let arg: abi::GnttabSetVersion = guest::read(va)?;
-    let result = Table::<SharedPage>::set_version(arg.version);
-    guest::write(va, &abi::GnttabSetVersion { version: 1 })?;
+    let result = cx.domain.grants.set_version(cx.domain, arg.version, &mut cx.held);
+    let version = cx.domain.grants.table.lock(&mut cx.held).0.version() as u32;
+    guest::write(va, &abi::GnttabSetVersion { version })?;
     result
 }
 
 fn get_version(cx: &mut Context<'_>, op: Allowed<Op>, va: u64) -> Result<(), Errno> {
     let mut arg: abi::GnttabGetVersion = guest::read(va)?;
-    cx.target(&op, arg.dom)?;
-    arg.version = 1;
+    let domain = cx.target(&op, arg.dom)?;
+    arg.version = domain.grants.table.lock(&mut cx.held).0.version() as u32;
     guest::write(va, &arg)
 }
 

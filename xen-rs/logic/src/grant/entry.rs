@@ -1,12 +1,15 @@
-//! One entry: the guest's word, and our count of its uses.
+//! One entry: the guest's words, and our count of its uses.
 
 use xen_abi::grant_table as abi;
-use xen_abi::ids::{DomId, Gfn, Mfn};
+use xen_abi::ids::{DomId, Gfn, GrantRef, Mfn};
 
 use super::Refusal;
 
-/// A page of version 1 entries that a guest and the hypervisor both write. Each entry is one 64-bit word:
-/// flags (bits 0..16), domain (16..32), frame (32..64). Indices are below [`super::ENTRIES_PER_FRAME`].
+/// A page that a guest and the hypervisor both write: of entries, or of their status. It is seen as 512 words of 64 bits,
+/// and indices are below that.
+///
+/// An entry of version 1 is one word: flags (bits 0..16), domain (16..32), frame (32..64). One of version 2 is two: flags,
+/// domain and what depends on the kind; the frame. Its status is 16 bits on a page of their own.
 pub trait EntryPage {
     /// Where the page is, for the guest to map.
     fn mfn(&self) -> Mfn;
@@ -18,6 +21,10 @@ pub trait EntryPage {
     fn compare_exchange(&self, index: usize, old: u64, new: u64) -> Result<(), u64>;
     /// One atomic AND.
     fn and(&self, index: usize, mask: u64);
+    /// One atomic OR, a full barrier.
+    fn or(&self, index: usize, bits: u64);
+    /// Whether a guest has it mapped.
+    fn is_mapped(&self) -> bool;
 }
 
 /// Why a page is pinned.
@@ -60,8 +67,32 @@ impl Via {
     }
 }
 
+/// Which bytes of its page a grant is for: all, or in version 2 a part (for copies only).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// The first.
+    pub start: u16,
+    /// How many.
+    pub length: u16,
+    /// It is a part, or not the granting domain's own page: so it cannot be mapped.
+    pub is_part: bool,
+}
+
+impl Extent {
+    /// A whole page.
+    pub const PAGE: Extent = Extent { start: 0, length: 4096, is_part: false };
+
+    /// Whether `length` bytes from `start` on are granted.
+    #[must_use]
+    #[inline(always)]
+    pub fn covers(self, start: u16, length: u16) -> bool {
+        let end = |start: u16, length: u16| u32::from(start) + u32::from(length);
+        start >= self.start && end(start, length) <= end(self.start, self.length)
+    }
+}
+
 /// The uses of one entry, and what it granted when the first of them began.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Active {
     host_read: u8,
     host_write: u8,
@@ -69,6 +100,24 @@ pub(super) struct Active {
     device_write: u8,
     domain: DomId,
     pub(super) frame: Mfn,
+    pub(super) extent: Extent,
+    /// The grant to the granting domain that this one passes on (version 2).
+    pub(super) origin: Option<(DomId, GrantRef)>,
+}
+
+impl Default for Active {
+    fn default() -> Self {
+        Active {
+            host_read: 0,
+            host_write: 0,
+            device_read: 0,
+            device_write: 0,
+            domain: DomId(0),
+            frame: Mfn(0),
+            extent: Extent::PAGE,
+            origin: None,
+        }
+    }
 }
 
 /// A counter this high is refused, so that it can never wrap.
@@ -103,9 +152,16 @@ impl Active {
     }
 
     /// The first use.
-    pub(super) fn begin(&mut self, by: DomId, frame: Mfn) {
+    pub(super) fn begin(&mut self, by: DomId, frame: Mfn, extent: Extent) {
         self.domain = by;
         self.frame = frame;
+        self.extent = extent;
+        self.origin = None;
+    }
+
+    /// How often it is used, in which way.
+    pub(super) const fn uses(&self) -> [u8; 4] {
+        [self.host_read, self.host_write, self.device_read, self.device_write]
     }
 
     pub(super) fn pin(&mut self, access: Access, via: Via) {
@@ -148,6 +204,13 @@ impl Word {
         Gfn(self.0 >> 32)
     }
 
+    /// The upper half of a first word of version 2: of a part of a page first byte and length, of a grant passed on the
+    /// domain whose it was.
+    #[allow(clippy::cast_possible_truncation, reason = "takes two fields")]
+    pub(super) fn upper(self) -> (u16, u16) {
+        ((self.0 >> 32) as u16, (self.0 >> 48) as u16)
+    }
+
     pub(super) fn new(flags: u16, domain: DomId, frame: u32) -> Word {
         Word(u64::from(flags) | u64::from(domain.0) << 16 | u64::from(frame) << 32)
     }
@@ -155,6 +218,14 @@ impl Word {
 
 /// How often a word that the guest keeps changing is tried before the guest is told off.
 const TRIES: u32 = 5;
+
+/// Which of an entry's flags have to be those of a permission.
+pub(super) const fn type_mask(purpose: Purpose) -> u16 {
+    match purpose {
+        Purpose::Map => abi::GTF_TYPE_MASK | abi::GTF_SUB_PAGE,
+        Purpose::Copy => abi::GTF_TYPE_MASK,
+    }
+}
 
 /// Sets `GTF_reading` (and `GTF_writing`) in an entry that grants `by` the access. The word as it was then.
 pub(super) fn set_status<P: EntryPage>(
@@ -165,10 +236,7 @@ pub(super) fn set_status<P: EntryPage>(
     access: Access,
     purpose: Purpose,
 ) -> Result<Word, Refusal> {
-    let mask = match purpose {
-        Purpose::Map => abi::GTF_TYPE_MASK | abi::GTF_SUB_PAGE,
-        Purpose::Copy => abi::GTF_TYPE_MASK,
-    };
+    let mask = type_mask(purpose);
     let mut word = Word(page.load(index));
     for _ in 0..TRIES {
         let permits = word.flags() & mask == abi::GTF_PERMIT_ACCESS && word.domain() == by;

@@ -6,7 +6,7 @@ use loom::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use loom::thread;
 use xen_abi::ids::{DomId, GrantRef, Mfn};
 
-use super::{Access, EntryPage, Purpose, Refusal, Table, Via, abi};
+use super::{Access, EntryPage, Purpose, Refusal, Table, Version, Via, abi};
 
 #[derive(Clone)]
 struct Page(Arc<AtomicU64>);
@@ -26,6 +26,12 @@ impl EntryPage for Page {
     }
     fn and(&self, _: usize, mask: u64) {
         self.0.fetch_and(mask, SeqCst);
+    }
+    fn or(&self, _: usize, bits: u64) {
+        self.0.fetch_or(bits, SeqCst);
+    }
+    fn is_mapped(&self) -> bool {
+        false
     }
 }
 
@@ -56,7 +62,7 @@ fn revoking_races_with_pinning() {
                 let word = word.clone();
                 thread::spawn(move || revoke(&word))
             };
-            let mut table = Table::new(1);
+            let mut table = Table::new(DomId(1), 1, Version::Two);
             assert!(table.add_frame(Page(word.clone())).is_ok());
             let frame = |gfn: xen_abi::ids::Gfn| Ok::<_, Refusal>(Mfn(gfn.0));
             let pinned = table.pin(GrantRef(0), MAPPER, access, Via::HOST, Purpose::Map, frame);

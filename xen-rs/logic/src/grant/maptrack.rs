@@ -19,6 +19,8 @@ pub struct Maptrack {
     free: u32,
     /// Handles that are not free.
     used: u32,
+    /// Handles that the death of the domain has looked at.
+    released: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -132,7 +134,7 @@ impl Maptrack {
     /// A map track of at most `frames` of Xen's pages of 256 handles.
     #[must_use]
     pub fn new(frames: u32) -> Self {
-        Maptrack { frames: Vec::new(), limit: frames.saturating_mul(PER_FRAME), free: NO_HANDLE, used: 0 }
+        Maptrack { frames: Vec::new(), limit: frames.saturating_mul(PER_FRAME), free: NO_HANDLE, used: 0, released: 0 }
     }
 
     /// Handles in use.
@@ -261,15 +263,34 @@ impl Maptrack {
         Detached { granter, gref, frame, access, via: gone }
     }
 
-    /// The next mapping at or after `from` of a domain that dies, claimed whole, and where to go on.
-    pub fn claim_next(&mut self, from: GrantHandle) -> Option<(GrantMapping, GrantHandle)> {
+    /// The next mapping of a domain that dies, claimed whole. It makes no new ones any more, so each handle is looked at
+    /// once; up to `most` of them in this call.
+    pub fn claim_next(&mut self, most: &mut u32) -> Left {
         let everything = Via { host: true, device: true };
-        let count = self.count();
-        (from.0..count).find_map(|handle| {
-            let mapping = self.claim(Unmap { handle: GrantHandle(handle), via: everything }).ok()??;
-            Some((mapping, GrantHandle(handle + 1)))
-        })
+        while self.released < self.count() && self.used != 0 {
+            if *most == 0 {
+                return Left::Unknown;
+            }
+            *most -= 1;
+            let handle = GrantHandle(self.released);
+            self.released += 1;
+            if let Ok(Some(mapping)) = self.claim(Unmap { handle, via: everything }) {
+                return Left::Mapping(mapping);
+            }
+        }
+        Left::Nothing
     }
+}
+
+/// What is left of a dying domain's mappings.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Left {
+    /// This one, and perhaps more.
+    Mapping(GrantMapping),
+    /// To be looked at in another call.
+    Unknown,
+    /// Nothing.
+    Nothing,
 }
 
 impl GrantMapping {

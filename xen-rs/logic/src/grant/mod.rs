@@ -1,4 +1,4 @@
-//! Grant tables, version 1: pages that one domain lets another map or copy.
+//! Grant tables: pages that one domain lets another map or copy.
 //!
 //! Two sides with a lock each. The *granting* domain's [`Table`] holds its shared pages of entries, written by the
 //! guest at any time, and for each entry that is in use a pin: who uses it, how often, and which frame it was when
@@ -45,19 +45,23 @@
 //! }
 //! ```
 //!
-//! Statuses and their order are those of `grant_table.h` as Xen 4.17 answers them with `gnttab=max-ver:1`.
+//! Statuses and their order are those of `grant_table.h` as Xen 4.17 answers them.
 
 mod entry;
 #[cfg(all(test, loom))]
 mod loom;
 mod maptrack;
+mod switch;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_version2;
+mod version2;
 
-pub use entry::{Access, EntryPage, Purpose, Via};
-pub use maptrack::{Detached, Flushed, GrantMapping, Mapped, Maptrack, Reserved, Unmap};
-pub use table::{ENTRIES_PER_FRAME, Freed, Pinned, Table};
+pub use entry::{Access, EntryPage, Extent, Purpose, Via};
+pub use maptrack::{Detached, Flushed, GrantMapping, Left, Mapped, Maptrack, Reserved, Unmap};
+pub use table::{Claim, ENTRIES_PER_FRAME, Freed, PassedOn, Pinned, Table, Version};
 
 use xen_abi::grant_table as abi;
 

@@ -3,30 +3,67 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::num::index_below;
 use xen_abi::errno::Errno;
 use xen_abi::grant_table as abi;
 use xen_abi::ids::{DomId, Gfn, GrantRef, Mfn};
 
-use super::entry::{Access, Active, EntryPage, Purpose, Via, Word, set_status};
+use super::entry::{Access, Active, EntryPage, Extent, Purpose, Via, Word, set_status};
 use super::maptrack::Detached;
+use super::version2::{self, Granted, StatusPlace};
 use super::{Flushed, Refusal};
 
 /// Entries of version 1 in one page.
 pub const ENTRIES_PER_FRAME: u32 = 512;
 
+/// The layouts of entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Version {
+    /// 8 bytes each, with their status.
+    One = 1,
+    /// 16 bytes each, and their status elsewhere.
+    Two = 2,
+}
+
+impl Version {
+    /// Of a guest's number.
+    #[must_use]
+    pub const fn new(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Version::One),
+            2 => Some(Version::Two),
+            _ => None,
+        }
+    }
+
+    /// Entries in one page.
+    const fn per_frame(self) -> u32 {
+        match self {
+            Version::One => ENTRIES_PER_FRAME,
+            Version::Two => version2::ENTRIES_PER_FRAME,
+        }
+    }
+}
+
 /// The table of a granting domain, over shared pages of type `P`.
 #[derive(Debug)]
 pub struct Table<P> {
-    frames: Vec<Frame<P>>,
+    own: DomId,
+    pub(super) version: Version,
+    pub(super) max_version: Version,
+    pub(super) frames: Vec<Frame<P>>,
+    /// Pages of status: enough for all entries while the version is 2, those of an earlier time otherwise.
+    pub(super) status: Vec<P>,
     max_frames: u32,
     /// Entries in use: none may be when the table goes.
     pinned: u32,
+    /// The table goes: it takes no more pages.
+    pub(super) closed: bool,
 }
 
 #[derive(Debug)]
-struct Frame<P> {
-    shared: P,
+pub(super) struct Frame<P> {
+    pub(super) shared: P,
     active: Box<[Active]>,
 }
 
@@ -36,8 +73,63 @@ struct Frame<P> {
 pub struct Pinned {
     /// The page. The caller takes its references on it, and unpins when that fails.
     pub frame: Mfn,
-    /// `GTF_PWT`, `GTF_PCD` and `GTF_PAT` of the entry, for frames that are not memory.
-    pub cache_flags: u16,
+    /// What of it.
+    pub extent: Extent,
+}
+
+/// What a copy finds behind a reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Claim {
+    /// A page.
+    Pinned(Pinned),
+    /// What this grant gives to the granting domain, which passes it on: claim it there, then [`Table::pin_passed_on`] or
+    /// [`Table::give_up`] here.
+    PassedOn(PassedOn),
+}
+
+/// A grant that is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassedOn {
+    /// Whose it is.
+    pub domain: DomId,
+    /// Which.
+    pub gref: GrantRef,
+    /// The uses of the entry that passes it on when it was looked at.
+    uses: [u8; 4],
+}
+
+/// An entry and all that belongs to it.
+struct Entry<'a, P> {
+    page: &'a P,
+    index: usize,
+    active: &'a mut Active,
+    /// Version 2.
+    status: Option<(&'a P, StatusPlace)>,
+}
+
+impl<P: EntryPage> Entry<'_, P> {
+    #[inline(always)]
+    fn set_status(&self, by: DomId, access: Access, purpose: Purpose) -> Result<Granted, Refusal> {
+        let pinned = self.active.is_pinned();
+        match self.status {
+            None => set_status(self.page, self.index, pinned, by, access, purpose)
+                .map(|word| Granted::Page(word.frame(), Extent::PAGE)),
+            Some(status) => version2::set_status((self.page, self.index), status, pinned, by, access, purpose),
+        }
+    }
+
+    /// Clears the flags that no use justifies.
+    #[inline(always)]
+    fn clear_stale(&self, access: Access) {
+        let stale = self.active.stale_flags(access);
+        if stale != 0 {
+            match self.status {
+                None => self.page.and(self.index, !u64::from(stale)),
+                Some((page, place)) => place.clear(page, stale),
+            }
+        }
+    }
 }
 
 /// References that nobody needs any more, to be given up by `Mmu::put_freed` of `logic::page`: a general one for each
@@ -76,10 +168,20 @@ impl Freed {
 }
 
 impl<P: EntryPage> Table<P> {
-    /// A table without pages. `gnttab_set_version` and the rest work on it, every grant is refused.
+    /// A table of `own` without pages. `gnttab_set_version` and the rest work on it, every grant is refused.
     #[must_use]
-    pub fn new(max_frames: u32) -> Self {
-        Table { frames: Vec::new(), max_frames, pinned: 0 }
+    pub fn new(own: DomId, max_frames: u32, max_version: Version) -> Self {
+        let version = Version::One;
+        Table {
+            own,
+            version,
+            max_version,
+            frames: Vec::new(),
+            status: Vec::new(),
+            max_frames,
+            pinned: 0,
+            closed: false,
+        }
     }
 
     /// Pages in use (`nr_frames` of `GNTTABOP_query_size`).
@@ -97,7 +199,7 @@ impl<P: EntryPage> Table<P> {
     /// Entries there are pages for.
     #[must_use]
     pub fn entries(&self) -> u32 {
-        self.frames() * ENTRIES_PER_FRAME
+        self.frames() * self.version.per_frame()
     }
 
     /// Entries in use by someone.
@@ -109,16 +211,20 @@ impl<P: EntryPage> Table<P> {
     /// How many pages are missing for `wanted` of them; general error above the limit. (`GNTTABOP_setup_table` with 0
     /// leaves one page.)
     pub fn missing(&self, wanted: u32) -> Result<u32, Refusal> {
-        if wanted > self.max_frames {
+        if wanted > self.max_frames || self.closed {
             return Err(Refusal::GeneralError);
         }
         Ok(wanted.max(1).saturating_sub(self.frames()))
     }
 
-    /// Adds a page of zeroes. ENOMEM gives it back.
+    /// Adds a page of zeroes. ENOMEM gives it back, also in version 2 as long as the status of its entries has no page.
     pub fn add_frame(&mut self, shared: P) -> Result<(), (P, Errno)> {
         let mut active = Vec::new();
-        if self.frames.try_reserve(1).is_err() || active.try_reserve_exact(ENTRIES_PER_FRAME as usize).is_err() {
+        if self.closed
+            || (self.version == Version::Two && self.missing_status(self.frames() + 1) != 0)
+            || self.frames.try_reserve(1).is_err()
+            || active.try_reserve_exact(ENTRIES_PER_FRAME as usize).is_err()
+        {
             return Err((shared, Errno::ENOMEM));
         }
         active.resize(ENTRIES_PER_FRAME as usize, Active::default());
@@ -134,20 +240,39 @@ impl<P: EntryPage> Table<P> {
 
     /// Takes the last page away, at the end of the domain.
     pub fn remove_frame(&mut self) -> Option<P> {
-        self.frames.pop().map(|frame| frame.shared)
+        self.closed = true;
+        self.frames.pop().map(|frame| frame.shared).or_else(|| self.status.pop())
     }
 
-    fn entry(&mut self, gref: GrantRef) -> Option<(&P, usize, &mut Active)> {
-        let page = index_below((gref.0 / ENTRIES_PER_FRAME).into(), self.frames.len())?;
-        let frame = self.frames.get_mut(page)?;
-        let index = (gref.0 % ENTRIES_PER_FRAME) as usize;
-        Some((&frame.shared, index, frame.active.get_mut(index)?))
+    #[inline(always)]
+    fn entry(&mut self, gref: GrantRef) -> Option<Entry<'_, P>> {
+        if self.version == Version::One {
+            let frame = self.frames.get_mut((gref.0 / ENTRIES_PER_FRAME) as usize)?;
+            let index = (gref.0 % ENTRIES_PER_FRAME) as usize;
+            return Some(Entry { page: &frame.shared, index, active: frame.active.get_mut(index)?, status: None });
+        }
+        self.entry_of_two(gref)
+    }
+
+    #[cold]
+    fn entry_of_two(&mut self, gref: GrantRef) -> Option<Entry<'_, P>> {
+        let frame = self.frames.get_mut((gref.0 / version2::ENTRIES_PER_FRAME) as usize)?;
+        let index = (gref.0 % version2::ENTRIES_PER_FRAME) as usize;
+        let status = self.status.get((gref.0 / version2::STATUS_PER_FRAME) as usize)?;
+        let status = Some((status, StatusPlace::of(gref)));
+        Some(Entry { page: &frame.shared, index, active: frame.active.get_mut(index)?, status })
     }
 
     /// Writes an entry for the guest (the reserved grants of a domain that is being built).
     pub fn grant(&mut self, gref: GrantRef, to: DomId, frame: u32) -> Result<(), Refusal> {
-        let (page, index, _) = self.entry(gref).ok_or(Refusal::BadGntref)?;
-        page.store(index, Word::new(abi::GTF_PERMIT_ACCESS, to, frame).0);
+        let entry = self.entry(gref).ok_or(Refusal::BadGntref)?;
+        match entry.status {
+            None => entry.page.store(entry.index, Word::new(abi::GTF_PERMIT_ACCESS, to, frame).0),
+            Some(_) => {
+                entry.page.store(entry.index * 2 + 1, frame.into());
+                entry.page.store(entry.index * 2, Word::new(abi::GTF_PERMIT_ACCESS, to, 0).0);
+            }
+        }
         Ok(())
     }
 
@@ -164,50 +289,139 @@ impl<P: EntryPage> Table<P> {
         purpose: Purpose,
         frame: impl FnOnce(Gfn) -> Result<Mfn, Refusal>,
     ) -> Result<Pinned, Refusal> {
-        let (page, index, active) = self.entry(gref).ok_or(Refusal::BadGntref)?;
-        if !active.admits(by, access, via) {
+        let entry = self.entry(gref).ok_or(Refusal::BadGntref)?;
+        let first = !entry.active.is_pinned();
+        let is_part = !first && entry.active.extent.is_part;
+        if !entry.active.admits(by, access, via) || (is_part && purpose == Purpose::Map) {
             return Err(Refusal::GeneralError);
         }
-        let first = !active.is_pinned();
-        let mut word = Word(page.load(index));
-        if active.needs_status(access) {
-            word = set_status(page, index, !first, by, access, purpose)?;
+        if entry.active.needs_status(access) {
+            let granted = entry.set_status(by, access, purpose)?;
             if first {
-                match frame(word.frame()) {
-                    Ok(mfn) => active.begin(by, mfn),
+                let found = match granted {
+                    Granted::Page(gfn, extent) => frame(gfn).map(|mfn| (mfn, extent)),
+                    // Only copies may go through another domain.
+                    Granted::PassedOn(..) => Err(Refusal::GeneralError),
+                };
+                match found {
+                    Ok((mfn, extent)) => entry.active.begin(by, mfn, extent),
                     Err(refusal) => {
-                        page.and(index, !u64::from(active.stale_flags(access)));
+                        entry.clear_stale(access);
                         return Err(refusal);
                     }
                 }
             }
         }
-        active.pin(access, via);
-        let cache_flags = word.flags() & (abi::GTF_PWT | abi::GTF_PCD | abi::GTF_PAT);
-        let pinned = Pinned { frame: active.frame, cache_flags };
+        entry.active.pin(access, via);
+        let pinned = Pinned { frame: entry.active.frame, extent: entry.active.extent };
         self.pinned += u32::from(first);
         Ok(pinned)
     }
 
-    /// Ends a use that never came to a mapping, or a copy.
-    pub fn unpin(&mut self, gref: GrantRef, access: Access, via: Via) {
-        let Some((page, index, active)) = self.entry(gref) else { return };
-        if !active.is_pinned() {
-            return;
+    /// [`Table::pin`] for a copy, which may find that the grant is passed on.
+    #[inline(always)]
+    pub fn claim(
+        &mut self,
+        gref: GrantRef,
+        by: DomId,
+        access: Access,
+        frame: impl FnOnce(Gfn) -> Result<Mfn, Refusal>,
+    ) -> Result<Claim, Refusal> {
+        if self.version == Version::Two
+            && let Some(passed_on) = self.claim_passed_on(gref, by, access)?
+        {
+            return Ok(Claim::PassedOn(passed_on));
         }
-        active.unpin(access, via);
-        let stale = active.stale_flags(access);
-        let last = !active.is_pinned();
-        if stale != 0 {
-            page.and(index, !u64::from(stale));
+        self.pin(gref, by, access, Via::HOST, Purpose::Copy, frame).map(Claim::Pinned)
+    }
+
+    /// Sets the status of an entry that passes a grant on; `None` if it does not.
+    fn claim_passed_on(&mut self, gref: GrantRef, by: DomId, access: Access) -> Result<Option<PassedOn>, Refusal> {
+        let own = self.own;
+        let entry = self.entry(gref).ok_or(Refusal::BadGntref)?;
+        if !version2::passes_on(version2::header(entry.page, entry.index)) {
+            return Ok(None);
         }
+        if !entry.active.admits(by, access, Via::HOST) {
+            return Err(Refusal::GeneralError);
+        }
+        let granted = if entry.active.needs_status(access) {
+            entry.set_status(by, access, Purpose::Copy)?
+        } else {
+            let word = version2::header(entry.page, entry.index);
+            #[allow(clippy::cast_possible_truncation, reason = "the reference is the low half")]
+            Granted::PassedOn(DomId(word.upper().0), GrantRef(version2::frame(entry.page, entry.index).0 as u32))
+        };
+        match granted {
+            // A domain cannot pass on what it grants itself.
+            Granted::PassedOn(domain, origin) if domain != own => {
+                Ok(Some(PassedOn { domain, gref: origin, uses: entry.active.uses() }))
+            }
+            // It changed under our eyes, or that.
+            _ => {
+                entry.clear_stale(access);
+                Err(Refusal::GeneralError)
+            }
+        }
+    }
+
+    /// The grant that is passed on has been claimed, and is `page`: begins the use here. [`Refusal::Again`]: the entry or
+    /// its uses changed meanwhile; nothing is left of the attempt here.
+    pub fn pin_passed_on(
+        &mut self,
+        gref: GrantRef,
+        by: DomId,
+        access: Access,
+        passed_on: PassedOn,
+        page: Pinned,
+    ) -> Result<Pinned, Refusal> {
+        if self.version != Version::Two {
+            return Err(Refusal::Again);
+        }
+        let entry = self.entry(gref).ok_or(Refusal::Again)?;
+        let origin = Some((passed_on.domain, passed_on.gref));
+        let extent = Extent { is_part: true, ..page.extent };
+        let first = !entry.active.is_pinned();
+        let active = &*entry.active;
+        let same = first || (active.frame == page.frame && active.extent == extent && active.origin == origin);
+        if active.uses() != passed_on.uses || !same || !entry.active.admits(by, access, Via::HOST) {
+            entry.clear_stale(access);
+            return Err(Refusal::Again);
+        }
+        if first {
+            entry.active.begin(by, page.frame, extent);
+            entry.active.origin = origin;
+        }
+        entry.active.pin(access, Via::HOST);
+        self.pinned += u32::from(first);
+        Ok(Pinned { frame: page.frame, extent })
+    }
+
+    /// The grant that is passed on could not be claimed.
+    pub fn give_up(&mut self, gref: GrantRef, access: Access) {
+        if let Some(entry) = self.entry(gref) {
+            entry.clear_stale(access);
+        }
+    }
+
+    /// Ends a use that never came to a mapping, or a copy. The grant that was passed on has to be unpinned, too.
+    pub fn unpin(&mut self, gref: GrantRef, access: Access, via: Via) -> Option<(DomId, GrantRef)> {
+        let entry = self.entry(gref)?;
+        if !entry.active.is_pinned() {
+            return None;
+        }
+        entry.active.unpin(access, via);
+        entry.clear_stale(access);
+        let (last, origin) = (!entry.active.is_pinned(), entry.active.origin);
         self.pinned -= u32::from(last);
+        origin
     }
 
     /// Ends the use that a mapping was, now that no TLB knows it any more.
     pub fn release(&mut self, mapping: Detached, _flushed: &Flushed) -> Freed {
         let (gref, access, via, frame) = mapping.into_parts();
-        self.unpin(gref, access, via);
+        // What is passed on is never mapped.
+        let _ = self.unpin(gref, access, via);
         Freed { frame, access, via }
     }
 
@@ -215,8 +429,13 @@ impl<P: EntryPage> Table<P> {
     /// entry keeps its references until its table goes, a device's use ends now.
     pub fn forget(&mut self, mapping: Detached) -> Freed {
         let (gref, access, via, frame) = mapping.into_parts();
-        self.unpin(gref, access, via);
+        let _ = self.unpin(gref, access, via);
         Freed { frame, access, via: Via { host: false, device: via.device } }
+    }
+
+    /// Whether an entry is in use.
+    pub(super) fn is_pinned(&mut self, gref: GrantRef) -> bool {
+        self.entry(gref).is_some_and(|entry| entry.active.is_pinned())
     }
 
     /// `GNTTABOP_swap_grant_ref`: bad reference beyond the table, EAGAIN while one of them is in use.
@@ -228,25 +447,37 @@ impl<P: EntryPage> Table<P> {
         if a == b {
             return Ok(());
         }
-        let read = |table: &mut Self, gref| {
-            let (page, index, active) = table.entry(gref).ok_or(Refusal::BadGntref)?;
-            if active.is_pinned() { Err(Refusal::Again) } else { Ok(page.load(index)) }
-        };
-        let (word_a, word_b) = (read(self, a)?, read(self, b)?);
-        for (gref, word) in [(a, word_b), (b, word_a)] {
-            let (page, index, _) = self.entry(gref).ok_or(Refusal::BadGntref)?;
-            page.store(index, word);
+        if self.is_pinned(a) || self.is_pinned(b) {
+            return Err(Refusal::Again);
         }
+        let (old_a, old_b) = (self.content(a), self.content(b));
+        self.set_content(a, old_b);
+        self.set_content(b, old_a);
         Ok(())
     }
 
-    /// `GNTTABOP_set_version`: EINVAL for a version that does not exist, ENOSYS for the second, as Xen does when it is
-    /// told to offer only the first.
-    pub fn set_version(version: u32) -> Result<(), Errno> {
-        match version {
-            1 => Ok(()),
-            2 => Err(Errno::ENOSYS),
-            _ => Err(Errno::EINVAL),
+    /// The words of an entry, and its status.
+    pub(super) fn content(&mut self, gref: GrantRef) -> ([u64; 2], u16) {
+        match self.entry(gref) {
+            Some(Entry { page, index, status: None, .. }) => ([page.load(index), 0], 0),
+            Some(Entry { page, index, status: Some((status, place)), .. }) => {
+                ([page.load(index * 2), page.load(index * 2 + 1)], place.get(status))
+            }
+            None => ([0; 2], 0),
+        }
+    }
+
+    /// Writes all of an entry, and its status.
+    pub(super) fn set_content(&mut self, gref: GrantRef, (words, flags): ([u64; 2], u16)) {
+        match self.entry(gref) {
+            Some(Entry { page, index, status: None, .. }) => page.store(index, words[0]),
+            Some(Entry { page, index, status: Some((status, place)), .. }) => {
+                page.store(index * 2 + 1, words[1]);
+                page.store(index * 2, words[0]);
+                place.clear(status, u16::MAX);
+                place.set(status, flags);
+            }
+            None => {}
         }
     }
 }

@@ -11,7 +11,7 @@ use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Gfn, GrantHandle, GrantRef, Mfn};
 
 #[derive(Debug, Clone)]
-struct Page(u64, Arc<[AtomicU64]>);
+pub(super) struct Page(u64, Arc<[AtomicU64]>);
 
 impl EntryPage for Page {
     fn mfn(&self) -> Mfn {
@@ -29,16 +29,22 @@ impl EntryPage for Page {
     fn and(&self, index: usize, mask: u64) {
         self.1[index].fetch_and(mask, SeqCst);
     }
+    fn or(&self, index: usize, bits: u64) {
+        self.1[index].fetch_or(bits, SeqCst);
+    }
+    fn is_mapped(&self) -> bool {
+        false
+    }
 }
 
-fn page(mfn: u64) -> Page {
+pub(super) fn page(mfn: u64) -> Page {
     Page(mfn, (0..ENTRIES_PER_FRAME).map(|_| AtomicU64::new(0)).collect())
 }
 
 const ME: DomId = DomId(5);
 
 fn table() -> (Table<Page>, Page) {
-    let mut table = Table::new(4);
+    let mut table = Table::new(DomId(1), 4, Version::Two);
     let shared = page(100);
     table.add_frame(shared.clone()).unwrap();
     (table, shared)
@@ -48,7 +54,7 @@ fn word(flags: u16, domain: u16, frame: u32) -> u64 {
     u64::from(flags) | u64::from(domain) << 16 | u64::from(frame) << 32
 }
 
-fn good(gfn: Gfn) -> Result<Mfn, Refusal> {
+pub(super) fn good(gfn: Gfn) -> Result<Mfn, Refusal> {
     Ok(Mfn(gfn.0 + 1000))
 }
 
@@ -71,9 +77,10 @@ fn sizes_and_versions() {
     assert_eq!(t.missing(5), Err(Refusal::GeneralError));
     t.add_frame(page(101)).unwrap();
     assert_eq!(t.frame(1).unwrap().mfn(), Mfn(101));
-    assert_eq!(Table::<Page>::set_version(1), Ok(()));
-    assert_eq!(Table::<Page>::set_version(2), Err(Errno::ENOSYS));
-    assert_eq!(Table::<Page>::set_version(3), Err(Errno::EINVAL));
+    assert_eq!(t.set_version(Version::One), Ok(()));
+    assert!(t.remove_frame().is_some());
+    assert_eq!(t.add_frame(page(102)).unwrap_err().1, Errno::ENOMEM, "the table goes");
+    assert_eq!(t.missing(1), Err(Refusal::GeneralError));
 }
 
 #[test]
@@ -158,13 +165,24 @@ fn handles_are_charged_and_reused() {
     assert_eq!(track.used(), 255);
     let again = track.reserve().unwrap();
     track.cancel(again);
-    let mut from = GrantHandle(0);
-    let mut count = 0;
-    while let Some((mapping, next)) = track.claim_next(from) {
-        let _ = track.detach(mapping);
-        from = next;
-        count += 1;
+    let (mut count, mut rounds) = (0, 0);
+    loop {
+        let mut most = 100;
+        rounds += 1;
+        let end = loop {
+            match track.claim_next(&mut most) {
+                Left::Mapping(mapping) => {
+                    let _ = track.detach(mapping);
+                    count += 1;
+                }
+                end => break end,
+            }
+        };
+        if end == Left::Nothing {
+            break;
+        }
     }
+    assert_eq!(rounds, 3, "each handle is looked at once");
     assert_eq!((count, track.used()), (255, 0));
 }
 
@@ -194,8 +212,12 @@ fn an_entry_that_never_stands_still() {
             Err(self.0.fetch_xor(u64::from(abi::GTF_PWT), SeqCst))
         }
         fn and(&self, _: usize, _: u64) {}
+        fn or(&self, _: usize, _: u64) {}
+        fn is_mapped(&self) -> bool {
+            false
+        }
     }
-    let mut t = Table::new(1);
+    let mut t = Table::new(DomId(1), 1, Version::Two);
     assert!(t.add_frame(Restless(AtomicU64::new(word(PERMIT, 5, 7)))).is_ok());
     let got = t.pin(GrantRef(0), ME, Access::Read, Via::HOST, Purpose::Map, good);
     assert_eq!(got, Err(Refusal::GeneralError));

@@ -376,4 +376,13 @@ impl logic::grant::EntryPage for SharedPage {
     fn and(&self, index: usize, mask: u64) {
         self.view().and64(index * 8, mask);
     }
+
+    fn or(&self, index: usize, bits: u64) {
+        self.view().or64(index * 8, bits);
+    }
+
+    fn is_mapped(&self) -> bool {
+        // The allocation is one reference.
+        super::frame_table::frames().ram(self.mfn()).is_some_and(|frame| frame.info().references() > 1)
+    }
 }

@@ -12,12 +12,10 @@ use crate::{
     cpu::Context,
     domain::{self, Blueprint, Domain},
 };
-use logic::access::Privilege;
+use logic::{access::Privilege, grant::Version};
 
 /// Flags that a PV domain can be created with. `s3_integrity` and `oos_off` change nothing for it, as on Xen.
 const PV_FLAGS: u32 = abi::XEN_DOMCTL_CDF_S3_INTEGRITY | abi::XEN_DOMCTL_CDF_OOS_OFF | abi::XEN_DOMCTL_CDF_XS_DOMAIN;
-/// The only grant table version there is.
-const GRANT_VERSION: u32 = 1;
 
 /// Creates it under the number wished for, or under the next free one.
 pub(super) fn create(
@@ -26,10 +24,14 @@ pub(super) fn create(
     config: &abi::CreateDomain,
     raw: &mut Domctl,
 ) -> Result<Reply, Errno> {
-    check(config)?;
+    let grant_version = check(config)?;
     let named = wish.0 != 0 && wish.0 < DOMID_FIRST_RESERVED;
     let id = if named { wish } else { domain::next_free_id(&mut cx.held).ok_or(Errno::ENOMEM)? };
-    let limit = |wish: i32, default: u32| u32::try_from(wish).unwrap_or(default);
+    // The defaults are the most there can be, too.
+    let limit = |wish: i32, least: u32, most: u32| {
+        let limit = u32::try_from(wish).unwrap_or(most);
+        if (least..=most).contains(&limit) { Ok(limit) } else { Err(Errno::EINVAL) }
+    };
     let blueprint = Blueprint {
         id,
         privilege: Privilege::Guest,
@@ -37,8 +39,9 @@ pub(super) fn create(
         handle: config.handle,
         max_vcpus: config.max_vcpus,
         max_event_port: config.max_evtchn_port,
-        max_grant_frames: limit(config.max_grant_frames, Blueprint::DEFAULT_GRANT_FRAMES),
-        max_maptrack_frames: limit(config.max_maptrack_frames, Blueprint::DEFAULT_MAPTRACK_FRAMES),
+        max_grant_frames: limit(config.max_grant_frames, 1, Blueprint::DEFAULT_GRANT_FRAMES)?,
+        grant_version,
+        max_maptrack_frames: limit(config.max_maptrack_frames, 0, Blueprint::DEFAULT_MAPTRACK_FRAMES)?,
     };
     let domain = Domain::new(&blueprint, &mut cx.held)?;
     if !domain::insert(domain, &mut cx.held) {
@@ -48,19 +51,20 @@ pub(super) fn create(
     put(raw, config)
 }
 
-/// Refuses what a PV domain cannot have, with the errors of Xen's `sanitise_domain_config`.
-fn check(config: &abi::CreateDomain) -> Result<(), Errno> {
+/// Refuses what a PV domain cannot have, with the errors of Xen's `sanitise_domain_config`. Gives the highest version of
+/// its grant table.
+fn check(config: &abi::CreateDomain) -> Result<Version, Errno> {
     let grant_version = config.grant_opts & abi::XEN_DOMCTL_GRANT_VERSION_MASK;
     let acceptable = config.flags & !PV_FLAGS == 0
         && config.iommu_opts == 0
         && (1..=Blueprint::MAX_VCPUS).contains(&config.max_vcpus)
         && config.vmtrace_size == 0
         && config.grant_opts == grant_version
-        && grant_version == GRANT_VERSION
         && config.arch.emulation_flags == 0
         && config.arch.misc_flags & !XEN_X86_MSR_RELAXED == 0;
     if !acceptable {
         return Err(Errno::EINVAL);
     }
-    if config.cpupool_id == 0 { Ok(()) } else { Err(Errno::ENOENT) }
+    let version = Version::new(grant_version).ok_or(Errno::EINVAL)?;
+    if config.cpupool_id == 0 { Ok(version) } else { Err(Errno::ENOENT) }
 }

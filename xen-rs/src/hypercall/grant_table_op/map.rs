@@ -15,9 +15,10 @@ use xen_abi::{
     ids::{DomId, Mfn},
 };
 
+use super::Peer;
 use crate::{
     cpu::Context,
-    domain::{self, Domain},
+    domain::Domain,
     grant::granted_frame,
     memory::{self, Mm},
 };
@@ -33,11 +34,7 @@ fn map(cx: &mut Context<'_>, arg: &mut abi::GnttabMapGrantRef) -> Result<(), Ref
     if !via.any() {
         return Err(Refusal::BadGntref);
     }
-    let granter = if arg.dom == cx.domain.id {
-        cx.domain.clone()
-    } else {
-        domain::find(arg.dom, &mut cx.held).ok_or(Refusal::BadDomain)?
-    };
+    let granter = Peer::find(cx, arg.dom).ok_or(Refusal::BadDomain)?;
     let access = if arg.flags & GNTMAP_READONLY == 0 { Access::Write } else { Access::Read };
     let handle = loop {
         let reserved = cx.domain.grants.maptrack.lock(&mut cx.held).0.reserve();
@@ -87,7 +84,8 @@ fn pin_and_map(
     let mut mm = memory::mmu_with(cx.held.again(), cx.domain, granter, &mut cx.state.paging.deferred);
     let result = enter(&mut mm, arg, pinned.frame, granter.id, caller, access, via);
     if result.is_err() {
-        granter.grants.table.lock(&mut cx.held).0.unpin(arg.ref_, access, via);
+        // What is passed on is never mapped.
+        let _ = granter.grants.table.lock(&mut cx.held).0.unpin(arg.ref_, access, via);
     }
     result?;
     Ok(Mapped { granter: granter.id, gref: arg.ref_, frame: pinned.frame, access, via, by_entry })

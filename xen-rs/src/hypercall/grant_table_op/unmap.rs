@@ -15,8 +15,8 @@ use machine::mem::tlb;
 use xen_abi::{grant_table as abi, ids::GrantHandle};
 use zerocopy::FromBytes;
 
-use super::map::Place;
-use crate::{cpu::Context, domain, guest, memory};
+use super::{Peer, map::Place};
+use crate::{cpu::Context, guest, memory};
 
 /// Mappings that share one flush: Xen's number.
 const BATCH: usize = 32;
@@ -149,15 +149,8 @@ fn release(cx: &mut Context<'_>, gone: &mut ArrayVec<Detached, BATCH>) {
     }
     let flushed = tlb::flush_domain(cx.domain.id);
     for detached in gone.drain(..) {
-        let granter = if detached.granter() == cx.domain.id {
-            cx.domain.clone()
-        } else {
-            // Its pages are referenced, so it is there, dying perhaps.
-            match domain::find(detached.granter(), &mut cx.held) {
-                Some(granter) => granter,
-                None => continue,
-            }
-        };
+        // Its pages are referenced, so it is there, dying perhaps.
+        let Some(granter) = Peer::find(cx, detached.granter()) else { continue };
         let freed = granter.grants.table.lock(&mut cx.held).0.release(detached, &flushed);
         memory::mmu_with(cx.held.again(), cx.domain, &granter, &mut cx.state.paging.deferred).put_freed(freed);
     }

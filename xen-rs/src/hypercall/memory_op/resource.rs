@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use logic::{
     access::{Allowed, MemoryOp as Op},
+    grant::Version,
     hypercall::Outcome,
 };
 use machine::mem::guest_copy;
@@ -14,6 +15,8 @@ use crate::{cpu::Context, domain::Domain};
 
 /// Frames of one round.
 const CHUNK: usize = 32;
+/// Pages of entries of version 2 whose status is on one page.
+const STATUS_RATIO: u32 = 8;
 
 /// The operation; `first`: frames that earlier rounds have told.
 pub fn acquire_resource(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> Outcome {
@@ -67,7 +70,7 @@ fn size(cx: &mut Context<'_>, domain: &Domain, wanted: &MemAcquireResource) -> R
         }
         (XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_STATUS) => {
             // Two bytes of status for each entry of 16 bytes.
-            Ok(domain.grants.table.lock(&mut cx.held).0.max_frames().div_ceil(8))
+            Ok(domain.grants.table.lock(&mut cx.held).0.max_frames().div_ceil(STATUS_RATIO))
         }
         // PV domains have neither I/O request servers nor trace buffers.
         (XENMEM_RESOURCE_GRANT_TABLE | XENMEM_RESOURCE_IOREQ_SERVER | XENMEM_RESOURCE_VMTRACE_BUF, _) => {
@@ -84,15 +87,18 @@ fn grant_frames(
     wanted: &MemAcquireResource,
     first: u64,
 ) -> Result<ArrayVec<u64, CHUNK>, Errno> {
+    let status = wanted.id == XENMEM_RESOURCE_GRANT_TABLE_ID_STATUS;
     // Tables of version 1 have no status frames.
-    if wanted.id != XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED {
+    if status && domain.grants.table.lock(&mut cx.held).0.version() != Version::Two {
         return Err(Errno::EINVAL);
     }
     let from = wanted.frame + first;
     let to = (wanted.frame + u64::from(wanted.nr_frames)).min(from + CHUNK as u64);
     let to = u32::try_from(to).map_err(|_| Errno::EINVAL)?;
-    domain.grants.grow(domain.id, to, &mut cx.held).map_err(|_| Errno::EINVAL)?;
+    let entries = if status { to.checked_mul(STATUS_RATIO).ok_or(Errno::EINVAL)? } else { to };
+    domain.grants.grow(domain, entries, Version::One, &mut cx.held).map_err(|_| Errno::EINVAL)?;
     let (table, _held) = domain.grants.table.lock(&mut cx.held);
-    let mfn = |i: u64| u32::try_from(i).ok().and_then(|i| table.frame(i)).map(|page| page.mfn().0);
+    let frame = |i: u32| if status { table.status_frame(i) } else { table.frame(i) };
+    let mfn = |i: u64| u32::try_from(i).ok().and_then(frame).map(|page| page.mfn().0);
     (from..u64::from(to)).map(|i| mfn(i).ok_or(Errno::EINVAL)).collect()
 }

@@ -12,7 +12,7 @@ operations! {
         Copy = GNTTABOP_COPY, Offered;
         QuerySize = GNTTABOP_QUERY_SIZE, TargetOrControl;
         UnmapAndReplace = GNTTABOP_UNMAP_AND_REPLACE, Anyone;
-        SetVersion = GNTTABOP_SET_VERSION, Anyone, "version 1";
+        SetVersion = GNTTABOP_SET_VERSION, Anyone, "as far as the domain was created for";
         GetStatusFrames = GNTTABOP_GET_STATUS_FRAMES, TargetOrControl, "version 1 has none";
         GetVersion = GNTTABOP_GET_VERSION, TargetOrControl;
         Swap = GNTTABOP_SWAP_GRANT_REF, Anyone;
