@@ -39,6 +39,7 @@ mod time;
 mod topology;
 #[cfg(target_os = "none")]
 mod trace;
+#[cfg(target_os = "none")]
 mod trap;
 #[cfg(target_os = "none")]
 mod upcalls;
