@@ -106,7 +106,7 @@ fn frames(tap: &mut Tap) {
     mine.bytes_mut()[..8].copy_from_slice(&0x1234_5678u64.to_le_bytes());
     let tiny = Tiny::caller();
     let (frame, root) = (mine.mfn().0, guest_pv::mem::table::root().0);
-    let slot = tiny.l1().0 << 12 | 9 * 8;
+    let slot = (tiny.l1().0 << 12) | (9 * 8);
     let mut all = Attempts::default();
     let missing = 1u64 << 39;
     for (name, mfn, want) in [
@@ -190,7 +190,7 @@ fn memory(tap: &mut Tap) {
     // struct gnttab_map_grant_ref and others: references of domain 0 that do not exist.
     let at = all.arguments.put(&[0x40_9000, 2 | 5 << 32, 0, 0, 0]);
     all.add(HYPERVISOR_GRANT_TABLE_OP, &[0, at, 1], Ok(0), "a grant that does not exist: told in its status");
-    let at = all.arguments.put(&[0 | 1 << 32, 0, 0, 0]);
+    let at = all.arguments.put(&[1 << 32, 0, 0, 0]);
     all.add(HYPERVISOR_GRANT_TABLE_OP, &[2, at, 1], Ok(0), "the grant table of domain 0: told in its status");
     // Events: to ports of domain 0 that are not for it, and a channel in the name of others.
     all.op(HYPERVISOR_EVENT_CHANNEL_OP, 0, &[1 << 32], Err(Errno::EINVAL), "binding a port of domain 0's own");
