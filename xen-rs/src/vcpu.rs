@@ -97,7 +97,7 @@ impl Vcpu {
                 pv: PvState::default(),
                 fpu: FpuArea::new(),
                 paging: Paging::default(),
-                timers: VcpuTimers::default(),
+                timers: VcpuTimers::of_new_vcpu(crate::time::now()),
                 areas: crate::time::Areas::default(),
             }))),
         })

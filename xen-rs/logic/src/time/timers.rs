@@ -87,6 +87,13 @@ pub struct Fired {
 }
 
 impl VcpuTimers {
+    /// What a PV vCPU starts with: a tick of 100 Hz, until it stops that (Xen public header `vcpu.h`).
+    #[must_use]
+    pub fn of_new_vcpu(now: Nanos) -> Self {
+        let period = Nanos::from_millis(10);
+        Self { periodic: Some(Periodic { period, next: now.after(period) }), ..Self::default() }
+    }
+
     /// The earliest deadline.
     #[must_use]
     pub fn next(&self) -> Option<Nanos> {
