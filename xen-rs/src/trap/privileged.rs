@@ -7,7 +7,7 @@ use logic::emulate::decode::{CodeSize, Gpr, MAX_LENGTH, Op, Undecoded, decode};
 use logic::emulate::privilege::{Privilege, Verdict};
 use logic::page::{Fail, entry::bit};
 use logic::regs::rflags;
-use logic::trap::{debug::DR6_SINGLE_STEP, selector, vector};
+use logic::trap::{debug::DR6_SINGLE_STEP, is_canonical, selector, vector};
 use machine::arch::x86_64::{cpu, guest_registers, segments};
 use xen_abi::ids::Mfn;
 use xen_abi::vm_assist::VMASST_TYPE_ARCHITECTURAL_IOPL;
@@ -54,9 +54,13 @@ pub fn emulate(cx: &mut Context<'_>) -> bool {
             return true;
         }
         Err(Undecoded::Truncated) if missing != 0 => {
+            let at = cx.regs.rip.wrapping_add(code.len() as u64);
+            if !is_canonical(at) {
+                return false;
+            }
             // The rest of it lies where nothing can be fetched.
             let fetch = if cpu::has(cpu::Features::NX) { FETCH } else { 0 };
-            deliver::page_fault(cx, cx.regs.rip.wrapping_add(code.len() as u64), fetch);
+            deliver::page_fault(cx, at, fetch);
             return true;
         }
         Err(Undecoded::Truncated | Undecoded::Foreign) => return false,
