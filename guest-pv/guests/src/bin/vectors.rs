@@ -58,7 +58,8 @@ type Piece = (u64, fn() -> &'static [u8]);
 const USER: &[Piece] = &[
     (INT_41, || code!("int 0x41")),
     // bound eax, [CODE + 200], in 32-bit code: 0x90909090 to 0x90909090, which 0 is above.
-    (BOUND, || code!("xor eax, eax", ".byte 0x62, 0x05, 0xc8, 0x00, 0x40, 0x00")),
+    // By SS: a null DS is good enough for QEMU alone.
+    (BOUND, || code!("xor eax, eax", ".byte 0x36, 0x62, 0x05, 0xc8, 0x00, 0x40, 0x00")),
     // Sets the overflow flag; into, in 32-bit code.
     (INTO, || code!("mov al, 0x7f", "add al, 1", ".byte 0xce")),
     (SPIN, || code!("2: jmp 2b")),
