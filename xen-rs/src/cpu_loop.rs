@@ -55,7 +55,7 @@ pub fn is_parked(vcpu: &Vcpu, held: &mut Held<'_, 0>) -> bool {
     vcpu.parked.lock(held).0.is_some()
 }
 
-/// Makes this CPU look around before its next return to a guest.
+/// Makes a CPU look around before its next return to a guest; one that is in a guest has to be kicked, too.
 pub fn look_again(cpu: u32) {
     queues::of(cpu).look.store(true, Ordering::Relaxed);
 }

@@ -45,7 +45,9 @@ const PAGES_PER_ROUND: usize = 32;
 
 /// Classes of events that are recorded now; none while tracing is off.
 static ACTIVE: AtomicU32 = AtomicU32::new(0);
-/// Those that are to be while it is on.
+/// Whether it is on.
+static ENABLED: AtomicBool = AtomicBool::new(false);
+/// Classes that are to be recorded while it is on.
 static WANTED: AtomicU32 = AtomicU32::new(TRC_ALL);
 /// CPUs that record.
 static CPUS: AtomicU64 = AtomicU64::new(u64::MAX);
@@ -167,7 +169,7 @@ pub fn info() -> (u32, Mfn, u32) {
 /// Chooses the events.
 pub fn set_events(mask: u32) {
     WANTED.store(mask, Ordering::Relaxed);
-    if ACTIVE.load(Ordering::Relaxed) != 0 {
+    if ENABLED.load(Ordering::Relaxed) {
         ACTIVE.store(mask, Ordering::Relaxed);
     }
 }
@@ -180,12 +182,14 @@ pub fn set_cpus(mask: u64) {
 /// Begins to record. EINVAL without buffers.
 pub fn enable() -> Result<(), Errno> {
     BUFFERS.get().ok_or(Errno::EINVAL)?;
+    ENABLED.store(true, Ordering::Relaxed);
     ACTIVE.store(WANTED.load(Ordering::Relaxed), Ordering::Relaxed);
     Ok(())
 }
 
 /// Ends recording. What was recorded stays.
 pub fn disable() {
+    ENABLED.store(false, Ordering::Relaxed);
     ACTIVE.store(0, Ordering::Relaxed);
 }
 
@@ -212,7 +216,8 @@ pub fn set_size(pages: u32, held: &mut Held<'_, 0>) -> Result<(), Errno> {
         let page = memory::shared_page(DomId::XEN, held)?;
         MAKING.lock_leaf(|making| making.push(page));
     }
-    let done = MAKING.lock_leaf(|making| if making.len() < wanted { None } else { Some(core::mem::take(making)) });
+    // Pages that an earlier try has made for larger buffers stay for the next one.
+    let done = MAKING.lock_leaf(|making| (making.len() >= wanted).then(|| making.split_off(making.len() - wanted)));
     let Some(mut made) = done else { return Err(Errno::ERESTART) };
     let Some(info) = made.pop() else { return Err(Errno::ENOMEM) };
     let mut made = made.into_iter();

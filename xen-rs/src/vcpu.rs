@@ -7,7 +7,12 @@ use alloc::{
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use bitflags::bitflags;
-use logic::{event::VcpuEvents, lock::rank, regs::GuestRegs, time::VcpuTimers};
+use logic::{
+    event::VcpuEvents,
+    lock::rank,
+    regs::GuestRegs,
+    time::{Periodic, VcpuTimers},
+};
 use machine::{
     arch::x86_64::{descriptors, fpu::FpuArea},
     mem::shared::SharedPage,
@@ -54,6 +59,8 @@ pub struct Vcpu {
     pub events: VcpuEvents,
     /// Where its `vcpu_info` is.
     pub info: VcpuInfoPlace,
+    /// What another vCPU has made of its periodic timer while it ran: its CPU takes it over.
+    pub new_periodic: Lock<Option<Option<Periodic>>, { rank::LEAF }>,
     /// The private half while no CPU runs it.
     pub parked: Lock<Option<Box<VcpuState>>, { rank::VCPU_PARKED }>,
 }
@@ -92,6 +99,7 @@ impl Vcpu {
             seat: Seat::new(id, paused),
             events: VcpuEvents::new(),
             info: VcpuInfoPlace::new(shared, id.0),
+            new_periodic: Lock::new(None),
             parked: Lock::new(Some(Box::new(VcpuState {
                 regs: GuestRegs::default(),
                 pv: PvState::default(),

@@ -6,7 +6,7 @@ use logic::{
     lock::Held,
     regs::GuestRegs,
     sched::{Account, Runstate},
-    time::Nanos,
+    time::{Nanos, VcpuTimers},
 };
 
 use xen_abi::{ids::DomId, trace::TRC_SCHED_SWITCH};
@@ -26,7 +26,8 @@ pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>
     let before = cpu.running.as_ref().map(|running| trace::ids(&running.vcpu));
     queues::looks(cpu.local.id);
     let yields = core::mem::take(&mut cpu.local.sched.yields);
-    if let Some(running) = &cpu.running {
+    if let Some(running) = &mut cpu.running {
+        take_over(&running.vcpu, &mut running.state.timers);
         let now = time::now();
         let seat = &running.vcpu.seat;
         let mut account = seat.account();
@@ -56,6 +57,13 @@ pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>
     if let Some(running) = &cpu.running {
         let [next_domain, next] = trace::ids(&running.vcpu);
         trace::event(TRC_SCHED_SWITCH, || [domain, vcpu, next_domain, next]);
+    }
+}
+
+/// Takes over what another vCPU wants of the periodic timer.
+fn take_over(vcpu: &Vcpu, timers: &mut VcpuTimers) {
+    if let Some(periodic) = vcpu.new_periodic.lock_leaf(Option::take) {
+        timers.periodic = periodic;
     }
 }
 
@@ -135,6 +143,7 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
     trace::runstate(&vcpu, Runstate::Runnable, Runstate::Running);
     cpu.local.sched.since = now;
     timer::unpark(cpu.local.id, &vcpu, &mut state.timers, held);
+    take_over(&vcpu, &mut state.timers);
     *regs = state.regs;
     let loaded = state.load(&domain);
     time::renew_time(&vcpu);

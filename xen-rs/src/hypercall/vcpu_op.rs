@@ -43,7 +43,10 @@ pub fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
         Op::GetRunstateInfo => guest::write(va, &time::runstate_record(vcpu.seat.clock.at(time::now()))).into(),
         Op::RegisterRunstateMemoryArea => register_runstate(cx, &vcpu, va).into(),
         Op::SetPeriodicTimer => set_periodic(cx, &vcpu, va).into(),
-        Op::StopPeriodicTimer => with_timers(cx, &vcpu, |timers| timers.periodic = None).into(),
+        Op::StopPeriodicTimer => {
+            change_periodic(cx, &vcpu, None);
+            Outcome::OK
+        }
         Op::SetSingleshotTimer if myself => guest::read(va)
             .map(|op: abi::VcpuSetSingleshotTimer| set_singleshot(cx, Nanos(op.timeout_abs_ns), time::now()))
             .into(),
@@ -126,21 +129,22 @@ fn register_runstate(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<
     guest::write(op.addr, &time::runstate_record(vcpu.seat.clock.stored()))
 }
 
-/// Applies a change to a vCPU's timers: its own, or those of one that does not run.
-fn with_timers(
-    cx: &mut Context<'_>,
-    vcpu: &Arc<Vcpu>,
-    change: impl FnOnce(&mut logic::time::VcpuTimers),
-) -> Result<(), Errno> {
+/// Changes a vCPU's periodic timer: the caller's own, or another one's, which takes the change over when it runs on another
+/// CPU.
+fn change_periodic(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, periodic: Option<Periodic>) {
     if Arc::ptr_eq(vcpu, cx.vcpu) {
-        change(&mut cx.state.timers);
+        cx.state.timers.periodic = periodic;
         if let Some(next) = cx.state.timers.next() {
             cpu_loop::arm(&mut cx.cpu.sched.timer, next);
         }
     } else if let Some(state) = vcpu.parked.lock(&mut cx.held).0.as_mut() {
-        change(&mut state.timers);
+        state.timers.periodic = periodic;
+        vcpu.new_periodic.lock_leaf(|new| *new = None);
+    } else {
+        vcpu.new_periodic.lock_leaf(|new| *new = Some(periodic));
+        cpu_loop::look_again(vcpu.processor());
+        cpu_loop::kick(vcpu);
     }
-    Ok(())
 }
 
 fn set_periodic(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
@@ -150,7 +154,8 @@ fn set_periodic(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), E
         return Err(Errno::EINVAL);
     }
     let next = time::now().after(period);
-    with_timers(cx, vcpu, |timers| timers.periodic = Some(Periodic { period, next }))
+    change_periodic(cx, vcpu, Some(Periodic { period, next }));
+    Ok(())
 }
 
 /// `VCPUOP_register_vcpu_info`: once, by the vCPU itself or for one that is down.

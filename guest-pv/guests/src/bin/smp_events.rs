@@ -10,9 +10,12 @@ use guest_pv::call::{event_channel, sched, vcpu};
 use guest_pv::smp::{self, Barrier};
 use guest_pv::tap::Tap;
 use guest_pv::{events, time};
+use guests::address_of;
 use guests::smp::{COUNT, Random, VCPUS, Watch, on_all};
 use xen_abi::Errno;
+use xen_abi::hypercall::HYPERVISOR_VCPU_OP;
 use xen_abi::ids::{DomId, Port, VcpuId};
+use xen_abi::vcpu::{VCPUOP_SET_PERIODIC_TIMER, VcpuSetPeriodicTimer};
 
 guest_pv::test!(run);
 
@@ -34,6 +37,7 @@ static ASKED: [[AtomicU64; VCPUS]; VCPUS] = [const { [const { AtomicU64::new(0) 
 static ANSWERED: [[AtomicU64; VCPUS]; VCPUS] = [const { [const { AtomicU64::new(0) }; VCPUS] }; VCPUS];
 static FINISHED: AtomicU64 = AtomicU64::new(0);
 static TICKS: AtomicU64 = AtomicU64::new(0);
+static PERIODIC: AtomicU64 = AtomicU64::new(0);
 static STOP: AtomicU64 = AtomicU64::new(0);
 
 fn run(tap: &mut Tap) {
@@ -53,6 +57,22 @@ fn run(tap: &mut Tap) {
 
 fn port(vcpu: usize) -> Port {
     Port(PORTS[vcpu].load(SeqCst))
+}
+
+/// Ticks of vCPU 1's periodic timer, which vCPU 0 sets and stops while vCPU 1 runs.
+fn periodic(tap: &mut Tap) {
+    let count = |span: u64| {
+        let before = PERIODIC.load(SeqCst);
+        time::sleep(span);
+        PERIODIC.load(SeqCst) - before
+    };
+    let mut timer = VcpuSetPeriodicTimer { period_ns: 5_000_000 };
+    let set = guests::call(HYPERVISOR_VCPU_OP, [VCPUOP_SET_PERIODIC_TIMER.into(), 1, address_of(&mut timer)]);
+    tap.is(set, Ok(0), "its periodic timer is set from here");
+    tap.ok(count(500_000_000) > 10, "and ticks there");
+    tap.is(vcpu::stop_periodic_timer(V1), Ok(()), "it is stopped from here");
+    count(50_000_000);
+    tap.is(count(200_000_000), 0, "and ticks no more");
 }
 
 fn up_and_down(tap: &mut Tap) {
@@ -80,6 +100,7 @@ fn up_and_down(tap: &mut Tap) {
     tap.is(TICKS.load(SeqCst), now, "it does not run any more");
     tap.is(vcpu::up(V1), Ok(()), "it is brought up again");
     tap.ok(ticks(now), "and goes on where it was");
+    periodic(tap);
     STOP.store(1, SeqCst);
     tap.is(smp::join(V1), Ok(()), "it goes down by itself");
     tap.is(smp::start(VcpuId(5), tick), Err(Errno::ENOENT), "there is no vCPU 5");
@@ -88,6 +109,7 @@ fn up_and_down(tap: &mut Tap) {
 fn tick() {
     while STOP.load(SeqCst) == 0 {
         TICKS.fetch_add(1, SeqCst);
+        PERIODIC.fetch_add(events::clear(time::timer_port()).into(), SeqCst);
         core::hint::spin_loop();
     }
 }
@@ -201,6 +223,8 @@ fn questions() {
 fn timers() {
     let me = smp::index() as u64;
     START.wait();
+    // An answer that was seen before its interrupt has left that behind.
+    while events::poll().is_some() {}
     for round in 0..20 {
         let deadline = time::now() + 1_000_000 + me * 300_000;
         events::wait(Some(deadline));

@@ -132,51 +132,37 @@ fn written_back() {
     line.print();
 }
 
+/// What becomes of each bit of a control register when it is turned over.
+macro_rules! bits {
+    ($register:literal, $value:expr) => {{
+        let mut line = Line::new(concat!($register, " bit"));
+        for bit in 0..32 {
+            let value = $value ^ 1 << bit;
+            // SAFETY: emulated, or a fault that ends the body.
+            let trap = trap_of(|| unsafe { asm!(concat!("mov ", $register, ", {}"), in(reg) value) });
+            let now: u64;
+            // SAFETY: as above.
+            unsafe {
+                asm!(concat!("mov {}, ", $register), concat!("mov ", $register, ", {}"), out(reg) now, in(reg) $value);
+            }
+            let said = match trap {
+                Some(_) => "trap",
+                None if now == value => "taken",
+                None => "ignored",
+            };
+            line.value(&format!("{bit}"), said);
+        }
+        line.print();
+    }};
+}
+
 fn control_registers() {
     let (cr0, cr4): (u64, u64);
     // SAFETY: reads that are emulated.
     unsafe { asm!("mov {}, cr0", "mov {}, cr4", out(reg) cr0, out(reg) cr4) };
     println!("# values control: cr0={cr0:x} cr4={cr4:x}");
-    let mut line = Line::new("cr4 bit");
-    for bit in 0..32 {
-        let value = cr4 ^ 1 << bit;
-        // SAFETY: emulated, or a fault that ends the body.
-        let trap = trap_of(|| unsafe { asm!("mov cr4, {}", in(reg) value) });
-        let now: u64;
-        // SAFETY: as above.
-        unsafe { asm!("mov {}, cr4", "mov cr4, {}", out(reg) now, in(reg) cr4) };
-        line.value(
-            &format!("{bit}"),
-            if trap.is_some() {
-                "trap"
-            } else if now == value {
-                "taken"
-            } else {
-                "ignored"
-            },
-        );
-    }
-    line.print();
-    let mut line = Line::new("cr0 bit");
-    for bit in 0..32 {
-        let value = cr0 ^ 1 << bit;
-        // SAFETY: emulated, or a fault that ends the body.
-        let trap = trap_of(|| unsafe { asm!("mov cr0, {}", in(reg) value) });
-        let now: u64;
-        // SAFETY: as above.
-        unsafe { asm!("mov {}, cr0", "mov cr0, {}", out(reg) now, in(reg) cr0) };
-        line.value(
-            &format!("{bit}"),
-            if trap.is_some() {
-                "trap"
-            } else if now == value {
-                "taken"
-            } else {
-                "ignored"
-            },
-        );
-    }
-    line.print();
+    bits!("cr4", cr4);
+    bits!("cr0", cr0);
 }
 
 /// Which ports a privileged guest may read: those whose reading has no effect.

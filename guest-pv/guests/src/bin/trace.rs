@@ -161,8 +161,11 @@ fn records(tap: &mut Tap, monitor: &Monitor) {
     tap.is((calls(HYPERVISOR_SCHED_OP), calls(HYPERVISOR_VCPU_OP)), (20, 1), "each hypercall has its record");
     tap.ok(records.iter().all(|record| record.event & PV == record.event & 0x0ff0_f000), "nothing else has one");
 
-    let _ = command(XEN_SYSCTL_TBUFOP_SET_EVT_MASK, SCHED, 0);
+    let _ = command(XEN_SYSCTL_TBUFOP_SET_EVT_MASK, 0, 0);
     let _ = command(XEN_SYSCTL_TBUFOP_ENABLE, 0, 0);
+    yields(10);
+    tap.is(monitor.read().map(|records| records.len()), Some(0), "nothing is wanted");
+    tap.is(command(XEN_SYSCTL_TBUFOP_SET_EVT_MASK, SCHED, 0), Ok(()), "then scheduling, while tracing goes on");
     time::sleep(5 * MS);
     let _ = command(XEN_SYSCTL_TBUFOP_DISABLE, 0, 0);
     let records = monitor.read().unwrap_or_default();
