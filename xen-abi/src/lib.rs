@@ -26,6 +26,7 @@ pub mod mca;
 pub mod memory;
 pub mod mmu;
 pub mod multicall;
+pub mod nmi;
 pub mod physdev;
 pub mod platform;
 pub mod sched;

@@ -35,6 +35,7 @@ enum xen_errno_numbers {
 #include <xen/grant_table.h>
 #include <xen/memory.h>
 #include <xen/nmi.h>
+#include <xen/nmi.h>
 #include <xen/physdev.h>
 #include <xen/platform.h>
 #include <xen/sched.h>
@@ -84,7 +85,7 @@ macro_rules! modules {
 const MODULES: &[Module] = modules! {
     arch_x86 [c s] callback [c s] console [c] domctl [c s] elfnote [c] errno [c] event_channel [c s] features [c]
     grant_table [c s] hvm [c s] hypercall [c] ids [c] io::blkif [c s] io::console [s] io::netif [c s] io::ring [s] memory [c s]
-    mca [c s] mmu [c s] multicall [s] physdev [c s] platform [c s] sched [c s] start [c s] sysctl [c s] trace [c s] trap [c s] vcpu [c s]
+    mca [c s] mmu [c s] multicall [s] nmi [c s] physdev [c s] platform [c s] sched [c s] start [c s] sysctl [c s] trace [c s] trap [c s] vcpu [c s]
     version [c s] vm_assist [c] xen_cpuid [c] xs_wire [c s]
 };
 

@@ -46,6 +46,11 @@ pub fn event_channel_op(cx: &mut Context<'_>) -> Outcome {
 fn others(cx: &mut Context<'_>) -> Outcome {
     let [command, va, ..] = cx.args();
     let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
+    serve(cx, command, va)
+}
+
+/// Carries out an operation whose structure is at `va`.
+pub fn serve(cx: &mut Context<'_>, command: u32, va: u64) -> Outcome {
     let op = match cx.permit::<Op>(command) {
         Ok(op) => op,
         Err(errno) => return Outcome::Fail(errno),
@@ -66,7 +71,7 @@ fn others(cx: &mut Context<'_>) -> Outcome {
         Op::SetPriority => fifo::set_priority(cx, va).into(),
         Op::InitControl => fifo::init_control(cx, va).unwrap_or_else(Outcome::Fail),
         Op::ExpandArray => fifo::expand_array(cx, va).unwrap_or_else(Outcome::Fail),
-        Op::Send => Outcome::Fail(Errno::ENOSYS), // went its own way
+        Op::Send => send(cx, op, va),
     }
 }
 

@@ -18,6 +18,7 @@ mod fpu_taskswitch;
 mod get_debugreg;
 mod grant_table_op;
 mod iret;
+mod legacy;
 mod mca;
 mod memory_op;
 mod mmu_update;
@@ -128,6 +129,11 @@ fn route(cx: &mut Context<'_>, number: u64) -> Outcome {
         hypercall::HYPERVISOR_SYSCTL => sysctl::sysctl(cx),
         hypercall::HYPERVISOR_DOMCTL => domctl::domctl(cx),
         hypercall::HYPERVISOR_MCA => mca::mca(cx),
+        hypercall::HYPERVISOR_SET_CALLBACKS => legacy::set_callbacks(cx),
+        hypercall::HYPERVISOR_NMI_OP => legacy::nmi_op(cx),
+        hypercall::HYPERVISOR_SCHED_OP_COMPAT => legacy::sched(cx),
+        hypercall::HYPERVISOR_EVENT_CHANNEL_OP_COMPAT => legacy::event_channel(cx),
+        hypercall::HYPERVISOR_PHYSDEV_OP_COMPAT => legacy::physdev(cx),
         _ => Outcome::Fail(Errno::ENOSYS),
     }
 }

@@ -35,12 +35,7 @@ pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
     };
     match op.op() {
         Op::Yield => {
-            trace::of_vcpu(TRC_SCHED_YIELD, cx.vcpu);
-            // Nobody to give way to: the common case for a guest that spins.
-            if cpu_loop::waiting(cx.cpu.id) != 0 {
-                cx.cpu.sched.yields = true;
-                cx.cpu.sched.reschedule();
-            }
+            give_way(cx);
             Outcome::OK
         }
         Op::Block => {
@@ -60,8 +55,18 @@ pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
     }
 }
 
+/// The vCPU lets others run first.
+pub fn give_way(cx: &mut Context<'_>) {
+    trace::of_vcpu(TRC_SCHED_YIELD, cx.vcpu);
+    // Nobody to give way to: the common case for a guest that spins.
+    if cpu_loop::waiting(cx.cpu.id) != 0 {
+        cx.cpu.sched.yields = true;
+        cx.cpu.sched.reschedule();
+    }
+}
+
 /// The vCPU waits for an event; its upcalls are unmasked.
-fn block(cx: &mut Context<'_>) {
+pub fn block(cx: &mut Context<'_>) {
     trace::of_vcpu(TRC_SCHED_BLOCK, cx.vcpu);
     cx.vcpu.info.get().set_upcall_mask(false);
     cx.vcpu.seat.ready.block();

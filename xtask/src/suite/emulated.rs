@@ -10,7 +10,8 @@ use crate::dom0;
 use crate::emulator::{self, End, Machine, Module, Next, Payload};
 use crate::packages::Fetched;
 use crate::{devices, parts, symbols, workspace};
-use anyhow::Result;
+use anyhow::{Context, Result};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -160,15 +161,30 @@ impl Row {
         let limit = Duration::from_secs(self.case.timeout);
         let mut progress = Progress::default();
         let mut text = String::new();
+        let line = emulator::shell_line(&machine.command_line(payload));
+        let mut log = std::fs::File::create(log).with_context(|| log.display().to_string())?;
+        writeln!(log, "# {line}")?;
+        let mut logged = Ok(());
+        let (began, mut told) = (Instant::now(), Instant::now());
         let end = emulator::watch(&machine, payload, limit, |bytes| {
             let news = text.len();
             text.push_str(&String::from_utf8_lossy(bytes).replace('\r', ""));
+            if let Err(error) = log.write_all(since(&text, news).as_bytes()) {
+                logged = Err(error);
+                return Next::Stop;
+            }
+            if told.elapsed() > PATIENCE {
+                told = Instant::now();
+                let last = text.lines().next_back().unwrap_or_default();
+                println!("  ...     {:<60} {:6.1} s  {last}", self.title(), began.elapsed().as_secs_f32());
+            }
             if self.over(&text, news, &mut progress) { Next::Stop } else { Next::Watch }
         })?;
-        let line = emulator::shell_line(&machine.command_line(payload));
+        logged?;
         let names = symbols::names(&text, payload);
-        let names = if names.is_empty() { String::new() } else { format!("\n# names\n{}\n", names.join("\n")) };
-        std::fs::write(log, format!("# {line}\n{text}{names}"))?;
+        if !names.is_empty() {
+            writeln!(log, "\n# names\n{}", names.join("\n"))?;
+        }
         Ok((text, end, progress))
     }
 
@@ -242,6 +258,9 @@ impl Row {
         (true, String::new())
     }
 }
+
+/// A row that takes longer says now and then how far it is.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A text that is looked for is not longer.
 const LONGEST_LINE: usize = 400;

@@ -15,6 +15,9 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// The flag that entering the gate masks events (`TI_SET_IF`).
+    pub const MASKS_EVENTS: u8 = 1 << 2;
+
     /// The privilege level that may enter the gate by a software interrupt.
     #[must_use]
     pub const fn dpl(self) -> u8 {
@@ -24,7 +27,7 @@ impl Gate {
     /// Whether entering the gate masks event delivery.
     #[must_use]
     pub const fn masks_events(self) -> bool {
-        self.flags & 4 != 0
+        self.flags & Self::MASKS_EVENTS != 0
     }
 
     /// Whether a software interrupt may enter: level 0 nobody, 1 and 2 the kernel, 3 everyone.

@@ -24,13 +24,15 @@ const PORTS: u32 = 0x1_0000;
 /// The hypercall: rdi is the command, rsi points to its argument.
 pub fn physdev_op(cx: &mut Context<'_>) -> Outcome {
     let [command, va, ..] = cx.args();
-    match cx.permit::<Op>(num::uint(command)) {
-        Ok(allowed) => serve(cx, &allowed, va),
-        Err(errno) => Outcome::Fail(errno),
-    }
+    serve(cx, num::uint(command), va)
 }
 
-fn serve(cx: &mut Context<'_>, allowed: &Allowed<Op>, va: u64) -> Outcome {
+/// Carries out an operation whose structure is at `va`.
+pub fn serve(cx: &mut Context<'_>, command: u32, va: u64) -> Outcome {
+    let allowed: Allowed<Op> = match cx.permit(command) {
+        Ok(allowed) => allowed,
+        Err(errno) => return Outcome::Fail(errno),
+    };
     match allowed.op() {
         Op::SetIopl => guest::read(va).and_then(|wanted| set_iopl(cx, &wanted)).into(),
         Op::SetIobitmap => guest::read(va).and_then(|wanted| set_iobitmap(cx, &wanted)).into(),
@@ -38,8 +40,8 @@ fn serve(cx: &mut Context<'_>, allowed: &Allowed<Op>, va: u64) -> Outcome {
         Op::IrqStatusQuery => update(cx, va, interrupts::status),
         Op::PirqEoiGmfnV1 => guest::read(va).and_then(|wanted| interrupts::register_map(cx, &wanted, true)).into(),
         Op::PirqEoiGmfnV2 => guest::read(va).and_then(|wanted| interrupts::register_map(cx, &wanted, false)).into(),
-        Op::MapPirq => interrupts::map(cx, allowed, va).into(),
-        Op::UnmapPirq => guest::read(va).and_then(|wanted| interrupts::unmap(cx, allowed, &wanted)).into(),
+        Op::MapPirq => interrupts::map(cx, &allowed, va).into(),
+        Op::UnmapPirq => guest::read(va).and_then(|wanted| interrupts::unmap(cx, &allowed, &wanted)).into(),
         Op::GetFreePirq => update(cx, va, interrupts::find_free),
         Op::SetupGsi => guest::read(va).and_then(|wanted| interrupts::set_up(cx, &wanted)).into(),
         Op::ApicRead => update(cx, va, |_, op| io_apic::read(op)),

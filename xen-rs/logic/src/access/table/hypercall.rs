@@ -7,6 +7,11 @@ operations! {
     Hypercall = "hypercalls" in "xen.h", others: Anyone ENOSYS;
     served {
         SetTrapTable = HYPERVISOR_SET_TRAP_TABLE, Anyone;
+        SetCallbacks = HYPERVISOR_SET_CALLBACKS, Anyone;
+        SchedOpCompat = HYPERVISOR_SCHED_OP_COMPAT, Anyone;
+        EventChannelOpCompat = HYPERVISOR_EVENT_CHANNEL_OP_COMPAT, Offered;
+        PhysdevOpCompat = HYPERVISOR_PHYSDEV_OP_COMPAT, Anyone;
+        NmiOp = HYPERVISOR_NMI_OP, Anyone;
         MmuUpdate = HYPERVISOR_MMU_UPDATE, TargetOrControl;
         SetGdt = HYPERVISOR_SET_GDT, Anyone;
         StackSwitch = HYPERVISOR_STACK_SWITCH, Anyone;
@@ -37,12 +42,7 @@ operations! {
         Mca = HYPERVISOR_MCA, Control;
     }
     refused {
-        HYPERVISOR_SET_CALLBACKS, Anyone, ENOSYS, "use `callback_op`; Linux does";
-        HYPERVISOR_SCHED_OP_COMPAT, Anyone, ENOSYS, "of before Xen 3.0.2";
-        HYPERVISOR_EVENT_CHANNEL_OP_COMPAT, Anyone, ENOSYS, "of before Xen 3.0.2";
-        HYPERVISOR_PHYSDEV_OP_COMPAT, Anyone, ENOSYS, "of before Xen 3.0.2";
         HYPERVISOR_XSM_OP, Anyone, ENOSYS, "no XSM policy";
-        HYPERVISOR_NMI_OP, Anyone, ENOSYS, "not yet";
         HYPERVISOR_XENOPROF_OP, Anyone, ENOSYS, "no profiling";
         HYPERVISOR_HVM_OP, Anyone, ENOSYS, "no HVM domains";
         HYPERVISOR_KEXEC_OP, Anyone, ENOSYS, "no kexec";

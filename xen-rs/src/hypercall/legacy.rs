@@ -1,0 +1,91 @@
+//! Hypercalls of older interface versions, told in terms of those that took their place (public headers `callback.h`,
+//! `event_channel.h`, `nmi.h`, `physdev.h` and `sched.h`).
+
+use logic::hypercall::Outcome;
+use xen_abi::{
+    callback::{CALLBACKTYPE_EVENT, CALLBACKTYPE_FAILSAFE, CALLBACKTYPE_SYSCALL, CallbackRegister},
+    errno::Errno,
+    event_channel::{self as evtchn, EvtchnOp},
+    nmi::{XENNMI_REGISTER_CALLBACK, XENNMI_UNREGISTER_CALLBACK, XennmiCallback},
+    physdev::PhysdevOp,
+    sched::{SCHEDOP_BLOCK, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD},
+};
+
+use super::{callback_op, event_channel_op, physdev_op, sched_op};
+use crate::{cpu::Context, domain::Shutdown, guest};
+
+/// `HYPERVISOR_set_callbacks`: the event, failsafe and syscall callbacks at once. One that is not canonical is passed over.
+pub fn set_callbacks(cx: &mut Context<'_>) -> Outcome {
+    let [event, failsafe, syscall, ..] = cx.args();
+    let all = [(CALLBACKTYPE_EVENT, event), (CALLBACKTYPE_FAILSAFE, failsafe), (CALLBACKTYPE_SYSCALL, syscall)];
+    for (type_, address) in all {
+        let wanted = CallbackRegister { type_, flags: 0, _pad: 0, address };
+        let _ = callback_op::register(cx, &wanted);
+    }
+    Outcome::OK
+}
+
+/// `HYPERVISOR_nmi_op`: rdi is the command, rsi points to its argument.
+pub fn nmi_op(cx: &mut Context<'_>) -> Outcome {
+    const REGISTER: u64 = XENNMI_REGISTER_CALLBACK as u64;
+    const UNREGISTER: u64 = XENNMI_UNREGISTER_CALLBACK as u64;
+    let [command, va, ..] = cx.args();
+    match command {
+        REGISTER => guest::read(va)
+            .and_then(|wanted: XennmiCallback| callback_op::register_nmi(cx, wanted.handler_address))
+            .into(),
+        UNREGISTER => {
+            callback_op::unregister_nmi(cx);
+            Outcome::OK
+        }
+        _ => Outcome::Fail(Errno::ENOSYS),
+    }
+}
+
+/// `HYPERVISOR_sched_op_compat`: rdi is the operation; rsi is the reason of a shutdown.
+pub fn sched(cx: &mut Context<'_>) -> Outcome {
+    const YIELD: u64 = SCHEDOP_YIELD as u64;
+    const BLOCK: u64 = SCHEDOP_BLOCK as u64;
+    const SHUTDOWN: u64 = SCHEDOP_SHUTDOWN as u64;
+    let [operation, reason, ..] = cx.args();
+    match operation {
+        YIELD => sched_op::give_way(cx),
+        BLOCK => sched_op::block(cx),
+        SHUTDOWN => cx.domain.shut_down(Shutdown((reason & 0xff) as u32), &mut cx.held),
+        _ => return Outcome::Fail(Errno::ENOSYS),
+    }
+    Outcome::OK
+}
+
+/// `HYPERVISOR_event_channel_op_compat`: rdi points to the operation, behind which its structure lies.
+pub fn event_channel(cx: &mut Context<'_>) -> Outcome {
+    let [va, ..] = cx.args();
+    let op = match guest::read::<EvtchnOp>(va) {
+        Ok(op) => op,
+        Err(errno) => return Outcome::Fail(errno),
+    };
+    match op.cmd {
+        evtchn::EVTCHNOP_BIND_INTERDOMAIN
+        | evtchn::EVTCHNOP_BIND_VIRQ
+        | evtchn::EVTCHNOP_BIND_PIRQ
+        | evtchn::EVTCHNOP_CLOSE
+        | evtchn::EVTCHNOP_SEND
+        | evtchn::EVTCHNOP_STATUS
+        | evtchn::EVTCHNOP_ALLOC_UNBOUND
+        | evtchn::EVTCHNOP_BIND_IPI
+        | evtchn::EVTCHNOP_BIND_VCPU
+        | evtchn::EVTCHNOP_UNMASK => {
+            event_channel_op::serve(cx, op.cmd, va.wrapping_add(core::mem::offset_of!(EvtchnOp, u) as u64))
+        }
+        _ => Outcome::Fail(Errno::ENOSYS),
+    }
+}
+
+/// `HYPERVISOR_physdev_op_compat`: rdi points to the operation, behind which its structure lies.
+pub fn physdev(cx: &mut Context<'_>) -> Outcome {
+    let [va, ..] = cx.args();
+    match guest::read::<PhysdevOp>(va) {
+        Ok(op) => physdev_op::serve(cx, op.cmd, va.wrapping_add(core::mem::offset_of!(PhysdevOp, u) as u64)),
+        Err(errno) => Outcome::Fail(errno),
+    }
+}
