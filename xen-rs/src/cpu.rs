@@ -84,15 +84,15 @@ impl Cpu {
 
     /// The context of the running vCPU, or `None` while idle.
     pub fn context<'a>(&'a mut self, regs: &'a mut GuestRegs, held: Held<'a, 0>) -> Option<Context<'a>> {
-        let running = self.running.as_mut()?;
-        Some(Context {
-            cpu: &mut self.local,
-            vcpu: &running.vcpu,
-            domain: &running.domain,
-            state: &mut running.state,
-            regs,
-            held,
-        })
+        Some(self.running.as_mut()?.context(&mut self.local, regs, held))
+    }
+}
+
+impl Running {
+    /// The context of this vCPU, which runs on that CPU.
+    #[inline(always)]
+    pub fn context<'a>(&'a mut self, cpu: &'a mut CpuLocal, regs: &'a mut GuestRegs, held: Held<'a, 0>) -> Context<'a> {
+        Context { cpu, vcpu: &self.vcpu, domain: &self.domain, state: &mut self.state, regs, held }
     }
 }
 

@@ -16,9 +16,13 @@ pub use timer::{CpuTimer, Key, arm, set_timer};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use logic::{lock::Held, regs::GuestRegs, time::Nanos};
-use machine::{arch::x86_64::lapic, upcall::Stays};
+use machine::{arch::x86_64::lapic, upcall::Return};
 
-use crate::{cpu::Cpu, trap, vcpu::Vcpu};
+use crate::{
+    cpu::{Cpu, CpuLocal, Running},
+    trap,
+    vcpu::Vcpu,
+};
 
 /// What one CPU knows about its own time.
 #[derive(Debug)]
@@ -70,21 +74,42 @@ pub fn interrupt(cpu: &mut Cpu, vector: u8, mut held: Held<'_, 0>) {
 
 /// The last thing before every return to a guest: whatever is pending for this CPU, the choice of the vCPU, its events.
 #[inline(always)]
-pub fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Stays {
-    if is_quiet(cpu) {
-        return Stays::Yes;
+pub fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) {
+    if !cpu.running.as_ref().is_some_and(|running| is_quiet(&cpu.local, running)) {
+        look_around(cpu, regs, held);
     }
+}
+
+/// [`before_guest`] where something waits, and the return itself, after a [`Call::Syscall64`](machine::upcall::Call) or
+/// exception that has left the registers alone that a called function preserves.
+#[inline(never)]
+pub fn leave(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Return {
+    if let Some(running) = &cpu.running
+        && is_undisturbed(&cpu.local, running)
+        && trap::event_at_once(running, regs)
+    {
+        return Return::to(regs).keeping();
+    }
+    settle(cpu, regs, held)
+}
+
+#[cold]
+#[inline(never)]
+fn settle(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Return {
     look_around(cpu, regs, held);
-    Stays::No
+    Return::to(regs)
+}
+
+/// Whether nothing but events stands between the running vCPU and its guest.
+#[inline(always)]
+fn is_undisturbed(cpu: &CpuLocal, running: &Running) -> bool {
+    !cpu.sched.look.load(Ordering::Acquire) && running.vcpu.seat.ready.is_undisturbed()
 }
 
 /// Whether the running vCPU may go on and nothing is to be delivered to it.
 #[inline(always)]
-fn is_quiet(cpu: &Cpu) -> bool {
-    let Some(running) = &cpu.running else { return false };
-    !cpu.local.sched.look.load(Ordering::Acquire)
-        && running.vcpu.seat.ready.is_undisturbed()
-        && !running.vcpu.info.get().needs_delivery()
+pub fn is_quiet(cpu: &CpuLocal, running: &Running) -> bool {
+    is_undisturbed(cpu, running) && !running.vcpu.info.get().needs_delivery()
 }
 
 /// Whether there is no reason to look for another vCPU.
@@ -108,7 +133,9 @@ fn look_around(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: Held<'_, 0>) {
             }
         }
         switch::choose(cpu, regs, &mut held);
-        if is_quiet(cpu) {
+        if let Some(running) = &cpu.running
+            && is_quiet(&cpu.local, running)
+        {
             return;
         }
     }

@@ -3,7 +3,7 @@
 //! Everything is copied: no reference to a guest's memory exists. A page fault inside a copy is `EFAULT`.
 
 use logic::guest::GuestMemory;
-use machine::mem::guest_copy;
+use machine::mem::{guest_copy, guest_words};
 use xen_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -42,7 +42,27 @@ pub fn read<T: FromBytes + IntoBytes>(va: u64) -> Result<T, Errno> {
 #[inline(always)]
 #[must_use]
 pub fn read_at_once(va: u64) -> Option<u32> {
-    guest_copy::read_at_once(va)
+    guest_words::read_at_once(va)
+}
+
+/// Copies nine words in, if that goes without a fault.
+#[inline(always)]
+#[must_use]
+pub fn read_9_at_once(va: u64) -> Option<[u64; 9]> {
+    guest_words::read_9_at_once(va)
+}
+
+/// Copies words out, if that goes without a fault: where not, some may have been written.
+#[inline(always)]
+#[must_use]
+pub fn write_at_once<const N: usize>(va: u64, words: &[u64; N]) -> bool {
+    if let Ok(words) = <[u64; 7]>::try_from(words.as_slice()) {
+        guest_words::write_7_at_once(va, words)
+    } else if let Ok(words) = <[u64; 8]>::try_from(words.as_slice()) {
+        guest_words::write_8_at_once(va, words)
+    } else {
+        false
+    }
 }
 
 /// Copies one value out.

@@ -5,7 +5,7 @@ use machine::{
     GuestRegs,
     boot_info::BootInfo,
     mem::boot_frames::BootFrames,
-    upcall::{Call, Exception, Hypervisor, Stays},
+    upcall::{Call, Exception, Hypervisor, Return},
 };
 
 use crate::{cpu::Cpu, cpu_loop, start, trap};
@@ -25,26 +25,26 @@ impl Hypervisor for Xen {
     }
 
     #[inline(always)]
-    fn call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call, held: Held<'static, 0>) {
-        trap::call(cpu, regs, call, held);
+    fn call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call, held: Held<'static, 0>) -> Return {
+        trap::call(cpu, regs, call, held)
     }
 
     #[inline(always)]
-    fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'static, 0>) {
-        trap::exception(cpu, regs, exception, held);
+    fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'static, 0>) -> Return {
+        trap::exception(cpu, regs, exception, held)
     }
 
     fn interrupt(cpu: &mut Cpu, vector: u8, held: Held<'static, 0>) {
         cpu_loop::interrupt(cpu, vector, held);
     }
 
-    fn bad_return(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'static, 0>) {
-        trap::bad_return(cpu, regs, exception, held);
+    fn bad_return(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'static, 0>) -> Return {
+        trap::bad_return(cpu, regs, exception, held)
     }
 
     #[inline(always)]
-    fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'static, 0>) -> Stays {
-        cpu_loop::before_guest(cpu, regs, held)
+    fn before_guest(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'static, 0>) {
+        cpu_loop::before_guest(cpu, regs, held);
     }
 }
 

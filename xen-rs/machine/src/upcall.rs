@@ -28,22 +28,17 @@ pub enum Call {
     Sysenter,
 }
 
-/// Whether the vCPU that came in goes on, with nothing delivered to it.
+/// How the entry code is to load a frame that is fit for a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stays {
-    /// It goes on where it was.
-    Yes,
-    /// It was looked after, or another one runs.
-    No,
-}
+pub struct Return(pub(crate) u8);
 
 /// What the hypervisor above the machine floor provides. All upcalls run on this CPU's stack with interrupts off.
 ///
 /// Where the stack is empty no lock can be held, so here the right to take any lock comes into being: this floor hands it
 /// out, nobody else.
 ///
-/// An upcall from a guest is followed by [`Hypervisor::before_guest`] and then by the return to what `regs` describes
-/// (with the privilege bits forced to those of a guest).
+/// An upcall from a guest is followed by the return to what `regs` describes (with the privilege bits forced to those of a
+/// guest). Those that return a [`Return`] do last what [`Hypervisor::before_guest`] does.
 pub trait Hypervisor: Sized + 'static {
     /// What one CPU owns. Exactly one upcall at a time holds the reference to it.
     type Cpu: 'static;
@@ -58,24 +53,21 @@ pub trait Hypervisor: Sized + 'static {
     fn start_secondary(number: u32) -> !;
 
     /// A guest executed `syscall` or `sysenter`.
-    fn call(cpu: &mut Self::Cpu, regs: &mut GuestRegs, call: Call, held: Held<'static, 0>);
+    fn call(cpu: &mut Self::Cpu, regs: &mut GuestRegs, call: Call, held: Held<'static, 0>) -> Return;
 
     /// A guest raised an exception.
-    fn exception(cpu: &mut Self::Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'static, 0>);
+    fn exception(cpu: &mut Self::Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'static, 0>) -> Return;
 
     /// A device or inter-processor interrupt arrived: while a guest ran, or while this CPU idled or had opened its
     /// window (then it is delivered when the window closes).
     fn interrupt(cpu: &mut Self::Cpu, vector: u8, held: Held<'static, 0>);
 
     /// The frame could not be loaded: a selector is not what the guest's tables hold. `regs` is what was tried.
-    fn bad_return(cpu: &mut Self::Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'static, 0>);
+    fn bad_return(cpu: &mut Self::Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'static, 0>) -> Return;
 
     /// Called last before every return to a guest; also the place where the scheduler changes the vCPU. Returns when
     /// `regs` is the frame of the guest to run.
-    ///
-    /// Only the choice of another vCPU may change rbx, rbp and r12 to r15 of a guest that made a [`Call::Syscall64`]: with
-    /// [`Stays::Yes`] they are not loaded from the frame.
-    fn before_guest(cpu: &mut Self::Cpu, regs: &mut GuestRegs, held: Held<'static, 0>) -> Stays;
+    fn before_guest(cpu: &mut Self::Cpu, regs: &mut GuestRegs, held: Held<'static, 0>);
 }
 
 /// The token of a CPU that holds no lock, for `bind!`.

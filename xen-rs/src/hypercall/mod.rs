@@ -1,11 +1,12 @@
 //! The hypercall table: one file per call, and the way in and out.
 
-use logic::{hypercall::Outcome, lock::Held, num, regs::GuestRegs};
+use logic::{event::Notify, hypercall::Outcome, lock::Held, num, regs::GuestRegs};
+use machine::upcall::Return;
 use xen_abi::{errno::Errno, hypercall, trace::TRC_PV_HYPERCALL_V2};
 
 use crate::{
-    cpu::{Context, Cpu},
-    trace,
+    cpu::{Context, Cpu, Running},
+    cpu_loop, event, trace,
 };
 
 mod batch;
@@ -41,48 +42,147 @@ mod vcpu_op;
 pub mod vm_assist;
 pub mod xen_version;
 
+/// No hypercall has this number or a higher one.
+const END: u64 = hypercall::HYPERVISOR_ARCH_7 as u64 + 1;
+
 /// Length of the `syscall` instruction that a continuation goes back over.
 const SYSCALL_LENGTH: u64 = 2;
 
-/// A `syscall` from a guest's kernel: number in rax, result in rax.
-///
-/// The calls that come to a few instructions are made here, so that the compiler leaves out what of a context they do not
-/// use; all others in [`general`].
+/// What [`at_once`] made of a call.
+pub enum AtOnce {
+    /// It is made.
+    Done(u64),
+    /// It is made, and was an event that somebody may have to hear of: [`tell`].
+    Tell(Notify),
+    /// It takes more: [`enter`].
+    No,
+    /// It is `iret`, which has no result: [`iret`].
+    Iret,
+}
+
+/// A `syscall` from a guest's kernel: number in rax, result in rax. The calls that come to a few instructions are made here,
+/// without a context.
 #[inline(always)]
-pub fn enter(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: Held<'_, 0>) {
+pub fn at_once(running: &mut Running, regs: &GuestRegs) -> AtOnce {
     const XEN_VERSION: u64 = hypercall::HYPERVISOR_XEN_VERSION as u64;
     const STACK_SWITCH: u64 = hypercall::HYPERVISOR_STACK_SWITCH as u64;
     const FPU_TASKSWITCH: u64 = hypercall::HYPERVISOR_FPU_TASKSWITCH as u64;
-    let Some(mut cx) = cpu.context(regs, held.again()) else { return };
-    let outcome = match cx.regs.rax {
-        XEN_VERSION if let Some(version) = xen_version::at_once(cx.regs.rdi) => Outcome::Done(version),
-        STACK_SWITCH => stack_switch::stack_switch(&mut cx),
-        FPU_TASKSWITCH => fpu_taskswitch::fpu_taskswitch(&mut cx),
-        _ => return general(cpu, regs, held),
-    };
-    finish(regs, outcome);
+    const EVENT_CHANNEL_OP: u64 = hypercall::HYPERVISOR_EVENT_CHANNEL_OP as u64;
+    const MEMORY_OP: u64 = hypercall::HYPERVISOR_MEMORY_OP as u64;
+    const IRET: u64 = hypercall::HYPERVISOR_IRET as u64;
+    match regs.rax {
+        XEN_VERSION => xen_version::at_once(regs.rdi).map_or(AtOnce::No, AtOnce::Done),
+        STACK_SWITCH => {
+            stack_switch::stack_switch(&mut running.state.pv, regs.rdi, regs.rsi);
+            AtOnce::Done(0)
+        }
+        FPU_TASKSWITCH => {
+            fpu_taskswitch::fpu_taskswitch(&mut running.state.pv, regs.rdi);
+            AtOnce::Done(0)
+        }
+        EVENT_CHANNEL_OP => match event_channel_op::at_once(&running.domain, regs.rdi, regs.rsi) {
+            Some(Notify::NOBODY) => AtOnce::Done(0),
+            Some(notify) => AtOnce::Tell(notify),
+            None => AtOnce::No,
+        },
+        MEMORY_OP => memory_op::at_once(&running.domain, regs.rdi, regs.rsi).map_or(AtOnce::No, AtOnce::Done),
+        IRET => AtOnce::Iret,
+        END.. => AtOnce::Done(Errno::ENOSYS.as_ret()),
+        _ => AtOnce::No,
+    }
 }
 
-/// The result of a call goes to the guest, or the guest goes back to make it again.
+/// The way out after a call.
 #[inline(always)]
-fn finish(regs: &mut GuestRegs, outcome: Outcome) {
+fn leave(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Return {
+    cpu_loop::before_guest(cpu, regs, held);
+    Return::to(regs)
+}
+
+/// The end of a call that sent an event to someone else.
+#[inline(never)]
+pub fn tell(cpu: &mut Cpu, regs: &mut GuestRegs, notify: Notify, mut held: Held<'_, 0>) -> Return {
+    regs.rax = 0;
+    if let Some(running) = &cpu.running {
+        event::tell(&running.domain, notify, &mut held);
+    }
+    leave(cpu, regs, held)
+}
+
+/// The hypercall `iret`.
+#[inline(never)]
+pub fn iret(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Return {
+    let Some(running) = &mut cpu.running else { return leave(cpu, regs, held) };
+    if !iret::at_once(running, regs) {
+        return any_iret(cpu, regs, held);
+    }
+    if cpu_loop::is_quiet(&cpu.local, running) {
+        return Return::to(regs).keeping();
+    }
+    cpu_loop::leave(cpu, regs, held)
+}
+
+#[inline(never)]
+fn any_iret(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: Held<'_, 0>) -> Return {
+    if let Some(mut cx) = cpu.context(regs, held.again()) {
+        let outcome = iret::iret(&mut cx);
+        finish(cx.regs, outcome);
+    }
+    leave(cpu, regs, held)
+}
+
+/// A hypercall, of those that have a way of their own here.
+#[inline(always)]
+pub fn enter(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Return {
+    const MMU_UPDATE: u64 = hypercall::HYPERVISOR_MMU_UPDATE as u64;
+    const MEMORY_OP: u64 = hypercall::HYPERVISOR_MEMORY_OP as u64;
+    const UPDATE_VA_MAPPING: u64 = hypercall::HYPERVISOR_UPDATE_VA_MAPPING as u64;
+    const SET_TIMER_OP: u64 = hypercall::HYPERVISOR_SET_TIMER_OP as u64;
+    const GRANT_TABLE_OP: u64 = hypercall::HYPERVISOR_GRANT_TABLE_OP as u64;
+    const MMUEXT_OP: u64 = hypercall::HYPERVISOR_MMUEXT_OP as u64;
+    const EVENT_CHANNEL_OP: u64 = hypercall::HYPERVISOR_EVENT_CHANNEL_OP as u64;
+    match regs.rax {
+        MMU_UPDATE => enter_as::<MMU_UPDATE>(cpu, regs, held),
+        MEMORY_OP => enter_as::<MEMORY_OP>(cpu, regs, held),
+        UPDATE_VA_MAPPING => enter_as::<UPDATE_VA_MAPPING>(cpu, regs, held),
+        SET_TIMER_OP => enter_as::<SET_TIMER_OP>(cpu, regs, held),
+        GRANT_TABLE_OP => enter_as::<GRANT_TABLE_OP>(cpu, regs, held),
+        MMUEXT_OP => enter_as::<MMUEXT_OP>(cpu, regs, held),
+        EVENT_CHANNEL_OP => enter_as::<EVENT_CHANNEL_OP>(cpu, regs, held),
+        _ => enter_as::<ANY>(cpu, regs, held),
+    }
+}
+
+/// [`enter_as`] for the calls that are looked up.
+const ANY: u64 = u64::MAX;
+
+/// A hypercall that the compiler knows, or [`ANY`].
+#[inline(never)]
+fn enter_as<const NUMBER: u64>(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: Held<'_, 0>) -> Return {
+    let Some(running) = &mut cpu.running else { return leave(cpu, regs, held) };
+    let number = if NUMBER == ANY { regs.rax } else { NUMBER };
+    trace::event(TRC_PV_HYPERCALL_V2, || [num::uint(number)]);
+    let outcome = route(&mut running.context(&mut cpu.local, regs, held.again()), number);
+    if finish(regs, outcome)
+        // Among its calls may have been an `iret`.
+        && number != u64::from(hypercall::HYPERVISOR_MULTICALL)
+        && cpu_loop::is_quiet(&cpu.local, running)
+        && let Some(way) = Return::in_place(regs)
+    {
+        return way;
+    }
+    leave(cpu, regs, held)
+}
+
+/// The result of a call goes to the guest, or the guest goes back to make it again. Whether it goes on behind the call.
+#[inline(always)]
+fn finish(regs: &mut GuestRegs, outcome: Outcome) -> bool {
     match outcome {
         Outcome::Done(value) => regs.rax = value,
         Outcome::Fail(errno) => regs.rax = errno.as_ret(),
         Outcome::Again => regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH),
     }
-}
-
-/// [`enter`] with a context.
-#[inline(never)]
-fn general(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) {
-    let Some(mut cx) = cpu.context(regs, held) else {
-        return;
-    };
-    let number = cx.regs.rax;
-    trace::event(TRC_PV_HYPERCALL_V2, || [num::uint(number)]);
-    let outcome = route(&mut cx, number);
-    finish(cx.regs, outcome);
+    outcome != Outcome::Again
 }
 
 /// Calls the handler of `number` for `multicall`.
@@ -103,8 +203,16 @@ fn route(cx: &mut Context<'_>, number: u64) -> Outcome {
         hypercall::HYPERVISOR_SET_TRAP_TABLE => set_trap_table::set_trap_table(cx),
         hypercall::HYPERVISOR_MMU_UPDATE => mmu_update::mmu_update(cx),
         hypercall::HYPERVISOR_SET_GDT => set_gdt::set_gdt(cx),
-        hypercall::HYPERVISOR_STACK_SWITCH => stack_switch::stack_switch(cx),
-        hypercall::HYPERVISOR_FPU_TASKSWITCH => fpu_taskswitch::fpu_taskswitch(cx),
+        hypercall::HYPERVISOR_STACK_SWITCH => {
+            let [selector, pointer, ..] = cx.args();
+            stack_switch::stack_switch(&mut cx.state.pv, selector, pointer);
+            Outcome::OK
+        }
+        hypercall::HYPERVISOR_FPU_TASKSWITCH => {
+            let [set, ..] = cx.args();
+            fpu_taskswitch::fpu_taskswitch(&mut cx.state.pv, set);
+            Outcome::OK
+        }
         hypercall::HYPERVISOR_PLATFORM_OP => platform_op::platform_op(cx),
         hypercall::HYPERVISOR_SET_DEBUGREG => set_debugreg::set_debugreg(cx),
         hypercall::HYPERVISOR_GET_DEBUGREG => get_debugreg::get_debugreg(cx),

@@ -2,86 +2,103 @@
 
 use core::mem::offset_of;
 
-use arrayvec::ArrayVec;
 use logic::hypercall::Outcome;
-use machine::{arch::x86_64::interrupts, mem::guest_copy};
-use xen_abi::{errno::Errno, hypercall::HYPERVISOR_MULTICALL, multicall::MulticallEntry};
+use machine::{arch::x86_64::interrupts, mem::guest_words::Piece};
+use xen_abi::{
+    errno::Errno,
+    hypercall::{HYPERVISOR_MULTICALL, HYPERVISOR_XEN_VERSION},
+    multicall::MulticallEntry,
+};
 
+use super::xen_version;
 use crate::{cpu::Context, guest};
 
-/// Calls read at a time, between two looks at what waits for this CPU.
-const CHUNK: usize = 8;
-/// Chunks of one round. No interrupt is taken meanwhile, so the looks alone would let a long batch keep the CPU.
-const CHUNKS: u32 = 4;
+/// Calls between two looks at what waits for this CPU.
+const LOOK: u32 = 8;
+/// Calls of one round. No interrupt is taken meanwhile, so the looks alone would let a long batch keep the CPU.
+const ROUND: u32 = 32;
 /// Bytes of one.
 const SIZE: u64 = size_of::<MulticallEntry>() as u64;
+const OP: u64 = offset_of!(MulticallEntry, op) as u64;
+const RESULT: u64 = offset_of!(MulticallEntry, result) as u64;
+const ARGS: u64 = offset_of!(MulticallEntry, args) as u64;
 
-/// How one call ended.
-enum Call {
-    /// On to the next.
-    Done,
+/// How a call ended without a result to write.
+enum End {
     /// The guest has to make it again.
     Again,
     /// None is made after it.
     Last(Outcome),
 }
 
-/// How a round ended.
-enum End {
-    /// So many calls are left to make, from that address on.
-    Left(u32, u64),
-    /// The whole has ended.
-    Whole(Outcome),
+impl From<Errno> for End {
+    fn from(errno: Errno) -> Self {
+        End::Last(Outcome::Fail(errno))
+    }
 }
 
 /// The hypercall: rdi points to an array of calls, rsi is how many.
 #[allow(clippy::cast_possible_truncation, reason = "the count is an unsigned int of the ABI")]
 pub fn multicall(cx: &mut Context<'_>) -> Outcome {
-    let caller = cx.args();
-    let [va, count, ..] = caller;
-    let outcome = match batch(cx, va, count as u32) {
-        End::Whole(outcome) => outcome,
-        End::Left(0, _) => Outcome::OK,
-        End::Left(left, va) => {
-            cx.set_args([va, left.into(), caller[2], caller[3], caller[4], caller[5]]);
-            return Outcome::Again;
+    let [va, count, ..] = cx.args();
+    let mut caller = None;
+    let (left, va, end) = round(cx, &mut caller, va, count as u32);
+    if let Some(caller) = caller {
+        cx.set_args(caller);
+    }
+    match end {
+        End::Last(outcome) => outcome,
+        End::Again => {
+            cx.set_args([va, left.into()]);
+            Outcome::Again
         }
-    };
-    cx.set_args(caller);
-    outcome
+    }
 }
 
-/// Makes the first of `left` calls at `va`, with their arguments where the handlers look for them.
-fn batch(cx: &mut Context<'_>, mut va: u64, mut left: u32) -> End {
-    let mut chunk = ArrayVec::<MulticallEntry, CHUNK>::new();
-    for _ in 0..CHUNKS {
-        if left == 0 {
-            break;
-        }
-        // What of a chunk cannot be read may become readable by one of its calls.
-        guest_copy::read_some(&mut chunk, va, left);
-        if chunk.is_empty() {
-            return End::Whole(Outcome::Fail(Errno::EFAULT));
-        }
-        for entry in &chunk {
-            match one(cx, va, entry) {
-                Call::Done => {}
-                Call::Again => return End::Left(left, va),
-                Call::Last(outcome) => return End::Whole(outcome),
+/// Makes the first of `left` calls at `va`. Once one takes the place of the `caller`'s arguments, they are kept there. Which
+/// calls are left, and why.
+#[inline(always)]
+fn round(cx: &mut Context<'_>, caller: &mut Option<[u64; 6]>, mut va: u64, mut left: u32) -> (u32, u64, End) {
+    let mut end = left.saturating_sub(ROUND);
+    loop {
+        // Up to the next look, or the end.
+        let look = left.saturating_sub(LOOK).max(end);
+        while left != look {
+            if let Err(end) = one(cx, caller, va) {
+                return (left, va, end);
             }
             va = va.wrapping_add(SIZE);
             left -= 1;
         }
-        if left != 0 && (interrupts::any() || !cx.vcpu.seat.ready.is_runnable()) {
-            break;
+        if left == 0 {
+            return (0, va, End::Last(Outcome::OK));
+        }
+        if interrupts::any() || !cx.vcpu.seat.ready.is_runnable() {
+            end = left;
+        }
+        if left == end {
+            return (left, va, End::Again);
         }
     }
-    End::Left(left, va)
 }
 
-/// Makes the call at `va`.
+/// Makes the call at `va`. What cannot be read may become readable by the call before it.
 #[inline(always)]
-fn one(cx: &mut Context<'_>, va: u64, entry: &MulticallEntry) -> Call {
+fn one(cx: &mut Context<'_>, caller: &mut Option<[u64; 6]>, va: u64) -> Result<(), End> {
+    const XEN_VERSION: u64 = HYPERVISOR_XEN_VERSION as u64;
+    let entry = Piece::<SIZE>::new(va).ok_or(Errno::EFAULT)?;
+    let result = match entry.words_at_once::<OP, ARGS>() {
+        Some((XEN_VERSION, command)) if let Some(version) = xen_version::at_once(command) => version,
+        _ => general(cx, caller, va)?,
+    };
+    Ok(entry.write_word::<RESULT>(result)?)
+}
+
+/// Makes a call with its arguments where its handler looks for them.
+#[inline(never)]
+fn general(cx: &mut Context<'_>, caller: &mut Option<[u64; 6]>, va: u64) -> Result<u64, End> {
+    let entry: MulticallEntry = guest::read(va)?;
+    caller.get_or_insert(cx.args());
     cx.set_args(entry.args);
     let outcome = match entry.op {
         // A call in a call would be a way to nest without end: Xen answers like this.
@@ -93,18 +110,15 @@ fn one(cx: &mut Context<'_>, va: u64, entry: &MulticallEntry) -> Call {
         Outcome::Fail(errno) => errno.as_ret(),
         Outcome::Again => {
             // The rest of this call is made first when the guest comes back.
-            let kept = guest::write(va.wrapping_add(offset_of!(MulticallEntry, args) as u64), &cx.args());
-            return kept.map_or_else(|errno| Call::Last(Outcome::Fail(errno)), |()| Call::Again);
+            guest::write(va.wrapping_add(ARGS), &cx.args())?;
+            return Err(End::Again);
         }
     };
-    let written = guest::write(va.wrapping_add(offset_of!(MulticallEntry, result) as u64), &result);
-    if !cx.state.pv.in_kernel {
-        // `iret` has gone to user mode, whose root is loaded now: what follows would be made without a kernel's rights, and
-        // could give up the very table that the CPU uses. As in Xen the rest is not made.
-        return Call::Last(Outcome::Done(result));
+    if cx.state.pv.in_kernel {
+        return Ok(result);
     }
-    match written {
-        Ok(()) => Call::Done,
-        Err(errno) => Call::Last(Outcome::Fail(errno)),
-    }
+    // `iret` has gone to user mode, whose root is loaded now: what follows would be made without a kernel's rights, and
+    // could give up the very table that the CPU uses. As in Xen the rest is not made.
+    let _ = guest::write(va.wrapping_add(RESULT), &result);
+    Err(End::Last(Outcome::Done(result)))
 }

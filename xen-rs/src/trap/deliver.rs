@@ -2,7 +2,7 @@
 //! returns that failed. The frames themselves are built in `logic::trap::frame`.
 
 use log::error;
-use logic::regs::rflags;
+use logic::regs::{GuestRegs, rflags};
 use logic::trap::frame::{self, Interrupted};
 use logic::trap::gate::Gate;
 use logic::trap::vector;
@@ -11,9 +11,10 @@ use machine::upcall::Call;
 use xen_abi::trace::{TRC_64_FLAG, TRC_PV_PAGE_FAULT, TRC_PV_TRAP};
 use xen_abi::vm_assist::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
-use super::state::Callback;
+use super::state::{Callback, PvState};
 use super::{crash, mode};
-use crate::cpu::Context;
+use crate::cpu::{Context, Running};
+use crate::domain::Domain;
 use crate::guest;
 use crate::trace;
 use crate::vcpu_info::VcpuInfo;
@@ -54,7 +55,7 @@ pub fn exception(cx: &mut Context<'_>, vector: u8, error_code: Option<u32>) {
         report_unhandled(cx, vector, error_code);
     }
     let info = cx.vcpu.info.get();
-    let state = interrupted(cx, info.upcall_mask());
+    let state = interrupted(&cx.state.pv, cx.domain, info.upcall_mask());
     match error_code {
         Some(code) => enter(cx, info, &state, gate.into(), &state.with_error(cx.regs, code)),
         None => enter(cx, info, &state, gate.into(), &state.plain(cx.regs)),
@@ -105,7 +106,7 @@ pub fn event_if_pending(cx: &mut Context<'_>) {
     let info = cx.vcpu.info.get();
     if info.needs_delivery() {
         let handler = Handler { address: cx.state.pv.callbacks.event, masks_events: true };
-        let state = interrupted(cx, false);
+        let state = interrupted(&cx.state.pv, cx.domain, false);
         enter(cx, info, &state, handler, &state.plain(cx.regs));
     }
 }
@@ -142,7 +143,7 @@ pub fn user_call(cx: &mut Context<'_>, call: Call) {
         return;
     }
     let info = cx.vcpu.info.get();
-    let state = interrupted(cx, info.upcall_mask());
+    let state = interrupted(&cx.state.pv, cx.domain, info.upcall_mask());
     enter(cx, info, &state, callback.into(), &state.plain(cx.regs));
     cx.regs.rflags &= !rflags::DF;
 }
@@ -151,20 +152,72 @@ pub fn user_call(cx: &mut Context<'_>, call: Call) {
 pub fn failsafe(cx: &mut Context<'_>) {
     let wanted = cx.state.pv.selectors;
     let info = cx.vcpu.info.get();
-    let state = interrupted(cx, info.upcall_mask());
+    let state = interrupted(&cx.state.pv, cx.domain, info.upcall_mask());
     let words = state.with_selectors(cx.regs, [wanted.ds, wanted.es, wanted.fs, wanted.gs]);
     enter(cx, info, &state, cx.state.pv.callbacks.failsafe.into(), &words);
 }
 
 /// The state that a frame shows.
 #[inline(always)]
-fn interrupted(cx: &Context<'_>, upcall_mask: bool) -> Interrupted {
+fn interrupted(pv: &PvState, domain: &Domain, upcall_mask: bool) -> Interrupted {
     Interrupted {
-        in_kernel: cx.state.pv.in_kernel,
-        kernel_sp: cx.state.pv.kernel_sp,
+        in_kernel: pv.in_kernel,
+        kernel_sp: pv.kernel_sp,
         upcall_mask,
-        iopl_shown: if cx.domain.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) { cx.state.pv.iopl } else { 0 },
+        iopl_shown: if domain.assists(VMASST_TYPE_ARCHITECTURAL_IOPL) { pv.iopl } else { 0 },
     }
+}
+
+/// [`event_if_pending`] of a vCPU in its kernel, to whom nothing else is to be delivered and whose stack takes the frame. False:
+/// it is not like that, and nothing has been done.
+#[inline(always)]
+pub fn event_at_once(running: &Running, regs: &mut GuestRegs) -> bool {
+    let (pv, info) = (&running.state.pv, running.vcpu.info.get());
+    if !pv.in_kernel || !info.needs_delivery() {
+        return false;
+    }
+    let handler = Handler { address: pv.callbacks.event, masks_events: true };
+    let state = Interrupted { in_kernel: true, ..interrupted(pv, &running.domain, false) };
+    enter_at_once(regs, info, &state, handler, &state.plain(regs))
+}
+
+/// [`page_fault`] of a guest in its kernel, whose stack takes the frame. False: it is not like that, and nothing has been
+/// done.
+#[inline(always)]
+pub fn page_fault_at_once(running: &mut Running, regs: &mut GuestRegs, address: u64, error_code: u32) -> bool {
+    let (pv, info) = (&mut running.state.pv, running.vcpu.info.get());
+    if !pv.in_kernel || trace::is_on() {
+        return false;
+    }
+    let handler = pv.traps.gate(vector::PAGE_FAULT).into();
+    let state = Interrupted { in_kernel: true, ..interrupted(pv, &running.domain, info.upcall_mask()) };
+    let words = state.with_error(regs, frame::page_fault_error_code(error_code, true));
+    if !enter_at_once(regs, info, &state, handler, &words) {
+        return false;
+    }
+    pv.cr2 = address;
+    info.set_cr2(address);
+    true
+}
+
+/// [`enter`] of a guest in its kernel whose stack takes the frame.
+#[inline(always)]
+fn enter_at_once<const N: usize>(
+    regs: &mut GuestRegs,
+    info: VcpuInfo<'_>,
+    state: &Interrupted,
+    handler: Handler,
+    words: &[u64; N],
+) -> bool {
+    let sp = state.place(regs, N);
+    if handler.address == 0 || !guest::write_at_once(sp, words) {
+        return false;
+    }
+    frame::enter(regs, handler.address, sp);
+    if handler.masks_events {
+        info.set_upcall_mask(true);
+    }
+    true
 }
 
 /// Switches to the kernel, writes the frame, goes on in the handler. A guest whose kernel stack cannot be written is

@@ -16,76 +16,116 @@ mod msr;
 mod page_fault;
 mod privileged;
 
+use logic::event::Notify;
 use logic::lock::Held;
 use logic::regs::{GuestRegs, TRAP_SYSCALL};
 use logic::trap::vector;
-use machine::upcall::{Call, Exception};
+use machine::upcall::{Call, Exception, Return};
 
 use crate::cpu::{Context, Cpu};
-use crate::hypercall;
+use crate::cpu_loop;
+use crate::hypercall::{self, AtOnce};
 
 pub use cpuid::report_safety;
+pub use deliver::event_at_once;
 pub use privileged::{guest_cr4, set_task_switched, write_debug_register};
 pub use state::PvState;
 
 /// `syscall` or `sysenter`: a hypercall from a guest's kernel, the guest's own system call from its user mode.
+///
+/// A hypercall that can be made at once, of a vCPU that nothing waits for, ends here; everything else goes to a function of
+/// its own that does not come back, so that the way through here saves no registers.
 #[inline(always)]
-pub fn call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call, held: Held<'_, 0>) {
-    let from_kernel = cpu.running.as_ref().is_some_and(|running| running.state.pv.in_kernel);
-    if from_kernel && call == Call::Syscall64 {
-        hypercall::enter(cpu, regs, held);
-    } else {
-        user_call(cpu, regs, call, held);
+pub fn call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call, held: Held<'_, 0>) -> Return {
+    let Some(running) = cpu.running.as_mut().filter(|running| running.state.pv.in_kernel && call == Call::Syscall64)
+    else {
+        return user_call(cpu, regs, call, held);
+    };
+    match hypercall::at_once(running, regs) {
+        AtOnce::Done(result) => regs.rax = result,
+        // One's own events are seen on the way out.
+        AtOnce::Tell(notify) if notify == Notify::of(Some(running.vcpu.id), None) => {
+            regs.rax = 0;
+            return cpu_loop::leave(cpu, regs, held);
+        }
+        AtOnce::Tell(notify) => return hypercall::tell(cpu, regs, notify, held),
+        AtOnce::Iret => return hypercall::iret(cpu, regs, held),
+        AtOnce::No => return hypercall::enter(cpu, regs, held),
     }
+    if cpu_loop::is_quiet(&cpu.local, running)
+        && let Some(way) = Return::in_place(regs)
+    {
+        return way;
+    }
+    cpu_loop::leave(cpu, regs, held)
 }
 
 #[inline(never)]
-fn user_call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call, held: Held<'_, 0>) {
-    if let Some(mut cx) = cpu.context(regs, held) {
+fn user_call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call, mut held: Held<'_, 0>) -> Return {
+    if let Some(mut cx) = cpu.context(regs, held.again()) {
         deliver::user_call(&mut cx, call);
     }
+    cpu_loop::before_guest(cpu, regs, held);
+    Return::to(regs)
 }
 
 /// An exception in a guest. Page faults are by far the most frequent ones.
 #[inline(always)]
-pub fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'_, 0>) {
+pub fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'_, 0>) -> Return {
     if exception.vector == vector::PAGE_FAULT {
-        page_fault(cpu, regs, exception.detail, exception.error_code, held);
+        page_fault(cpu, regs, exception.detail, exception.error_code, held)
     } else {
-        rare_exception(cpu, regs, exception, held);
+        rare_exception(cpu, regs, exception, held)
     }
 }
 
+/// A page fault, which a guest's kernel most often takes as its own.
 #[inline(never)]
-fn page_fault(cpu: &mut Cpu, regs: &mut GuestRegs, address: u64, error_code: u32, held: Held<'_, 0>) {
-    if let Some(mut cx) = cpu.context(regs, held) {
+fn page_fault(cpu: &mut Cpu, regs: &mut GuestRegs, address: u64, error_code: u32, held: Held<'_, 0>) -> Return {
+    let Some(running) = &mut cpu.running else { return any_page_fault(cpu, regs, address, error_code, held) };
+    if page_fault::is_surely_the_guests(error_code) && deliver::page_fault_at_once(running, regs, address, error_code) {
+        return if cpu_loop::is_quiet(&cpu.local, running) {
+            Return::to(regs).keeping()
+        } else {
+            cpu_loop::leave(cpu, regs, held)
+        };
+    }
+    any_page_fault(cpu, regs, address, error_code, held)
+}
+
+#[inline(never)]
+fn any_page_fault(cpu: &mut Cpu, regs: &mut GuestRegs, address: u64, error_code: u32, mut held: Held<'_, 0>) -> Return {
+    if let Some(mut cx) = cpu.context(regs, held.again()) {
         page_fault::page_fault(&mut cx, address, error_code);
     }
+    cpu_loop::before_guest(cpu, regs, held);
+    Return::to(regs)
 }
 
 #[inline(never)]
-fn rare_exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'_, 0>) {
-    let Some(mut cx) = cpu.context(regs, held) else {
-        return;
-    };
-    let Exception { vector, error_code, detail } = exception;
-    match vector {
-        vector::DEBUG => debug::debug(&mut cx, detail),
-        vector::INVALID_OPCODE => invalid_opcode::invalid_opcode(&mut cx),
-        vector::DEVICE_NOT_AVAILABLE => device_not_available(&mut cx),
-        vector::GENERAL_PROTECTION => general_protection::general_protection(&mut cx, error_code),
-        _ => {
-            let code = vector::has_error_code(vector).then_some(error_code);
-            deliver::exception(&mut cx, vector, code);
+fn rare_exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, mut held: Held<'_, 0>) -> Return {
+    if let Some(mut cx) = cpu.context(regs, held.again()) {
+        let Exception { vector, error_code, detail } = exception;
+        match vector {
+            vector::DEBUG => debug::debug(&mut cx, detail),
+            vector::INVALID_OPCODE => invalid_opcode::invalid_opcode(&mut cx),
+            vector::DEVICE_NOT_AVAILABLE => device_not_available(&mut cx),
+            vector::GENERAL_PROTECTION => general_protection::general_protection(&mut cx, error_code),
+            _ => {
+                let code = vector::has_error_code(vector).then_some(error_code);
+                deliver::exception(&mut cx, vector, code);
+            }
         }
     }
+    cpu_loop::before_guest(cpu, regs, held);
+    Return::to(regs)
 }
 
 /// The return to a guest faulted: a selector or an address is not what its tables hold. As in Xen this counts as a fault
 /// of the guest in the state that was tried; the failsafe callback is for data selectors ([`deliver::bad_selectors`]).
-pub fn bad_return(cpu: &mut Cpu, regs: &mut GuestRegs, fault: Exception, held: Held<'_, 0>) {
+pub fn bad_return(cpu: &mut Cpu, regs: &mut GuestRegs, fault: Exception, held: Held<'_, 0>) -> Return {
     regs.entry_vector &= !TRAP_SYSCALL;
-    exception(cpu, regs, fault, held);
+    exception(cpu, regs, fault, held)
 }
 
 /// Last before the return to a guest: a waiting NMI, then a waiting event.

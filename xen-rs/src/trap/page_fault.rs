@@ -14,11 +14,19 @@ use crate::{cpu::Context, memory};
 /// Bits of the error code (SDM vol. 3A, 4.7).
 const PRESENT: u32 = 1 << 0;
 const WRITE: u32 = 1 << 1;
+const USER: u32 = 1 << 2;
 const RESERVED: u32 = 1 << 3;
 const FETCH: u32 = 1 << 4;
 
 /// How often a write is tried that another vCPU's write to the same entry gets in the way of.
 const ATTEMPTS: u32 = 8;
+
+/// Whether nobody but the guest itself can have to do with a fault: it was no write that its tables forbade, and no look of
+/// the CPU's into the LDT.
+#[inline(always)]
+pub const fn is_surely_the_guests(error_code: u32) -> bool {
+    error_code & USER != 0 && error_code & (PRESENT | WRITE) != PRESENT | WRITE
+}
 
 /// A page fault at `address`.
 #[inline]

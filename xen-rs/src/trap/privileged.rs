@@ -12,6 +12,7 @@ use machine::arch::x86_64::{cpu, guest_registers, segments};
 use xen_abi::ids::Mfn;
 use xen_abi::vm_assist::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
+use super::state::PvState;
 use super::{cpuid, deliver, io, msr, segments as vcpu_segments};
 use crate::cpu::Context;
 use crate::{guest, memory};
@@ -148,7 +149,7 @@ fn perform(cx: &mut Context<'_>, op: Op) -> Done {
             }
         }
         Op::Clts => {
-            set_task_switched(cx, false);
+            set_task_switched(&mut cx.state.pv, false);
             Done::Step
         }
         Op::WriteBack => {
@@ -196,7 +197,7 @@ fn write_control(cx: &mut Context<'_>, number: u8, value: u64) -> Done {
     match number {
         0 => match control::write_cr0(guest_registers::read_cr0(), value) {
             Ok(set) => {
-                set_task_switched(cx, set);
+                set_task_switched(&mut cx.state.pv, set);
                 Done::Step
             }
             Err(_) => {
@@ -235,9 +236,10 @@ pub fn guest_cr4(domain: &crate::domain::Domain, wanted: u64) -> u64 {
 }
 
 /// Sets the guest's CR0.TS, for `clts`, `mov cr0` and `fpu_taskswitch`.
-pub fn set_task_switched(cx: &mut Context<'_>, set: bool) {
-    if cx.state.pv.task_switched != set {
-        cx.state.pv.task_switched = set;
+#[inline(always)]
+pub fn set_task_switched(state: &mut PvState, set: bool) {
+    if state.task_switched != set {
+        state.task_switched = set;
         guest_registers::set_task_switched(set);
     }
 }

@@ -237,7 +237,11 @@ fn events_reset(tap: &mut Tap) {
     tap.is(op(HYPERVISOR_EVENT_CHANNEL_OP, EVTCHNOP_RESET, &mut reset), Ok(0), "a last reset");
     let free = (1..256).all(|port| {
         let mut status = EvtchnStatus { dom: DomId::SELF, port: Port(port), ..FromZeros::new_zeroed() };
-        op(HYPERVISOR_EVENT_CHANNEL_OP, EVTCHNOP_STATUS, &mut status) == Ok(0) && status.status == EVTCHNSTAT_CLOSED
+        match op(HYPERVISOR_EVENT_CHANNEL_OP, EVTCHNOP_STATUS, &mut status) {
+            Ok(_) => status.status == EVTCHNSTAT_CLOSED,
+            // Beyond all ports that the three happened to bind.
+            Err(errno) => errno == Errno::EINVAL && port > 8,
+        }
     });
     tap.ok(free, "and all ports are closed");
     tap.ok(traps::peek(0x1000).is_none(), "traps work still");

@@ -27,6 +27,17 @@ pub fn send<D: EventDomain>(domain: &D, port: Port) -> Result<Sent, Errno> {
     }
 }
 
+/// [`send`], where that needs neither a lock nor another domain: to a vCPU of the sender's own, in the 2-level layout. None
+/// where it may need one.
+#[inline(always)]
+pub fn send_at_once<D: EventDomain>(domain: &D, port: Port) -> Option<Notify> {
+    if domain.fifo().is_some() {
+        return None;
+    }
+    let channel = domain.channels().near(port)?;
+    (channel.binding == Binding::Ipi).then(|| raise_bits(domain, channel.vcpu, port))
+}
+
 /// Brings an event that `from` sent to `port` of `domain`, if that port is still the other end of one of `from`'s.
 #[inline(always)]
 pub fn deliver_remote<D: EventDomain>(domain: &D, port: Port, from: DomId) -> Notify {
@@ -44,6 +55,11 @@ pub fn raise<D: EventDomain>(domain: &D, vcpu: VcpuId, port: Port) -> Notify {
     if let Some(fifo) = domain.fifo() {
         return fifo::raise(domain, fifo, vcpu, port);
     }
+    raise_bits(domain, vcpu, port)
+}
+
+#[inline(always)]
+fn raise_bits<D: EventDomain>(domain: &D, vcpu: VcpuId, port: Port) -> Notify {
     let Some(bits) = domain.bits() else { return Notify::NOBODY };
     if bits.test_and_set_pending(port) {
         return Notify::NOBODY;

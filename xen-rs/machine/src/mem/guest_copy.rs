@@ -29,7 +29,7 @@ pub const fn is_guest_range(va: u64, length: u64) -> bool {
 /// What begins in the last bytes of the address space and runs over its end goes on at its beginning, which is the guest's,
 /// too. So the allowed addresses are one interval, from the end of the hypervisor's part on.
 #[inline(always)]
-const fn is_guest_piece(va: u64, length: u64) -> bool {
+pub(super) const fn is_guest_piece(va: u64, length: u64) -> bool {
     const INTERVAL: u64 = 0x0000_8000_0000_0000u64.wrapping_sub(HYPERVISOR_END);
     if length > 4096 {
         return is_guest_range(va, length);
@@ -153,39 +153,6 @@ macro_rules! copy_word {
 copy_word!(copy2, 2, "x");
 copy_word!(copy4, 4, "e");
 copy_word!(copy8, 8, "r");
-
-/// Reads 32 bits from a guest, if that goes without a fault: where not, [`read`] says whether it can be done at all.
-#[cfg(target_os = "none")]
-#[inline(always)]
-#[must_use]
-pub fn read_at_once(from: u64) -> Option<u32> {
-    if !is_guest_piece(from, 4) {
-        return None;
-    }
-    let word: u64;
-    // SAFETY: as in `copy`: a read of a guest's address into a register. A fault leaves more there than 32 bits.
-    unsafe {
-        asm!(
-            "770: .byte 0x0f, 0x1f, 0x00",
-            "2: mov {word:e}, [{from}]",
-            "3:",
-            "771: .byte 0x0f, 0x1f, 0x00",
-            ".pushsection .text.fixup, \"ax\"",
-            "4: mov {word}, -1",
-            "jmp 3b",
-            ".popsection",
-            ".pushsection .ex_table, \"a\"",
-            ".long 2b - ., 4b - .",
-            ".popsection",
-            ".pushsection .alt_table, \"a\"",
-            ".long 770b - ., 2",
-            ".long 771b - ., 1",
-            ".popsection",
-            from = in(reg) from, word = out(reg) word, options(nostack)
-        );
-    }
-    u32::try_from(word).ok()
-}
 
 /// A copy that tries again where the fault was only a stale translation.
 ///

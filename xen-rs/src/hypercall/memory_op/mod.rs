@@ -11,13 +11,12 @@ use logic::{
     frames::Zone,
     hypercall::Outcome,
     num,
-    regs::GuestRegs,
 };
-use machine::mem::{end_of_ram, guest_copy};
+use machine::mem::end_of_ram;
 use xen_abi::{arch_x86::shared_info::ARCH_MAX_PFN, errno::Errno, ids::DomId, memory::*};
 
 use super::batch;
-use crate::{cpu::Context, domain::Domain};
+use crate::{cpu::Context, domain::Domain, guest};
 
 /// Largest extent that a domain may ask for, as a power of two of pages: 2 MiB (Xen's CONFIG_DOMU_MAX_ORDER). Xen lets
 /// its control domain have more unless `memop-max-order=` says so; here one extent is one bounded piece of work.
@@ -25,28 +24,17 @@ const LARGEST_ORDER: u32 = 9;
 
 /// How many pages the caller has, if that is what it asks: balloons do so all the time, and any domain may.
 #[inline(always)]
-fn at_once(regs: &GuestRegs, domain: &Domain) -> Option<u64> {
-    let [command, argument, ..] = regs.hypercall_args();
+#[allow(clippy::cast_possible_truncation, reason = "a domain's number has 16 bits")]
+pub fn at_once(domain: &Domain, command: u64, va: u64) -> Option<u64> {
     if command != u64::from(XENMEM_CURRENT_RESERVATION) {
         return None;
     }
-    match guest_copy::read(argument) {
-        Ok(MemoryDomain { domid: DomId::SELF }) => Some(domain.memory.total()),
-        _ => None,
-    }
+    let domid = DomId(guest::read_at_once(va)? as u16);
+    (domid == DomId::SELF).then(|| domain.memory.total())
 }
 
 /// The hypercall: `(command with the first extent above it, argument)`.
 pub fn memory_op(cx: &mut Context<'_>) -> Outcome {
-    match at_once(cx.regs, cx.domain) {
-        Some(pages) => Outcome::Done(pages),
-        None => any(cx),
-    }
-}
-
-/// Every case.
-#[inline(never)]
-fn any(cx: &mut Context<'_>) -> Outcome {
     let [command, argument, ..] = cx.args();
     let first = command >> MEMOP_EXTENT_SHIFT;
     let command = num::uint(command) & ((1 << MEMOP_EXTENT_SHIFT) - 1);
@@ -126,27 +114,27 @@ const fn address_bits(mem_flags: u32) -> u8 {
 }
 
 fn current_reservation(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<u64, Errno> {
-    let id = guest_copy::read::<MemoryDomain>(argument)?.domid;
+    let id = guest::read::<MemoryDomain>(argument)?.domid;
     let domain = cx.target(&op, id)?;
     Ok(domain.memory.totals(&mut cx.held).total)
 }
 
 fn maximum_reservation(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<u64, Errno> {
-    let id = guest_copy::read::<MemoryDomain>(argument)?.domid;
+    let id = guest::read::<MemoryDomain>(argument)?.domid;
     let domain = cx.target(&op, id)?;
     Ok(domain.memory.totals(&mut cx.held).maximum)
 }
 
 /// What a PV domain has said of itself: it writes to `shared_info` how many frames its p2m list covers.
 fn maximum_gpfn(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<u64, Errno> {
-    let id = guest_copy::read::<MemoryDomain>(argument)?.domid;
+    let id = guest::read::<MemoryDomain>(argument)?.domid;
     let domain = cx.target(&op, id)?;
     let frames = domain.events.shared_info().map_or(0, |page| page.load64(ARCH_MAX_PFN));
     Ok(frames.max(1) - 1)
 }
 
 fn claim_pages(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<(), Errno> {
-    let wanted: MemoryReservation = guest_copy::read(argument)?;
+    let wanted: MemoryReservation = guest::read(argument)?;
     // By number only: a domain is claimed for, it does not claim.
     let plain = wanted.extent_start == 0 && wanted.extent_order == 0 && wanted.mem_flags == 0;
     if !plain || wanted.domid == DomId::SELF {

@@ -6,7 +6,7 @@
 use super::percpu::{self, PerCpu};
 use super::{interrupts, panic, power};
 use crate::mem::layout::is_canonical;
-use crate::upcall::{Call, Exception, Hypervisor, Stays};
+use crate::upcall::{Call, Exception, Hypervisor, Return};
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 use logic::lock::Held;
@@ -54,33 +54,64 @@ unsafe fn cpu<H: Hypervisor>(per_cpu: &PerCpu) -> &'static mut H::Cpu {
     unsafe { &mut *(per_cpu.hypervisor_cpu.load(Ordering::Relaxed) as *mut H::Cpu) }
 }
 
-/// The frame has to be loaded by IRETQ.
-const BY_IRET: u8 = 0;
-/// SYSRET may be used.
-const BY_SYSRET: u8 = 1;
-/// SYSRET may be used, and of the frame's registers that a called function preserves none was changed.
-pub(super) const UNTOUCHED: u8 = 2;
+/// SYSRET may be used, and of the frame's registers that a called function preserves none was changed. What is above this
+/// is the same by IRETQ, what is below loads all registers.
+pub(super) const KEPT_BY_SYSRET: u8 = 2;
 
-/// Last steps before the return: upcall, then force what a guest may not choose. How the frame is to be loaded.
+impl Return {
+    /// The frame has to be loaded by IRETQ.
+    const BY_IRET: Self = Self(0);
+    /// SYSRET may be used.
+    const BY_SYSRET: Self = Self(1);
+
+    /// Forces what a guest may not choose.
+    #[inline(always)]
+    pub fn to(regs: &mut GuestRegs) -> Self {
+        if !flags_are_good(regs) {
+            regs.rflags = (regs.rflags & !FORBIDDEN) | rflags::IF | rflags::FIXED;
+        }
+        if regs.entry_vector == TRAP_SYSCALL {
+            // SYSRET loads fixed selectors and must not be told a rip that is not canonical: it would fault in ring 0.
+            if regs.cs != u64::from(selector::FLAT_RING3_CS32) && is_canonical(regs.rip) {
+                return Self::BY_SYSRET;
+            }
+            like_sysret(regs);
+        }
+        regs.cs |= 3;
+        regs.ss |= 3;
+        Self::BY_IRET
+    }
+
+    /// Of the frame's registers none has changed that a called function preserves, so that the CPU still has them: they
+    /// are not loaded.
+    #[inline(always)]
+    #[must_use]
+    pub const fn keeping(self) -> Self {
+        // 0 and 3 by IRETQ, 1 and 2 by SYSRET.
+        Self(self.0 ^ 3)
+    }
+
+    /// [`Return::to`] and [`Return::keeping`] for a [`Call::Syscall64`] after which the guest goes on behind its `syscall`.
+    /// None where that is not to be had.
+    #[inline(always)]
+    #[must_use]
+    pub fn in_place(regs: &GuestRegs) -> Option<Self> {
+        // Whatever else the frame says, with these two right SYSRET does no harm.
+        (flags_are_good(regs) && is_canonical(regs.rip)).then_some(Self(KEPT_BY_SYSRET))
+    }
+}
+
+/// Last steps before the return: upcall, then force what a guest may not choose.
 #[inline(always)]
 fn finish<H: Hypervisor>(cpu: &mut H::Cpu, regs: &mut GuestRegs) -> u8 {
-    let stays = H::before_guest(cpu, regs, Held::entry());
-    if regs.rflags & (rflags::IF | FORBIDDEN) != rflags::IF {
-        regs.rflags = (regs.rflags & !FORBIDDEN) | rflags::IF | rflags::FIXED;
-    }
-    if regs.entry_vector == TRAP_SYSCALL {
-        // SYSRET loads fixed selectors and must not be told a rip that is not canonical: it would fault in ring 0.
-        if regs.cs != u64::from(selector::FLAT_RING3_CS32) && is_canonical(regs.rip) {
-            return match stays {
-                Stays::Yes => UNTOUCHED,
-                Stays::No => BY_SYSRET,
-            };
-        }
-        like_sysret(regs);
-    }
-    regs.cs |= 3;
-    regs.ss |= 3;
-    BY_IRET
+    H::before_guest(cpu, regs, Held::entry());
+    Return::to(regs).0
+}
+
+/// Whether the flags are those of a guest.
+#[inline(always)]
+const fn flags_are_good(regs: &GuestRegs) -> bool {
+    regs.rflags & (rflags::IF | FORBIDDEN) == rflags::IF
 }
 
 /// What SYSRET leaves in the registers, where IRET has to take its place.
@@ -107,8 +138,7 @@ pub unsafe fn call<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
     let regs = unsafe { &mut *regs };
     // SAFETY: an entry from a guest.
     let cpu = unsafe { cpu::<H>(percpu::this()) };
-    H::call(cpu, regs, Call::Syscall64, Held::entry());
-    finish::<H>(cpu, regs)
+    H::call(cpu, regs, Call::Syscall64, Held::entry()).0
 }
 
 /// `syscall` from compatibility mode, or `sysenter`.
@@ -121,8 +151,7 @@ pub unsafe fn other_call<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
     // SAFETY: an entry from a guest.
     let cpu = unsafe { cpu::<H>(percpu::this()) };
     let call = if regs.error_code == 1 { Call::Syscall32 } else { Call::Sysenter };
-    H::call(cpu, regs, call, Held::entry());
-    finish::<H>(cpu, regs)
+    H::call(cpu, regs, call, Held::entry()).0
 }
 
 /// Exception or interrupt that hit a guest.
@@ -136,11 +165,16 @@ pub unsafe fn trap<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
     // SAFETY: an entry from a guest.
     let cpu = unsafe { cpu::<H>(percpu::this()) };
     if regs.entry_vector < FIRST_INTERRUPT {
-        H::exception(cpu, regs, exception(regs), Held::entry());
-    } else {
-        interrupts::arrived(regs.entry_vector as u8);
-        deliver_interrupts::<H>(cpu);
+        return H::exception(cpu, regs, exception(regs), Held::entry()).0;
     }
+    interrupt::<H>(cpu, regs)
+}
+
+/// Not a part of [`trap`], so that the way to an exception saves no registers.
+#[inline(never)]
+fn interrupt<H: Hypervisor>(cpu: &mut H::Cpu, regs: &mut GuestRegs) -> u8 {
+    interrupts::arrived(regs.entry_vector as u8);
+    deliver_interrupts::<H>(cpu);
     finish::<H>(cpu, regs)
 }
 
@@ -156,8 +190,7 @@ pub unsafe fn return_failed<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
     let cpu = unsafe { cpu::<H>(per_cpu) };
     regs.entry_vector = per_cpu.fault_vector.load(Ordering::Relaxed);
     regs.error_code = per_cpu.fault_error.load(Ordering::Relaxed);
-    H::bad_return(cpu, regs, exception(regs), Held::entry());
-    finish::<H>(cpu, regs)
+    H::bad_return(cpu, regs, exception(regs), Held::entry()).0
 }
 
 /// The first guest of this CPU.

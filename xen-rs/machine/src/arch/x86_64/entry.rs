@@ -58,6 +58,31 @@ global_asm!(
     .popsection
     .endm
 
+    // The way back where the registers that a called function preserves are still the guest's, below the word that aligned
+    // the stack; where they are not, on to \all. What it leaves for iretq is at \iretq, which may fault.
+    .macro RETURN_KEPT all, iretq
+    cmpb ${kept_by_sysret}, %al
+    jb \all
+    movq 64(%rsp), %r10
+    movq 72(%rsp), %r9
+    movq 80(%rsp), %r8
+    movq 88(%rsp), %rax
+    movq 104(%rsp), %rdx
+    movq 112(%rsp), %rsi
+    movq 120(%rsp), %rdi
+    ja 2f
+    movq 136(%rsp), %rcx
+    movq 152(%rsp), %r11
+    movq 160(%rsp), %rsp
+    sysretq
+2:  movq 56(%rsp), %r11
+    movq 96(%rsp), %rcx
+    leaq 136(%rsp), %rsp
+\iretq:
+    iretq
+    EX_TABLE \iretq, return_failed
+    .endm
+
     .macro EX_TABLE insn, fixup
     .pushsection .ex_table, "a"
     .long \insn - ., \fixup - .
@@ -93,10 +118,10 @@ entry_common:
     testb $3, 136(%rsp)
     jz entry_from_hypervisor
 entry_from_guest:
-    xorl %ebp, %ebp
     pushq %rdi
     call upcall_trap
-    addq $8, %rsp
+    RETURN_KEPT 1f, trap_iretq
+1:  addq $8, %rsp
 return_to_guest:
     testb %al, %al
     POP_REGS
@@ -124,10 +149,10 @@ return_failed:
     rep movsq
     movq %rdx, %rsp
 1:  movq %rsp, %rdi
-    xorl %ebp, %ebp
     pushq %rdi
     call upcall_return_failed
-    addq $8, %rsp
+    RETURN_KEPT 1f, failed_iretq
+1:  addq $8, %rsp
     jmp return_to_guest
 
     EX_TABLE return_iretq, return_failed
@@ -166,8 +191,7 @@ entry_own_stack:
     xorl %eax, %eax
     jmp return_to_guest
 
-    // The hot path, counted by the instruction: a plain way back without iretq's frame, rcx and r11 being lost to it. The
-    // registers that a called function preserves are still the guest's, unless the upcall says that the frame was changed.
+    // The hot path, counted by the instruction.
     .balign 64
     .globl syscall_common
 syscall_common:
@@ -175,19 +199,7 @@ syscall_common:
     movq %rsp, %rdi
     pushq %rdi
     call upcall_call
-    cmpb ${untouched}, %al
-    jne 1f
-    movq 64(%rsp), %r10
-    movq 72(%rsp), %r9
-    movq 80(%rsp), %r8
-    movq 88(%rsp), %rax
-    movq 104(%rsp), %rdx
-    movq 112(%rsp), %rsi
-    movq 120(%rsp), %rdi
-    movq 136(%rsp), %rcx
-    movq 152(%rsp), %r11
-    movq 160(%rsp), %rsp
-    sysretq
+    RETURN_KEPT 1f, call_iretq
 1:  addq $8, %rsp
     jmp return_to_guest
 
@@ -198,7 +210,8 @@ syscall_other:
     movq %rsp, %rdi
     pushq %rdi
     call upcall_other_call
-    addq $8, %rsp
+    RETURN_KEPT 1f, other_iretq
+1:  addq $8, %rsp
     jmp return_to_guest
 
     // The stubs that SYSCALL and SYSENTER lead to: a template that is copied into the first page of each CPU's region,
@@ -264,7 +277,7 @@ enter_guest_asm:
 
     .popsection
     "#,
-    untouched = const super::dispatch::UNTOUCHED,
+    kept_by_sysret = const super::dispatch::KEPT_BY_SYSRET,
     region_mask = const REGION - 1,
     top = const TOP,
     scratch = const TOP + core::mem::offset_of!(PerCpu, scratch_rsp) as u64,

@@ -1,0 +1,228 @@
+//! Words of a guest's memory in registers: what the shortest ways through the hypervisor do instead of a copy.
+//!
+//! All of it is tried once: where it faults, [`super::guest_copy`] says whether it can be done at all.
+//!
+//! Unsafe: instructions that may fault on a guest's address, with an exception table.
+
+use super::guest_copy::{is_guest_piece, write};
+use core::arch::asm;
+use xen_abi::Errno;
+
+/// Reads 32 bits from a guest.
+#[cfg(target_os = "none")]
+#[inline(always)]
+#[must_use]
+pub fn read_at_once(from: u64) -> Option<u32> {
+    if !is_guest_piece(from, 4) {
+        return None;
+    }
+    let word: u64;
+    // SAFETY: a read of a guest's address into a register; a fault is caught by the exception table, and leaves more there
+    // than 32 bits.
+    unsafe {
+        asm!(
+            "770: .byte 0x0f, 0x1f, 0x00",
+            "2: mov {word:e}, [{from}]",
+            "3:",
+            "771: .byte 0x0f, 0x1f, 0x00",
+            ".pushsection .text.fixup, \"ax\"",
+            "4: mov {word}, -1",
+            "jmp 3b",
+            ".popsection",
+            ".pushsection .ex_table, \"a\"",
+            ".long 2b - ., 4b - .",
+            ".popsection",
+            ".pushsection .alt_table, \"a\"",
+            ".long 770b - ., 2",
+            ".long 771b - ., 1",
+            ".popsection",
+            from = in(reg) from, word = out(reg) word, options(nostack)
+        );
+    }
+    u32::try_from(word).ok()
+}
+
+/// `N` bytes, not more than a page, of addresses that are the guest's. Whether there is memory is seen at each access.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<const N: u64>(u64);
+
+impl<const N: u64> Piece<N> {
+    /// The bytes from there on, if all are the guest's.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(va: u64) -> Option<Self> {
+        const { assert!(N <= 4096) };
+        is_guest_piece(va, N).then_some(Self(va))
+    }
+
+    /// The words at two of its places, if all of it can be read.
+    #[cfg(target_os = "none")]
+    #[inline(always)]
+    #[must_use]
+    pub fn words_at_once<const A: u64, const B: u64>(self) -> Option<(u64, u64)> {
+        const { assert!(A + 8 <= N && B + 8 <= N) };
+        let (a, b): (u64, u64);
+        let failed: u64;
+        // SAFETY: reads of a guest's addresses into registers; faults are caught by the exception table. With its first and
+        // its last byte all of what is no longer than a page can be read.
+        unsafe {
+            asm!(
+                "xor {failed:e}, {failed:e}",
+                "770: .byte 0x0f, 0x1f, 0x00",
+                "20: mov {a}, [{va} + {last}]",
+                "21: mov {a}, [{va} + {at_a}]",
+                "22: mov {b}, [{va} + {at_b}]",
+                "3:",
+                "771: .byte 0x0f, 0x1f, 0x00",
+                ".pushsection .text.fixup, \"ax\"",
+                "4: inc {failed:e}",
+                "jmp 3b",
+                ".popsection",
+                ".pushsection .ex_table, \"a\"",
+                ".long 20b - ., 4b - .",
+                ".long 21b - ., 4b - .",
+                ".long 22b - ., 4b - .",
+                ".popsection",
+                ".pushsection .alt_table, \"a\"",
+                ".long 770b - ., 2",
+                ".long 771b - ., 1",
+                ".popsection",
+                va = in(reg) self.0, failed = out(reg) failed, a = out(reg) a, b = out(reg) b,
+                last = const N - 8, at_a = const A, at_b = const B,
+                options(nostack)
+            );
+        }
+        (failed == 0).then_some((a, b))
+    }
+
+    /// Writes a word at a place of it, as [`write`] does.
+    #[cfg(target_os = "none")]
+    #[inline(always)]
+    pub fn write_word<const AT: u64>(self, word: u64) -> Result<(), Errno> {
+        const { assert!(AT + 8 <= N) };
+        let failed: u64;
+        // SAFETY: a write to a guest's address from a register; a fault is caught by the exception table.
+        unsafe {
+            asm!(
+                "xor {failed:e}, {failed:e}",
+                "770: .byte 0x0f, 0x1f, 0x00",
+                "2: mov [{va} + {at}], {word}",
+                "3:",
+                "771: .byte 0x0f, 0x1f, 0x00",
+                ".pushsection .text.fixup, \"ax\"",
+                "4: inc {failed:e}",
+                "jmp 3b",
+                ".popsection",
+                ".pushsection .ex_table, \"a\"",
+                ".long 2b - ., 4b - .",
+                ".popsection",
+                ".pushsection .alt_table, \"a\"",
+                ".long 770b - ., 2",
+                ".long 771b - ., 1",
+                ".popsection",
+                va = in(reg) self.0, word = in(reg) word, failed = out(reg) failed, at = const AT,
+                options(nostack)
+            );
+        }
+        if failed == 0 { Ok(()) } else { write(self.0.wrapping_add(AT), &word) }
+    }
+}
+
+/// Reads of so many words by one after the other, into registers.
+macro_rules! read_words {
+    ($(#[$doc:meta])* $name:ident, $count:literal: $($word:ident $label:literal at $offset:literal),*) => {
+        $(#[$doc])*
+        #[cfg(target_os = "none")]
+        #[inline(always)]
+        #[must_use]
+        pub fn $name(from: u64) -> Option<[u64; $count]> {
+            if !is_guest_piece(from, 8 * $count) {
+                return None;
+            }
+            $(let $word: u64;)*
+            let failed: u64;
+            // SAFETY: reads of a guest's addresses into registers; faults are caught by the exception table.
+            unsafe {
+                asm!(
+                    "xor {failed:e}, {failed:e}",
+                    "770: .byte 0x0f, 0x1f, 0x00",
+                    $(concat!($label, ": mov {", stringify!($word), "}, [{from} + ", $offset, "]"),)*
+                    "3:",
+                    "771: .byte 0x0f, 0x1f, 0x00",
+                    ".pushsection .text.fixup, \"ax\"",
+                    "4: inc {failed:e}",
+                    "jmp 3b",
+                    ".popsection",
+                    ".pushsection .ex_table, \"a\"",
+                    $(concat!(".long ", $label, "b - ., 4b - ."),)*
+                    ".popsection",
+                    ".pushsection .alt_table, \"a\"",
+                    ".long 770b - ., 2",
+                    ".long 771b - ., 1",
+                    ".popsection",
+                    from = in(reg) from, failed = out(reg) failed, $($word = out(reg) $word,)*
+                    options(nostack)
+                );
+            }
+            (failed == 0).then_some([$($word),*])
+        }
+    };
+}
+
+read_words!(
+    /// Reads nine words from a guest.
+    read_9_at_once, 9: a "20" at "0", b "21" at "8", c "22" at "16", d "23" at "24", e "24" at "32", f "25" at "40",
+    g "26" at "48", h "27" at "56", i "28" at "64"
+);
+
+/// Writes of so many words by one after the other, from registers.
+macro_rules! write_words {
+    ($(#[$doc:meta])* $name:ident, $count:literal: $($word:ident $label:literal at $offset:literal),*) => {
+        $(#[$doc])*
+        #[cfg(target_os = "none")]
+        #[inline(always)]
+        #[must_use]
+        pub fn $name(to: u64, words: [u64; $count]) -> bool {
+            if !is_guest_piece(to, 8 * $count) {
+                return false;
+            }
+            let [$($word),*] = words;
+            let failed: u64;
+            // SAFETY: writes to a guest's addresses from registers; faults are caught by the exception table.
+            unsafe {
+                asm!(
+                    "xor {failed:e}, {failed:e}",
+                    "770: .byte 0x0f, 0x1f, 0x00",
+                    $(concat!($label, ": mov [{to} + ", $offset, "], {", stringify!($word), "}"),)*
+                    "3:",
+                    "771: .byte 0x0f, 0x1f, 0x00",
+                    ".pushsection .text.fixup, \"ax\"",
+                    "4: inc {failed:e}",
+                    "jmp 3b",
+                    ".popsection",
+                    ".pushsection .ex_table, \"a\"",
+                    $(concat!(".long ", $label, "b - ., 4b - ."),)*
+                    ".popsection",
+                    ".pushsection .alt_table, \"a\"",
+                    ".long 770b - ., 2",
+                    ".long 771b - ., 1",
+                    ".popsection",
+                    to = in(reg) to, failed = out(reg) failed, $($word = in(reg) $word,)*
+                    options(nostack)
+                );
+            }
+            failed == 0
+        }
+    };
+}
+
+write_words!(
+    /// Writes seven words to a guest. Where that fails any of them may have been written.
+    write_7_at_once, 7: a "20" at "0", b "21" at "8", c "22" at "16", d "23" at "24", e "24" at "32", f "25" at "40",
+    g "26" at "48"
+);
+write_words!(
+    /// [`write_7_at_once`] of eight words.
+    write_8_at_once, 8: a "20" at "0", b "21" at "8", c "22" at "16", d "23" at "24", e "24" at "32", f "25" at "40",
+    g "26" at "48", h "27" at "56"
+);
