@@ -8,6 +8,7 @@ pub mod source;
 
 use crate::docs;
 use crate::doctor::{self, Need};
+use crate::fuzz;
 use crate::say::Step;
 use crate::toolchain::Toolchain;
 use crate::workspace;
@@ -73,6 +74,7 @@ impl Lint {
             "clippy on the host",
             cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         )?;
+        clean &= passes("fuzz targets", &mut fuzz::check())?;
         let toolchain = Toolchain::choose()?;
         for package in BARE_METAL {
             clean &= passes(

@@ -9,7 +9,6 @@ use core::arch::asm;
 use xen_abi::Errno;
 
 /// Reads 32 bits from a guest.
-#[cfg(target_os = "none")]
 #[inline(always)]
 #[must_use]
 pub fn read_at_once(from: u64) -> Option<u32> {
@@ -56,7 +55,6 @@ impl<const N: u64> Piece<N> {
     }
 
     /// The words at two of its places, if all of it can be read.
-    #[cfg(target_os = "none")]
     #[inline(always)]
     #[must_use]
     pub fn words_at_once<const A: u64, const B: u64>(self) -> Option<(u64, u64)> {
@@ -96,7 +94,6 @@ impl<const N: u64> Piece<N> {
     }
 
     /// Writes a word at a place of it, as [`write`] does.
-    #[cfg(target_os = "none")]
     #[inline(always)]
     pub fn write_word<const AT: u64>(self, word: u64) -> Result<(), Errno> {
         const { assert!(AT + 8 <= N) };
@@ -132,7 +129,6 @@ impl<const N: u64> Piece<N> {
 macro_rules! read_words {
     ($(#[$doc:meta])* $name:ident, $count:literal: $($word:ident $label:literal at $offset:literal),*) => {
         $(#[$doc])*
-        #[cfg(target_os = "none")]
         #[inline(always)]
         #[must_use]
         pub fn $name(from: u64) -> Option<[u64; $count]> {
@@ -179,7 +175,6 @@ read_words!(
 macro_rules! write_words {
     ($(#[$doc:meta])* $name:ident, $count:literal: $($word:ident $label:literal at $offset:literal),*) => {
         $(#[$doc])*
-        #[cfg(target_os = "none")]
         #[inline(always)]
         #[must_use]
         pub fn $name(to: u64, words: [u64; $count]) -> bool {

@@ -6,6 +6,7 @@ pub mod direct_map;
 pub mod frame_table;
 #[cfg(target_os = "none")]
 pub mod guest_copy;
+#[cfg(target_os = "none")]
 pub mod guest_words;
 pub mod heap;
 #[cfg(target_os = "none")]
