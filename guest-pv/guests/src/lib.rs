@@ -7,6 +7,7 @@
 #![allow(unsafe_code)] // See above.
 
 pub mod child;
+pub mod cpu;
 pub mod domain;
 pub mod hostile;
 pub mod smp;

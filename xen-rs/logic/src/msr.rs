@@ -11,6 +11,7 @@ pub mod index {
     pub const TSC: u32 = 0x10;
     pub const PLATFORM_ID: u32 = 0x17;
     pub const APIC_BASE: u32 = 0x1b;
+    pub const FEATURE_CONTROL: u32 = 0x3a;
     pub const PRED_CMD: u32 = 0x49;
     pub const UCODE_REV: u32 = 0x8b;
     pub const PLATFORM_INFO: u32 = 0xce;
@@ -64,6 +65,8 @@ pub const ARCH_CAPABILITIES_SHOWN: u64 = 0x4000_0000_1d12_e173;
 const APIC_BASE_DEFAULT: u64 = 0xfee0_0000;
 const APIC_ENABLED: u64 = 1 << 11;
 const APIC_BOOTSTRAP: u64 = 1 << 8;
+/// Nothing is enabled, and nothing can be.
+const FEATURE_CONTROL_LOCKED: u64 = 1;
 const HWCR_TSC_FREQ_SEL: u64 = 1 << 24;
 const DE_CFG_LFENCE_SERIALISE: u64 = 1 << 1;
 
@@ -159,13 +162,14 @@ pub const fn read(msr: u32, guest: &Guest) -> Result<Read, Fault> {
         APIC_BASE => Read::Value(APIC_BASE_DEFAULT | APIC_ENABLED | if guest.bootstrap { APIC_BOOTSTRAP } else { 0 }),
         PAT => Read::Value(PAT_VALUE),
         MISC_ENABLE => Read::MiscEnable,
-        PERF_CAPABILITIES | PLATFORM_INFO | MISC_FEATURES_ENABLES => Read::Value(0),
+        PERF_CAPABILITIES | PLATFORM_INFO | MISC_FEATURES_ENABLES | HYPERCALL_PAGE => Read::Value(0),
         // No banks are offered.
         MCG_CAP | MCG_STATUS => Read::Value(0),
         TSC_AUX if guest.rdtscp => Read::TscAux,
         UCODE_REV if amd || intel => Read::Host,
         ARCH_CAPABILITIES if guest.arch_capabilities => Read::ArchCapabilities,
         PLATFORM_ID if intel => Read::Host,
+        FEATURE_CONTROL if intel => Read::Value(FEATURE_CONTROL_LOCKED),
         PERF_STATUS | PERF_CTL if intel => Read::Value(0),
         K8_SYSCFG | K8_VM_CR if amd => Read::Value(0),
         K8_HWCR if amd => Read::Value(if guest.itsc { HWCR_TSC_FREQ_SEL } else { 0 }),
@@ -210,7 +214,8 @@ pub const fn write(msr: u32, value: u64, guest: &Guest) -> Result<Write, Fault> 
         PERF_CTL if intel => Write::Ignored,
         K7_FID_VID_CTL | K7_FID_VID_STATUS | K8_PSTATE_LIMIT..=K8_PSTATE7 | K8_HWCR if amd => Write::Ignored,
         AMD64_NB_CFG | AMD64_DE_CFG if amd => Write::Ignored,
-        HYPERCALL_PAGE => Write::HypercallPage(value >> 12),
+        // The low bits number the page of several: CPUID says that there is one.
+        HYPERCALL_PAGE if value & 0xfff == 0 => Write::HypercallPage(value >> 12),
         #[allow(clippy::cast_possible_truncation, reason = "the upper half is checked")]
         AMD64_DR0_ADDRESS_MASK if guest.dbext && value >> 32 == 0 => Write::BreakpointMask(0, value as u32),
         #[allow(clippy::cast_possible_truncation, reason = "the upper half is checked; 1 to 3")]
@@ -265,6 +270,13 @@ mod tests {
         assert_eq!(write(index::EFER, 0, &AMD), Ok(Write::Efer(0)));
         assert_eq!(write(index::PAT, PAT_VALUE, &AMD), Err(Fault));
         assert_eq!(write(index::PRED_CMD, 1, &AMD), Err(Fault));
+    }
+
+    #[test]
+    fn one_hypercall_page() {
+        assert_eq!(read(index::HYPERCALL_PAGE, &AMD), Ok(Read::Value(0)));
+        assert_eq!(write(index::HYPERCALL_PAGE, 0x5000, &AMD), Ok(Write::HypercallPage(5)));
+        assert_eq!(write(index::HYPERCALL_PAGE, 0x5001, &AMD), Err(Fault));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! claims little: the answers are values, to be compared between two hypervisors
 //! (`cargo xtask test conformance --compare`).
 #![cfg_attr(target_os = "none", no_std, no_main)]
-#![allow(clippy::cast_possible_truncation)] // Halves are cut out of words on purpose.
 #![allow(unsafe_code)] // Each answer is an instruction's.
 
 use core::arch::asm;
@@ -10,6 +9,7 @@ use core::arch::x86_64::{__cpuid_count, CpuidResult};
 use guest_pv::alloc::format;
 use guest_pv::println;
 use guest_pv::tap::Tap;
+use guests::cpu::{rdmsr, wrmsr, xen_cpuid};
 use guests::trap_of;
 use guests::values::Line;
 
@@ -41,33 +41,9 @@ fn run(tap: &mut Tap) {
     ports();
 }
 
-/// CPUID by Xen's prefix for its own view.
-fn xen_cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
-    let (eax, ebx, ecx, edx);
-    // SAFETY: five bytes that the hypervisor takes for a prefix; rbx is the compiler's.
-    unsafe {
-        asm!("mov {save}, rbx", ".byte 0x0f, 0x0b, 0x78, 0x65, 0x6e", "cpuid", "xchg {save}, rbx",
-            save = out(reg) ebx, inout("eax") leaf => eax, inout("ecx") subleaf => ecx, out("edx") edx);
-    }
-    let ebx: u64 = ebx;
-    CpuidResult { eax, ebx: ebx as u32, ecx, edx }
-}
-
 fn show(name: &str, leaf: u32, subleaf: u32, result: CpuidResult) {
     let CpuidResult { eax, ebx, ecx, edx } = result;
     println!("# values {name} {leaf:#x}.{subleaf}: eax={eax:08x} ebx={ebx:08x} ecx={ecx:08x} edx={edx:08x}");
-}
-
-fn rdmsr(number: u32) -> Option<u64> {
-    let (mut low, mut high) = (0u32, 0u32);
-    // SAFETY: emulated, or a fault that ends the body.
-    let trap = trap_of(|| unsafe { asm!("rdmsr", in("ecx") number, out("eax") low, out("edx") high) });
-    trap.is_none().then_some(u64::from(high) << 32 | u64::from(low))
-}
-
-fn wrmsr(number: u32, value: u64) -> Option<(u64, u64)> {
-    // SAFETY: emulated, or a fault that ends the body.
-    trap_of(|| unsafe { asm!("wrmsr", in("ecx") number, in("eax") value as u32, in("edx") (value >> 32) as u32) })
 }
 
 const RANGES: [(u32, u32); 8] = [
