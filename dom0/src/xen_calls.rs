@@ -6,13 +6,18 @@ use alloc::vec::Vec;
 use guest_pv::alloc;
 use guest_pv::call::{domctl, event_channel, grant_table, memory, mmu, sched, sysctl, version};
 use guest_pv::mem::{Access, Mapping};
-use toolstack::calls::{Clear, DomainInfo, Fill, NewDomain, PhysInfo, VcpuInfo, VersionInfo};
+use toolstack::calls::{Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, Pinned, VcpuInfo, VersionInfo};
 use toolstack::config::Uuid;
+use toolstack::cpus::CpuSet;
 use xen_abi::arch_x86::VcpuGuestContext;
-use xen_abi::domctl::{CreateDomain, GetDomainInfo, TscInfo};
+use xen_abi::domctl::{
+    CreateDomain, GetDomainInfo, TscInfo, XEN_DOMCTL_GETVCPUAFFINITY, XEN_DOMCTL_SETVCPUAFFINITY,
+    XEN_VCPUAFFINITY_FORCE, XEN_VCPUAFFINITY_HARD, XEN_VCPUAFFINITY_SOFT,
+};
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
 use xen_abi::memory::E820Entry;
+use zerocopy::IntoBytes;
 
 /// Pages mapped at a time while a domain's memory is written: 8 MiB.
 const WINDOW: usize = 2048;
@@ -65,6 +70,24 @@ pub fn vcpu_info(dom: DomId, vcpu: VcpuId) -> Result<VcpuInfo, Errno> {
         cpu_time: info.cpu_time,
         cpu: info.cpu,
     })
+}
+
+pub fn vcpu_affinity(dom: DomId, vcpu: VcpuId) -> Result<(CpuSet, CpuSet), Errno> {
+    let (mut hard, mut soft) = (CpuSet::default(), CpuSet::default());
+    let flags = XEN_VCPUAFFINITY_HARD | XEN_VCPUAFFINITY_SOFT;
+    let (hard_bytes, soft_bytes) = (hard.0.as_mut_bytes(), soft.0.as_mut_bytes());
+    domctl::affinity(XEN_DOMCTL_GETVCPUAFFINITY, dom, vcpu, flags, hard_bytes, soft_bytes)?;
+    Ok((hard, soft))
+}
+
+pub fn set_vcpu_affinity(dom: DomId, vcpu: VcpuId, affinity: &Affinity) -> Result<(), Errno> {
+    let given = |set: Option<CpuSet>, flag| if set.is_some() { flag } else { 0 };
+    let flags = given(affinity.hard, XEN_VCPUAFFINITY_HARD)
+        | given(affinity.soft, XEN_VCPUAFFINITY_SOFT)
+        | if affinity.pinned == Pinned::Lifted { XEN_VCPUAFFINITY_FORCE } else { 0 };
+    let (mut hard, mut soft) = (affinity.hard.unwrap_or_default(), affinity.soft.unwrap_or_default());
+    let (hard, soft) = (hard.0.as_mut_bytes(), soft.0.as_mut_bytes());
+    domctl::affinity(XEN_DOMCTL_SETVCPUAFFINITY, dom, vcpu, flags, hard, soft)
 }
 
 pub fn set_tsc_mode(dom: DomId, mode: u32) -> Result<(), Errno> {
@@ -198,7 +221,8 @@ macro_rules! impl_xen_calls {
             use $crate::xen_calls as calls;
             use guest_pv::alloc::vec::Vec;
             use guest_pv::call::{domctl, sysctl};
-            use toolstack::calls::{Clear, DomainInfo, Fill, NewDomain, PhysInfo, VcpuInfo, VersionInfo, XenCalls};
+            use toolstack::calls::{Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, VcpuInfo, VersionInfo, XenCalls};
+            use toolstack::cpus::CpuSet;
             use xen_abi::arch_x86::VcpuGuestContext;
             use xen_abi::errno::Errno;
             use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
@@ -211,6 +235,13 @@ macro_rules! impl_xen_calls {
                 fn remote_shutdown(&mut self, dom: DomId, reason: u32) -> Result<(), Errno> { calls::remote_shutdown(dom, reason) }
                 fn domain_list(&mut self, first: DomId, max: usize) -> Result<Vec<DomainInfo>, Errno> { calls::domain_list(first, max) }
                 fn vcpu_info(&mut self, dom: DomId, vcpu: VcpuId) -> Result<VcpuInfo, Errno> { calls::vcpu_info(dom, vcpu) }
+                fn vcpu_affinity(&mut self, dom: DomId, vcpu: VcpuId) -> Result<(CpuSet, CpuSet), Errno> { calls::vcpu_affinity(dom, vcpu) }
+                fn set_vcpu_affinity(&mut self, dom: DomId, vcpu: VcpuId, affinity: &Affinity) -> Result<(), Errno> {
+                    calls::set_vcpu_affinity(dom, vcpu, affinity)
+                }
+                fn send_trigger(&mut self, dom: DomId, trigger: u32, vcpu: VcpuId) -> Result<(), Errno> {
+                    domctl::send_trigger(dom, trigger, vcpu)
+                }
                 fn set_max_vcpus(&mut self, dom: DomId, count: u32) -> Result<(), Errno> { domctl::max_vcpus(dom, count) }
                 fn set_max_mem(&mut self, dom: DomId, kib: u64) -> Result<(), Errno> { domctl::max_mem(dom, kib) }
                 fn set_tsc_mode(&mut self, dom: DomId, mode: u32) -> Result<(), Errno> { calls::set_tsc_mode(dom, mode) }

@@ -9,6 +9,7 @@ use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
 
 use crate::config::Uuid;
+use crate::cpus::CpuSet;
 
 /// A domain to be made (`XEN_DOMCTL_createdomain`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +137,26 @@ pub struct VcpuInfo {
     pub cpu: u32,
 }
 
+/// Where a vCPU is to run; what is not given stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Affinity {
+    /// It must run on one of these.
+    pub hard: Option<CpuSet>,
+    /// It had better run on one of these.
+    pub soft: Option<CpuSet>,
+    /// What becomes of a pin that the vCPU's own kernel asked for.
+    pub pinned: Pinned,
+}
+
+/// What becomes of a vCPU's temporary pin (`XEN_VCPUAFFINITY_FORCE`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinned {
+    /// It stays, and stands in the way.
+    Kept,
+    /// It is lifted.
+    Lifted,
+}
+
 /// What to put into a domain's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fill<'a> {
@@ -179,6 +200,13 @@ pub trait XenCalls {
     fn domain_list(&mut self, first: DomId, max: usize) -> Result<Vec<DomainInfo>, Errno>;
     /// domctl `getvcpuinfo`.
     fn vcpu_info(&mut self, dom: DomId, vcpu: VcpuId) -> Result<VcpuInfo, Errno>;
+
+    /// domctl `getvcpuaffinity`: hard and soft.
+    fn vcpu_affinity(&mut self, dom: DomId, vcpu: VcpuId) -> Result<(CpuSet, CpuSet), Errno>;
+    /// domctl `setvcpuaffinity`.
+    fn set_vcpu_affinity(&mut self, dom: DomId, vcpu: VcpuId, affinity: &Affinity) -> Result<(), Errno>;
+    /// domctl `sendtrigger`, with `XEN_DOMCTL_SENDTRIGGER_*`.
+    fn send_trigger(&mut self, dom: DomId, trigger: u32, vcpu: VcpuId) -> Result<(), Errno>;
 
     /// `max_vcpus`.
     fn set_max_vcpus(&mut self, dom: DomId, count: u32) -> Result<(), Errno>;

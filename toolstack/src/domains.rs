@@ -67,16 +67,21 @@ impl Domains {
         self.records.iter().find(|record| record.dom == dom)
     }
 
+    /// Looks one up, to change it.
+    pub fn get_mut(&mut self, dom: DomId) -> Option<&mut Record> {
+        self.records.iter_mut().find(|record| record.dom == dom)
+    }
+
     /// Marks one as dealt with.
     pub fn settle(&mut self, dom: DomId) {
-        if let Some(record) = self.records.iter_mut().find(|record| record.dom == dom) {
+        if let Some(record) = self.get_mut(dom) {
             record.settled = true;
         }
     }
 
     /// Gives one another name.
     pub fn rename(&mut self, dom: DomId, name: &str) {
-        if let Some(record) = self.records.iter_mut().find(|record| record.dom == dom) {
+        if let Some(record) = self.get_mut(dom) {
             record.config.name = String::from(name);
         }
     }

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 /// What user space says first; tests wait for it.
 pub const FIRST_LINE: &str = "xen-rs guest: user space is up";
 
-/// Busybox's init reads this: one script at start, a login shell on the console, and what a shutdown request does.
+/// Busybox's init reads this: one script at start, one for CPUs that come later, a login shell on the console, and what a shutdown request does.
 /// The session is started once and not waited for: while it waits, init is deaf to a shutdown request.
 const INITTAB: &str = "\
 ::sysinit:/etc/start
+::once:/etc/hotplug
 hvc0::once:-/etc/session
 ::ctrlaltdel:/bin/reboot
 ::shutdown:/bin/umount -a -r
@@ -41,6 +42,17 @@ grep -q then=reboot /proc/cmdline && reboot -f
 # Without a Xen console there is nothing to do but to be there.
 while ! : < /dev/hvc0; do sleep 1; done 2> /dev/null
 exit 0
+";
+
+/// With `cpus=hotplug` CPUs that appear are brought up, as udev's rules do it.
+const HOTPLUG: &str = "\
+#!/bin/sh
+grep -q cpus=hotplug /proc/cmdline || exit 0
+while sleep 1; do
+    for cpu in /sys/devices/system/cpu/cpu[1-9]*; do
+        [ \"$(cat $cpu/online)\" = 0 ] && echo 1 > $cpu/online && echo \"guest: ${cpu##*/} is up\" > /dev/console
+    done
+done 2> /dev/null
 ";
 
 /// A second shell would need a second console, so leaving the shell powers the guest off.
@@ -109,6 +121,7 @@ fn archive() -> Result<Archive> {
     busybox(&mut archive)?;
     archive.file("etc/inittab", INITTAB.as_bytes())?;
     archive.program("etc/start", START.replace("FIRST_LINE", FIRST_LINE).as_bytes())?;
+    archive.program("etc/hotplug", HOTPLUG.as_bytes())?;
     archive.program("etc/session", SESSION.as_bytes())?;
     archive.file("etc/profile", PROFILE.as_bytes())?;
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")?;

@@ -8,13 +8,14 @@
 use super::{check, raw};
 use xen_abi::arch_x86::{CpuidLeaf, MsrEntry, VcpuGuestContext};
 use xen_abi::domctl::{
-    AddressSize, CpuPolicy, CreateDomain, Domctl, GetDomainInfo, GetVcpuInfo, HvmContext, HypercallInit, MaxMem,
-    MaxVcpus, PagingMempool, SetDomainHandle, SetVirqHandler, TscInfo, VcpuContext, XEN_DOMCTL_CREATEDOMAIN,
-    XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GET_ADDRESS_SIZE, XEN_DOMCTL_GET_CPU_POLICY, XEN_DOMCTL_GETDOMAININFO,
-    XEN_DOMCTL_GETHVMCONTEXT, XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_GETVCPUINFO, XEN_DOMCTL_HYPERCALL_INIT,
-    XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_MAX_VCPUS, XEN_DOMCTL_PAUSEDOMAIN,
-    XEN_DOMCTL_SET_ADDRESS_SIZE, XEN_DOMCTL_SET_CPU_POLICY, XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE,
-    XEN_DOMCTL_SET_VIRQ_HANDLER, XEN_DOMCTL_SETDOMAINHANDLE, XEN_DOMCTL_SETHVMCONTEXT, XEN_DOMCTL_SETTSCINFO,
+    AddressSize, Bitmap, CpuPolicy, CreateDomain, Domctl, GetDomainInfo, GetVcpuInfo, HvmContext, HypercallInit,
+    MaxMem, MaxVcpus, PagingMempool, SendTrigger, SetDomainHandle, SetVirqHandler, TscInfo, VcpuAffinity, VcpuContext,
+    XEN_DOMCTL_CREATEDOMAIN, XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GET_ADDRESS_SIZE, XEN_DOMCTL_GET_CPU_POLICY,
+    XEN_DOMCTL_GETDOMAININFO, XEN_DOMCTL_GETHVMCONTEXT, XEN_DOMCTL_GETVCPUAFFINITY, XEN_DOMCTL_GETVCPUCONTEXT,
+    XEN_DOMCTL_GETVCPUINFO, XEN_DOMCTL_HYPERCALL_INIT, XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_MAX_MEM,
+    XEN_DOMCTL_MAX_VCPUS, XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SENDTRIGGER, XEN_DOMCTL_SET_ADDRESS_SIZE,
+    XEN_DOMCTL_SET_CPU_POLICY, XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE, XEN_DOMCTL_SET_VIRQ_HANDLER,
+    XEN_DOMCTL_SETDOMAINHANDLE, XEN_DOMCTL_SETHVMCONTEXT, XEN_DOMCTL_SETTSCINFO, XEN_DOMCTL_SETVCPUAFFINITY,
     XEN_DOMCTL_SETVCPUCONTEXT, XEN_DOMCTL_UNPAUSEDOMAIN,
 };
 use xen_abi::errno::Errno;
@@ -259,4 +260,38 @@ pub fn set_hvm_context(domain: DomId, context: &[u8]) -> Result<(), Errno> {
     let mut arg = HvmContext { size: len(context.len())?, _pad: 0, buffer: context.as_ptr() as u64 };
     // SAFETY: the hypervisor only reads the buffer.
     unsafe { payload(XEN_DOMCTL_SETHVMCONTEXT, domain, &mut arg) }.map(drop)
+}
+
+/// One half of [`affinity`]: as many bits as the bytes hold.
+fn bitmap(bytes: &mut [u8]) -> Result<Bitmap, Errno> {
+    Ok(Bitmap { bitmap: bytes.as_mut_ptr() as u64, nr_bits: len(bytes.len() * 8)?, ..Default::default() })
+}
+
+/// Sets or reads (`cmd`) where a vCPU is to run: `flags` (`XEN_VCPUAFFINITY_*`) say which of the two bitmaps count. What is
+/// in force then comes back in them.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn affinity(
+    cmd: u32,
+    domain: DomId,
+    vcpu: VcpuId,
+    flags: u32,
+    hard: &mut [u8],
+    soft: &mut [u8],
+) -> Result<(), Errno> {
+    if cmd != XEN_DOMCTL_SETVCPUAFFINITY && cmd != XEN_DOMCTL_GETVCPUAFFINITY {
+        return Err(Errno::EINVAL);
+    }
+    let mut arg = VcpuAffinity { vcpu, flags, cpumap_hard: bitmap(hard)?, cpumap_soft: bitmap(soft)? };
+    // SAFETY: the hypervisor reads and writes at most as many bits as the slices hold.
+    unsafe { payload(cmd, domain, &mut arg) }.map(drop)
+}
+
+/// Presses a button of a domain's machine (`XEN_DOMCTL_SENDTRIGGER_*`).
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn send_trigger(domain: DomId, trigger: u32, vcpu: VcpuId) -> Result<(), Errno> {
+    plain(XEN_DOMCTL_SENDTRIGGER, domain, &mut SendTrigger { trigger, vcpu })
 }

@@ -8,4 +8,4 @@ mod memory;
 mod pv;
 
 pub use error::BuildError;
-pub use pv::{Built, Request, build};
+pub use pv::{Built, MAXMEM_SLACK_KIB, Request, build};

@@ -14,7 +14,7 @@ use crate::calls::{DomainInfo, Fill, NewDomain, PhysInfo, XenCalls};
 use crate::config::{DomainConfig, Uuid};
 
 /// What libxl adds to a domain's maximum (LIBXL_MAXMEM_CONSTANT), KiB.
-const MAXMEM_SLACK_KIB: u64 = 1024;
+pub const MAXMEM_SLACK_KIB: u64 = 1024;
 /// The domain that runs this: consoles and xenstore are served from here.
 const SERVICE_DOMAIN: DomId = DomId(0);
 

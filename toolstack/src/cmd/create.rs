@@ -27,6 +27,7 @@ pub const COMMAND: Command = Command {
         flag('c', "console"),
         flag('q', "quiet"),
         flag('n', "dryrun"),
+        flag('d', "debug"),
         // Ours never stays in the background to begin with.
         flag('e', ""),
         flag('F', ""),
@@ -90,29 +91,62 @@ impl fmt::Display for CreateError {
 }
 
 fn run(host: &mut dyn Host, options: &Options) -> Status {
+    let config = match read_config(host, COMMAND.name, options, &options.positional) {
+        Ok(config) => config,
+        Err(status) => return status,
+    };
+    if options.has('n') {
+        return SUCCESS;
+    }
+    let dom = match create_domain(host, &config) {
+        Ok(dom) => dom,
+        Err(error) => {
+            host.print_error(&format!("create: {error}\n"));
+            return FAILURE;
+        }
+    };
+    if !options.has('p')
+        && let Err(errno) = host.unpause_domain(dom)
+    {
+        destroy_domain(host, dom);
+        return target::failed(host, "unpausing", dom, errno);
+    }
+    if options.has('c') { console::interact(host, dom) } else { SUCCESS }
+}
+
+/// The configuration that `arguments` (a file, and overrides) and the option `-f` name. What is wrong with it is said.
+///
+/// # Errors
+/// The status to end with.
+pub fn read_config(
+    host: &mut dyn Host,
+    command: &str,
+    options: &Options,
+    arguments: &[String],
+) -> Result<DomainConfig, Status> {
     let (mut overrides, mut file) = (Vec::new(), options.get('f'));
-    for argument in &options.positional {
+    for argument in arguments {
         if argument.contains('=') {
             overrides.push(argument.as_str());
         } else if file.is_none() {
             file = Some(argument);
         } else {
-            host.print_error(&format!("create: unexpected argument \"{argument}\"\n"));
-            return FAILURE;
+            host.print_error(&format!("{command}: unexpected argument \"{argument}\"\n"));
+            return Err(FAILURE);
         }
     }
     let text = match file {
         None if overrides.is_empty() => {
-            host.print_error("create: which configuration file?\n");
-            return FAILURE;
+            host.print_error(&format!("{command}: which configuration file?\n"));
+            return Err(FAILURE);
         }
         None => Cow::Borrowed(&b""[..]),
         Some(path) => match host.file(path) {
             Ok(text) => text,
             Err(errno) => {
                 let error = CreateError::File { what: "configuration", path: path.to_string(), errno };
-                host.print_error(&format!("create: {error}\n"));
-                return FAILURE;
+                host.print_error(&format!("{command}: {error}\n"));
+                return Err(FAILURE);
             }
         },
     };
@@ -128,8 +162,8 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
     let parsed = match parsed {
         Ok(parsed) => parsed,
         Err(message) => {
-            host.print_error(&format!("create: {message}\n"));
-            return FAILURE;
+            host.print_error(&format!("{command}: {message}\n"));
+            return Err(FAILURE);
         }
     };
     if !quiet {
@@ -137,23 +171,7 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
             host.print_error(&format!("WARNING: {warning}\n"));
         }
     }
-    if options.has('n') {
-        return SUCCESS;
-    }
-    let dom = match create_domain(host, &parsed.config) {
-        Ok(dom) => dom,
-        Err(error) => {
-            host.print_error(&format!("create: {error}\n"));
-            return FAILURE;
-        }
-    };
-    if !options.has('p')
-        && let Err(errno) = host.unpause_domain(dom)
-    {
-        destroy_domain(host, dom);
-        return target::failed(host, "unpausing", dom, errno);
-    }
-    if options.has('c') { console::interact(host, dom) } else { SUCCESS }
+    Ok(parsed.config)
 }
 
 fn destroy_domain(host: &mut dyn Host, dom: DomId) {

@@ -2,15 +2,23 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use xen_abi::errno::Errno;
 
-use super::options::Options;
+use super::options::{Options, flag};
 use super::{Command, FAILURE, SUCCESS, Status};
 use crate::host::Host;
+use crate::json;
 
-pub const COMMAND: Command =
-    Command { name: "info", usage: "[key]", about: "Get information about Xen host", flags: &[], needs: 0, run };
+pub const COMMAND: Command = Command {
+    name: "info",
+    usage: "[key]",
+    about: "Get information about Xen host",
+    flags: &[flag('j', "json")],
+    needs: 0,
+    run,
+};
 
 /// `XEN_SCHEDULER_*`.
 const SCHEDULERS: &[(u32, &str)] =
@@ -26,6 +34,11 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
     };
     // As in xl, a key is what its name begins with, and only values are printed then.
     let text = match options.arg(0) {
+        None if options.has('j') => {
+            let fields: Vec<_> = lines.lines().filter_map(|line| line.split_once(": ")).collect();
+            let fields: Vec<_> = fields.iter().map(|(key, value)| (key.trim_end(), json::quote(value))).collect();
+            json::object(0, &fields) + "\n"
+        }
         None => lines,
         Some(key) => lines
             .lines()
@@ -57,7 +70,7 @@ fn lines(host: &mut dyn Host) -> Result<String, Errno> {
     line("cores_per_socket", &phys.cores_per_socket.to_string());
     line("threads_per_core", &phys.threads_per_core.to_string());
     line("cpu_mhz", &format!("{}.{:03}", phys.cpu_khz / 1000, phys.cpu_khz % 1000));
-    let caps: alloc::vec::Vec<_> = phys.hw_cap.iter().map(|word| format!("{word:08x}")).collect();
+    let caps: Vec<_> = phys.hw_cap.iter().map(|word| format!("{word:08x}")).collect();
     line("hw_caps", &caps.join(":"));
     line("virt_caps", virt_caps(phys.capabilities).trim_start());
     let mib = |pages: u64| (pages / 256).to_string();

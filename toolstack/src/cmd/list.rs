@@ -3,19 +3,21 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
+use alloc::vec::Vec;
 use core::fmt::Write;
 
 use super::options::{Options, flag};
 use super::{Command, FAILURE, SUCCESS, Status, target};
 use crate::calls::DomainInfo;
 use crate::host::Host;
+use crate::json::{self, quote};
 use crate::store;
 
 pub const COMMAND: Command = Command {
     name: "list",
     usage: "[options] [Domain]",
     about: "List information about all/some domains",
-    flags: &[flag('l', "long"), flag('v', "verbose")],
+    flags: &[flag('l', "long"), flag('v', "verbose"), flag('Z', "context"), flag('c', "cpupool"), flag('j', "json")],
     needs: 0,
     run,
 };
@@ -47,21 +49,19 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
             return FAILURE;
         }
     };
-    if options.has('l') {
-        let mut text = String::from("[\n");
-        for (i, info) in domains.iter().enumerate() {
-            let comma = if i + 1 < domains.len() { "," } else { "" };
-            text.push_str(&long(host, info));
-            text.push_str(comma);
-            text.push('\n');
-        }
-        text.push_str("]\n");
-        host.print(&text);
+    if options.has('l') || options.has('j') {
+        let items: Vec<String> = domains.iter().map(|info| long(host, info)).collect();
+        host.print(&json::list(&items));
         return SUCCESS;
     }
     let mut text = String::from("Name                                        ID   Mem VCPUs\tState\tTime(s)");
     if options.has('v') {
         text.push_str("   UUID                            Reason-Code\tSecurity Label");
+    } else if options.has('Z') {
+        text.push_str("   Security Label");
+    }
+    if options.has('c') {
+        text.push_str("         Cpupool");
     }
     text.push('\n');
     for info in &domains {
@@ -72,7 +72,14 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
                 Some(reason) => format!("{reason:x}"),
                 None => "-".to_string(),
             };
-            let _ = write!(text, " {} {reason:>8} {:>16}", info.uuid, "-");
+            let _ = write!(text, " {} {reason:>8}", info.uuid);
+        }
+        if options.has('v') || options.has('Z') {
+            let _ = write!(text, " {:>16}", "-");
+        }
+        if options.has('c') {
+            let pool = if info.cpupool == 0 { "Pool-0".to_string() } else { info.cpupool.to_string() };
+            let _ = write!(text, "{pool:>16}");
         }
         text.push('\n');
     }
@@ -84,7 +91,6 @@ fn row(name: &str, info: &DomainInfo) -> String {
     let letter = |flag, letter| if info.is(flag) { letter } else { '-' };
     let reason = usize::try_from(info.shutdown_reason().unwrap_or(0)).unwrap_or(usize::MAX);
     let reason = char::from(REASONS.get(reason).copied().unwrap_or(b'?'));
-    let tenths = (info.cpu_time + 50_000_000) / 100_000_000;
     format!(
         "{name:<40} {:>5} {:>5} {:>5}     {}{}{}{}{reason}{}  {:>8}",
         info.id.0,
@@ -95,26 +101,18 @@ fn row(name: &str, info: &DomainInfo) -> String {
         letter(DomainInfo::PAUSED, 'p'),
         letter(DomainInfo::SHUTDOWN, 's'),
         letter(DomainInfo::DYING, 'd'),
-        format!("{}.{}", tenths / 10, tenths % 10),
+        tenths(info.cpu_time),
     )
+}
+
+/// Nanoseconds as seconds with one digit after the point.
+pub fn tenths(nanoseconds: u64) -> String {
+    let tenths = (nanoseconds + 50_000_000) / 100_000_000;
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 /// What a domain was made from, as JSON with libxl's names.
 fn long(host: &mut dyn Host, info: &DomainInfo) -> String {
-    let quote = |text: &str| {
-        let mut out = String::from("\"");
-        for c in text.chars() {
-            match c {
-                '"' | '\\' => out.extend(['\\', c]),
-                c if c.is_control() => {
-                    let _ = write!(out, "\\u{:04x}", u32::from(c));
-                }
-                c => out.push(c),
-            }
-        }
-        out.push('"');
-        out
-    };
     let name = store::name_of(host, info.id).unwrap_or_default();
     let mut text = format!("    {{\n        \"domid\": {},\n        \"config\": {{\n", info.id);
     let _ = write!(

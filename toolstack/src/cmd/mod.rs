@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::config::keys::nearest_of;
 use crate::host::Host;
 
+mod config_update;
 mod console;
 mod create;
 mod debug_keys;
@@ -17,6 +18,7 @@ mod domname;
 mod help;
 mod info;
 mod list;
+mod memory;
 mod options;
 mod pause;
 mod power;
@@ -24,9 +26,15 @@ mod reboot;
 mod rename;
 mod resources;
 mod shutdown;
+mod sysrq;
 mod target;
+mod top;
+mod trigger;
 mod unpause;
 mod uptime;
+mod vcpu_list;
+mod vcpu_pin;
+mod vcpu_set;
 
 pub use create::{CreateError, create_domain};
 pub use destroy::destroy_domain;
@@ -60,6 +68,7 @@ pub struct Command {
 /// All commands, in the order of `help`.
 pub const COMMANDS: &[Command] = &[
     create::COMMAND,
+    config_update::COMMAND,
     list::COMMAND,
     destroy::COMMAND,
     shutdown::COMMAND,
@@ -67,6 +76,14 @@ pub const COMMANDS: &[Command] = &[
     pause::COMMAND,
     unpause::COMMAND,
     console::COMMAND,
+    vcpu_list::COMMAND,
+    vcpu_pin::COMMAND,
+    vcpu_set::COMMAND,
+    memory::MEM_MAX,
+    memory::MEM_SET,
+    trigger::COMMAND,
+    sysrq::COMMAND,
+    top::COMMAND,
     domid::COMMAND,
     domname::COMMAND,
     rename::COMMAND,

@@ -53,14 +53,33 @@ impl XenCalls for Machine {
         self.call("domain_list")?;
         Ok(self.domains.range(first.0..).take(max).map(|(_, domain)| domain.info).collect())
     }
-    fn vcpu_info(&mut self, _: DomId, _: VcpuId) -> Result<VcpuInfo, Errno> {
-        Ok(VcpuInfo::default())
+    fn vcpu_info(&mut self, dom: DomId, vcpu: VcpuId) -> Result<VcpuInfo, Errno> {
+        let domain = self.dom(dom)?;
+        let online = vcpu.0 < domain.info.online_vcpus;
+        Ok(VcpuInfo { online, blocked: online, running: false, cpu_time: 1_250_000_000, cpu: vcpu.0 })
+    }
+    fn vcpu_affinity(&mut self, dom: DomId, vcpu: VcpuId) -> Result<(CpuSet, CpuSet), Errno> {
+        Ok(self.dom(dom)?.affinity.get(&vcpu.0).copied().unwrap_or((CpuSet::ALL, CpuSet::ALL)))
+    }
+    fn set_vcpu_affinity(&mut self, dom: DomId, vcpu: VcpuId, affinity: &Affinity) -> Result<(), Errno> {
+        let (hard, soft) = self.vcpu_affinity(dom, vcpu)?;
+        let domain = self.dom(dom)?;
+        if vcpu.0 > domain.info.max_vcpu_id {
+            return Err(Errno::EINVAL);
+        }
+        domain.affinity.insert(vcpu.0, (affinity.hard.unwrap_or(hard), affinity.soft.unwrap_or(soft)));
+        Ok(())
+    }
+    fn send_trigger(&mut self, dom: DomId, trigger: u32, vcpu: VcpuId) -> Result<(), Errno> {
+        self.dom(dom)?.triggers.push((trigger, vcpu.0));
+        if trigger == 0 { Ok(()) } else { Err(Errno::ENOSYS) }
     }
     fn set_max_vcpus(&mut self, dom: DomId, count: u32) -> Result<(), Errno> {
         self.call("set_max_vcpus")?;
         let domain = self.dom(dom)?;
         assert_eq!(count, domain.new.max_vcpus);
         domain.info.online_vcpus = 1;
+        domain.info.max_vcpu_id = count - 1;
         Ok(())
     }
     fn set_max_mem(&mut self, dom: DomId, kib: u64) -> Result<(), Errno> {

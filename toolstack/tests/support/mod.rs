@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use toolstack::calls::{Clear, DomainInfo, Fill, NewDomain, PhysInfo, VcpuInfo, VersionInfo, XenCalls};
+use toolstack::calls::{Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, VcpuInfo, VersionInfo, XenCalls};
 use toolstack::config::Uuid;
+use toolstack::cpus::CpuSet;
 use toolstack::domains::Domains;
 use toolstack::host::{Access, ConsoleEnd, Consoles, Host, Permission, PowerAction, Store};
 use xen_abi::arch_x86::VcpuGuestContext;
@@ -26,6 +27,10 @@ pub struct Domain {
     pub max_mem_kib: u64,
     pub memory_map: u64,
     pub hypercall_page: Option<Mfn>,
+    /// Hard and soft, by vCPU.
+    pub affinity: BTreeMap<u32, (CpuSet, CpuSet)>,
+    /// What was sent, and to which vCPU.
+    pub triggers: Vec<(u32, u32)>,
 }
 
 pub struct Frame {
@@ -124,6 +129,8 @@ impl Domain {
             max_mem_kib: 0,
             memory_map: 0,
             hypercall_page: None,
+            affinity: BTreeMap::new(),
+            triggers: Vec::new(),
         }
     }
 }

@@ -93,6 +93,7 @@ fn carry_out(cx: &mut Context<'_>, op: &Allowed<DomctlOp>, raw: &mut Domctl) -> 
         DomctlOp::SetVcpuContext => vcpu::set_context(cx, &target, &argument(raw)?),
         DomctlOp::GetVcpuContext => vcpu::get_context(cx, &target, &argument(raw)?),
         DomctlOp::GetVcpuInfo => vcpu::info(&target, VcpuId(argument(raw)?), raw),
+        DomctlOp::SendTrigger => vcpu::send_trigger(cx, &target, &argument(raw)?),
         DomctlOp::SetVcpuAffinity => affinity::set(&target, &argument(raw)?, raw),
         DomctlOp::GetVcpuAffinity => affinity::get(&target, &argument(raw)?, raw),
     }

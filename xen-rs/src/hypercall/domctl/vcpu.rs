@@ -13,6 +13,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::{Reply, put};
 use crate::{
     cpu::{Context, Target},
+    cpu_loop,
     domain::context,
     guest,
     vcpu::VcpuFlags,
@@ -48,6 +49,24 @@ pub(super) fn get_context(cx: &mut Context<'_>, target: &Target, arg: &abi::Vcpu
     let context = context::get(target, vcpu, &mut cx.held)?;
     guest::write(arg.ctxt, &*context)?;
     Ok(Reply::Nothing)
+}
+
+/// `XEN_DOMCTL_sendtrigger`. The buttons for power and sleep belong to HVM domains, says Xen by EINVAL.
+pub(super) fn send_trigger(cx: &mut Context<'_>, target: &Target, arg: &abi::SendTrigger) -> Result<Reply, Errno> {
+    if arg.vcpu.0 >= target.max_vcpus() {
+        return Err(Errno::ESRCH);
+    }
+    let vcpu = target.vcpu(arg.vcpu).ok_or(Errno::ESRCH)?;
+    match arg.trigger {
+        abi::XEN_DOMCTL_SENDTRIGGER_NMI => {
+            if !vcpu.seat.ready.set_nmi() {
+                cpu_loop::event(vcpu, &mut cx.held);
+            }
+            Ok(Reply::Nothing)
+        }
+        abi::XEN_DOMCTL_SENDTRIGGER_POWER | abi::XEN_DOMCTL_SENDTRIGGER_SLEEP => Err(Errno::EINVAL),
+        _ => Err(Errno::ENOSYS),
+    }
 }
 
 /// `XEN_DOMCTL_getvcpuinfo`.

@@ -24,6 +24,7 @@ operations! {
         IoportPermission = XEN_DOMCTL_IOPORT_PERMISSION, Control, "of what the caller has";
         HypercallInit = XEN_DOMCTL_HYPERCALL_INIT, Control;
         GetVcpuAffinity = XEN_DOMCTL_GETVCPUAFFINITY, Control;
+        SendTrigger = XEN_DOMCTL_SENDTRIGGER, Control, "NMI; the others are for HVM domains";
         SetAddressSize = XEN_DOMCTL_SET_ADDRESS_SIZE, Control, "64 only: there are no 32-bit PV guests";
         GetAddressSize = XEN_DOMCTL_GET_ADDRESS_SIZE, Control;
         GetTscInfo = XEN_DOMCTL_GETTSCINFO, Control;
@@ -36,7 +37,6 @@ operations! {
         XEN_DOMCTL_SETDEBUGGING, Control, ENOSYS, "no debugger";
         XEN_DOMCTL_SETTIMEOFFSET, Control, ENOSYS, "not yet";
         XEN_DOMCTL_REAL_MODE_AREA, Control, ENOSYS, "obsolete in Xen";
-        XEN_DOMCTL_SENDTRIGGER, Control, ENOSYS, "no HVM domains";
         XEN_DOMCTL_SUBSCRIBE, Control, ENOSYS, "no suspend event";
         XEN_DOMCTL_GETHVMCONTEXT, Control, ENOSYS, "no HVM domains";
         XEN_DOMCTL_SETHVMCONTEXT, Control, ENOSYS, "no HVM domains";

@@ -1,0 +1,44 @@
+//! `config-update`: what a domain is made from when it restarts.
+
+use alloc::format;
+
+use super::options::{Options, flag, value};
+use super::{Command, FAILURE, SUCCESS, Status, create, target};
+use crate::host::Host;
+
+pub const COMMAND: Command = Command {
+    name: "config-update",
+    usage: "<Domain> <ConfigFile> [options] [vars]",
+    about: "Update a running domain's saved configuration, used when rebuilding the domain after reboot",
+    flags: &[value('f', "defconfig"), flag('d', "debug"), flag('q', "quiet")],
+    needs: 1,
+    run,
+};
+
+fn run(host: &mut dyn Host, options: &Options) -> Status {
+    host.print_error(
+        "WARNING: xl now has better capability to manage domain configuration, avoid using this command when possible\n",
+    );
+    let dom = match target::resolve(host, options.arg(0).unwrap_or_default()) {
+        Ok(dom) => dom,
+        Err(status) => return status,
+    };
+    let config = match create::read_config(host, COMMAND.name, options, options.positional.get(1..).unwrap_or_default())
+    {
+        Ok(config) => config,
+        Err(status) => return status,
+    };
+    match host.domains().get_mut(dom) {
+        Some(record) => {
+            // It goes on under its name.
+            let name = core::mem::take(&mut record.config.name);
+            record.config = config;
+            record.config.name = name;
+            SUCCESS
+        }
+        None => {
+            host.print_error(&format!("config-update: domain {dom} was not made here\n"));
+            FAILURE
+        }
+    }
+}

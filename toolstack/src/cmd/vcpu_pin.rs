@@ -1,0 +1,83 @@
+//! `vcpu-pin`: on which CPUs vCPUs must run, and on which they had better.
+
+use alloc::format;
+use alloc::string::String;
+
+use xen_abi::ids::{DomId, VcpuId};
+
+use super::options::{Options, flag};
+use super::{Command, FAILURE, SUCCESS, Status, target};
+use crate::calls::{Affinity, Pinned};
+use crate::cpus::CpuSet;
+use crate::host::Host;
+
+pub const COMMAND: Command = Command {
+    name: "vcpu-pin",
+    usage: "[-f|--force] <Domain> <VCPU|all> <Hard affinity|-|all> <Soft affinity|-|all>",
+    about: "Set which CPUs a VCPU can use",
+    flags: &[flag('f', "force")],
+    needs: 3,
+    run,
+};
+
+fn run(host: &mut dyn Host, options: &Options) -> Status {
+    let dom = match target::resolve(host, options.arg(0).unwrap_or_default()) {
+        Ok(dom) => dom,
+        Err(status) => return status,
+    };
+    let vcpu = options.arg(1).unwrap_or_default();
+    let only = match vcpu.parse::<u32>() {
+        Ok(number) => Some(VcpuId(number)),
+        Err(_) if vcpu == "all" => None,
+        Err(_) => {
+            host.print_error(&format!("Error: Invalid VCPU {vcpu}.\n"));
+            return FAILURE;
+        }
+    };
+    let pinned = if options.has('f') { Pinned::Lifted } else { Pinned::Kept };
+    if only.is_none() && pinned == Pinned::Lifted {
+        host.print_error("Error: --force and 'all' as VCPU not allowed.\n");
+        return FAILURE;
+    }
+    let info = match host.domain_info(dom).and_then(|info| Ok((info, host.phys_info()?))) {
+        Ok(info) => info,
+        Err(errno) => return target::failed(host, "pinning vCPUs of", dom, errno),
+    };
+    let (info, phys) = info;
+    let set = |index| -> Result<Option<CpuSet>, String> {
+        match options.arg(index) {
+            None | Some("-") => Ok(None),
+            Some(text) => CpuSet::parse(text, phys.max_cpu_id + 1).map(Some),
+        }
+    };
+    let affinity = match (set(2), set(3)) {
+        (Ok(hard), Ok(soft)) => Affinity { hard, soft, pinned },
+        (Err(message), _) | (_, Err(message)) => {
+            host.print_error(&format!("vcpu-pin: {message}\n"));
+            return FAILURE;
+        }
+    };
+    if affinity.hard.is_none() && affinity.soft.is_none() {
+        return SUCCESS;
+    }
+    match only {
+        Some(vcpu) => pin(host, dom, vcpu, &affinity),
+        None => {
+            let mut status = SUCCESS;
+            for vcpu in (0..=info.max_vcpu_id).map(VcpuId) {
+                status = status.max(pin(host, dom, vcpu, &affinity));
+            }
+            status
+        }
+    }
+}
+
+fn pin(host: &mut dyn Host, dom: DomId, vcpu: VcpuId, affinity: &Affinity) -> Status {
+    match host.set_vcpu_affinity(dom, vcpu, affinity) {
+        Ok(()) => SUCCESS,
+        Err(errno) => {
+            host.print_error(&format!("Could not set affinity for vcpu `{}': {}.\n", vcpu.0, errno.name()));
+            FAILURE
+        }
+    }
+}
