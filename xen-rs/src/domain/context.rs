@@ -46,6 +46,11 @@ pub fn set(
     held: &mut Held<'_, 0>,
 ) -> Result<bool, Errno> {
     check(wanted)?;
+    // The assists are the domain's; only its first vCPU brings them.
+    let first = vcpu.id == VcpuId(0);
+    if first && wanted.vm_assist & !vm_assist::VALID != 0 {
+        return Err(Errno::EINVAL);
+    }
     let Some(mut state) = vcpu.parked.lock(held).0.take() else {
         return Err(Errno::EBUSY); // a CPU still runs it
     };
@@ -56,10 +61,8 @@ pub fn set(
         Err(Fail::Again) => return Ok(false),
         Err(Fail::Refused(errno)) => return Err(errno),
     }
-    if vcpu.id == VcpuId(0) {
-        domain.vm_assist.store(wanted.vm_assist & vm_assist::VALID, Ordering::Relaxed);
-    }
-    if vcpu.id == VcpuId(0) {
+    if first {
+        domain.vm_assist.store(wanted.vm_assist, Ordering::Relaxed);
         crate::time::show_wall_clock(domain, 0, held);
     }
     vcpu.set(VcpuFlags::INITIALISED);

@@ -12,16 +12,17 @@ const CHUNK: usize = 128;
 /// until the serial port takes them, so they come one chunk at a time.
 const CONTROL_CHUNKS: usize = 8;
 
-/// The hypercall: rdi is the operation, rsi the length, rdx the buffer.
+/// The hypercall: rdi is the operation, an unsigned int, rsi the length, rdx the buffer.
+#[allow(clippy::cast_possible_truncation, reason = "the command is an unsigned int of the ABI")]
 pub fn console_io(cx: &mut Context<'_>) -> Outcome {
     let [command, ..] = cx.args();
+    let command = command as u32;
     // Debian's Xen lets only dom0 in; a hypervisor that was told to show everything shows guests' lines too.
     let shown = cx.domain.is_control()
-        || (command == u64::from(abi::CONSOLEIO_WRITE) && log::log_enabled!(target: console::GUEST, log::Level::Debug));
+        || (command == abi::CONSOLEIO_WRITE && log::log_enabled!(target: console::GUEST, log::Level::Debug));
     if !shown {
         return Outcome::Fail(Errno::EPERM);
     }
-    let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
     match cx.permit(command).map(|op| op.op()) {
         Ok(ConsoleIo::Write) => write(cx),
         Ok(ConsoleIo::Read) => read(cx).into(),
