@@ -10,6 +10,7 @@ pub mod child;
 pub mod cpu;
 pub mod domain;
 pub mod hostile;
+pub mod pointers;
 pub mod smp;
 pub mod user;
 pub mod values;

@@ -69,9 +69,15 @@ impl Seat {
         }
     }
 
-    /// Ties it to one CPU whatever its affinity says, or no longer.
-    pub fn pin(&self, cpu: Option<u32>) {
-        self.pin.store(cpu.map_or(0, |cpu| cpu + 1), Ordering::Relaxed);
+    /// Ties it to one CPU whatever its affinity says, unless it is tied to one. Whether it was done.
+    #[must_use]
+    pub fn pin(&self, cpu: u32) -> bool {
+        self.pin.compare_exchange(0, cpu + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Ties it no longer. Whether it was tied.
+    pub fn unpin(&self) -> bool {
+        self.pin.swap(0, Ordering::Relaxed) != 0
     }
 
     /// The CPUs it had better run on.

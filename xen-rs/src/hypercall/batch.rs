@@ -50,7 +50,7 @@ impl Batch {
             done_before = guest_copy::read(done_out).unwrap_or(0);
         }
         let count = count & !PREEMPTED;
-        if !guest_copy::is_guest_range(requests, 1) && count != 0 {
+        if !guest_copy::is_guest_range(requests, 1) {
             return Err(Outcome::Fail(Errno::EFAULT));
         }
         Ok(Batch { requests, count, done_out, foreign, done_before })

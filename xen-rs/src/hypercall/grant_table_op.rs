@@ -15,7 +15,8 @@ use logic::{
     grant::{Refusal, Version},
     hypercall::{Budget, Outcome},
 };
-use machine::{arch::x86_64::interrupts, mem::shared::SharedPage};
+use machine::arch::x86_64::interrupts;
+use machine::mem::{guest_copy, shared::SharedPage};
 use xen_abi::{errno::Errno, grant_table as abi, ids::DomId};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -64,6 +65,9 @@ fn each<T: FromBytes + IntoBytes + Immutable>(
 ) -> Outcome {
     let mut budget = Budget::units(Budget::ROUND);
     let mut va = cx.args()[1];
+    if count == 0 {
+        return nothing(va);
+    }
     for done in 0..count {
         if done != 0 && (!budget.spend(16) || interrupts::any()) {
             cx.set_arg(1, va);
@@ -80,6 +84,11 @@ fn each<T: FromBytes + IntoBytes + Immutable>(
         va = va.wrapping_add(size_of::<T>() as u64);
     }
     Outcome::OK
+}
+
+/// No operations: where they would be is looked at all the same, as in Xen.
+fn nothing(va: u64) -> Outcome {
+    if guest_copy::is_guest_range(va, 1) { Outcome::OK } else { Outcome::Fail(Errno::EFAULT) }
 }
 
 /// Carries out an operation that takes exactly one structure.
@@ -141,6 +150,9 @@ fn target(cx: &mut Context<'_>, op: &Allowed<Op>, id: DomId) -> Result<Target, R
 }
 
 fn setup_table(cx: &mut Context<'_>, op: &Allowed<Op>, arg: &mut abi::GnttabSetupTable) -> Result<(), Errno> {
+    if !guest_copy::is_guest_range(arg.frame_list, 1) {
+        return Err(Errno::EFAULT);
+    }
     let result = target(cx, op, arg.dom).and_then(|domain| {
         if arg.nr_frames > SETUP_FRAMES {
             return Err(Refusal::GeneralError);
@@ -174,6 +186,9 @@ fn get_status_frames(
     op: &Allowed<Op>,
     arg: &mut abi::GnttabGetStatusFrames,
 ) -> Result<(), Errno> {
+    if !guest_copy::is_guest_range(arg.frame_list, 1) {
+        return Err(Errno::EFAULT);
+    }
     let result = target(cx, op, arg.dom).and_then(|domain| {
         if arg.nr_frames > domain.grants.table.lock(&mut cx.held).0.status_frames() {
             return Err(Refusal::GeneralError);

@@ -3,7 +3,9 @@
 use core::mem::offset_of;
 
 use logic::hypercall::Outcome;
-use machine::{arch::x86_64::interrupts, mem::guest_words::Piece};
+use machine::arch::x86_64::interrupts;
+use machine::mem::guest_copy;
+use machine::mem::guest_words::Piece;
 use xen_abi::{
     errno::Errno,
     hypercall::{HYPERVISOR_MULTICALL, HYPERVISOR_XEN_VERSION},
@@ -41,6 +43,10 @@ impl From<Errno> for End {
 #[allow(clippy::cast_possible_truncation, reason = "the count is an unsigned int of the ABI")]
 pub fn multicall(cx: &mut Context<'_>) -> Outcome {
     let [va, count, ..] = cx.args();
+    // Where there is a call its own address is looked at.
+    if count as u32 == 0 && !guest_copy::is_guest_range(va, 1) {
+        return Errno::EFAULT.into();
+    }
     let mut caller = None;
     let (left, va, end) = round(cx, &mut caller, va, count as u32);
     if let Some(caller) = caller {

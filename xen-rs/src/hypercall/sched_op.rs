@@ -128,19 +128,18 @@ fn remote_shutdown(cx: &mut Context<'_>, allowed: Allowed<Op>, va: u64) -> Resul
     Ok(())
 }
 
-/// Pins the calling vCPU to a CPU: the hardware domain may.
+/// Pins the calling vCPU to a CPU, once, or takes that back: the hardware domain may.
 fn pin_override(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     let op: abi::SchedPinOverride = guest::read(va)?;
     match u32::try_from(op.pcpu) {
         Ok(cpu) if machine::mailbox::online().has(cpu) => {
-            cx.vcpu.seat.pin(Some(cpu));
+            if !cx.vcpu.seat.pin(cpu) {
+                return Err(Errno::EBUSY);
+            }
             cx.cpu.sched.reschedule();
             Ok(())
         }
         Ok(_) => Err(Errno::EINVAL),
-        Err(_) => {
-            cx.vcpu.seat.pin(None);
-            Ok(())
-        }
+        Err(_) => cx.vcpu.seat.unpin().then_some(()).ok_or(Errno::EINVAL),
     }
 }

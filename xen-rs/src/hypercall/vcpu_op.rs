@@ -114,7 +114,7 @@ fn down(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>) -> Result<(), Errno> {
 
 fn register_runstate(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
     let op: abi::VcpuRegisterRunstateMemoryArea = guest::read(va)?;
-    if !guest_copy::is_guest_range(op.addr, size_of::<abi::VcpuRunstateInfo>() as u64) {
+    if !guest_copy::is_guest_range(op.addr, 1) {
         return Err(Errno::EFAULT);
     }
     if Arc::ptr_eq(vcpu, cx.vcpu) {
@@ -125,8 +125,10 @@ fn register_runstate(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<
     if let Some(state) = vcpu.parked.lock(&mut cx.held).0.as_mut() {
         state.areas.runstate = op.addr;
     }
-    // Shows the state it is in now, in the caller's address space, which is the same kernel's.
-    guest::write(op.addr, &time::runstate_record(vcpu.seat.clock.stored()))
+    // Shows the state it is in now, in the caller's address space, which is the same kernel's. As with its own, a place that
+    // cannot be written is the guest's loss.
+    let _ = guest::write(op.addr, &time::runstate_record(vcpu.seat.clock.stored()));
+    Ok(())
 }
 
 /// Changes a vCPU's periodic timer: the caller's own, or another one's, which takes the change over when it runs on another
@@ -191,7 +193,11 @@ fn register_time(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, myself: bool, va: u64) 
         if !myself && vcpu.seat.ready.is_up() {
             return Err(Errno::EINVAL);
         }
-        time::write_time_area(op.addr)?;
+        if !guest_copy::is_guest_range(op.addr, 1) {
+            return Err(Errno::EFAULT);
+        }
+        // What is not mapped now may be later.
+        let _ = time::write_time_area(op.addr);
     }
     if myself {
         cx.state.areas.time = op.addr;

@@ -68,6 +68,16 @@ fn run(tap: &mut Tap) {
     tap.is((watchdog(1, 0), watchdog(2, 0)), (Ok(0), Ok(0)), "both are stopped");
     tap.is(watchdog(1, 0), Err(Errno::EINVAL), "but not twice");
     tap.is(watchdog(9, 100), Err(Errno::EINVAL), "a watchdog that does not exist");
+
+    let pin = |pcpu: i32| {
+        let mut argument = SchedPinOverride { pcpu };
+        call(HYPERVISOR_SCHED_OP, [SCHEDOP_PIN_OVERRIDE.into(), address_of(&mut argument)])
+    };
+    tap.is(pin(-1), Err(Errno::EINVAL), "a vCPU that is not tied to a CPU cannot be let go");
+    tap.is(pin(0), Ok(0), "it is tied to one");
+    tap.is(pin(0), Err(Errno::EBUSY), "once");
+    tap.is(pin(1 << 20), Err(Errno::EINVAL), "to one that there is");
+    tap.is((pin(-1), pin(-1)), (Ok(0), Err(Errno::EINVAL)), "it is let go, once");
     events::close(port).expect("a port of ours");
     events::close(other).expect("a port of ours");
 }

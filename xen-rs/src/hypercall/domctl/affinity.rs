@@ -26,7 +26,7 @@ pub(super) fn set(target: &Target, arg: &abi::VcpuAffinity, raw: &mut Domctl) ->
         soft = bitmap::read(&arg.cpumap_soft)?;
     }
     if arg.flags & abi::XEN_VCPUAFFINITY_FORCE != 0 {
-        vcpu.seat.pin(None);
+        vcpu.seat.unpin();
     }
     vcpu.seat.set_affinity(hard, soft);
     cpu_loop::kick(vcpu);
@@ -52,9 +52,22 @@ pub(super) fn get(target: &Target, arg: &abi::VcpuAffinity, raw: &mut Domctl) ->
     put(raw, arg)
 }
 
-/// At least one of the two must be meant.
+/// `XEN_DOMCTL_setnodeaffinity`: there is one node, and it has to be among those that are named.
+pub(super) fn set_nodes(arg: &abi::NodeAffinity) -> Result<Reply, Errno> {
+    if bitmap::read(&arg.nodemap)?.has(0) { Ok(Reply::Nothing) } else { Err(Errno::EINVAL) }
+}
+
+/// At least one of the two must be meant, and what is meant be somewhere.
 fn check(arg: &abi::VcpuAffinity) -> Result<(), Errno> {
     let known = abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT | abi::XEN_VCPUAFFINITY_FORCE;
     let named = arg.flags & (abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT) != 0;
-    if arg.flags & !known == 0 && named { Ok(()) } else { Err(Errno::EINVAL) }
+    let nowhere = |flag: u32, map: &abi::Bitmap| arg.flags & flag != 0 && map.bitmap == 0;
+    if arg.flags & !known != 0
+        || !named
+        || nowhere(abi::XEN_VCPUAFFINITY_HARD, &arg.cpumap_hard)
+        || nowhere(abi::XEN_VCPUAFFINITY_SOFT, &arg.cpumap_soft)
+    {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
 }

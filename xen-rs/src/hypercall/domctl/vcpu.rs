@@ -35,6 +35,11 @@ pub(super) fn set_context(cx: &mut Context<'_>, target: &Target, arg: &abi::Vcpu
     if target.id == cx.domain.id {
         return Err(Errno::EINVAL);
     }
+    if arg.ctxt == 0 {
+        // To take a vCPU out of use: one that was never in use is. Others stay until they get another context.
+        let in_use = vcpu.flags().contains(VcpuFlags::INITIALISED);
+        return if in_use { Err(Errno::EOPNOTSUPP) } else { Ok(Reply::Nothing) };
+    }
     let mut wanted: Box<VcpuGuestContext> = Box::new(VcpuGuestContext::new_zeroed());
     guest_copy::copy_in(arg.ctxt, wanted.as_mut_bytes()).map_err(|_| Errno::EFAULT)?;
     context::set(target, vcpu, &wanted, &mut cx.held).map(|done| if done { Reply::Nothing } else { Reply::Again })

@@ -58,6 +58,9 @@ impl Operation for abi::GnttabUnmapAndReplace {
 pub(super) fn batches<T: Operation>(cx: &mut Context<'_>, count: u32) -> Outcome {
     let mut left = count;
     let mut va = cx.args()[1];
+    if count == 0 {
+        return super::nothing(va);
+    }
     for _ in 0..BATCHES {
         if left == 0 {
             break;

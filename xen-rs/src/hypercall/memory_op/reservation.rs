@@ -30,13 +30,12 @@ pub fn reservation(cx: &mut Context<'_>, op: Allowed<Op>, command: u32, first: u
     let Ok(wanted) = guest_copy::read::<MemoryReservation>(argument) else { return Outcome::Done(first) };
     let takes = op.op() == Op::DecreaseReservation;
     let listed = wanted.extent_start != 0;
-    let bytes = wanted.nr_extents.saturating_mul(8);
     if first >= wanted.nr_extents
         // The number of a continuation has to fit.
         || wanted.nr_extents > u64::from(u32::MAX >> MEMOP_EXTENT_SHIFT)
         || wanted.extent_order > LARGEST_ORDER
         || (!listed && op.op() != Op::IncreaseReservation)
-        || !guest_copy::is_guest_range(wanted.extent_start, bytes)
+        || !guest_copy::is_guest_range(wanted.extent_start, 1)
     {
         return Outcome::Done(first);
     }

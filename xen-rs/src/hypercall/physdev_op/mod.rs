@@ -11,6 +11,7 @@ use logic::{
     num,
     trap::is_hypervisor_address,
 };
+use machine::mem::guest_copy::is_guest_range;
 use xen_abi::{
     errno::Errno,
     physdev::{self as abi, SetIobitmap, SetIopl},
@@ -84,7 +85,7 @@ fn set_iopl(cx: &mut Context<'_>, wanted: &SetIopl) -> Result<(), Errno> {
 
 fn set_iobitmap(cx: &mut Context<'_>, wanted: &SetIobitmap) -> Result<(), Errno> {
     let last = wanted.bitmap.wrapping_add(u64::from(wanted.nr_ports.div_ceil(8).max(1) - 1));
-    if wanted.nr_ports > PORTS || is_hypervisor_address(wanted.bitmap) || is_hypervisor_address(last) {
+    if wanted.nr_ports > PORTS || !is_guest_range(wanted.bitmap, 1) || is_hypervisor_address(last) {
         return Err(Errno::EINVAL);
     }
     cx.state.pv.io_bitmap = IoBitmap { va: wanted.bitmap, ports: wanted.nr_ports };
