@@ -96,8 +96,15 @@ fuzz_target!(|data: &[u8]| {
                 match table.pin(GrantRef(gref), mapper, access, via, Purpose::Map, found) {
                     Ok(pinned) => {
                         let frame = pinned.frame;
-                        let mapped =
-                            Mapped { granter: GRANTER, gref: GrantRef(gref), frame, access, via, by_entry: false };
+                        let mapped = Mapped {
+                            granter: GRANTER,
+                            table: table.id(),
+                            gref: GrantRef(gref),
+                            frame,
+                            access,
+                            via,
+                            by_entry: false,
+                        };
                         let handle = track.commit(handle, mapped);
                         assert!(live.iter().all(|other| other.handle != handle), "a handle was given out twice");
                         live.push(Live { handle, gref, write: access == Access::Write, via });

@@ -1,12 +1,27 @@
 //! The mapping side: handles, and the life of a mapping.
 
 use alloc::{boxed::Box, vec::Vec};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::num::index_below;
 use xen_abi::ids::{DomId, GrantHandle, GrantRef, Mfn};
 
 use super::Refusal;
 use super::entry::{Access, Via};
+
+/// Which table, of all that there ever were: the number of a domain may come back, and a handle may outlive both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableId(u32);
+
+impl TableId {
+    /// The id of no table.
+    const NONE: Self = Self(0);
+
+    pub(super) fn next() -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1))
+    }
+}
 
 /// The mappings that a domain holds, by handle.
 #[derive(Debug)]
@@ -27,6 +42,7 @@ pub struct Maptrack {
 struct Track {
     frame: Mfn,
     gref: GrantRef,
+    table: TableId,
     domain: DomId,
     access: Access,
     /// The mapping was made by the address of its entry.
@@ -50,6 +66,7 @@ impl Track {
     const FREE: Track = Track {
         frame: Mfn(0),
         gref: GrantRef(NO_HANDLE),
+        table: TableId::NONE,
         domain: DomId(0),
         access: Access::Read,
         by_entry: false,
@@ -72,6 +89,7 @@ pub struct Reserved(GrantHandle);
 pub struct GrantMapping {
     handle: GrantHandle,
     granter: DomId,
+    table: TableId,
     gref: GrantRef,
     frame: Mfn,
     access: Access,
@@ -84,10 +102,11 @@ pub struct GrantMapping {
 #[must_use]
 pub struct Detached {
     granter: DomId,
-    gref: GrantRef,
-    frame: Mfn,
-    access: Access,
-    via: Via,
+    pub(super) table: TableId,
+    pub(super) gref: GrantRef,
+    pub(super) frame: Mfn,
+    pub(super) access: Access,
+    pub(super) via: Via,
 }
 
 /// Proof that the TLBs of all CPUs that may have used a mapping were flushed after it was detached.
@@ -109,6 +128,8 @@ impl Flushed {
 pub struct Mapped {
     /// Whose grant.
     pub granter: DomId,
+    /// The table that it is in.
+    pub table: TableId,
     /// Which grant.
     pub gref: GrantRef,
     /// The page.
@@ -202,10 +223,10 @@ impl Maptrack {
 
     /// The mapping was made: from now on its handle can be unmapped.
     pub fn commit(&mut self, handle: Reserved, mapped: Mapped) -> GrantHandle {
-        let Mapped { granter, gref, frame, access, via, by_entry } = mapped;
+        let Mapped { granter, table, gref, frame, access, via, by_entry } = mapped;
         if let Some(track) = self.track(handle.0) {
             let state = State::Live { via, claimed: Via::NOTHING };
-            *track = Track { frame, gref, domain: granter, access, by_entry, state };
+            *track = Track { frame, gref, table, domain: granter, access, by_entry, state };
         }
         handle.0
     }
@@ -228,6 +249,7 @@ impl Maptrack {
         Ok(Some(GrantMapping {
             handle: unmap.handle,
             granter: track.domain,
+            table: track.table,
             gref: track.gref,
             frame: track.frame,
             access: track.access,
@@ -246,7 +268,7 @@ impl Maptrack {
 
     /// The page-table entry is gone. The handle is free when nothing of the mapping is left.
     pub fn detach(&mut self, mapping: GrantMapping) -> Detached {
-        let GrantMapping { handle, granter, gref, frame, access, via: gone, by_entry: _ } = mapping;
+        let GrantMapping { handle, granter, table, gref, frame, access, via: gone, by_entry: _ } = mapping;
         let empty = match self.track(handle) {
             Some(Track { state: State::Live { via, claimed }, .. }) => {
                 via.host &= !gone.host;
@@ -260,7 +282,7 @@ impl Maptrack {
         if empty {
             self.release(handle);
         }
-        Detached { granter, gref, frame, access, via: gone }
+        Detached { granter, table, gref, frame, access, via: gone }
     }
 
     /// The next mapping of a domain that dies, claimed whole. It makes no new ones any more, so each handle is looked at
@@ -330,9 +352,5 @@ impl Detached {
     #[must_use]
     pub fn granter(&self) -> DomId {
         self.granter
-    }
-
-    pub(super) fn into_parts(self) -> (GrantRef, Access, Via, Mfn) {
-        (self.gref, self.access, self.via, self.frame)
     }
 }

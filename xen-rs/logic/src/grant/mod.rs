@@ -60,7 +60,7 @@ mod tests_version2;
 mod version2;
 
 pub use entry::{Access, EntryPage, Extent, Purpose, Via};
-pub use maptrack::{Detached, Flushed, GrantMapping, Left, Mapped, Maptrack, Reserved, Unmap};
+pub use maptrack::{Detached, Flushed, GrantMapping, Left, Mapped, Maptrack, Reserved, TableId, Unmap};
 pub use table::{Claim, ENTRIES_PER_FRAME, Freed, PassedOn, Pinned, Table, Version};
 
 use xen_abi::grant_table as abi;

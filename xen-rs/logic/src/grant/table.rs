@@ -8,7 +8,7 @@ use xen_abi::grant_table as abi;
 use xen_abi::ids::{DomId, Gfn, GrantRef, Mfn};
 
 use super::entry::{Access, Active, EntryPage, Extent, Purpose, Via, Word, set_status};
-use super::maptrack::Detached;
+use super::maptrack::{Detached, TableId};
 use super::version2::{self, Granted, StatusPlace};
 use super::{Flushed, Refusal};
 
@@ -49,6 +49,7 @@ impl Version {
 #[derive(Debug)]
 pub struct Table<P> {
     own: DomId,
+    id: TableId,
     pub(super) version: Version,
     pub(super) max_version: Version,
     pub(super) frames: Vec<Frame<P>>,
@@ -174,6 +175,7 @@ impl<P: EntryPage> Table<P> {
         let version = Version::One;
         Table {
             own,
+            id: TableId::next(),
             version,
             max_version,
             frames: Vec::new(),
@@ -182,6 +184,12 @@ impl<P: EntryPage> Table<P> {
             pinned: 0,
             closed: false,
         }
+    }
+
+    /// Which one it is, for the handles of its mappings.
+    #[must_use]
+    pub fn id(&self) -> TableId {
+        self.id
     }
 
     /// Pages in use (`nr_frames` of `GNTTABOP_query_size`).
@@ -419,18 +427,24 @@ impl<P: EntryPage> Table<P> {
 
     /// Ends the use that a mapping was, now that no TLB knows it any more.
     pub fn release(&mut self, mapping: Detached, _flushed: &Flushed) -> Freed {
-        let (gref, access, via, frame) = mapping.into_parts();
-        // What is passed on is never mapped.
-        let _ = self.unpin(gref, access, via);
-        Freed { frame, access, via }
+        self.end(mapping)
     }
 
     /// Ends the use that a mapping was although its entry may still be there: its domain dies and runs no more. The
     /// entry keeps its references until its table goes, a device's use ends now.
     pub fn forget(&mut self, mapping: Detached) -> Freed {
-        let (gref, access, via, frame) = mapping.into_parts();
-        let _ = self.unpin(gref, access, via);
-        Freed { frame, access, via: Via { host: false, device: via.device } }
+        let freed = self.end(mapping);
+        Freed { via: Via { host: false, ..freed.via }, ..freed }
+    }
+
+    fn end(&mut self, mapping: Detached) -> Freed {
+        let Detached { table, gref, access, via, frame, .. } = mapping;
+        // The domain whose grant it was may be gone, and its number another's.
+        if table == self.id {
+            // What is passed on is never mapped.
+            let _ = self.unpin(gref, access, via);
+        }
+        Freed { frame, access, via }
     }
 
     /// Whether an entry is in use.

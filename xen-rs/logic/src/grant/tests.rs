@@ -62,8 +62,8 @@ fn map(table: &mut Table<Page>, gref: u32, access: Access) -> Result<Pinned, Ref
     table.pin(GrantRef(gref), ME, access, Via::HOST, Purpose::Map, good)
 }
 
-fn mapped(gref: u32, frame: Mfn, access: Access, via: Via) -> Mapped {
-    Mapped { granter: DomId(1), gref: GrantRef(gref), frame, access, via, by_entry: false }
+fn mapped(table: TableId, gref: u32, frame: Mfn, access: Access, via: Via) -> Mapped {
+    Mapped { granter: DomId(1), table, gref: GrantRef(gref), frame, access, via, by_entry: false }
 }
 
 const PERMIT: u16 = abi::GTF_PERMIT_ACCESS;
@@ -114,7 +114,7 @@ fn a_mapping_from_grant_to_revocation() {
     let reserved = track.reserve().unwrap();
     let pinned = map(&mut t, 9, Access::Write).unwrap();
     assert_eq!(pinned.frame, Mfn(1007));
-    let mapped = mapped(9, pinned.frame, Access::Write, Via::HOST);
+    let mapped = mapped(t.id(), 9, pinned.frame, Access::Write, Via::HOST);
     let handle = track.commit(reserved, mapped);
     assert_eq!(s.load(9), word(PERMIT | abi::GTF_READING | abi::GTF_WRITING, 5, 7));
     // The guest revokes and points the entry elsewhere: the pin keeps the frame it began with, for the same user.
@@ -141,6 +141,28 @@ fn a_mapping_from_grant_to_revocation() {
 }
 
 #[test]
+fn a_handle_means_the_table_that_it_was_made_for() {
+    // A domain has overwritten the entry of a mapping, so that its handle outlives the domain that granted the page.
+    let (mut gone, s) = table();
+    let mut track = Maptrack::new(1);
+    track.grow().unwrap();
+    s.store(9, word(PERMIT, 5, 7));
+    let reserved = track.reserve().unwrap();
+    let frame = map(&mut gone, 9, Access::Write).unwrap().frame;
+    let handle = track.commit(reserved, mapped(gone.id(), 9, frame, Access::Write, Via::HOST));
+    drop(gone);
+    // Another domain has that one's number now, and somebody else uses the same grant of it.
+    let (mut next, s) = table();
+    s.store(9, word(PERMIT, 6, 8));
+    let _ = next.pin(GrantRef(9), DomId(6), Access::Write, Via::HOST, Purpose::Map, good).unwrap();
+    let mapping = track.claim(Unmap { handle, via: Via::HOST }).unwrap().unwrap();
+    let freed = next.release(track.detach(mapping), &Flushed::acknowledged());
+    assert_eq!(freed, Freed::of(Mfn(1007), true), "what the entry held goes in any case");
+    assert_eq!(next.pinned(), 1, "what is mapped stays in use");
+    assert_eq!(s.load(9), word(PERMIT | abi::GTF_READING | abi::GTF_WRITING, 6, 8));
+}
+
+#[test]
 fn handles_are_charged_and_reused() {
     let mut track = Maptrack::new(1);
     assert_eq!(track.reserve(), Err(Refusal::NoSpace), "before it has grown");
@@ -148,7 +170,7 @@ fn handles_are_charged_and_reused() {
     let handles: Vec<_> = (0..256)
         .map(|n| {
             let reserved = track.reserve().unwrap();
-            track.commit(reserved, mapped(n, Mfn(1), Access::Read, Via { host: true, device: n == 3 }))
+            track.commit(reserved, mapped(table().0.id(), n, Mfn(1), Access::Read, Via { host: true, device: n == 3 }))
         })
         .collect();
     assert_eq!(track.grow(), Err(Refusal::NoSpace), "at its limit");

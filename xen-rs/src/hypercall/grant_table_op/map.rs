@@ -76,9 +76,10 @@ fn pin_and_map(
     via: Via,
 ) -> Result<Mapped, Refusal> {
     let caller = cx.domain.id;
-    let pinned = {
+    let (pinned, table) = {
         let (mut table, _held) = granter.grants.table.lock(&mut cx.held);
-        table.pin(arg.ref_, caller, access, via, Purpose::Map, |gfn| granted_frame(granter, gfn))?
+        let pinned = table.pin(arg.ref_, caller, access, via, Purpose::Map, |gfn| granted_frame(granter, gfn))?;
+        (pinned, table.id())
     };
     let by_entry = arg.flags & GNTMAP_CONTAINS_PTE != 0;
     let mut mm = memory::mmu_with(cx.held.again(), cx.domain, granter, &mut cx.state.paging.deferred);
@@ -88,7 +89,7 @@ fn pin_and_map(
         let _ = granter.grants.table.lock(&mut cx.held).0.unpin(arg.ref_, access, via);
     }
     result?;
-    Ok(Mapped { granter: granter.id, gref: arg.ref_, frame: pinned.frame, access, via, by_entry })
+    Ok(Mapped { granter: granter.id, table, gref: arg.ref_, frame: pinned.frame, access, via, by_entry })
 }
 
 /// Takes the references and writes the entry.
