@@ -85,7 +85,15 @@ fn initialise(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Outcome {
     if vcpu.flags().contains(VcpuFlags::INITIALISED) {
         return Outcome::Fail(Errno::EEXIST);
     }
-    match crate::domain::context::set(cx.domain, vcpu, &wanted, &mut cx.held) {
+    // While its state is in our hands no CPU may try to run it, whoever else gives it a state and brings it up.
+    cpu_loop::pause(vcpu);
+    let result = if vcpu.flags().contains(VcpuFlags::INITIALISED) {
+        Err(Errno::EEXIST)
+    } else {
+        crate::domain::context::set(cx.domain, vcpu, &wanted, &mut cx.held)
+    };
+    cpu_loop::unpause(vcpu, &mut cx.held);
+    match result {
         Ok(true) => Outcome::OK,
         Ok(false) => Outcome::Again,
         Err(errno) => Outcome::Fail(errno),

@@ -183,12 +183,14 @@ unsafe fn copy_rest(to: u64, from: u64, length: usize, mut left: usize, guest: u
     for _ in 0..2 + length / 4096 {
         let done = (length - left) as u64;
         let needs = bit::USER | if write { bit::RW } else { 0 };
-        match pv_pte::walk_with_rights(guest + done) {
-            Some((_, rights)) if rights & needs == needs => tlb::flush_page_here(guest + done),
+        // A guest's range may go over the end of the address space.
+        let at = guest.wrapping_add(done);
+        match pv_pte::walk_with_rights(at) {
+            Some((_, rights)) if rights & needs == needs => tlb::flush_page_here(at),
             _ => break,
         }
         // SAFETY: the rest of the same ranges.
-        left = unsafe { copy(to + done, from + done, left) };
+        left = unsafe { copy(to.wrapping_add(done), from.wrapping_add(done), left) };
         if left == 0 {
             break;
         }
