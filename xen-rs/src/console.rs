@@ -156,7 +156,7 @@ pub fn receive(held: &mut Held<'_, 0>) {
         match KEYBOARD.lock_leaf(|input| input.take(byte)) {
             For::Nobody => {}
             For::Dom0 => any = true,
-            For::Us => debug_keys::handle(byte, held),
+            For::Us => debug_keys::handle(byte, None, held),
         }
     }
     if any && let Some(control) = domain::hardware(held) {

@@ -1,49 +1,55 @@
 //! Debug keys: single letters by which whoever administers the machine asks the hypervisor about itself, from dom0's
-//! toolstack (`debug-keys`) or on the serial port once input was switched to the hypervisor. The letters are Xen's.
+//! toolstack (`debug-keys`) or on the serial port once input was switched to the hypervisor. The letters are Xen's, but for
+//! `f`, which Xen does not have.
 
 use logic::lock::Held;
 use machine::arch::x86_64::{panic, power, tsc};
 
-use xen_abi::ids::DomId;
+use xen_abi::{errno::Errno, ids::DomId};
 
-use crate::{console, domain, time};
+use crate::{
+    console, domain,
+    memory::{self, Asker},
+    time,
+};
 
 /// A key, what it is for, and what it does.
 struct Key {
     key: u8,
     about: &'static str,
-    act: fn(&mut Held<'_, 0>),
+    act: fn(Option<Asker<'_>>, &mut Held<'_, 0>),
 }
 
 const KEYS: &[Key] = &[
     Key { key: b'C', about: "crash the hypervisor, for its report", act: crash },
     Key { key: b'R', about: "reboot machine", act: reboot },
     Key { key: b'd', about: "dump registers", act: dump },
+    Key { key: b'f', about: "recount the references to all domains' frames", act: recount },
     Key { key: b'h', about: "show this message", act: help },
     Key { key: b'q', about: "dump domain (and guest debug) info", act: domains },
     Key { key: b't', about: "display multi-cpu clock info", act: clock },
 ];
 
-/// A key was pressed.
-pub fn handle(key: u8, held: &mut Held<'_, 0>) {
+/// A key was pressed, by a vCPU or on the console.
+pub fn handle(key: u8, asker: Option<Asker<'_>>, held: &mut Held<'_, 0>) {
     let Some(known) = KEYS.iter().find(|known| known.key == key) else {
         return;
     };
     log::warn!("'{}' pressed -> {}", char::from(key), known.about);
-    (known.act)(held);
+    (known.act)(asker, held);
 }
 
-fn help(_held: &mut Held<'_, 0>) {
+fn help(_: Option<Asker<'_>>, _held: &mut Held<'_, 0>) {
     for Key { key, about, .. } in KEYS {
         log::warn!(" key '{}' (ascii '{key:02x}') => {about}", char::from(*key));
     }
 }
 
-fn dump(_held: &mut Held<'_, 0>) {
+fn dump(_: Option<Asker<'_>>, _held: &mut Held<'_, 0>) {
     panic::show_trace();
 }
 
-fn domains(held: &mut Held<'_, 0>) {
+fn domains(_: Option<Asker<'_>>, held: &mut Held<'_, 0>) {
     log::warn!("'q' at {} ns", time::now().0);
     let mut from = DomId(0);
     while let Some(domain) = domain::next_from(from, held) {
@@ -62,12 +68,29 @@ fn domains(held: &mut Held<'_, 0>) {
     }
 }
 
-fn clock(_held: &mut Held<'_, 0>) {
+/// Of each domain that stands still, but for the vCPU that asks.
+fn recount(asker: Option<Asker<'_>>, held: &mut Held<'_, 0>) {
+    let mut from = DomId(0);
+    while let Some(domain) = domain::next_from(from, held) {
+        let id = domain.id.0;
+        match memory::audit(&domain, asker, held) {
+            Ok(report) if report.wrong == 0 => {
+                log::warn!("d{id}: the counts of {} pages are right ({} tables)", report.pages, report.tables);
+            }
+            Ok(report) => log::error!("d{id}: the counts of {} of {} pages are WRONG", report.wrong, report.pages),
+            Err(Errno::EBUSY) => log::warn!("d{id}: runs, so its pages cannot be counted"),
+            Err(errno) => log::warn!("d{id}: its pages cannot be counted: {errno:?}"),
+        }
+        from = DomId(domain.id.0.saturating_add(1));
+    }
+}
+
+fn clock(_: Option<Asker<'_>>, _held: &mut Held<'_, 0>) {
     log::warn!("TSC {}, {} kHz", if tsc::is_reliable() { "reliable" } else { "not reliable" }, time::tsc_khz());
     log::warn!("system time {} ns", time::now().0);
 }
 
-fn reboot(_held: &mut Held<'_, 0>) {
+fn reboot(_: Option<Asker<'_>>, _held: &mut Held<'_, 0>) {
     console::flush();
     power::reboot();
 }
@@ -75,6 +98,6 @@ fn reboot(_held: &mut Held<'_, 0>) {
 /// Xen starts its crash kernel here. There is none, so what remains of a crash is its report; it stops the machine, as
 /// whoever asks for it wants.
 #[allow(clippy::panic, reason = "the control domain or the operator asks for it")]
-fn crash(_held: &mut Held<'_, 0>) {
+fn crash(_: Option<Asker<'_>>, _held: &mut Held<'_, 0>) {
     panic!("crashed on request (debug key 'C')");
 }

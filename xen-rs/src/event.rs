@@ -15,7 +15,7 @@ use xen_abi::{
     errno::Errno,
     event_channel::EVTCHN_2L_NR_CHANNELS,
     hypercall,
-    ids::{DomId, Port, VcpuId},
+    ids::{DomId, Mfn, Port, VcpuId},
 };
 
 use crate::{cpu_loop, domain, domain::Domain, irq, memory, sync::Lock, vcpu::Vcpu, vcpu_info::VcpuInfo};
@@ -241,6 +241,14 @@ pub fn close(domain: &Arc<Domain>, port: Port, held: &mut Held<'_, 0>) -> Result
         }
     }
     Err(Errno::EINVAL)
+}
+
+/// The frames of the domain's pages that the hypervisor holds as shared ones, each as often as it does; its own pages may be
+/// among them.
+pub fn shared_frames(domain: &Domain, mut each: impl FnMut(Mfn)) {
+    domain.eoi_map.slot().mfn().into_iter().for_each(&mut each);
+    domain.vcpus().iter().for_each(|vcpu| vcpu.info.frames(&mut each));
+    fifo::frames(&domain.events.layout, each);
 }
 
 /// Takes the shared pages of a domain away from senders, when all its ports are closed and no vCPU of it runs. The pages

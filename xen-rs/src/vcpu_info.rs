@@ -9,7 +9,10 @@ use core::{
 
 use logic::time::{TimeBody, TimePage};
 use machine::mem::shared::{Quiesced, RECORD, RecordSlot, SharedPage, SharedRecord, SharedView};
-use xen_abi::arch_x86::{self as abi, VcpuTimeInfo, XEN_LEGACY_MAX_VCPUS, shared_info, vcpu_info};
+use xen_abi::{
+    arch_x86::{self as abi, VcpuTimeInfo, XEN_LEGACY_MAX_VCPUS, shared_info, vcpu_info},
+    ids::Mfn,
+};
 
 /// Bytes of one.
 const SIZE: usize = shared_info::VCPU_INFO_STRIDE;
@@ -54,6 +57,11 @@ impl VcpuInfoPlace {
             old => old.copy_to(new),
         }
         self.record.point(page, offset)
+    }
+
+    /// The frames of the pages it is or was in.
+    pub fn frames(&self, each: impl FnMut(Mfn)) {
+        self.record.frames(each);
     }
 
     /// Nobody finds the information any more.

@@ -290,6 +290,12 @@ pub fn end(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> Result<(), Errno> {
     Ok(())
 }
 
+/// The frames of the pages that the hypervisor holds for the layout.
+pub(super) fn frames(layout: &Layout, each: impl FnMut(Mfn)) {
+    let slots = layout.memory.get().into_iter().flat_map(Memory::slots);
+    slots.filter_map(SharedSlot::mfn).for_each(each);
+}
+
 /// Takes all pages away from senders and hands them to `end`.
 pub(super) fn retire(layout: &Layout, end: impl FnMut(SharedPage)) {
     let Some(memory) = layout.memory.get() else { return };

@@ -7,6 +7,8 @@ use machine::mem::{layout::PAGE_SHIFT, pv_pte};
 
 use logic::page::{Descriptors, TypeRef, entry::bit};
 
+use xen_abi::ids::Mfn;
+
 use super::deliver;
 use crate::{
     cpu::Context,
@@ -41,6 +43,11 @@ impl Ldt {
         for (page, frame) in &self.pages {
             descriptors::map_ldt(*page, frame);
         }
+    }
+
+    /// The frames of the pages that were needed so far.
+    pub fn frames(&self) -> impl Iterator<Item = Mfn> {
+        self.pages.iter().map(|(_, page)| page.mfn())
     }
 
     /// Gives the pages up. No CPU may show them any more.

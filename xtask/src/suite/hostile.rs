@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Text that ends a row at once: the hypervisor or the neighbour has noticed.
-const NOTICED: [&str; 3] = ["Panic on CPU", "NOT FINE", "Assertion"];
+const NOTICED: [&str; 4] = ["Panic on CPU", "NOT FINE", "Assertion", "are WRONG"];
 /// What a guest says as its last word.
 const END: &str = "hostile: end";
 /// The control domain has harmed itself only.

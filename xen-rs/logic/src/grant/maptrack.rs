@@ -285,6 +285,12 @@ impl Maptrack {
         Detached { granter, table, gref, frame, access, via: gone }
     }
 
+    /// The pages that devices use by the domain's mappings.
+    pub fn of_devices(&self) -> impl Iterator<Item = (Mfn, Access)> {
+        let tracks = self.frames.iter().flat_map(|frame| frame.iter());
+        tracks.filter(|track| matches!(track.state, State::Live { via, .. } if via.device)).map(|t| (t.frame, t.access))
+    }
+
     /// The next mapping of a domain that dies, claimed whole. It makes no new ones any more, so each handle is looked at
     /// once; up to `most` of them in this call.
     pub fn claim_next(&mut self, most: &mut u32) -> Left {

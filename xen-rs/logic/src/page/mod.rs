@@ -58,6 +58,7 @@ mod atomic {
     pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 }
 
+mod audit;
 mod data;
 pub mod entry;
 mod env;
@@ -78,6 +79,7 @@ pub mod tests;
 #[path = "tests/loom.rs"]
 mod tests_under_loom;
 
+pub use audit::{Audit, Mistake};
 pub use entry::Entry;
 pub use env::{Deferred, Env, Freed, Slot, Table};
 pub use info::{Frame, FrameTable, PageInfo};

@@ -169,6 +169,11 @@ impl RecordSlot {
         (va != 0).then_some(SharedRecord { va, page: PhantomData })
     }
 
+    /// The frames of the pages that it is and was in.
+    pub fn frames(&self, each: impl FnMut(Mfn)) {
+        self.pages.lock_leaf(|pages| pages.iter().map(|page| page.mfn()).for_each(each));
+    }
+
     /// Nobody finds the record any more. Those who have found it may still use it: see [`RecordSlot::take`].
     pub fn close(&self) {
         self.va.store(0, Ordering::SeqCst);

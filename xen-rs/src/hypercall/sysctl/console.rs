@@ -6,7 +6,7 @@ use xen_abi::{
 };
 
 use super::put;
-use crate::{console, cpu::Context, debug_keys, guest};
+use crate::{console, cpu::Context, debug_keys, guest, memory::Asker};
 
 /// Bytes copied at a time.
 const CHUNK: usize = 256;
@@ -45,7 +45,8 @@ pub(super) fn keys(cx: &mut Context<'_>, arg: &DebugKeys) -> Result<(), Errno> {
     }
     for i in 0..u64::from(arg.nr_keys) {
         let key: u8 = guest::read(arg.keys.checked_add(i).ok_or(Errno::EFAULT)?)?;
-        debug_keys::handle(key, &mut cx.held);
+        let asker = Asker { vcpu: cx.vcpu, state: cx.state };
+        debug_keys::handle(key, Some(asker), &mut cx.held);
     }
     Ok(())
 }

@@ -187,6 +187,21 @@ impl<'m> Mmu<'m, Fake<'m>> {
     }
 }
 
+/// What the hypervisor's own recount says, in parts of three frames.
+fn agrees_with_the_audit(mmu: &Mmu<'_, Fake<'_>>, roots: &[u64]) {
+    let mut audit = Audit::new(3).unwrap();
+    for first in (0..mmu.frames.end().0).step_by(3) {
+        audit.begin(Mfn(first));
+        roots.iter().for_each(|root| audit.found(Mfn(*root), Kind::L4));
+        mmu.env.deferred.iter().for_each(|deferred| audit.deferred(deferred, mmu.frames));
+        let frames = (0..mmu.frames.end().0).filter_map(|mfn| mmu.frames.ram(Mfn(mfn)));
+        frames.filter(|f| f.word().kind().is_table()).for_each(|f| audit.table(mmu, f));
+        for owner in [A, B] {
+            audit.check(mmu.frames, owner, |mistake| panic!("{mistake}"));
+        }
+    }
+}
+
 /// Counts every reference from scratch and compares; `roots`: type references held by virtual CPUs.
 pub fn recount(mmu: &Mmu<'_, Fake<'_>>, roots: &[u64]) {
     let machine = mmu.env.machine;
@@ -253,6 +268,7 @@ pub fn recount(mmu: &Mmu<'_, Fake<'_>>, roots: &[u64]) {
             }
         }
     }
+    agrees_with_the_audit(mmu, roots);
     for (mfn, info) in machine.info.iter().enumerate() {
         let mfn = mfn as u64;
         assert_eq!(info.references(), refs.get(&mfn).copied().unwrap_or(0), "references of {mfn}: {:?}", info.word());
