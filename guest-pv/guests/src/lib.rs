@@ -40,6 +40,7 @@ macro_rules! code {
 }
 
 use core::arch::asm;
+use guest_pv::alloc::vec::Vec;
 use guest_pv::call::{check, raw};
 use guest_pv::mem::table::{READ_ONLY, READ_WRITE};
 use guest_pv::mem::{Frame, table};
@@ -47,7 +48,7 @@ use guest_pv::traps;
 use xen_abi::Errno;
 use xen_abi::hypercall::{HYPERVISOR_MMU_UPDATE, HYPERVISOR_MMUEXT_OP, HYPERVISOR_UPDATE_VA_MAPPING};
 use xen_abi::ids::{DomId, Mfn};
-use xen_abi::mmu::{MmuUpdate, MmuextOp, UVMF_INVLPG};
+use xen_abi::mmu::{MMUEXT_PIN_L4_TABLE, MMUEXT_UNPIN_TABLE, MmuUpdate, MmuextOp, UVMF_INVLPG};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Any hypercall.
@@ -131,6 +132,29 @@ pub fn table_page(entries: &[(usize, u64)]) -> Frame {
     }
     make_read_only(&table);
     table
+}
+
+/// A pinned root with what the kernel's root has, and more entries.
+///
+/// # Panics
+/// When the hypervisor refuses it.
+pub fn second_root(more: &[(usize, u64)]) -> Frame {
+    // The hypervisor's slots are not ours to fill.
+    let ours = (0..512).filter(|slot| !(256..272).contains(slot));
+    let entries =
+        ours.map(|slot| (slot, table::read_entry(table::root(), slot as u64))).filter(|(_, entry)| entry & 1 != 0);
+    let root = table_page(&entries.chain(more.iter().copied()).collect::<Vec<_>>());
+    mmuext(MMUEXT_PIN_L4_TABLE, root.mfn()).expect("a proper root can be pinned");
+    root
+}
+
+/// Gives a pinned table of [`second_root`] up.
+///
+/// # Panics
+/// When it is in use.
+pub fn give_up_root(root: &Frame) {
+    mmuext(MMUEXT_UNPIN_TABLE, root.mfn()).expect("it was pinned");
+    make_writable(root).expect("it is not in use");
 }
 
 /// Machine address of an entry of a table page.

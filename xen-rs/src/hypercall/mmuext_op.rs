@@ -115,10 +115,7 @@ fn one(cx: &mut Context<'_>, op: &MmuextOp, owner: DomId) -> Result<(), Fail> {
             return mm.unpin(mfn, owner).map_err(Fail::Refused);
         }
         Op::ClearPage | Op::CopyPage => return fill(cx, op, owner),
-        Op::NewBaseptr => {
-            memory::set_kernel_root(cx, mfn)?;
-            unload_ldt(cx);
-        }
+        Op::NewBaseptr => memory::set_kernel_root(cx, mfn)?,
         Op::NewUserBaseptr => memory::set_user_root(cx, (mfn.0 != 0).then_some(mfn))?,
         Op::TlbFlushLocal => tlb::flush_here(),
         Op::InvlpgLocal => {
@@ -183,14 +180,6 @@ fn fill(cx: &mut Context<'_>, op: &MmuextOp, owner: DomId) -> Result<(), Fail> {
     }
     mm.put_ref(target.map_err(|_| refused)?);
     Ok(())
-}
-
-/// The LDT is named by addresses of the guest, which mean something else now: its pages are looked up again.
-fn unload_ldt(cx: &mut Context<'_>) {
-    let (base, entries) = (cx.state.pv.ldt.base, cx.state.pv.ldt.entries);
-    if entries != 0 {
-        ldt::replace(cx, base, entries);
-    }
 }
 
 fn set_ldt(cx: &mut Context<'_>, base: u64, entries: u64) -> Result<(), Errno> {

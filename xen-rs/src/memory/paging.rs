@@ -13,7 +13,7 @@ use xen_abi::{
 };
 
 use super::{Mm, mmu};
-use crate::{cpu::Context, domain::Domain, vcpu::VcpuState};
+use crate::{cpu::Context, domain::Domain, trap::ldt, vcpu::VcpuState};
 
 /// A root held by a vCPU.
 pub type Root = TypeRef<'static, RootTable>;
@@ -118,6 +118,7 @@ pub fn set_kernel_root(cx: &mut Context<'_>, mfn: Mfn) -> Result<(), Fail> {
     if let Some(old) = paging.kernel.replace(root) {
         mm.put_ref(old);
     }
+    ldt::forget(cx);
     Ok(())
 }
 

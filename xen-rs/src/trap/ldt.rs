@@ -5,7 +5,9 @@ use arrayvec::ArrayVec;
 use machine::arch::x86_64::descriptors;
 use machine::mem::{layout::PAGE_SHIFT, pv_pte};
 
+use logic::num;
 use logic::page::{Descriptors, TypeRef, entry::bit};
+use logic::trap::{is_canonical, vector};
 
 use xen_abi::ids::Mfn;
 
@@ -17,6 +19,10 @@ use crate::{
 
 /// Pages of the largest LDT: 8192 descriptors.
 const PAGES: usize = 16;
+
+/// A selector's index, and the bit that says that it is one of the LDT's, in an error code (SDM vol. 3A, 6.13).
+const INDEX: u32 = 0xfff8;
+const TABLE_INDICATOR: u32 = 1 << 2;
 
 /// The guest's LDT.
 #[derive(Debug, Default)]
@@ -77,10 +83,23 @@ pub fn fault(cx: &mut Context<'_>, address: u64, error_code: u32) -> bool {
     let Some(page) = descriptors::ldt_fault(address) else { return false };
     if !show(cx, page) {
         // The guest sees the fault where its table lies.
-        let at = (u64::from(page) << PAGE_SHIFT | address & ((1 << PAGE_SHIFT) - 1)).wrapping_add(cx.state.pv.ldt.base);
-        deliver::page_fault(cx, at, error_code);
+        let offset = page << PAGE_SHIFT | num::uint(address) & ((1 << PAGE_SHIFT) - 1);
+        let at = cx.state.pv.ldt.base.wrapping_add(offset.into());
+        if is_canonical(at) {
+            deliver::page_fault(cx, at, error_code);
+        } else {
+            deliver::exception(cx, vector::GENERAL_PROTECTION, Some(offset & INDEX | TABLE_INDICATOR));
+        }
     }
     true
+}
+
+/// The LDT is named by addresses of the guest, which mean something else in another root: its pages are looked up again.
+pub fn forget(cx: &mut Context<'_>) {
+    let (base, entries) = (cx.state.pv.ldt.base, cx.state.pv.ldt.entries);
+    if entries != 0 {
+        replace(cx, base, entries);
+    }
 }
 
 /// Looks a page up in the guest's tables and shows it; false if it cannot be an LDT.

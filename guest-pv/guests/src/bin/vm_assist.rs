@@ -13,7 +13,7 @@ use guest_pv::{smp, time, traps};
 use guests::domain::{Call, End, Tiny};
 use guests::smp::Watch;
 use guests::user::{self, UserSpace};
-use guests::{call, code, frame_of, load, mmuext, op, page, table_page};
+use guests::{call, code, frame_of, give_up_root, load, mmuext, op, page, second_root};
 use xen_abi::Errno;
 use xen_abi::hypercall::{HYPERVISOR_PHYSDEV_OP, HYPERVISOR_VCPU_OP, HYPERVISOR_VM_ASSIST};
 use xen_abi::ids::{Mfn, VcpuId};
@@ -183,14 +183,9 @@ fn machine_table(tap: &mut Tap) {
     tap.ok(kernel(), "the kernel sees the machine-to-physical table");
     tap.is(user(), missing, "user mode does not, in a root that was only user mode's");
     // A second root for the kernel, with the user's part.
-    let used = (0..512)
-        .filter(|slot| !(256..272).contains(slot))
-        .map(|slot| (slot, table::read_entry(table::root(), slot as u64)))
-        .filter(|(_, entry)| entry & 1 != 0);
-    let entries: Vec<(usize, u64)> = used.chain([(0, space.pages[1].mfn().0 << 12 | table::TABLE)]).collect();
-    let both = table_page(&entries);
-    tap.is(mmuext(MMUEXT_PIN_L4_TABLE, both.mfn()), Ok(()), "a root for both");
-    tap.is(mmuext(MMUEXT_NEW_BASEPTR, both.mfn()), Ok(()), "is the kernel's");
+    let user_part = [(0, space.pages[1].mfn().0 << 12 | table::TABLE)];
+    let both = second_root(&user_part);
+    tap.is(mmuext(MMUEXT_NEW_BASEPTR, both.mfn()), Ok(()), "a root for both is the kernel's");
     tap.ok(kernel(), "the kernel sees the table by it");
     tap.is(mmuext(MMUEXT_NEW_BASEPTR, table::root()), Ok(()), "the first root again");
     tap.is(mmuext(MMUEXT_NEW_USER_BASEPTR, both.mfn()), Ok(()), "it is user mode's");
@@ -201,17 +196,14 @@ fn machine_table(tap: &mut Tap) {
     tap.is(mmuext(MMUEXT_NEW_USER_BASEPTR, both.mfn()), Ok(()), "when it is set again");
     tap.is(user(), missing, "they do not see it");
     tap.ok(kernel(), "the kernel does");
-    let fresh = table_page(&entries);
-    tap.is(mmuext(MMUEXT_PIN_L4_TABLE, fresh.mfn()), Ok(()), "a new root");
-    tap.is(mmuext(MMUEXT_NEW_BASEPTR, fresh.mfn()), Ok(()), "of the kernel");
+    let fresh = second_root(&user_part);
+    tap.is(mmuext(MMUEXT_NEW_BASEPTR, fresh.mfn()), Ok(()), "a new root of the kernel");
     tap.ok(kernel(), "has the table");
     tap.is(mmuext(MMUEXT_NEW_BASEPTR, table::root()), Ok(()), "the first root again");
     disable(VMASST_TYPE_M2P_STRICT);
     mmuext(MMUEXT_NEW_USER_BASEPTR, Mfn(0)).expect("no root is possible");
-    for root in [&both, &fresh] {
-        mmuext(MMUEXT_UNPIN_TABLE, root.mfn()).expect("it was pinned");
-        guests::make_writable(root).expect("an ordinary page");
-    }
+    give_up_root(&both);
+    give_up_root(&fresh);
     // The user's tables stay pinned.
     core::mem::forget(space);
 }
