@@ -12,6 +12,7 @@ use guest_pv::mem::{Access, Frame};
 use guest_pv::{events, grants};
 use toolstack::calls::DomainInfo;
 use toolstack::domains::Domains;
+use toolstack::images::Images;
 use toolstack::lifecycle;
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::VIRQ_DOM_EXC;
@@ -20,6 +21,9 @@ use xenstore::NO_TRANSACTION;
 
 /// Ports that are served before everything else has its turn.
 const BATCH: usize = 64;
+
+/// Unpacked kernels may take this part of the memory: of 256 MiB what Debian's largest kernel needs, once.
+const IMAGES_SHARE: usize = 3;
 
 /// What stands behind an event channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,7 @@ pub struct Dom0 {
     pub xenstored: Xenstored,
     pub consoled: Consoled,
     pub domains: Domains,
+    pub images: Images,
     sources: BTreeMap<Port, Source>,
     /// Some domain ended, and that was not looked at yet.
     ended: bool,
@@ -57,12 +62,14 @@ impl Dom0 {
         let terminal = Terminal::open()?;
         let domain_ended = events::bind_virq(VIRQ_DOM_EXC)?;
         let sources = BTreeMap::from([(terminal.port(), Source::Terminal), (domain_ended, Source::DomainEnded)]);
+        let memory = usize::try_from(guest_pv::mem::nr_frames() * guest_pv::mem::PAGE_SIZE).unwrap_or(0);
         let mut dom0 = Self {
             files,
             terminal,
             xenstored: Xenstored::default(),
             consoled: Consoled::default(),
             domains: Domains::default(),
+            images: Images::new(memory / IMAGES_SHARE),
             sources,
             ended: false,
             reacting: false,

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use guest_pv::{power, time};
 use toolstack::domains::Domains;
 use toolstack::host::{Access, ConsoleEnd, Consoles, Host, Permission, PowerAction, Store};
+use toolstack::images::Images;
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Port};
 use xenstore::NO_TRANSACTION;
@@ -230,6 +231,10 @@ impl Host for Dom0 {
 
     fn domains(&mut self) -> &mut Domains {
         &mut self.domains
+    }
+
+    fn images(&mut self) -> &mut Images {
+        &mut self.images
     }
 
     fn power(&mut self, action: PowerAction) {

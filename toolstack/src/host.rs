@@ -9,6 +9,7 @@ use xen_abi::ids::{DomId, Mfn, Port};
 
 use crate::calls::XenCalls;
 use crate::domains::Domains;
+use crate::images::Images;
 
 /// What a domain may do with a xenstore node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +137,8 @@ pub trait Host: XenCalls + Store + Consoles {
     }
     /// The domains this program made.
     fn domains(&mut self) -> &mut Domains;
+    /// The kernels that were unpacked.
+    fn images(&mut self) -> &mut Images;
     /// Ends the machine. Returns only where that failed.
     fn power(&mut self, action: PowerAction);
 }

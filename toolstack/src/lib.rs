@@ -16,6 +16,7 @@ pub mod config;
 pub mod cpus;
 pub mod domains;
 pub mod host;
+pub mod images;
 pub mod json;
 pub mod lifecycle;
 pub mod store;

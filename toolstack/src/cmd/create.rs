@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use domain_image::{ImageError, Kernel, Payload};
+use domain_image::{ImageError, Kernel};
 use xen_abi::errno::Errno;
 use xen_abi::ids::DomId;
 
@@ -36,9 +36,6 @@ pub const COMMAND: Command = Command {
     needs: 0,
     run,
 };
-
-/// The largest unpacked kernel (Xen has no such limit, dom0's memory is one).
-const KERNEL_LIMIT: u64 = 1 << 30;
 
 /// Why a domain could not be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,7 +210,7 @@ pub fn create_domain(host: &mut dyn Host, config: &DomainConfig) -> Result<DomId
     Ok(dom)
 }
 
-/// Reads the files and builds; the unpacked kernel lives no longer than this.
+/// Reads the files and builds.
 fn build_domain(host: &mut dyn Host, config: &DomainConfig, uuid: Uuid) -> Result<build::Built, CreateError> {
     let file = read(host, "kernel", &config.kernel)?;
     let ramdisk = match &config.ramdisk {
@@ -221,7 +218,7 @@ fn build_domain(host: &mut dyn Host, config: &DomainConfig, uuid: Uuid) -> Resul
         None => Cow::Borrowed(&[][..]),
     };
     let wrong = |error| CreateError::Kernel { path: config.kernel.clone(), error };
-    let image = Payload::find(&file).and_then(|payload| payload.unpack(KERNEL_LIMIT)).map_err(wrong)?;
+    let image = host.images().unpack(file).map_err(wrong)?;
     let kernel = Kernel::parse(&image).map_err(wrong)?;
     let request = build::Request { config, uuid, kernel: &kernel, ramdisk: &ramdisk };
     build::build(host, &request).map_err(CreateError::Build)

@@ -9,6 +9,7 @@ use toolstack::config::Uuid;
 use toolstack::cpus::CpuSet;
 use toolstack::domains::Domains;
 use toolstack::host::{Access, ConsoleEnd, Consoles, Host, Permission, PowerAction, Store};
+use toolstack::images::Images;
 use xen_abi::arch_x86::VcpuGuestContext;
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
@@ -61,6 +62,7 @@ pub struct Machine {
     pub err: String,
     pub clock: u64,
     pub records: Domains,
+    pub images: Images,
     pub power: Option<PowerAction>,
     pub console_end: ConsoleEnd,
     /// Domains that end when waited for: number and reason.
@@ -87,6 +89,7 @@ impl Default for Machine {
             err: String::new(),
             clock: 5_000_000_000,
             records: Domains::default(),
+            images: Images::new(64 << 20),
             power: None,
             console_end: ConsoleEnd::Found,
             dying_wish: Vec::new(),
@@ -327,6 +330,9 @@ impl Host for Machine {
     }
     fn domains(&mut self) -> &mut Domains {
         &mut self.records
+    }
+    fn images(&mut self) -> &mut Images {
+        &mut self.images
     }
     fn power(&mut self, action: PowerAction) {
         self.power = Some(action);
