@@ -8,7 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use guest_pv::{power, time};
 use toolstack::domains::Domains;
-use toolstack::host::{Access, ConsoleEnd, Consoles, Host, Permission, PowerAction, Store};
+use toolstack::host::{Access, ConsoleEnd, Consoles, Host, Permission, PowerAction, Seed, Store};
 use toolstack::images::Images;
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Port};
@@ -19,6 +19,20 @@ impl_xen_calls!(Dom0);
 
 /// Who all this is for.
 const SELF: DomId = DomId(0);
+
+fn permissions_of(permissions: &[Permission]) -> Result<Permissions, Errno> {
+    let entry = |permission: &Permission| {
+        let rights = match permission.access {
+            Access::None => Rights::empty(),
+            Access::Read => Rights::READ,
+            Access::Write => Rights::WRITE,
+            Access::Both => Rights::READ | Rights::WRITE,
+        };
+        Entry { dom: permission.dom, rights }
+    };
+    let entries: Vec<Entry> = permissions.iter().map(entry).collect();
+    Permissions::new(&entries)
+}
 
 impl Store for Dom0 {
     fn store_read(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
@@ -46,18 +60,34 @@ impl Store for Dom0 {
     }
 
     fn store_set_permissions(&mut self, path: &str, permissions: &[Permission]) -> Result<(), Errno> {
-        let entry = |permission: &Permission| {
-            let rights = match permission.access {
-                Access::None => Rights::empty(),
-                Access::Read => Rights::READ,
-                Access::Write => Rights::WRITE,
-                Access::Both => Rights::READ | Rights::WRITE,
-            };
-            Entry { dom: permission.dom, rights }
-        };
-        let entries: Vec<Entry> = permissions.iter().map(entry).collect();
-        let permissions = Permissions::new(&entries)?;
+        let permissions = permissions_of(permissions)?;
         self.xenstored.store.set_permissions(SELF, NO_TRANSACTION, path.as_bytes(), &permissions)
+    }
+
+    fn store_plant(&mut self, path: &str, seeds: &[Seed<'_>]) -> Result<(), Errno> {
+        let mut seen: Vec<(&[Permission], Permissions)> = Vec::new();
+        let mut planted = Vec::with_capacity(seeds.len());
+        for seed in seeds {
+            let permissions = match seed.permissions {
+                None => None,
+                // Most nodes of a tree share theirs with others.
+                Some(wanted) => Some(match seen.iter().find(|(known, _)| core::ptr::eq(*known, wanted)) {
+                    Some((_, permissions)) => permissions.clone(),
+                    None => {
+                        let made = permissions_of(wanted)?;
+                        seen.push((wanted, made.clone()));
+                        made
+                    }
+                }),
+            };
+            planted.push(xenstore::Seed { path: &seed.path, value: seed.value.as_bytes(), permissions });
+        }
+        self.xenstored.store.plant(SELF, path.as_bytes(), planted.into_iter())
+    }
+
+    fn store_each_child(&mut self, path: &str, key: &str) -> Result<Vec<(String, Vec<u8>)>, Errno> {
+        let all = self.xenstored.store.each_child(SELF, path.as_bytes(), key)?;
+        Ok(all.into_iter().map(|(name, value)| (name.as_ref().into(), value.to_vec())).collect())
     }
 
     fn store_introduce(&mut self, dom: DomId, frame: Mfn, port: Port) -> Result<(), Errno> {
@@ -226,6 +256,10 @@ impl Host for Dom0 {
                 return false;
             }
         }
+        true
+    }
+
+    fn is_alone(&self) -> bool {
         true
     }
 

@@ -67,6 +67,18 @@ impl Domains {
         self.records.iter().find(|record| record.dom == dom)
     }
 
+    /// The one of this name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&Record> {
+        self.records.iter().find(|record| record.config.name == name)
+    }
+
+    /// The one with this handle.
+    #[must_use]
+    pub fn by_uuid(&self, uuid: &Uuid) -> Option<&Record> {
+        self.records.iter().find(|record| record.uuid == *uuid)
+    }
+
     /// Looks one up, to change it.
     pub fn get_mut(&mut self, dom: DomId) -> Option<&mut Record> {
         self.records.iter_mut().find(|record| record.dom == dom)

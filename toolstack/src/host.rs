@@ -1,6 +1,7 @@
 //! What the commands ask of the program they run in, besides the hypervisor: xenstore, consoles, files, a terminal, time.
 
 use alloc::borrow::Cow;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -33,6 +34,18 @@ pub struct Permission {
     pub access: Access,
 }
 
+/// A node of a tree: its path below the tree's root (empty for the root), its value, and its permissions where they are
+/// not those of the node above it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seed<'a> {
+    /// Where.
+    pub path: Cow<'a, str>,
+    /// What it says.
+    pub value: Cow<'a, str>,
+    /// Who may touch it.
+    pub permissions: Option<&'a [Permission]>,
+}
+
 /// Xenstore, with dom0's rights. Parents are made as needed and inherit permissions, as over the wire.
 #[allow(clippy::missing_errors_doc, reason = "xenstore's errors are passed on as they are")]
 pub trait Store {
@@ -48,6 +61,31 @@ pub trait Store {
     fn store_list(&mut self, path: &str) -> Result<Vec<String>, Errno>;
     /// Sets a node's permissions.
     fn store_set_permissions(&mut self, path: &str, permissions: &[Permission]) -> Result<(), Errno>;
+    /// Puts a tree in the place of the node at `path` and all below it.
+    fn store_plant(&mut self, path: &str, seeds: &[Seed<'_>]) -> Result<(), Errno> {
+        match self.store_rm(path) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        for seed in seeds {
+            let path = if seed.path.is_empty() { path.into() } else { format!("{path}/{}", seed.path) };
+            self.store_write(&path, seed.value.as_bytes())?;
+            if let Some(permissions) = seed.permissions {
+                self.store_set_permissions(&path, permissions)?;
+            }
+        }
+        Ok(())
+    }
+    /// Of each child of a node its name, and the value of the child's own child `key`; those without one are left out.
+    fn store_each_child(&mut self, path: &str, key: &str) -> Result<Vec<(String, Vec<u8>)>, Errno> {
+        let mut all = Vec::new();
+        for child in self.store_list(path)? {
+            if let Ok(value) = self.store_read(&format!("{path}/{child}/{key}")) {
+                all.push((child, value));
+            }
+        }
+        Ok(all)
+    }
     /// Starts serving a domain over its ring (XS_INTRODUCE).
     fn store_introduce(&mut self, dom: DomId, frame: Mfn, port: Port) -> Result<(), Errno>;
     /// Stops serving it (XS_RELEASE). A domain that was never introduced is no error.
@@ -134,6 +172,11 @@ pub trait Host: XenCalls + Store + Consoles {
     /// What this program holds that a domain's life may not change: names and numbers, for `resources`.
     fn resources(&mut self) -> Vec<(&'static str, u64)> {
         Vec::new()
+    }
+    /// Whether other programs may make domains beside this one. What this one knows of its own is enough to keep names
+    /// apart when they do not, and then it takes no longer with many domains.
+    fn is_alone(&self) -> bool {
+        false
     }
     /// The domains this program made.
     fn domains(&mut self) -> &mut Domains;

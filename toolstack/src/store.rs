@@ -1,5 +1,7 @@
 //! A domain's entries in xenstore: which there are, what they say and who may touch them, as libxl 4.17 writes them.
 
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -9,7 +11,7 @@ use xen_abi::ids::DomId;
 
 use crate::build::Built;
 use crate::config::{DomainConfig, Uuid};
-use crate::host::{Access, Permission, Store};
+use crate::host::{Access, Permission, Seed, Store};
 
 /// Bytes of a guest's console output that the console service keeps at most (libxl's LIBXL_XENCONSOLE_LIMIT).
 const CONSOLE_LIMIT: u64 = 1 << 20;
@@ -63,9 +65,27 @@ const fn owned(dom: DomId) -> [Permission; 1] {
     [owner(dom, Access::None)]
 }
 
-fn node(store: &mut (impl Store + ?Sized), path: &str, permissions: &[Permission]) -> Result<(), Errno> {
-    store.store_mkdir(path)?;
-    store.store_set_permissions(path, permissions)
+/// A tree to be written in one go.
+#[derive(Default)]
+struct Tree<'a>(Vec<Seed<'a>>);
+
+impl<'a> Tree<'a> {
+    /// A tree whose root says nothing.
+    fn new(permissions: &'a [Permission]) -> Self {
+        let mut this = Self(Vec::with_capacity(48));
+        this.node("", permissions);
+        this
+    }
+
+    /// An empty node with permissions of its own.
+    fn node(&mut self, path: impl Into<Cow<'a, str>>, permissions: &'a [Permission]) {
+        self.0.push(Seed { path: path.into(), value: Cow::Borrowed(""), permissions: Some(permissions) });
+    }
+
+    /// A value, for those who may touch what is above it.
+    fn value(&mut self, path: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) {
+        self.0.push(Seed { path: path.into(), value: value.into(), permissions: None });
+    }
 }
 
 /// Writes all entries of a new domain.
@@ -80,49 +100,75 @@ pub fn write_domain(
     start_time: u64,
 ) -> Result<(), Errno> {
     let dom = built.dom;
-    skeleton(store, dom, uuid, config)?;
-    console(store, built)?;
-
+    let (readable, owned) = (readable(dom), owned(dom));
     let path = domain_path(dom);
-    let mut entries: Vec<(String, String)> = Vec::new();
-    let mut add = |key: &str, value: String| entries.push((format!("{path}/{key}"), value));
-    add("memory/static-max", config.max_memory_kib.to_string());
-    add("memory/target", config.memory_kib.to_string());
-    add("memory/videoram", "0".to_string());
-    add("domid", dom.to_string());
-    add("store/port", built.store_port.to_string());
-    add("store/ring-ref", built.store_frame.to_string());
-    for vcpu in 0..config.max_vcpus {
-        let state = if vcpu < config.vcpus { "online" } else { "offline" };
-        add(&format!("cpu/{vcpu}/availability"), state.to_string());
-    }
     let vm = vm_path(uuid);
-    let mut add = |key: &str, value: String| entries.push((format!("{vm}/{key}"), value));
-    add("image/ostype", "linux".to_string());
-    add("image/kernel", config.kernel.clone());
-    add("start_time", format!("{}.{:02}", start_time / 1_000_000_000, start_time / 10_000_000 % 100));
+    let libxl = libxl_path(dom);
+    let back = format!("{}/0", console_backend_path(dom));
+    let back_entries = [
+        ("frontend", format!("{path}/console")),
+        ("frontend-id", dom.to_string()),
+        ("online", "1".to_string()),
+        ("state", INITIALISING.to_string()),
+        ("protocol", "vt100".to_string()),
+    ];
+
+    let mut tree = Tree::new(&PRIVATE);
+    tree.node("device", &PRIVATE);
+    tree.value("type", "pv");
+    tree.node("device/console/0", &PRIVATE);
+    tree.value("device/console/0/backend", &*back);
+    for (key, value) in &back_entries {
+        tree.value(format!("device/console/0/{key}"), &**value);
+    }
+    store.store_plant(&libxl, &tree.0)?;
+
+    let mut tree = Tree::new(&readable);
+    tree.value("uuid", uuid.to_string());
+    tree.value("name", &*config.name);
+    tree.value("image/ostype", "linux");
+    tree.value("image/kernel", &*config.kernel);
+    tree.value("start_time", format!("{}.{:02}", start_time / 1_000_000_000, start_time / 10_000_000 % 100));
     if let Some(ramdisk) = &config.ramdisk {
-        add("image/ramdisk", ramdisk.clone());
+        tree.value("image/ramdisk", &**ramdisk);
     }
-    add("image/cmdline", config.cmdline.clone());
-    for (path, value) in &entries {
-        store.store_write(path, value.as_bytes())?;
+    tree.value("image/cmdline", &*config.cmdline);
+    store.store_plant(&vm, &tree.0)?;
+
+    let mut tree = Tree::new(&readable);
+    for (key, value) in &back_entries {
+        tree.value(*key, &**value);
     }
-    Ok(())
+    store.store_plant(&back, &tree.0)?;
+
+    let mut tree = Tree::new(&readable);
+    tree.value("vm", &*vm);
+    tree.value("name", &*config.name);
+    own_entries(&mut tree, built, config, &readable, &owned);
+    // The primary console: the front end's directory is the domain's own `console`, which the guest may only read.
+    let front_owned = [owner(dom, Access::None), Permission { dom: DomId(0), access: Access::Read }];
+    tree.node("console", &readable);
+    tree.value("console/backend", &*back);
+    tree.0.push(Seed { path: "console/backend-id".into(), value: "0".into(), permissions: Some(&front_owned) });
+    tree.value("console/limit", CONSOLE_LIMIT.to_string());
+    tree.value("console/type", "xenconsoled");
+    tree.value("console/output", "pty");
+    tree.value("console/tty", "");
+    tree.value("console/port", built.console_port.to_string());
+    tree.value("console/ring-ref", built.console_frame.to_string());
+    store.store_plant(&path, &tree.0)
 }
 
-/// The directories, and who may touch them.
-fn skeleton(store: &mut (impl Store + ?Sized), dom: DomId, uuid: &Uuid, config: &DomainConfig) -> Result<(), Errno> {
-    let (path, vm, libxl) = (domain_path(dom), vm_path(uuid), libxl_path(dom));
-    for (path, permissions) in [(&path, &readable(dom)[..]), (&vm, &readable(dom)), (&libxl, &PRIVATE)] {
-        remove(store, path)?;
-        node(store, path, permissions)?;
-    }
-    node(store, &format!("{libxl}/device"), &PRIVATE)?;
-    store.store_write(&format!("{path}/vm"), vm.as_bytes())?;
-    store.store_write(&format!("{path}/name"), config.name.as_bytes())?;
+/// What is in the domain's own directory, but for devices.
+fn own_entries<'a>(
+    tree: &mut Tree<'a>,
+    built: &Built,
+    config: &DomainConfig,
+    readable: &'a [Permission],
+    owned: &'a [Permission],
+) {
     for key in ["cpu", "memory", "device", "control"] {
-        node(store, &format!("{path}/{key}"), &readable(dom))?;
+        tree.node(key, readable);
     }
     for key in [
         "device/suspend/event-channel",
@@ -137,54 +183,20 @@ fn skeleton(store: &mut (impl Store + ?Sized), dom: DomId, uuid: &Uuid, config: 
         "attr",
         "error",
     ] {
-        node(store, &format!("{path}/{key}"), &owned(dom))?;
+        tree.node(key, owned);
     }
-    store.store_write(&format!("{vm}/uuid"), uuid.to_string().as_bytes())?;
-    store.store_write(&format!("{vm}/name"), config.name.as_bytes())?;
-    store.store_write(&format!("{path}/control/platform-feature-multiprocessor-suspend"), b"1")?;
-    store.store_write(&format!("{path}/control/platform-feature-xs_reset_watches"), b"1")?;
-    store.store_write(&format!("{libxl}/type"), b"pv")
-}
-
-/// The primary console: the front end's directory is the domain's own `console`, which the guest may only read.
-fn console(store: &mut (impl Store + ?Sized), built: &Built) -> Result<(), Errno> {
-    let dom = built.dom;
-    let front = format!("{}/console", domain_path(dom));
-    let back = format!("{}/0", console_backend_path(dom));
-    let libxl = format!("{}/device/console/0", libxl_path(dom));
-
-    node(store, &front, &readable(dom))?;
-    store.store_write(&format!("{front}/backend"), back.as_bytes())?;
-    let backend_id = format!("{front}/backend-id");
-    store.store_write(&backend_id, b"0")?;
-    let front_owned = [owner(dom, Access::None), Permission { dom: DomId(0), access: Access::Read }];
-    store.store_set_permissions(&backend_id, &front_owned)?;
-    for (key, value) in [
-        ("limit", CONSOLE_LIMIT.to_string()),
-        ("type", "xenconsoled".to_string()),
-        ("output", "pty".to_string()),
-        ("tty", String::new()),
-        ("port", built.console_port.to_string()),
-        ("ring-ref", built.console_frame.to_string()),
-    ] {
-        store.store_write(&format!("{front}/{key}"), value.as_bytes())?;
+    tree.value("control/platform-feature-multiprocessor-suspend", "1");
+    tree.value("control/platform-feature-xs_reset_watches", "1");
+    tree.value("memory/static-max", config.max_memory_kib.to_string());
+    tree.value("memory/target", config.memory_kib.to_string());
+    tree.value("memory/videoram", "0");
+    tree.value("domid", built.dom.to_string());
+    tree.value("store/port", built.store_port.to_string());
+    tree.value("store/ring-ref", built.store_frame.to_string());
+    for vcpu in 0..config.max_vcpus {
+        let state = if vcpu < config.vcpus { "online" } else { "offline" };
+        tree.value(format!("cpu/{vcpu}/availability"), state);
     }
-
-    let entries = [
-        ("frontend", front),
-        ("frontend-id", dom.to_string()),
-        ("online", "1".to_string()),
-        ("state", INITIALISING.to_string()),
-        ("protocol", "vt100".to_string()),
-    ];
-    node(store, &libxl, &PRIVATE)?;
-    store.store_write(&format!("{libxl}/backend"), back.as_bytes())?;
-    node(store, &back, &readable(dom))?;
-    for (key, value) in &entries {
-        store.store_write(&format!("{back}/{key}"), value.as_bytes())?;
-        store.store_write(&format!("{libxl}/{key}"), value.as_bytes())?;
-    }
-    Ok(())
 }
 
 /// Removes all entries of a domain.
@@ -208,4 +220,11 @@ pub fn remove_domain(store: &mut (impl Store + ?Sized), dom: DomId) -> Result<()
 pub fn name_of(store: &mut (impl Store + ?Sized), dom: DomId) -> Option<String> {
     let value = store.store_read(&format!("{}/name", domain_path(dom))).ok()?;
     String::from_utf8(value).ok()
+}
+
+/// The names of all domains, by number.
+pub fn names(store: &mut (impl Store + ?Sized)) -> BTreeMap<DomId, String> {
+    let all = store.store_each_child("/local/domain", "name").unwrap_or_default();
+    let pair = |(dom, name): (String, Vec<u8>)| Some((DomId(dom.parse().ok()?), String::from_utf8(name).ok()?));
+    all.into_iter().filter_map(pair).collect()
 }

@@ -13,6 +13,7 @@ extern crate alloc;
 mod client;
 pub mod path;
 pub mod permission;
+mod plant;
 pub mod quota;
 mod store;
 mod transaction;
@@ -22,5 +23,6 @@ mod watch;
 mod wire;
 
 pub use client::Violation;
+pub use plant::{Child, Seed};
 pub use quota::Quota;
 pub use store::{NO_TRANSACTION, Outcome, Part, Store};

@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// Runs an operation on the store or a transaction, and tells the watches when it changed the store.
-    fn view<R>(
+    pub(crate) fn view<R>(
         &mut self,
         who: DomId,
         transaction: u32,
@@ -100,6 +100,7 @@ impl Store {
                 usage,
                 difference,
                 changes,
+                watches: None,
                 touched: Some(touched),
             });
         }
@@ -113,6 +114,7 @@ impl Store {
             usage,
             difference: &mut difference,
             changes: &mut changes,
+            watches: Some(&self.watches),
             touched: None,
         });
         self.usage.merge(&difference);

@@ -66,6 +66,16 @@ impl Node {
         }
     }
 
+    /// A child of a node that is in no tree yet.
+    pub fn child_mut(&mut self, name: &str) -> Option<&mut Node> {
+        self.children.get_mut(name).and_then(|child| Arc::get_mut(&mut child.node))
+    }
+
+    /// The children, by name.
+    pub fn children(&self) -> impl Iterator<Item = (&Arc<str>, &Node)> {
+        self.children.iter().map(|(name, child)| (name, &*child.node))
+    }
+
     /// Takes a child and all below it away.
     pub fn remove(&mut self, name: &str) {
         if self.children.remove(name).is_some() {
@@ -94,13 +104,24 @@ pub(crate) fn get<'a>(root: &'a Node, path: &str) -> Option<&'a Node> {
 
 /// Looks a node up to change it: it and all above it are copied where another tree shares them.
 pub(crate) fn get_mut<'a>(root: &'a mut Arc<Node>, path: &str) -> Option<&'a mut Node> {
-    // Nothing is copied for a node that is not there.
-    get(root, path)?;
+    // Nothing is copied for a node that is not there. What nobody shares is not copied anyway.
+    if Arc::get_mut(root).is_none() {
+        get(root, path)?;
+    }
     let mut node = Arc::make_mut(root);
     for name in path::names(path) {
         node = Arc::make_mut(&mut node.children.get_mut(name)?.node);
     }
     Some(node)
+}
+
+/// Does something for a node and all below it.
+pub(crate) fn each(node: &Node, mut act: impl FnMut(&Node)) {
+    let mut below = vec![node];
+    while let Some(node) = below.pop() {
+        act(node);
+        below.extend(node.children.values().map(|child| &*child.node));
+    }
 }
 
 /// A node and all below it with their paths; parents come before their children.

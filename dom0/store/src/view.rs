@@ -6,6 +6,7 @@ use crate::path;
 use crate::permission::{Identity, Permissions, Rights};
 use crate::quota::Quota;
 use crate::tree::{self, Node};
+use crate::watch::Watches;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -89,12 +90,14 @@ pub(crate) struct View<'a> {
     /// How this view differs from that.
     pub difference: &'a mut Usage,
     pub changes: &'a mut Vec<Change>,
+    /// Who is told at once; in a transaction nobody is.
+    pub watches: Option<&'a Watches>,
     /// Inside a transaction.
     pub touched: Option<&'a mut Touched>,
 }
 
 impl View<'_> {
-    fn tick(&mut self) -> u64 {
+    pub(crate) fn tick(&mut self) -> u64 {
         *self.clock += 1;
         *self.clock
     }
@@ -146,7 +149,7 @@ impl View<'_> {
     }
 
     /// The node's copy in this view, to be changed.
-    fn change(&mut self, path: &str) -> Result<&mut Node, Errno> {
+    pub(crate) fn change(&mut self, path: &str) -> Result<&mut Node, Errno> {
         self.touch(path, true)?;
         let generation = self.tick();
         let node = tree::get_mut(self.root, path).ok_or(Errno::ENOENT)?;
@@ -154,8 +157,15 @@ impl View<'_> {
         Ok(node)
     }
 
-    fn changed(&mut self, path: &str, before: Vec<Permissions>) {
-        self.changes.push(Change { path: path.into(), exact: false, before });
+    /// May somebody want to know of changes to the node, or below it?
+    pub(crate) fn concerns(&self, path: &str) -> bool {
+        self.watches.is_none_or(|watches| watches.concern(path))
+    }
+
+    pub(crate) fn changed(&mut self, path: &str, before: Vec<Permissions>) {
+        if self.concerns(path) {
+            self.changes.push(Change { path: path.into(), exact: false, before });
+        }
     }
 
     pub fn read(&mut self, path: &str) -> Result<Arc<[u8]>, Errno> {
@@ -248,6 +258,12 @@ impl View<'_> {
             Err(errno) => return Err(errno),
         }
         let (parent, name) = path::split(path).ok_or(Errno::EINVAL)?;
+        if self.touched.is_none() && !self.concerns(path) {
+            let Some(node) = tree::get(self.root, path) else { return Err(Errno::ENOENT) };
+            tree::each(node, |node| self.difference.subtract(&node.permissions));
+            self.change(parent)?.remove(name);
+            return Ok(());
+        }
         let gone: Vec<_> = tree::get(self.root, path)
             .map(|node| tree::walk(node, path))
             .unwrap_or_default()

@@ -4,6 +4,7 @@ use crate::path;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::ops::Bound;
 use xen_abi::errno::Errno;
 use xen_abi::ids::DomId;
 
@@ -36,6 +37,19 @@ pub(crate) struct Watches {
 }
 
 impl Watches {
+    /// Does anybody watch the node, one above it or one below it?
+    pub fn concern(&self, path: &str) -> bool {
+        if self.by_path.is_empty() {
+            return false;
+        }
+        let below = || {
+            let places = self.by_path.range::<str, _>((Bound::Excluded(path), Bound::Unbounded));
+            // Names in between (`/a-b` is between `/a` and `/a/b`) only make the answer less sharp.
+            places.take_while(|(place, _)| place.starts_with(path)).next().is_some()
+        };
+        self.on(path, false).next().is_some() || below()
+    }
+
     pub fn count(&self, dom: DomId) -> usize {
         self.by_domain.get(&dom).map_or(0, |&(_, count)| count)
     }

@@ -266,3 +266,57 @@ fn a_client_that_does_not_listen_costs_no_more() {
     file(&mut store, "/local/domain/1/later", "");
     assert_eq!(events(&mut store, one), ["/local/domain/1/later t"], "it hears again once it has listened");
 }
+
+/// What is planted is what writing it node by node makes, and watches are told of each node.
+#[test]
+fn a_tree_is_planted() {
+    let private = || Some(Permissions::private(DomId(1)));
+    let seeds = [
+        ("", "", None),
+        ("name", "x", None),
+        ("data", "", private()),
+        ("data/a/b", "v", None),
+        ("data/a", "w", private()),
+    ];
+    let mut store = store();
+    let one = guest(&mut store, 1);
+    file(&mut store, "/local/domain/1/old", "gone");
+    store.watch(D0, b"/local/domain/1", b"t").unwrap();
+    store.watch(one, b"data/a", b"own").unwrap();
+    let before = store.nodes();
+    let seed = |(path, value, permissions): &(&'static str, &'static str, Option<Permissions>)| xenstore::Seed {
+        path,
+        value: value.as_bytes(),
+        permissions: permissions.clone(),
+    };
+    let all: Vec<_> = seeds.iter().map(seed).collect();
+    assert_eq!(store.plant(one, b"/local/domain/1", all.clone().into_iter()), Err(Errno::EACCES));
+    assert_eq!(store.plant(D0, b"/local/domain/1", all.clone().into_iter()), Ok(()));
+    assert_eq!(store.read(D0, NOW, b"/local/domain/1/old"), Err(Errno::ENOENT));
+    assert_eq!(&*store.read(D0, NOW, b"/local/domain/1/data/a/b").unwrap(), b"v");
+    assert_eq!(&*store.read(one, NOW, b"data/a").unwrap(), b"w");
+    assert_eq!(names(&mut store, D0, "/local/domain/1"), ["name", "data"]);
+    assert_eq!(store.nodes(), before - 1 + 4);
+    assert_eq!(store.nodes_of(one), 3, "its data, and below it");
+    let told = events(&mut store, D0);
+    for path in ["", "/name", "/data", "/data/a/b", "/data/a"] {
+        let line = format!("/local/domain/1{path} t");
+        assert!(told.contains(&line), "{line} in {told:?}");
+    }
+    assert_eq!(events(&mut store, one), ["data/a/b own", "data/a own"]);
+    assert_eq!(store.each_child(D0, b"/local/domain", "name").unwrap(), [("1".into(), b"x"[..].into())]);
+    assert_eq!(store.each_child(one, b"/local/domain", "name"), Err(Errno::EACCES));
+
+    // Nobody watches elsewhere, and nothing is lost there either.
+    assert_eq!(store.plant(D0, b"/vm/u", all.into_iter()), Ok(()));
+    assert_eq!(&*store.read(D0, NOW, b"/vm/u/data/a/b").unwrap(), b"v");
+    assert_eq!(store.nodes_of(one), 6);
+    store.rm(D0, NOW, b"/vm").unwrap();
+    assert_eq!(store.nodes_of(one), 3);
+    store.rm(D0, NOW, b"/local/domain/1").unwrap();
+    assert_eq!((store.nodes(), store.nodes_of(one)), (before - 2, 0));
+    for path in ["/local/domain/1//x", "x/", "/"] {
+        let seeds = [xenstore::Seed { path, value: b"", permissions: None }];
+        assert_eq!(store.plant(D0, b"/local/domain/1", seeds.into_iter()), Err(Errno::EINVAL), "{path}");
+    }
+}

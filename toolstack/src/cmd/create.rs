@@ -180,14 +180,8 @@ fn destroy_domain(host: &mut dyn Host, dom: DomId) {
 /// # Errors
 /// What went wrong; nothing is left of the domain then.
 pub fn create_domain(host: &mut dyn Host, config: &DomainConfig) -> Result<DomId, CreateError> {
-    let others = target::all(host).map_err(|errno| CreateError::Service { what: "list the domains", errno })?;
-    if others.iter().any(|info| store::name_of(host, info.id).as_deref() == Some(&config.name)) {
-        return Err(CreateError::NameTaken(config.name.clone()));
-    }
     let uuid = config.uuid.unwrap_or_else(|| Uuid::from_random(host.random()));
-    if others.iter().any(|info| info.uuid == uuid) {
-        return Err(CreateError::UuidTaken(uuid));
-    }
+    check_unique(host, config, uuid)?;
     let built = build_domain(host, config, uuid)?;
     let dom = built.dom;
     let start_time = host.wall_clock();
@@ -208,6 +202,28 @@ pub fn create_domain(host: &mut dyn Host, config: &DomainConfig) -> Result<DomId
     let started = host.now();
     host.domains().add(Record { dom, uuid, config: config.clone(), settled: false, started });
     Ok(dom)
+}
+
+/// No two domains have one name or one UUID.
+fn check_unique(host: &mut dyn Host, config: &DomainConfig, uuid: Uuid) -> Result<(), CreateError> {
+    let own = store::name_of(host, DomId(0));
+    let (mut name_taken, mut uuid_taken) = (own.as_deref() == Some(&config.name), false);
+    if host.is_alone() {
+        name_taken |= host.domains().by_name(&config.name).is_some();
+        uuid_taken |= host.domains().by_uuid(&uuid).is_some();
+    } else {
+        let others = target::all(host).map_err(|errno| CreateError::Service { what: "list the domains", errno })?;
+        let names = store::names(host);
+        name_taken |= others.iter().any(|info| names.get(&info.id) == Some(&config.name));
+        uuid_taken |= others.iter().any(|info| info.uuid == uuid);
+    }
+    if name_taken {
+        return Err(CreateError::NameTaken(config.name.clone()));
+    }
+    if uuid_taken {
+        return Err(CreateError::UuidTaken(uuid));
+    }
+    Ok(())
 }
 
 /// Reads the files and builds.

@@ -42,7 +42,7 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
     }
 }
 
-/// Takes a domain away: its services first, so that nothing of it stays mapped here, then the domain, then its entries.
+/// Takes a domain away: its entries, then its services, so that nothing of it stays mapped here, then the domain.
 ///
 /// # Errors
 /// There is no such domain, or the hypervisor refused.
@@ -50,6 +50,8 @@ pub fn destroy_domain(host: &mut dyn Host, dom: DomId) -> Result<(), Errno> {
     host.domain_info(dom)?;
     // It may be paused, or dying, already.
     let _ = host.pause_domain(dom);
+    // Its entries before its services: once nothing names the domain, xenstore has nothing to look for when it goes.
+    let _ = store::remove_domain(host, dom);
     host.console_detach(dom);
     host.store_release(dom);
     let destroyed = loop {
@@ -58,7 +60,6 @@ pub fn destroy_domain(host: &mut dyn Host, dom: DomId) -> Result<(), Errno> {
             other => break other,
         }
     };
-    let _ = store::remove_domain(host, dom);
     host.domains().forget(dom);
     destroyed
 }

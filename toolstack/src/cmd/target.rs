@@ -32,8 +32,16 @@ pub fn all(host: &mut dyn Host) -> Result<Vec<DomainInfo>, Errno> {
 
 /// The domain of this name.
 pub fn by_name(host: &mut dyn Host, name: &str) -> Option<DomId> {
-    let domains = all(host).ok()?;
-    domains.iter().map(|info| info.id).find(|dom| store::name_of(host, *dom).as_deref() == Some(name))
+    // Our own are found without a search, if they still have that name.
+    if let Some(dom) = host.domains().by_name(name).map(|record| record.dom)
+        && store::name_of(host, dom).as_deref() == Some(name)
+        && host.domain_info(dom).is_ok()
+    {
+        return Some(dom);
+    }
+    let names = store::names(host);
+    let mut named = names.iter().filter(|(_, known)| *known == name).map(|(dom, _)| *dom);
+    named.find(|dom| host.domain_info(*dom).is_ok())
 }
 
 /// The domain that `text` names, by number or by name. As in xl, a number need not be a domain's.
