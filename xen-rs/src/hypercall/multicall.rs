@@ -8,7 +8,7 @@ use machine::mem::guest_copy;
 use machine::mem::guest_words::Piece;
 use xen_abi::{
     errno::Errno,
-    hypercall::{HYPERVISOR_MULTICALL, HYPERVISOR_XEN_VERSION},
+    hypercall::{HYPERVISOR_IRET, HYPERVISOR_MULTICALL, HYPERVISOR_XEN_VERSION},
     multicall::MulticallEntry,
 };
 
@@ -29,6 +29,8 @@ const ARGS: u64 = offset_of!(MulticallEntry, args) as u64;
 enum End {
     /// The guest has to make it again.
     Again,
+    /// It is made, and the vCPU has to wait before the next one.
+    Wait,
     /// None is made after it.
     Last(Outcome),
 }
@@ -54,7 +56,7 @@ pub fn multicall(cx: &mut Context<'_>) -> Outcome {
     }
     match end {
         End::Last(outcome) => outcome,
-        End::Again => {
+        End::Again | End::Wait => {
             cx.set_args([va, left.into()]);
             Outcome::Again
         }
@@ -70,8 +72,12 @@ fn round(cx: &mut Context<'_>, caller: &mut Option<[u64; 6]>, mut va: u64, mut l
         // Up to the next look, or the end.
         let look = left.saturating_sub(LOOK).max(end);
         while left != look {
-            if let Err(end) = one(cx, caller, va) {
-                return (left, va, end);
+            let made = one(cx, caller, va);
+            match made {
+                Ok(()) => {}
+                Err(End::Wait) if left == 1 => return (0, va, End::Last(Outcome::OK)),
+                Err(End::Wait) => return (left - 1, va.wrapping_add(SIZE), End::Again),
+                Err(end) => return (left, va, end),
             }
             va = va.wrapping_add(SIZE);
             left -= 1;
@@ -120,11 +126,15 @@ fn general(cx: &mut Context<'_>, caller: &mut Option<[u64; 6]>, va: u64) -> Resu
             return Err(End::Again);
         }
     };
-    if cx.state.pv.in_kernel {
-        return Ok(result);
+    if entry.op == u64::from(HYPERVISOR_IRET) {
+        // The guest goes on elsewhere, and may be in user mode, whose root is loaded then: what follows would be made without a
+        // kernel's rights, and could give up the very table that the CPU uses. As in Xen the rest is not made.
+        let _ = guest::write(va.wrapping_add(RESULT), &result);
+        return Err(End::Last(Outcome::Done(result)));
     }
-    // `iret` has gone to user mode, whose root is loaded now: what follows would be made without a kernel's rights, and
-    // could give up the very table that the CPU uses. As in Xen the rest is not made.
-    let _ = guest::write(va.wrapping_add(RESULT), &result);
-    Err(End::Last(Outcome::Done(result)))
+    if !cx.vcpu.seat.ready.is_runnable() {
+        guest::write(va.wrapping_add(RESULT), &result)?;
+        return Err(End::Wait);
+    }
+    Ok(result)
 }
