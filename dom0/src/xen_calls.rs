@@ -221,9 +221,10 @@ macro_rules! impl_xen_calls {
             use $crate::xen_calls as calls;
             use guest_pv::alloc::vec::Vec;
             use guest_pv::call::{domctl, sysctl};
-            use toolstack::calls::{Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, VcpuInfo, VersionInfo, XenCalls};
+            use toolstack::calls::{Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, Share, VcpuInfo, VersionInfo, XenCalls};
             use toolstack::cpus::CpuSet;
             use xen_abi::arch_x86::VcpuGuestContext;
+            use xen_abi::domctl::SchedCredit2;
             use xen_abi::errno::Errno;
             use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
 
@@ -244,6 +245,16 @@ macro_rules! impl_xen_calls {
                 }
                 fn set_max_vcpus(&mut self, dom: DomId, count: u32) -> Result<(), Errno> { domctl::max_vcpus(dom, count) }
                 fn set_max_mem(&mut self, dom: DomId, kib: u64) -> Result<(), Errno> { domctl::max_mem(dom, kib) }
+                fn share(&mut self, dom: DomId) -> Result<Share, Errno> {
+                    domctl::credit2(dom).map(|info| Share { weight: info.weight, cap: info.cap })
+                }
+                fn set_share(&mut self, dom: DomId, share: Share) -> Result<(), Errno> {
+                    domctl::set_credit2(dom, SchedCredit2 { weight: share.weight, cap: share.cap })
+                }
+                fn rate_limit(&mut self) -> Result<u32, Errno> { sysctl::credit2_rate_limit() }
+                fn set_rate_limit(&mut self, microseconds: u32) -> Result<(), Errno> {
+                    sysctl::set_credit2_rate_limit(microseconds)
+                }
                 fn set_tsc_mode(&mut self, dom: DomId, mode: u32) -> Result<(), Errno> { calls::set_tsc_mode(dom, mode) }
                 fn set_address_size(&mut self, dom: DomId, bits: u32) -> Result<(), Errno> { domctl::set_address_size(dom, bits) }
                 fn set_memory_map(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno> { calls::set_memory_map(dom, bytes) }

@@ -242,6 +242,14 @@ pub trait XenCalls {
     fn version(&mut self) -> Result<VersionInfo, Errno>;
     /// sysctl `sched_id`: `XEN_SCHEDULER_*`.
     fn scheduler(&mut self) -> Result<u32, Errno>;
+    /// domctl `scheduler_op` `getinfo`.
+    fn share(&mut self, dom: DomId) -> Result<Share, Errno>;
+    /// domctl `scheduler_op` `putinfo`.
+    fn set_share(&mut self, dom: DomId, share: Share) -> Result<(), Errno>;
+    /// sysctl `scheduler_op` `getinfo`: credit2's rate limit in microseconds.
+    fn rate_limit(&mut self) -> Result<u32, Errno>;
+    /// sysctl `scheduler_op` `putinfo`.
+    fn set_rate_limit(&mut self, microseconds: u32) -> Result<(), Errno>;
     /// sysctl `readconsole`: all that is in the console ring.
     fn read_console(&mut self, clear: Clear) -> Result<Vec<u8>, Errno>;
     /// sysctl `debug_keys`.
@@ -251,6 +259,15 @@ pub trait XenCalls {
     fn domain_info(&mut self, dom: DomId) -> Result<DomainInfo, Errno> {
         self.domain_list(dom, 1)?.into_iter().find(|info| info.id == dom).ok_or(Errno::ESRCH)
     }
+}
+
+/// A domain's share of the CPUs under credit2 (domctl `scheduler_op`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Relative to other domains'.
+    pub weight: u16,
+    /// The most, in percent of one CPU; 0: as much as there is.
+    pub cap: u16,
 }
 
 /// Whether reading the console ring empties it.

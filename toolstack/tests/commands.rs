@@ -85,6 +85,33 @@ fn info() {
 }
 
 #[test]
+fn shares_of_the_cpus() {
+    let mut machine = Machine::with_guest();
+    machine.run("create -q /files/debian.cfg cpu_weight=512 cap=150; sched-credit2");
+    assert_eq!(
+        machine.out,
+        "Cpupool Pool-0: ratelimit=1000us\n\
+         Name                                ID Weight  Cap\n\
+         Domain-0                             0    256    0\n\
+         debian                               1    512  150\n"
+    );
+    machine.run("sched-credit2 -d debian -c 0; sched-credit2 -d debian");
+    assert!(machine.out.ends_with("debian                               1    512    0\n"), "{}", machine.out);
+    machine.run("sched-credit2 -s -r 500; sched-credit2 -s");
+    assert_eq!(machine.out, "Cpupool Pool-0: ratelimit=500us\n");
+    for (command, message) in [
+        ("sched-credit2 -w 5", "must specify a domain"),
+        ("sched-credit2 -d debian -w 0", "the weight must be 1 to 65535, not \"0\""),
+        ("sched-credit2 -d debian -s", "specifying a cpupool or schedparam is not allowed with domain options"),
+        ("sched-credit2 -r 5", "must specify schedparam to set schedule parameter values"),
+        ("sched-credit2 -p other", "unknown cpupool 'other'"),
+    ] {
+        assert_eq!(machine.run(command), 1);
+        assert_eq!(machine.err, format!("sched-credit2: {message}\n"));
+    }
+}
+
+#[test]
 fn ending_a_domain() {
     let mut machine = Machine::with_guest();
     machine.run("create -q /files/debian.cfg; shutdown debian");

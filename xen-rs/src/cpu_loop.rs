@@ -3,13 +3,17 @@
 //! A CPU comes here last before every return to a guest ([`before_guest`]). As long as nothing wants its attention that
 //! costs two reads; else it settles accounts, puts its vCPU back, takes the next one, or waits for an interrupt.
 
+mod cap;
 mod idle;
+mod limit;
 mod queues;
 mod seat;
 mod switch;
 mod timer;
 
-pub use queues::{event, kick, pause, unblock, unpause, waiting, wake};
+pub use cap::set_cap;
+pub use limit::{rate_limit, set_rate_limit};
+pub use queues::{Room, event, kick, pause, unblock, unpause, waiting, wake};
 pub use seat::Seat;
 pub use timer::{CpuTimer, Key, arm, set_timer};
 
@@ -29,6 +33,8 @@ use crate::{
 pub struct CpuSched {
     /// The timer of the CPU.
     pub timer: CpuTimer,
+    /// When the running vCPU came here.
+    pub started: Nanos,
     /// When the running vCPU's account was settled last.
     pub since: Nanos,
     /// When others should get a chance.
@@ -43,8 +49,8 @@ impl CpuSched {
     /// Of a CPU that has not run anything.
     #[must_use]
     pub fn new(cpu: u32) -> Self {
-        let look = &queues::of(cpu).look;
-        Self { timer: CpuTimer::new(), since: Nanos::ZERO, slice_end: None, yields: false, look }
+        let look = queues::look(cpu);
+        Self { timer: CpuTimer::new(), started: Nanos::ZERO, since: Nanos::ZERO, slice_end: None, yields: false, look }
     }
 
     /// Another vCPU may be due before the next return to a guest.
@@ -61,7 +67,7 @@ pub fn is_parked(vcpu: &Vcpu, held: &mut Held<'_, 0>) -> bool {
 
 /// Makes a CPU look around before its next return to a guest; one that is in a guest has to be kicked, too.
 pub fn look_again(cpu: u32) {
-    queues::of(cpu).look.store(true, Ordering::Relaxed);
+    queues::look(cpu).store(true, Ordering::Relaxed);
 }
 
 /// An interrupt arrived for the hypervisor: a timer or a device.

@@ -30,7 +30,8 @@ pub fn set(domain: &Domain, id: u32, seconds: u32, cpu: &mut CpuLocal, held: &mu
     let deadline = time::now().after(Nanos::from_secs(seconds.into()));
     let all = &domain.watchdogs.0;
     let arm = |cpu: &mut CpuLocal, slot: u32, held: &mut Held<'_, 0>| {
-        cpu_loop::set_timer(cpu.id, &mut cpu.sched.timer, Key::Watchdog(domain.id, slot), deadline, held);
+        // Without memory nobody barks.
+        let _ = cpu_loop::set_timer(cpu.id, &mut cpu.sched.timer, Key::Watchdog(domain.id, slot), deadline, held);
     };
     if id == 0 {
         let free = |slot: &AtomicU64| slot.compare_exchange(0, deadline.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();

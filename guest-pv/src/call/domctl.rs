@@ -9,14 +9,15 @@ use super::{check, raw};
 use xen_abi::arch_x86::{CpuidLeaf, MsrEntry, VcpuGuestContext};
 use xen_abi::domctl::{
     AddressSize, Bitmap, CpuPolicy, CreateDomain, Domctl, GetDomainInfo, GetVcpuInfo, HvmContext, HypercallInit,
-    MaxMem, MaxVcpus, PagingMempool, SendTrigger, SetDomainHandle, SetVirqHandler, TscInfo, VcpuAffinity, VcpuContext,
-    XEN_DOMCTL_CREATEDOMAIN, XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GET_ADDRESS_SIZE, XEN_DOMCTL_GET_CPU_POLICY,
-    XEN_DOMCTL_GETDOMAININFO, XEN_DOMCTL_GETHVMCONTEXT, XEN_DOMCTL_GETVCPUAFFINITY, XEN_DOMCTL_GETVCPUCONTEXT,
-    XEN_DOMCTL_GETVCPUINFO, XEN_DOMCTL_HYPERCALL_INIT, XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_MAX_MEM,
-    XEN_DOMCTL_MAX_VCPUS, XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SENDTRIGGER, XEN_DOMCTL_SET_ADDRESS_SIZE,
+    MaxMem, MaxVcpus, PagingMempool, SchedCredit2, SchedulerOp, SendTrigger, SetDomainHandle, SetVirqHandler, TscInfo,
+    VcpuAffinity, VcpuContext, XEN_DOMCTL_CREATEDOMAIN, XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GET_ADDRESS_SIZE,
+    XEN_DOMCTL_GET_CPU_POLICY, XEN_DOMCTL_GETDOMAININFO, XEN_DOMCTL_GETHVMCONTEXT, XEN_DOMCTL_GETVCPUAFFINITY,
+    XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_GETVCPUINFO, XEN_DOMCTL_HYPERCALL_INIT, XEN_DOMCTL_INTERFACE_VERSION,
+    XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_MAX_VCPUS, XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SCHEDOP_GETINFO,
+    XEN_DOMCTL_SCHEDOP_PUTINFO, XEN_DOMCTL_SCHEDULER_OP, XEN_DOMCTL_SENDTRIGGER, XEN_DOMCTL_SET_ADDRESS_SIZE,
     XEN_DOMCTL_SET_CPU_POLICY, XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE, XEN_DOMCTL_SET_VIRQ_HANDLER,
     XEN_DOMCTL_SETDOMAINHANDLE, XEN_DOMCTL_SETHVMCONTEXT, XEN_DOMCTL_SETTSCINFO, XEN_DOMCTL_SETVCPUAFFINITY,
-    XEN_DOMCTL_SETVCPUCONTEXT, XEN_DOMCTL_UNPAUSEDOMAIN,
+    XEN_DOMCTL_SETVCPUCONTEXT, XEN_DOMCTL_UNPAUSEDOMAIN, XEN_SCHEDULER_CREDIT2,
 };
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::HYPERVISOR_DOMCTL;
@@ -140,6 +141,29 @@ pub fn hypercall_init(domain: DomId, gmfn: u64) -> Result<(), Errno> {
 /// Those of the hypercall.
 pub fn set_address_size(domain: DomId, bits: u32) -> Result<(), Errno> {
     plain(XEN_DOMCTL_SET_ADDRESS_SIZE, domain, &mut AddressSize { size: bits })
+}
+
+/// What credit2 gives to a domain.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn credit2(domain: DomId) -> Result<SchedCredit2, Errno> {
+    let mut arg =
+        SchedulerOp { sched_id: XEN_SCHEDULER_CREDIT2, cmd: XEN_DOMCTL_SCHEDOP_GETINFO, ..Default::default() };
+    plain(XEN_DOMCTL_SCHEDULER_OP, domain, &mut arg)?;
+    let (info, _) = SchedCredit2::read_from_prefix(arg.u.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    Ok(info)
+}
+
+/// Sets what credit2 gives to a domain.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn set_credit2(domain: DomId, info: SchedCredit2) -> Result<(), Errno> {
+    let mut arg =
+        SchedulerOp { sched_id: XEN_SCHEDULER_CREDIT2, cmd: XEN_DOMCTL_SCHEDOP_PUTINFO, ..Default::default() };
+    info.write_to_prefix(arg.u.as_mut_bytes()).map_err(|_| Errno::EINVAL)?;
+    plain(XEN_DOMCTL_SCHEDULER_OP, domain, &mut arg)
 }
 
 /// The width of the guest, in bits.

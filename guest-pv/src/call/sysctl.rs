@@ -5,14 +5,15 @@
 use super::{check, raw};
 use alloc::vec;
 use alloc::vec::Vec;
-use xen_abi::domctl::GetDomainInfo;
+use xen_abi::domctl::{GetDomainInfo, XEN_SCHEDULER_CREDIT2};
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::HYPERVISOR_SYSCTL;
 use xen_abi::ids::DomId;
 use xen_abi::sysctl::{
-    CpuFeatureset, DebugKeys, GetDomainInfoList, PhysInfo, ReadConsole, SchedId, Sysctl, XEN_SYSCTL_DEBUG_KEYS,
-    XEN_SYSCTL_GET_CPU_FEATURESET, XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION, XEN_SYSCTL_PHYSINFO,
-    XEN_SYSCTL_READCONSOLE, XEN_SYSCTL_SCHED_ID,
+    CpuFeatureset, Credit2Schedule, DebugKeys, GetDomainInfoList, PhysInfo, ReadConsole, SchedId, SchedulerOp, Sysctl,
+    XEN_SYSCTL_DEBUG_KEYS, XEN_SYSCTL_GET_CPU_FEATURESET, XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION,
+    XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_READCONSOLE, XEN_SYSCTL_SCHED_ID, XEN_SYSCTL_SCHEDOP_GETINFO,
+    XEN_SYSCTL_SCHEDOP_PUTINFO, XEN_SYSCTL_SCHEDULER_OP,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -74,6 +75,31 @@ pub fn sched_id() -> Result<u32, Errno> {
     // SAFETY: no pointers.
     unsafe { payload(XEN_SYSCTL_SCHED_ID, &mut arg) }?;
     Ok(arg.sched_id)
+}
+
+fn credit2(cmd: u32, ratelimit_us: u32) -> Result<u32, Errno> {
+    let mut arg = SchedulerOp { sched_id: XEN_SCHEDULER_CREDIT2, cmd, ..Default::default() };
+    Credit2Schedule { ratelimit_us }.write_to_prefix(arg.u.as_mut_bytes()).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: no pointers.
+    unsafe { payload(XEN_SYSCTL_SCHEDULER_OP, &mut arg) }?;
+    let (info, _) = Credit2Schedule::read_from_prefix(arg.u.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    Ok(info.ratelimit_us)
+}
+
+/// Microseconds for which a vCPU keeps its CPU; 0: no limit.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn credit2_rate_limit() -> Result<u32, Errno> {
+    credit2(XEN_SYSCTL_SCHEDOP_GETINFO, 0)
+}
+
+/// Sets the microseconds for which a vCPU keeps its CPU; 0: no limit.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn set_credit2_rate_limit(microseconds: u32) -> Result<(), Errno> {
+    credit2(XEN_SYSCTL_SCHEDOP_PUTINFO, microseconds).map(drop)
 }
 
 /// Reads the hypervisor's log from `*index` on and moves the index; returns the number of bytes.

@@ -10,7 +10,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::error::{BuildError, Doing};
 use super::memory::{Memory, shortage};
-use crate::calls::{DomainInfo, Fill, NewDomain, PhysInfo, XenCalls};
+use crate::calls::{DomainInfo, Fill, NewDomain, PhysInfo, Share, XenCalls};
 use crate::config::{DomainConfig, Uuid};
 
 /// What libxl adds to a domain's maximum (LIBXL_MAXMEM_CONSTANT), KiB.
@@ -91,6 +91,12 @@ fn new_domain(request: &Request<'_>, host: &PhysInfo) -> NewDomain {
 fn fill(xen: &mut dyn XenCalls, dom: DomId, request: &Request<'_>, plan: &Plan) -> Result<Built, BuildError> {
     let config = request.config;
     xen.set_max_vcpus(dom, config.max_vcpus).doing("set the number of vCPUs")?;
+    if config.cpu_weight.is_some() || config.cap.is_some() {
+        let default = xen.share(dom).doing("ask for the domain's scheduling parameters")?;
+        let share =
+            Share { weight: config.cpu_weight.unwrap_or(default.weight), cap: config.cap.unwrap_or(default.cap) };
+        xen.set_share(dom, share).doing("set the domain's scheduling parameters")?;
+    }
     xen.set_max_mem(dom, config.memory_kib + MAXMEM_SLACK_KIB).doing("set the domain's memory limit")?;
     xen.set_memory_map(dom, config.max_memory_kib * 1024).doing("set the domain's memory map")?;
     xen.set_tsc_mode(dom, config.tsc_mode.number()).doing("set the TSC mode")?;

@@ -25,6 +25,7 @@ mod power;
 mod reboot;
 mod rename;
 mod resources;
+mod sched_credit2;
 mod shutdown;
 mod sysrq;
 mod target;
@@ -91,6 +92,7 @@ pub const COMMANDS: &[Command] = &[
     info::COMMAND,
     dmesg::COMMAND,
     debug_keys::COMMAND,
+    sched_credit2::COMMAND,
     resources::COMMAND,
     power::POWEROFF,
     power::REBOOT_HOST,

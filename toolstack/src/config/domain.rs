@@ -100,6 +100,10 @@ pub struct DomainConfig {
     pub vcpus: u32,
     /// The most it may ever have.
     pub max_vcpus: u32,
+    /// Its share of the CPUs relative to others'; None for the scheduler's default.
+    pub cpu_weight: Option<u16>,
+    /// The most of the CPUs it may use, in percent of one; None or 0 for all.
+    pub cap: Option<u16>,
     /// What RDTSC does.
     pub tsc_mode: TscMode,
     /// The most event channels.
@@ -221,6 +225,10 @@ impl Reader {
         Ok(Some(Located { value: number, place: place.clone() }))
     }
 
+    fn short(&self, key: &str, range: core::ops::RangeInclusive<u64>) -> Result<Option<u16>, ConfigError> {
+        Ok(self.number(key, range)?.map(|n| u16::try_from(n.value).unwrap_or(u16::MAX)))
+    }
+
     fn small(&self, key: &str, range: core::ops::RangeInclusive<u64>) -> Result<Option<u32>, ConfigError> {
         Ok(self.number(key, range)?.map(|n| u32::try_from(n.value).unwrap_or(u32::MAX)))
     }
@@ -322,6 +330,8 @@ impl Reader {
             max_memory_kib: maxmem.map_or(memory_mib, |m| m.value) * 1024,
             vcpus: u32::try_from(vcpu_count).unwrap_or(1),
             max_vcpus: u32::try_from(max_vcpu_count).unwrap_or(1),
+            cpu_weight: self.short("cpu_weight", 1..=0xffff)?,
+            cap: self.short("cap", 0..=0xffff)?,
             tsc_mode: self.word("tsc_mode", tsc_modes, TscMode::Default)?,
             // libxl's default.
             max_event_channels: event_channels.unwrap_or(1023),

@@ -87,6 +87,21 @@ impl XenCalls for Machine {
         self.dom(dom)?.max_mem_kib = kib;
         Ok(())
     }
+    fn share(&mut self, dom: DomId) -> Result<Share, Errno> {
+        self.dom(dom).map(|domain| domain.share)
+    }
+    fn set_share(&mut self, dom: DomId, share: Share) -> Result<(), Errno> {
+        self.call("set_share")?;
+        self.dom(dom)?.share = share;
+        Ok(())
+    }
+    fn rate_limit(&mut self) -> Result<u32, Errno> {
+        Ok(self.rate_limit)
+    }
+    fn set_rate_limit(&mut self, microseconds: u32) -> Result<(), Errno> {
+        self.rate_limit = microseconds;
+        Ok(())
+    }
     fn set_tsc_mode(&mut self, dom: DomId, _: u32) -> Result<(), Errno> {
         self.call("set_tsc_mode")?;
         self.dom(dom).map(drop)

@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use toolstack::calls::{Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, VcpuInfo, VersionInfo, XenCalls};
+use toolstack::calls::{
+    Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, Share, VcpuInfo, VersionInfo, XenCalls,
+};
 use toolstack::config::Uuid;
 use toolstack::cpus::CpuSet;
 use toolstack::domains::Domains;
@@ -32,6 +34,7 @@ pub struct Domain {
     pub affinity: BTreeMap<u32, (CpuSet, CpuSet)>,
     /// What was sent, and to which vCPU.
     pub triggers: Vec<(u32, u32)>,
+    pub share: Share,
 }
 
 pub struct Frame {
@@ -61,6 +64,7 @@ pub struct Machine {
     pub out: String,
     pub err: String,
     pub clock: u64,
+    pub rate_limit: u32,
     pub records: Domains,
     pub images: Images,
     pub power: Option<PowerAction>,
@@ -88,6 +92,7 @@ impl Default for Machine {
             out: String::new(),
             err: String::new(),
             clock: 5_000_000_000,
+            rate_limit: 1000,
             records: Domains::default(),
             images: Images::new(64 << 20),
             power: None,
@@ -134,6 +139,7 @@ impl Domain {
             hypercall_page: None,
             affinity: BTreeMap::new(),
             triggers: Vec::new(),
+            share: Share { weight: 256, cap: 0 },
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::cpu::Cpu;
 /// Waits until something may have come for this CPU to run.
 pub(super) fn wait(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
     let id = cpu.local.id;
-    queues::of(id).queue.lock(held).0.idle();
+    queues::of(id).lock(held).0.idle(queues::slot(id));
     queues::set_idle(id, true);
     timer::rearm(cpu, held);
     // The domain that ran last may be on its way out.
@@ -19,7 +19,7 @@ pub(super) fn wait(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
             super::interrupt(cpu, vector, held.again());
         }
         machine::mailbox::poll();
-        if queues::wants_look(id) || !queues::of(id).queue.lock(held).0.is_empty() {
+        if queues::wants_look(id) || queues::of(id).lock(held).0.has(queues::fits(id)) {
             break;
         }
         // Nothing better to do: clean memory, in small pieces.

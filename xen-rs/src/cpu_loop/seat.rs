@@ -69,6 +69,15 @@ impl Seat {
         }
     }
 
+    /// The CPUs of `online` it may run on: all of them when none is left of its affinity.
+    #[must_use]
+    pub fn may_run_on(&self, online: CpuMask) -> CpuMask {
+        match self.hard_affinity().and(online) {
+            CpuMask(0) => online,
+            some => some,
+        }
+    }
+
     /// Ties it to one CPU whatever its affinity says, unless it is tied to one. Whether it was done.
     #[must_use]
     pub fn pin(&self, cpu: u32) -> bool {

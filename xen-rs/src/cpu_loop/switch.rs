@@ -11,7 +11,7 @@ use logic::{
 
 use xen_abi::{ids::DomId, trace::TRC_SCHED_SWITCH};
 
-use super::{idle, queues, timer};
+use super::{cap, idle, limit, queues, timer};
 use crate::{
     cpu::{Cpu, Running},
     time, trace, trap,
@@ -29,15 +29,29 @@ pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>
     if let Some(running) = &mut cpu.running {
         take_over(&running.vcpu, &mut running.state.timers);
         let now = time::now();
+        let id = cpu.local.id;
+        let sched = &mut cpu.local.sched;
         let seat = &running.vcpu.seat;
         let mut account = seat.account();
-        account.burn(now.since(cpu.local.sched.since));
-        cpu.local.sched.since = now;
-        if seat.ready.is_runnable() && seat.hard_affinity().has(cpu.local.id) {
-            let (mut queue, queue_held) = queues::of(cpu.local.id).queue.lock(held);
-            let stays = if yields { !queue.give_way(&mut account) } else { !queue.should_switch(&account) };
-            if stays {
-                cpu.local.sched.slice_end = queue.begin(&mut account).map(|slice| now.after(slice));
+        let ran = now.since(sched.since);
+        account.burn(ran);
+        sched.since = now;
+        let left = cap::settle(&running.domain, &running.vcpu, ran, now, (id, &mut sched.timer), held);
+        if seat.ready.is_runnable() && queues::fits(id)(&running.vcpu) {
+            let (mut queue, queue_held) = queues::of(id).lock(held);
+            let fits = queues::fits(id);
+            let keeps = limit::keeps_until(sched.started);
+            let slice = if yields && queue.give_way(&mut account, fits) {
+                None
+            } else if !queue.should_switch(&account, fits) {
+                Some(queue.begin(queues::slot(id), &mut account, now, fits).map(|slice| now.after(slice)))
+            } else if !yields && now < keeps {
+                Some(Some(keeps))
+            } else {
+                None
+            };
+            if let Some(end) = slice {
+                sched.slice_end = [end, left.map(|left| now.after(left))].into_iter().flatten().min();
                 seat.set_account(account);
                 drop((queue, queue_held));
                 timer::rearm(cpu, held);
@@ -71,7 +85,7 @@ fn take_over(vcpu: &Vcpu, timers: &mut VcpuTimers) {
 fn put_back(cpu: &mut Cpu, regs: &GuestRegs, now: Nanos, held: &mut Held<'_, 0>) {
     let Some(Running { vcpu, domain, mut state }) = cpu.running.take() else { return };
     let seat = &vcpu.seat;
-    let resting = if seat.ready.is_runnable() {
+    let resting = if seat.ready.is_runnable() || seat.ready.is_held_by_cap() {
         Runstate::Runnable
     } else if seat.ready.is_blocked() {
         Runstate::Blocked
@@ -91,9 +105,8 @@ fn put_back(cpu: &mut Cpu, regs: &GuestRegs, now: Nanos, held: &mut Held<'_, 0>)
         if resting != Runstate::Runnable {
             seat.clock.change(Runstate::Runnable, now);
         }
-        let stays = seat.hard_affinity().has(cpu.local.id);
-        let to = if stays { cpu.local.id } else { queues::place(&vcpu) };
-        queues::enqueue(&vcpu, to, held);
+        let to = if queues::fits(cpu.local.id)(&vcpu) { cpu.local.id } else { queues::place(&vcpu) };
+        queues::enqueue(&vcpu, to, now, held);
         queues::looks(cpu.local.id);
     }
 }
@@ -102,19 +115,12 @@ fn put_back(cpu: &mut Cpu, regs: &GuestRegs, now: Nanos, held: &mut Held<'_, 0>)
 fn take_next(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) -> bool {
     loop {
         let next = {
-            let (mut queue, _held) = queues::of(cpu.local.id).queue.lock(held);
-            let next = queue.pop();
+            let (mut queue, _held) = queues::of(cpu.local.id).lock(held);
+            let next = queue.pop(queues::fits(cpu.local.id));
             queues::set_waiting(cpu.local.id, queue.len());
             next
         };
         let Some((account, vcpu)) = next else { return false };
-        if !vcpu.seat.hard_affinity().has(cpu.local.id) {
-            let elsewhere = queues::place(&vcpu);
-            if elsewhere != cpu.local.id {
-                queues::enqueue(&vcpu, elsewhere, held);
-                continue;
-            }
-        }
         if take_on(cpu, regs, account, vcpu, held) {
             return true;
         }
@@ -124,20 +130,23 @@ fn take_next(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) -> boo
 /// Runs a vCPU that came from a queue, if it may run.
 fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<Vcpu>, held: &mut Held<'_, 0>) -> bool {
     let seat = &vcpu.seat;
-    seat.set_processor(cpu.local.id);
+    let id = cpu.local.id;
+    seat.set_processor(id);
+    // When its domain is gone, so is everyone who could miss it.
+    let Some(domain) = vcpu.domain() else { return false };
+    let now = time::now();
+    let left = cap::settle(&domain, &vcpu, Nanos::ZERO, now, (id, &mut cpu.local.sched.timer), held);
     if !seat.ready.switch_in() {
         seat.set_account(account);
         return false;
     }
-    let (Some(domain), Some(mut state)) = (vcpu.domain(), vcpu.parked.lock(held).0.take()) else {
-        // Its domain is gone, and with it everyone who could miss it.
-        return false;
+    let Some(mut state) = vcpu.parked.lock(held).0.take() else { return false };
+    let slice = {
+        let (mut queue, _held) = queues::of(id).lock(held);
+        queue.begin(queues::slot(id), &mut account, now, queues::fits(id))
     };
-    let now = time::now();
-    {
-        let (mut queue, _held) = queues::of(cpu.local.id).queue.lock(held);
-        cpu.local.sched.slice_end = queue.begin(&mut account).map(|slice| now.after(slice));
-    }
+    cpu.local.sched.slice_end = [slice, left].into_iter().flatten().min().map(|slice| now.after(slice));
+    cpu.local.sched.started = now;
     seat.set_account(account);
     seat.clock.change(Runstate::Running, now);
     trace::runstate(&vcpu, Runstate::Runnable, Runstate::Running);
@@ -162,19 +171,20 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
 /// Moves a vCPU that waits for another CPU to this one, which has nothing to do.
 fn steal(cpu: &Cpu, held: &mut Held<'_, 0>) -> bool {
     let own = cpu.local.id;
-    let others = machine::mailbox::online().iter().filter(|other| *other != own);
+    let queue_of = |cpu: u32| cpu - queues::slot(cpu);
+    let others = machine::mailbox::online().iter().filter(|other| queue_of(*other) != queue_of(own));
     let Some(busiest) = others.max_by_key(|other| queues::waiting(*other)) else { return false };
     if queues::waiting(busiest) == 0 {
         return false;
     }
     let stolen = {
-        let (mut queue, _held) = queues::of(busiest).queue.lock(held);
-        let stolen = queue.steal(|vcpu| vcpu.seat.hard_affinity().has(own));
+        let (mut queue, _held) = queues::of(busiest).lock(held);
+        let stolen = queue.steal(queues::fits(own));
         queues::set_waiting(busiest, queue.len());
         stolen
     };
     let Some((account, vcpu)) = stolen else { return false };
     vcpu.seat.set_account(account);
-    queues::enqueue(&vcpu, own, held);
+    queues::enqueue(&vcpu, own, time::now(), held);
     true
 }

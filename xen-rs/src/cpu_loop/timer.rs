@@ -14,7 +14,7 @@ use xen_abi::{
     ids::{DomId, VcpuId},
 };
 
-use super::queues::MAX_CPUS;
+use super::{cap, queues::MAX_CPUS};
 use crate::{cpu::Cpu, domain, event, sync::Lock, time, vcpu::Vcpu};
 
 /// Whose deadline is on a queue.
@@ -24,6 +24,8 @@ pub enum Key {
     Parked(DomId, VcpuId),
     /// One of a domain's watchdogs.
     Watchdog(DomId, u32),
+    /// The end of a capped domain's period.
+    Budget(DomId),
     /// An interrupt's that is masked until it was served, by the hypervisor's number.
     Interrupt(u32),
 }
@@ -69,11 +71,18 @@ pub(super) fn rearm(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
     }
 }
 
-/// Sets a deadline on this CPU's queue.
-pub fn set_timer(cpu: u32, timer: &mut CpuTimer, key: Key, deadline: Nanos, held: &mut Held<'_, 0>) {
-    if queue(cpu).lock(held).0.set(key, deadline) {
+/// Sets a deadline on this CPU's queue. False: there is no memory for it.
+pub fn set_timer(cpu: u32, timer: &mut CpuTimer, key: Key, deadline: Nanos, held: &mut Held<'_, 0>) -> bool {
+    let is_set = requeue(cpu, key, deadline, held);
+    if is_set {
         arm(timer, deadline);
     }
+    is_set
+}
+
+/// [`set_timer`] where the timer is set afterwards anyway.
+pub(super) fn requeue(cpu: u32, key: Key, deadline: Nanos, held: &mut Held<'_, 0>) -> bool {
+    queue(cpu).lock(held).0.set(key, deadline)
 }
 
 /// A vCPU is put aside.
@@ -109,6 +118,11 @@ pub(super) fn expire(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
         let due = queue(cpu.local.id).lock(held).0.pop_due(now);
         match due {
             Some(Key::Parked(domain, vcpu)) => expire_parked(cpu.local.id, domain, vcpu, now, held),
+            Some(Key::Budget(domain)) => {
+                if let Some(domain) = domain::find(domain, held) {
+                    cap::renew(&domain, now, cpu.local.id, held);
+                }
+            }
             Some(Key::Watchdog(domain, id)) => crate::watchdog::expire(domain, id, now, held),
             Some(Key::Interrupt(irq)) => crate::irq::expire(irq, now, held),
             None => break,

@@ -186,7 +186,7 @@ fn with_kernel(
         max_maptrack_frames: Blueprint::DEFAULT_MAPTRACK_FRAMES,
     };
     let domain = Domain::new(&blueprint, held).map_err(|e| BuildError::Step("the domain", e))?;
-    domain.allocate_vcpus();
+    domain.allocate_vcpus(held).map_err(|e| BuildError::Step("its vCPUs", e))?;
     if options.dom0_pinned {
         pin_vcpus(&domain);
     }

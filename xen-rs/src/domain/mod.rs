@@ -22,10 +22,13 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use logic::access::{Caller, Privilege};
 use logic::grant::Version;
 use logic::lock::{Held, rank};
+use logic::sched::Budget;
 use xen_abi::{
     errno::Errno,
     ids::{DomId, Mfn, VcpuId},
 };
+
+use crate::cpu_loop;
 
 pub use self::{
     life::{Life, Shutdown},
@@ -72,7 +75,9 @@ pub struct Domain {
     /// `VMASST_TYPE_*` bits that are on.
     pub vm_assist: AtomicU64,
     max_vcpus: u32,
-    vcpus: Once<Box<[Arc<Vcpu>]>>,
+    vcpus: Once<(Box<[Arc<Vcpu>]>, cpu_loop::Room)>,
+    /// What its vCPUs may run under its cap.
+    pub budget: Lock<Budget, { rank::LEAF }>,
     this: Weak<Self>,
 }
 
@@ -133,6 +138,7 @@ impl Domain {
                 vm_assist: AtomicU64::new(0),
                 max_vcpus: blueprint.max_vcpus,
                 vcpus: Once::new(),
+                budget: Lock::new(Budget::UNLIMITED),
                 this: this.clone(),
             };
             domain.set_handle(blueprint.handle);
@@ -140,10 +146,12 @@ impl Domain {
         }))
     }
 
-    /// Makes its vCPUs, all down (`XEN_DOMCTL_max_vcpus`). A second call changes nothing.
-    pub fn allocate_vcpus(&self) {
+    /// Makes its vCPUs, all down (`XEN_DOMCTL_max_vcpus`). A second call changes nothing. `ENOMEM`.
+    pub fn allocate_vcpus(&self, held: &mut Held<'_, 0>) -> Result<(), Errno> {
+        let room = cpu_loop::Room::new(self.max_vcpus as usize, held)?;
         let paused = self.is_paused();
-        self.vcpus.call_once(|| (0..self.max_vcpus).map(|id| self.new_vcpu(VcpuId(id), paused)).collect());
+        self.vcpus.call_once(|| ((0..self.max_vcpus).map(|id| self.new_vcpu(VcpuId(id), paused)).collect(), room));
+        Ok(())
     }
 
     fn new_vcpu(&self, id: VcpuId, paused: bool) -> Arc<Vcpu> {
@@ -161,7 +169,7 @@ impl Domain {
     /// Its vCPUs in the order of their numbers.
     #[must_use]
     pub fn vcpus(&self) -> &[Arc<Vcpu>] {
-        self.vcpus.get().map_or(&[], |all| all)
+        self.vcpus.get().map_or(&[], |(all, _)| all)
     }
 
     /// The vCPU of a number.

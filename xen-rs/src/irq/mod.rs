@@ -181,7 +181,8 @@ pub fn interrupt(cpu: &mut CpuLocal, vector: u8, held: &mut Held<'_, 0>) {
         }
     }
     if arrival.waits || arrival.flood {
-        cpu_loop::set_timer(cpu.id, &mut cpu.sched.timer, Key::Interrupt(arrival.irq.0), now.after(PATIENCE), held);
+        let key = Key::Interrupt(arrival.irq.0);
+        let _ = cpu_loop::set_timer(cpu.id, &mut cpu.sched.timer, key, now.after(PATIENCE), held);
     }
     // The interrupt follows the vCPU that is told of it.
     if let Some(home) = home.filter(|home| *home != cpu.id) {

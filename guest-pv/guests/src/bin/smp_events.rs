@@ -69,7 +69,15 @@ fn periodic(tap: &mut Tap) {
     let mut timer = VcpuSetPeriodicTimer { period_ns: 5_000_000 };
     let set = guests::call(HYPERVISOR_VCPU_OP, [VCPUOP_SET_PERIODIC_TIMER.into(), 1, address_of(&mut timer)]);
     tap.is(set, Ok(0), "its periodic timer is set from here");
-    tap.ok(count(500_000_000) > 10, "and ticks there");
+    // On a busy machine a vCPU may sleep through many of them.
+    let mut ticks = 0;
+    tap.ok(
+        (0..20).any(|_| {
+            ticks += count(200_000_000);
+            ticks > 10
+        }),
+        "and ticks there",
+    );
     tap.is(vcpu::stop_periodic_timer(V1), Ok(()), "it is stopped from here");
     count(50_000_000);
     tap.is(count(200_000_000), 0, "and ticks no more");

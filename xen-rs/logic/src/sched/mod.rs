@@ -1,5 +1,6 @@
-//! Which vCPU runs where: who may run, the run queue of each CPU, where a woken vCPU goes, and the time that each spends.
+//! Which vCPU runs where: who may run, the run queues, caps, where a woken vCPU goes, and the time that each spends.
 
+mod budget;
 #[cfg(all(test, loom))]
 mod loom;
 mod place;
@@ -10,8 +11,9 @@ mod slice;
 #[cfg(test)]
 mod tests;
 
+pub use budget::{Allowance, Budget, PERIOD};
 pub use place::{CpuMask, place};
-pub use queue::{RunQueue, Standing, Tickle};
+pub use queue::{CPUS as QUEUE_CPUS, RunQueue, Wish};
 pub use readiness::{PauseState, Readiness, Wake};
 pub use runstate::{RunClock, RunSnapshot, Runstate};
 pub use slice::{Account, CREDIT_INIT, SLICE_MAX, SLICE_MIN, WEIGHT_DEFAULT};

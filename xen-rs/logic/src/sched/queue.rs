@@ -1,49 +1,61 @@
-//! The run queue of one CPU: vCPUs that wait for it, most credit first.
+//! The run queue of a few CPUs: vCPUs that wait for one of them, most credit first.
+//!
+//! CPUs that share a queue share out time as one: what somebody gets does not depend on who else happens to wait for the
+//! same CPU. A CPU is known here by its place among them.
 
 use alloc::vec::Vec;
 
+use super::place::CpuMask;
 use super::slice::{Account, CREDIT_INIT, SLICE_MAX, SLICE_MIN};
 use crate::time::Nanos;
+
+/// The most CPUs that share a queue.
+pub const CPUS: usize = 8;
 
 /// The vCPUs (`T` names one) that wait for a CPU.
 #[derive(Debug)]
 pub struct RunQueue<T> {
-    /// Ends with the first to run: the common step is to pop.
+    /// Ends with the first to run.
     waiting: Vec<(Account, T)>,
     round: u32,
-    /// Whoever runs on the CPU, as of the last look.
-    running: Standing,
+    /// What each CPU does, as of its last look.
+    cpus: [Standing; CPUS],
 }
 
-/// What the CPU of a queue does.
+/// What a CPU does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing: it waits for an interrupt.
+enum Standing {
+    /// Nothing that anybody could be told: it is not there, or was told to look and has not looked yet.
+    Busy,
+    /// It waits for an interrupt.
     Idle,
-    /// It runs a vCPU that had this credit at this time and may run on while nobody else waits.
+    /// It runs a vCPU.
     Runs {
-        /// Credit at the beginning of the slice.
-        credit: i64,
+        /// The vCPU's account when the slice began.
+        account: Account,
+        /// When that was.
+        since: Nanos,
         /// Nobody else waited then, so no end of the slice was set.
         alone: bool,
     },
 }
 
-/// Whether the CPU of a queue has to be told that someone was put on it.
+/// Where a vCPU may run, of the CPUs of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Tickle {
-    /// It will come by in time.
-    No,
-    /// Kick it, unless it is this CPU.
-    Yes,
+pub struct Wish {
+    /// Where it may.
+    pub allowed: CpuMask,
+    /// Where it had better.
+    pub preferred: CpuMask,
+    /// Where it ran last.
+    pub last: u32,
 }
 
 impl<T> RunQueue<T> {
-    /// An empty queue of an idle CPU.
+    /// An empty queue of CPUs that have not come by yet.
     #[must_use]
     pub const fn new() -> Self {
-        RunQueue { waiting: Vec::new(), round: 0, running: Standing::Idle }
+        RunQueue { waiting: Vec::new(), round: 0, cpus: [Standing::Busy; CPUS] }
     }
 
     /// How many wait.
@@ -58,62 +70,93 @@ impl<T> RunQueue<T> {
         self.waiting.is_empty()
     }
 
+    /// Whether somebody waits for whom `fits` holds.
+    #[must_use]
+    pub fn has(&self, fits: impl Fn(&T) -> bool) -> bool {
+        self.waiting.iter().any(|(_, unit)| fits(unit))
+    }
+
     /// Makes room for `count` vCPUs in all, so that [`RunQueue::insert`] needs no memory. False: there is none.
     pub fn reserve(&mut self, count: usize) -> bool {
         self.waiting.try_reserve(count.saturating_sub(self.waiting.len())).is_ok()
     }
 
-    /// Puts a vCPU on the queue, after those with the same credit.
-    pub fn insert(&mut self, mut account: Account, unit: T) -> Tickle {
+    /// Puts a vCPU on the queue, after those with the same credit. The CPU that has to be told, if one has.
+    pub fn insert(&mut self, mut account: Account, unit: T, now: Nanos, wish: Wish) -> Option<u32> {
         account.refresh(self.round);
         let at = self.waiting.partition_point(|(other, _)| other.credit < account.credit);
         self.waiting.insert(at, (account, unit));
-        match self.running {
-            Standing::Idle => Tickle::Yes,
-            Standing::Runs { alone: true, .. } => Tickle::Yes,
-            Standing::Runs { credit, .. } if account.credit > credit => Tickle::Yes,
-            Standing::Runs { .. } => Tickle::No,
-        }
+        let cpu = self.idle_one(wish).or_else(|| self.weakest(&account, now, wish))?;
+        // It is told once, and somebody else the next time.
+        *self.cpus.get_mut(cpu as usize)? = Standing::Busy;
+        Some(cpu)
     }
 
-    /// The credit of the first that waits.
-    fn front(&self) -> Option<i64> {
-        self.waiting.last().map(|(account, _)| account.credit)
+    /// A CPU that has nothing to do.
+    fn idle_one(&self, wish: Wish) -> Option<u32> {
+        let is_idle = |cpu: &u32| self.cpus.get(*cpu as usize) == Some(&Standing::Idle);
+        let better = wish.allowed.and(wish.preferred);
+        [better, wish.allowed].into_iter().find_map(|among| {
+            Some(wish.last).filter(|last| among.has(*last) && is_idle(last)).or_else(|| among.iter().find(is_idle))
+        })
     }
 
-    /// Gives everyone who waits a new allowance.
+    /// The CPU whose vCPU has the least credit by now, if that is less than this one's, or if it would never look.
+    fn weakest(&self, account: &Account, now: Nanos, wish: Wish) -> Option<u32> {
+        let credit = |cpu: u32| match self.cpus.get(cpu as usize) {
+            Some(Standing::Runs { account, since, alone }) => {
+                let mut running = *account;
+                running.refresh(self.round);
+                running.burn(now.since(*since));
+                Some((running.credit, cpu, *alone))
+            }
+            _ => None,
+        };
+        let (least, cpu, alone) = wish.allowed.iter().take(CPUS).filter_map(credit).min()?;
+        (alone || account.credit > least).then_some(cpu)
+    }
+
+    /// The credit of the first that waits and fits.
+    fn front(&self, fits: impl Fn(&T) -> bool) -> Option<i64> {
+        self.waiting.iter().rev().find(|(_, unit)| fits(unit)).map(|(account, _)| account.credit)
+    }
+
+    /// Gives everyone who waits a new allowance; who runs gets it at the next look.
     fn next_round(&mut self) {
         self.round = self.round.wrapping_add(1);
         let round = self.round;
         self.waiting.iter_mut().for_each(|(account, _)| account.refresh(round));
+        // What lies above one allowance was cut off, which can make equals of others, but cannot change their order.
     }
 
-    /// Whether the running vCPU, whose account is settled up to now, should make way: someone has more credit.
+    /// Whether the running vCPU, whose account is settled up to now, should make way: someone who fits has more credit.
     #[must_use]
-    pub fn should_switch(&self, running: &Account) -> bool {
+    pub fn should_switch(&self, running: &Account, fits: impl Fn(&T) -> bool) -> bool {
         let mut current = *running;
         current.refresh(self.round);
-        self.front().is_some_and(|front| front > current.credit)
+        self.front(fits).is_some_and(|front| front > current.credit)
     }
 
-    /// The running vCPU gives way to the first that waits, if anyone does: it gets no more credit than that one.
+    /// The running vCPU gives way to the first that waits and fits, if anyone does: it gets no more credit than that one.
     #[must_use]
-    pub fn give_way(&self, running: &mut Account) -> bool {
-        let Some(front) = self.front() else { return false };
+    pub fn give_way(&self, running: &mut Account, fits: impl Fn(&T) -> bool) -> bool {
+        let Some(front) = self.front(fits) else { return false };
         running.refresh(self.round);
         running.credit = running.credit.min(front);
         true
     }
 
-    /// Takes off the first to run.
-    pub fn pop(&mut self) -> Option<(Account, T)> {
-        if self.front()? <= 0 {
+    /// Takes off the first that fits.
+    pub fn pop(&mut self, fits: impl Fn(&T) -> bool) -> Option<(Account, T)> {
+        let at = self.waiting.iter().rposition(|(_, unit)| fits(unit))?;
+        let (account, _) = self.waiting.get(at)?;
+        if account.credit <= 0 {
             self.next_round();
         }
-        self.waiting.pop()
+        Some(self.waiting.remove(at))
     }
 
-    /// Takes off the first for which `fits` holds: for an idle CPU that helps this one out.
+    /// Takes off the first that fits, for a CPU of another queue that has nothing to do.
     pub fn steal(&mut self, fits: impl Fn(&T) -> bool) -> Option<(Account, T)> {
         let at = self.waiting.iter().rposition(|(_, unit)| fits(unit))?;
         Some(self.waiting.remove(at))
@@ -126,23 +169,27 @@ impl<T> RunQueue<T> {
         before - self.waiting.len()
     }
 
-    /// The CPU begins to run a vCPU. How long it may run before the next look; `None`: as long as it likes.
-    pub fn begin(&mut self, account: &mut Account) -> Option<Nanos> {
+    /// A CPU begins to run a vCPU. How long it may run before the next look; `None`: as long as it likes.
+    pub fn begin(&mut self, cpu: u32, account: &mut Account, now: Nanos, fits: impl Fn(&T) -> bool) -> Option<Nanos> {
         account.refresh(self.round);
         if account.credit <= 0 {
             self.next_round();
             account.refresh(self.round);
         }
-        let front = self.front();
-        self.running = Standing::Runs { credit: account.credit, alone: front.is_none() };
+        let front = self.front(fits);
+        if let Some(standing) = self.cpus.get_mut(cpu as usize) {
+            *standing = Standing::Runs { account: *account, since: now, alone: front.is_none() };
+        }
         let floor = front?.max(account.credit.saturating_sub(CREDIT_INIT));
         let slice = account.time_until(floor);
         Some(slice.clamp(SLICE_MIN, SLICE_MAX))
     }
 
-    /// The CPU has nothing to run.
-    pub fn idle(&mut self) {
-        self.running = Standing::Idle;
+    /// A CPU has nothing to run.
+    pub fn idle(&mut self, cpu: u32) {
+        if let Some(standing) = self.cpus.get_mut(cpu as usize) {
+            *standing = Standing::Idle;
+        }
     }
 }
 

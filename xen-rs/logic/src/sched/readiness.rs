@@ -16,6 +16,8 @@ const QUEUED: u64 = 1 << 2;
 const RUNNING: u64 = 1 << 3;
 /// An NMI is to be delivered to it.
 const NMI: u64 = 1 << 4;
+/// Its domain has run as much as its cap allows in this period.
+const CAPPED: u64 = 1 << 5;
 /// One pause; the count takes the upper half.
 const PAUSE: u64 = 1 << 32;
 
@@ -44,7 +46,7 @@ pub enum PauseState {
 }
 
 const fn runnable(word: u64) -> bool {
-    word & (DOWN | BLOCKED) == 0 && word < PAUSE
+    word & (DOWN | BLOCKED | CAPPED) == 0 && word < PAUSE
 }
 
 impl Readiness {
@@ -93,7 +95,7 @@ impl Readiness {
     #[inline(always)]
     pub fn is_undisturbed(&self) -> bool {
         let word = self.load();
-        word & (DOWN | BLOCKED | NMI) == 0 && word < PAUSE
+        word & (DOWN | BLOCKED | CAPPED | NMI) == 0 && word < PAUSE
     }
 
     /// An NMI is to be delivered to it; whether one was waiting already.
@@ -124,6 +126,27 @@ impl Readiness {
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.load() & BLOCKED != 0
+    }
+
+    /// Whether it could run if its domain had not run as much as it may.
+    #[must_use]
+    pub fn is_held_by_cap(&self) -> bool {
+        let word = self.load();
+        word & CAPPED != 0 && runnable(word & !CAPPED)
+    }
+
+    /// Its domain has run as much as it may. The caller looks afterwards whether that is still so, and calls
+    /// [`Readiness::uncap`] if not.
+    pub fn cap(&self) {
+        self.0.fetch_or(CAPPED, Ordering::SeqCst);
+    }
+
+    /// Its domain may run again.
+    pub fn uncap(&self) -> Wake {
+        if self.load() & CAPPED == 0 {
+            return Wake::Nothing;
+        }
+        self.wake(|word| word & !CAPPED).1
     }
 
     /// Whether it has been brought up (`VCPUOP_is_up`).

@@ -34,6 +34,14 @@ fn a_life() {
     assert_eq!(v.take_down(), (true, PauseState::Stopped));
     assert!(!v.take_down().0);
     assert_eq!(v.bring_up(), (true, Wake::Nothing), "still queued");
+    // Its domain's time is up while it waits: nobody runs it until there is more.
+    v.cap();
+    assert!(v.is_held_by_cap() && !v.is_runnable());
+    assert!(!v.switch_in());
+    assert_eq!(v.unblock(), Wake::Nothing);
+    assert_eq!(v.uncap(), Wake::Enqueue);
+    assert_eq!(v.uncap(), Wake::Nothing);
+    assert!(v.switch_in());
 }
 
 #[derive(Debug, Clone)]
@@ -82,79 +90,274 @@ proptest! {
     }
 
     #[test]
-    fn the_queue_is_sorted(credits in prop::collection::vec(-CREDIT_INIT..CREDIT_INIT, 1..40)) {
+    fn the_queue_is_sorted(credits in prop::collection::vec(1..CREDIT_INIT, 1..40)) {
         let mut queue = RunQueue::new();
         for (n, credit) in credits.iter().enumerate() {
-            let _ = queue.insert(Account { credit: *credit, round: 0, weight: WEIGHT_DEFAULT }, n);
+            let _ = queue.insert(Account { credit: *credit, round: 0, weight: WEIGHT_DEFAULT }, n, Nanos(0), ANYWHERE);
         }
-        let order: Vec<usize> = core::iter::from_fn(|| queue.steal(|_| true)).map(|(_, n)| n).collect();
+        let order: Vec<usize> = core::iter::from_fn(|| queue.pop(|_| true)).map(|(_, n)| n).collect();
         let mut want: Vec<usize> = (0..credits.len()).collect();
         want.sort_by_key(|n| (-credits[*n], *n));
         prop_assert_eq!(order, want);
     }
 }
 
-/// Runs vCPUs that never block on one CPU for ten seconds and gives each one's time.
-fn compete(weights: &[u16]) -> Vec<u64> {
-    let mut queue = RunQueue::new();
-    for (n, weight) in weights.iter().enumerate() {
-        let _ = queue.insert(Account::new(*weight), n);
+const ANYWHERE: Wish = Wish { allowed: CpuMask::ALL, preferred: CpuMask::ALL, last: 0 };
+
+/// What a vCPU of [`compete`] is like.
+#[derive(Clone, Copy)]
+struct Runner {
+    weight: u16,
+    /// Percent; 0: none.
+    cap: u16,
+    /// It may run there.
+    cpus: CpuMask,
+    /// It runs so long and sleeps so long, in microseconds; without a sleep it runs all the time.
+    rhythm: (u64, u64),
+}
+
+const HOG: Runner = Runner { weight: WEIGHT_DEFAULT, cap: 0, cpus: CpuMask::ALL, rhythm: (0, 0) };
+
+fn hog(weight: u16) -> Runner {
+    Runner { weight, ..HOG }
+}
+
+/// What came of one of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ran {
+    /// Nanoseconds on a CPU.
+    time: u64,
+    /// The longest that it waited for a CPU.
+    wait: u64,
+}
+
+/// Runs vCPUs on some CPUs for ten seconds, in steps of 10 us, the way the hypervisor drives a queue.
+fn compete(cpus: usize, runners: &[Runner]) -> Vec<Ran> {
+    const STEP: u64 = 10_000;
+    struct Cpu {
+        running: Option<(Account, usize, u64)>,
+        end: Option<Nanos>,
+        look: bool,
     }
-    let mut ran = std::vec![0; weights.len()];
+    let mut queue = RunQueue::new();
+    let mut accounts: Vec<Account> = runners.iter().map(|runner| Account::new(runner.weight)).collect();
+    let mut budgets: Vec<Budget> = runners.iter().map(|_| Budget::UNLIMITED).collect();
+    let mut ran = std::vec![Ran::default(); runners.len()];
+    // Since when it waits, what is left of its run, until when it sleeps or is held.
+    let mut waits = std::vec![0u64; runners.len()];
+    let mut burst: Vec<u64> = runners.iter().map(|runner| runner.rhythm.0 * 1000).collect();
+    let mut away: Vec<Option<u64>> = std::vec![Some(0); runners.len()];
+    let mut all: Vec<Cpu> = (0..cpus).map(|_| Cpu { running: None, end: None, look: true }).collect();
+    (0..cpus).for_each(|cpu| queue.idle(cpu as u32));
+    for (budget, runner) in budgets.iter_mut().zip(runners) {
+        budget.set_cap(runner.cap, Nanos(0));
+    }
+    let online = CpuMask((1 << cpus) - 1);
+    let wish = |runner: &Runner| Wish { allowed: runner.cpus.and(online), preferred: online, last: 0 };
     let mut now = 0;
     while now < 10_000_000_000 {
-        let (mut account, n) = queue.pop().unwrap();
-        let slice = queue.begin(&mut account).unwrap_or(SLICE_MAX);
-        assert!(slice >= SLICE_MIN && slice <= SLICE_MAX);
-        account.burn(slice);
-        ran[n] += slice.0;
-        now += slice.0;
-        let _ = queue.insert(account, n);
+        for n in 0..runners.len() {
+            if away[n].is_some_and(|until| until <= now) {
+                away[n] = None;
+                waits[n] = now;
+                if let Some(cpu) = queue.insert(accounts[n], n, Nanos(now), wish(&runners[n])) {
+                    all[cpu as usize].look = true;
+                }
+            }
+        }
+        for (id, cpu) in all.iter_mut().enumerate() {
+            let fits = |n: &usize| runners[*n].cpus.has(id as u32);
+            let at = Nanos(now);
+            if let Some((_, n, since)) = &cpu.running {
+                let sleeps = runners[*n].rhythm.1 != 0 && burst[*n] <= now - since;
+                if sleeps || cpu.end.is_some_and(|end| end <= at) {
+                    cpu.look = true;
+                }
+            }
+            if !cpu.look {
+                continue;
+            }
+            cpu.look = false;
+            if let Some((mut account, n, since)) = cpu.running.take() {
+                account.burn(Nanos(now - since));
+                budgets[n].burn(Nanos(now - since), at);
+                ran[n].time += now - since;
+                burst[n] = burst[n].saturating_sub(now - since);
+                accounts[n] = account;
+                if runners[n].rhythm.1 != 0 && burst[n] == 0 {
+                    burst[n] = runners[n].rhythm.0 * 1000;
+                    away[n] = Some(now + runners[n].rhythm.1 * 1000);
+                } else {
+                    waits[n] = now;
+                    let _ = queue.insert(account, n, at, Wish { allowed: CpuMask(0), ..wish(&runners[n]) });
+                }
+            }
+            loop {
+                let Some((mut account, n)) = queue.pop(fits) else {
+                    queue.idle(id as u32);
+                    break;
+                };
+                let left = match budgets[n].allowance(at) {
+                    Allowance::Unlimited => None,
+                    Allowance::For(left) => Some(left),
+                    Allowance::NotBefore(until) => {
+                        accounts[n] = account;
+                        away[n] = Some(until.0);
+                        continue;
+                    }
+                };
+                let slice = queue.begin(id as u32, &mut account, at, fits);
+                assert!(slice.is_none_or(|slice| (SLICE_MIN..=SLICE_MAX).contains(&slice)));
+                cpu.end = [slice, left].into_iter().flatten().min().map(|slice| at.after(slice));
+                ran[n].wait = ran[n].wait.max(now - waits[n]);
+                cpu.running = Some((account, n, now));
+                break;
+            }
+        }
+        now += STEP;
+    }
+    for (_, n, since) in all.iter().filter_map(|cpu| cpu.running) {
+        ran[n].time += now - since;
     }
     ran
 }
 
+fn within(got: u64, want: u64, what: &str) {
+    assert!(got.abs_diff(want) * 100 <= want * 2, "{what}: {got} is not {want} within 2 %");
+}
+
 #[test]
 fn shares_follow_weights() {
-    for weights in [&[256, 256, 256][..], &[512, 256], &[64, 256, 1024], &[1, 65535]] {
-        let ran = compete(weights);
-        let total: u64 = ran.iter().sum();
+    for (cpus, weights) in [
+        (1, &[256, 256, 256][..]),
+        (1, &[512, 256]),
+        (1, &[64, 256, 1024]),
+        (2, &[256, 256, 256]),
+        (2, &[512, 256, 256, 128, 128, 256, 256, 256]),
+        (2, &[256, 128, 64, 512, 512, 256, 128, 64]),
+        (4, &[100, 200, 300, 400, 500, 600, 700]),
+    ] {
+        let runners: Vec<Runner> = weights.iter().map(|weight| hog(*weight)).collect();
+        let ran = compete(cpus, &runners);
         let sum: u64 = weights.iter().map(|w| u64::from(*w)).sum();
-        for (time, weight) in ran.iter().zip(weights) {
-            let share = total * u64::from(*weight) / sum;
-            assert!(time.abs_diff(share) < total / 50 + 2 * SLICE_MAX.0, "{weights:?} {ran:?}");
+        for (ran, weight) in ran.iter().zip(weights) {
+            let want = 10_000_000_000 * cpus as u64 * u64::from(*weight) / sum;
+            within(ran.time, want, &std::format!("{cpus} CPUs, {weights:?}, weight {weight}"));
         }
     }
 }
 
 #[test]
+fn caps_are_kept() {
+    for cpus in [1, 2] {
+        let runners = [25, 50, 10, 40].map(|cap| Runner { cap, ..HOG });
+        let runners: Vec<Runner> = runners[..if cpus == 1 { 3 } else { 4 }].to_vec();
+        for (ran, runner) in compete(cpus, &runners).iter().zip(&runners) {
+            within(ran.time, 100_000_000 * u64::from(runner.cap), &std::format!("cap {}", runner.cap));
+        }
+    }
+    // What a capped one leaves over is for the others, by weight.
+    let ran = compete(1, &[Runner { cap: 20, ..HOG }, hog(512), hog(256)]);
+    within(ran[0].time, 2_000_000_000, "capped");
+    within(ran[1].time, 5_333_333_333, "the heavier");
+    within(ran[2].time, 2_666_666_666, "the lighter");
+}
+
+#[test]
+fn who_sleeps_much_does_not_wait() {
+    // 0.2 ms of work every 5 ms, beside seven that always want to run.
+    let sleeper = Runner { rhythm: (200, 4800), ..HOG };
+    let mut runners = std::vec![HOG; 7];
+    runners.push(sleeper);
+    let ran = compete(2, &runners);
+    assert!(ran[7].wait <= 2_500_000, "{:?}", ran[7]);
+    assert!(ran[7].time > 360_000_000, "{:?}", ran[7]);
+}
+
+#[test]
+fn affinity_is_kept() {
+    let pinned = Runner { cpus: CpuMask(0b01), ..HOG };
+    let ran = compete(2, &[pinned, pinned, HOG]);
+    within(ran[2].time, 10_000_000_000, "one has the other CPU for itself");
+    within(ran[0].time, 5_000_000_000, "two share the first");
+}
+
+#[test]
 fn a_sleeper_comes_first() {
+    let any = |_: &&str| true;
     let mut queue = RunQueue::new();
     let mut hog = Account::new(256);
-    assert_eq!(queue.begin(&mut hog), None, "alone");
+    assert_eq!(queue.begin(0, &mut hog, Nanos(0), any), None, "alone");
     hog.burn(Nanos(3_000_000));
-    assert_eq!(queue.insert(Account::new(256), "sleeper"), Tickle::Yes);
-    assert!(queue.should_switch(&hog));
-    let (mut sleeper, name) = queue.pop().unwrap();
+    assert_eq!(queue.insert(Account::new(256), "sleeper", Nanos(3_000_000), ANYWHERE), Some(0));
+    assert_eq!(queue.insert(Account::new(256), "twin", Nanos(3_000_000), ANYWHERE), None, "it is on its way");
+    assert_eq!(queue.remove(|n| *n == "twin"), 1);
+    assert!(queue.should_switch(&hog, any));
+    assert!(!queue.should_switch(&hog, |name| *name != "sleeper"), "it does not fit");
+    let (mut sleeper, name) = queue.pop(any).unwrap();
     assert_eq!(name, "sleeper");
-    let _ = queue.insert(hog, "hog");
-    assert_eq!(queue.begin(&mut sleeper), Some(Nanos(3_000_000)));
-    assert_eq!(queue.insert(Account { credit: 1, round: 0, weight: 256 }, "late"), Tickle::No);
-    queue.idle();
-    assert_eq!(queue.insert(hog, "other"), Tickle::Yes);
+    let _ = queue.insert(hog, "hog", Nanos(3_000_000), ANYWHERE);
+    assert_eq!(queue.begin(0, &mut sleeper, Nanos(3_000_000), any), Some(Nanos(3_000_000)));
+    let late = Account { credit: 1, round: 0, weight: 256 };
+    assert_eq!(queue.insert(late, "late", Nanos(3_000_000), ANYWHERE), None);
+    queue.idle(0);
+    assert_eq!(queue.insert(hog, "other", Nanos(3_000_000), ANYWHERE), Some(0));
     assert_eq!(queue.remove(|n| *n == "hog"), 1);
     assert_eq!(queue.len(), 2);
 }
 
 #[test]
+fn who_is_told() {
+    let start = |running: &[i64]| {
+        let mut queue = RunQueue::<u32>::new();
+        let _ = queue.insert(Account { credit: 1, round: 0, weight: 256 }, 9, Nanos(0), ANYWHERE);
+        for (cpu, credit) in running.iter().enumerate() {
+            match credit {
+                0 => queue.idle(cpu as u32),
+                credit => {
+                    let mut account = Account { credit: *credit, round: 0, weight: 256 };
+                    let _ = queue.begin(cpu as u32, &mut account, Nanos(0), |_| true);
+                }
+            }
+        }
+        queue
+    };
+    let new = Account { credit: 5000, round: 0, weight: 256 };
+    let on = |allowed, preferred, last| Wish { allowed: CpuMask(allowed), preferred: CpuMask(preferred), last };
+    assert_eq!(start(&[9000, 0, 0]).insert(new, 1, Nanos(0), on(7, 7, 2)), Some(2), "where it was");
+    assert_eq!(start(&[9000, 0, 0]).insert(new, 1, Nanos(0), on(7, 7, 0)), Some(1), "an idle one");
+    assert_eq!(start(&[9000, 0, 0]).insert(new, 1, Nanos(0), on(7, 4, 0)), Some(2), "one that it likes");
+    assert_eq!(start(&[9000, 0, 0]).insert(new, 1, Nanos(0), on(1, 7, 1)), None, "only where it may");
+    assert_eq!(start(&[9000, 4000, 3000]).insert(new, 1, Nanos(0), on(7, 7, 0)), Some(2), "the weakest");
+    assert_eq!(start(&[9000, 6000, 7000]).insert(new, 1, Nanos(0), on(7, 7, 0)), None, "all are stronger");
+    assert_eq!(start(&[9000, 6000, 7000]).insert(new, 1, Nanos(2000), on(7, 7, 0)), Some(1), "not for ever");
+}
+
+#[test]
 fn giving_way() {
+    let any = |_: &&str| true;
     let mut queue = RunQueue::new();
     let mut me = Account::new(256);
-    assert!(!queue.give_way(&mut me), "to nobody");
-    let _ = queue.insert(Account { credit: 5, round: 0, weight: 256 }, "other");
-    assert!(queue.give_way(&mut me));
-    let _ = queue.insert(me, "me");
-    assert_eq!(queue.pop().map(|(_, name)| name), Some("other"));
+    assert!(!queue.give_way(&mut me, any), "to nobody");
+    let _ = queue.insert(Account { credit: 5, round: 0, weight: 256 }, "other", Nanos(0), ANYWHERE);
+    assert!(queue.give_way(&mut me, any));
+    let _ = queue.insert(me, "me", Nanos(0), ANYWHERE);
+    assert_eq!(queue.pop(any).map(|(_, name)| name), Some("other"));
+}
+
+#[test]
+fn budgets() {
+    let mut budget = Budget::UNLIMITED;
+    assert_eq!(budget.allowance(Nanos(5)), Allowance::Unlimited);
+    budget.set_cap(25, Nanos(0));
+    assert_eq!(budget.allowance(Nanos(0)), Allowance::For(Nanos(2_500_000)));
+    budget.burn(Nanos(3_000_000), Nanos(3_000_000));
+    assert_eq!(budget.allowance(Nanos(4_000_000)), Allowance::NotBefore(PERIOD));
+    assert_eq!(budget.allowance(PERIOD), Allowance::For(Nanos(2_000_000)), "less what was overdrawn");
+    assert_eq!(budget.allowance(Nanos(25_000_000)), Allowance::For(Nanos(4_500_000)), "what was not used");
+    assert_eq!(budget.allowance(Nanos(950_000_000)), Allowance::For(Nanos(12_500_000)), "not for ever");
+    budget.set_cap(0, Nanos(950_000_000));
+    assert_eq!(budget.allowance(Nanos(950_000_000)), Allowance::Unlimited);
 }
 
 #[test]

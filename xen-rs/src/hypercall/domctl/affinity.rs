@@ -29,6 +29,7 @@ pub(super) fn set(target: &Target, arg: &abi::VcpuAffinity, raw: &mut Domctl) ->
         vcpu.seat.unpin();
     }
     vcpu.seat.set_affinity(hard, soft);
+    cpu_loop::look_again(vcpu.seat.processor());
     cpu_loop::kick(vcpu);
     if arg.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
         bitmap::write(&arg.cpumap_hard, hard.and(online))?;

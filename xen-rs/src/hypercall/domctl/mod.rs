@@ -88,7 +88,7 @@ fn carry_out(cx: &mut Context<'_>, op: &Allowed<DomctlOp>, raw: &mut Domctl) -> 
         DomctlOp::GetAddressSize => settings::get_address_size(raw),
         DomctlOp::SetTscInfo => settings::set_tsc_info(&argument(raw)?),
         DomctlOp::GetTscInfo => settings::get_tsc_info(raw),
-        DomctlOp::SchedulerOp => settings::scheduler_op(&target, &argument(raw)?, raw),
+        DomctlOp::SchedulerOp => settings::scheduler_op(&target, &argument(raw)?, raw, &mut cx.held),
         DomctlOp::MaxVcpus => vcpu::max_vcpus(cx, &target, &argument(raw)?),
         DomctlOp::SetVcpuContext => vcpu::set_context(cx, &target, &argument(raw)?),
         DomctlOp::GetVcpuContext => vcpu::get_context(cx, &target, &argument(raw)?),

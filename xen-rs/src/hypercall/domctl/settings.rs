@@ -1,5 +1,6 @@
 //! Settings of a domain that the toolstack makes while building it.
 
+use logic::lock::Held;
 use xen_abi::{
     domctl::{self as abi, Domctl},
     errno::Errno,
@@ -8,7 +9,10 @@ use xen_abi::{
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::{Reply, put};
-use crate::cpu::{Context, Target};
+use crate::{
+    cpu::{Context, Target},
+    cpu_loop,
+};
 
 /// Kibibytes in a page, as a shift.
 const KIB_PER_PAGE_SHIFT: u32 = 2;
@@ -68,29 +72,35 @@ pub(super) fn get_tsc_info(raw: &mut Domctl) -> Result<Reply, Errno> {
     put(raw, &info)
 }
 
-/// `XEN_DOMCTL_scheduler_op`: weight and cap of credit2. A cap other than "none" is not offered.
-pub(super) fn scheduler_op(target: &Target, arg: &abi::SchedulerOp, raw: &mut Domctl) -> Result<Reply, Errno> {
+/// `XEN_DOMCTL_scheduler_op`: weight (0: as it is) and cap (0: none) of credit2, which are those of a domain as a whole.
+pub(super) fn scheduler_op(
+    target: &Target,
+    arg: &abi::SchedulerOp,
+    raw: &mut Domctl,
+    held: &mut Held<'_, 0>,
+) -> Result<Reply, Errno> {
     if arg.sched_id != abi::XEN_SCHEDULER_CREDIT2 {
         return Err(Errno::EINVAL);
     }
     match arg.cmd {
         abi::XEN_DOMCTL_SCHEDOP_PUTINFO => {
             let (wanted, _) = abi::SchedCredit2::read_from_prefix(arg.u.as_bytes()).map_err(|_| Errno::EINVAL)?;
-            if wanted.cap != 0 {
-                return Err(Errno::EOPNOTSUPP);
-            }
             if wanted.weight != 0 {
                 target.vcpus().iter().for_each(|vcpu| vcpu.seat.set_weight(wanted.weight));
+            }
+            if wanted.cap != target.budget.lock_leaf(|budget| budget.cap()) {
+                cpu_loop::set_cap(target, wanted.cap, held);
             }
             Ok(Reply::Nothing)
         }
         abi::XEN_DOMCTL_SCHEDOP_GETINFO => {
             let weight = target.vcpus().first().map_or(0, |vcpu| vcpu.seat.weight());
             let mut reply = *arg;
-            let info = abi::SchedCredit2 { weight, cap: 0 };
+            let info = abi::SchedCredit2 { weight, cap: target.budget.lock_leaf(|budget| budget.cap()) };
             info.write_to_prefix(reply.u.as_mut_bytes()).map_err(|_| Errno::EINVAL)?;
             put(raw, &reply)
         }
-        _ => Err(Errno::EOPNOTSUPP),
+        // Single vCPUs have none of their own.
+        _ => Err(Errno::EINVAL),
     }
 }

@@ -21,11 +21,11 @@ use crate::{
 use machine::mem::guest_copy;
 
 /// `XEN_DOMCTL_max_vcpus`: makes the vCPUs that the domain was created for.
-pub(super) fn max_vcpus(cx: &Context<'_>, target: &Target, arg: &abi::MaxVcpus) -> Result<Reply, Errno> {
+pub(super) fn max_vcpus(cx: &mut Context<'_>, target: &Target, arg: &abi::MaxVcpus) -> Result<Reply, Errno> {
     if target.id == cx.domain.id || arg.max != target.max_vcpus() {
         return Err(Errno::EINVAL);
     }
-    target.allocate_vcpus();
+    target.allocate_vcpus(&mut cx.held)?;
     Ok(Reply::Nothing)
 }
 

@@ -5,10 +5,10 @@ use xen_abi::{
     errno::Errno,
     sysctl::{self as abi, CpuTopo, CpuTopoInfo, PhysInfo, SchedId, Sysctl},
 };
-use zerocopy::FromZeros;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::put;
-use crate::{cpu::Context, guest, memory, time};
+use crate::{cpu::Context, cpu_loop, guest, memory, time};
 
 /// `XEN_SYSCTL_physinfo`. `hw_cap` is in the order of Xen's feature words.
 pub(super) fn physical_info(cx: &mut Context<'_>, raw: &mut Sysctl) -> Result<(), Errno> {
@@ -34,6 +34,29 @@ pub(super) fn physical_info(cx: &mut Context<'_>, raw: &mut Sysctl) -> Result<()
 /// `XEN_SYSCTL_sched_id`.
 pub(super) fn scheduler(raw: &mut Sysctl) -> Result<(), Errno> {
     put(raw, &SchedId { sched_id: XEN_SCHEDULER_CREDIT2 })
+}
+
+/// `XEN_SYSCTL_scheduler_op`: the rate limit of credit2, in the one pool that there is.
+pub(super) fn scheduler_op(arg: &abi::SchedulerOp, raw: &mut Sysctl) -> Result<(), Errno> {
+    if arg.cpupool_id != 0 {
+        return Err(Errno::ESRCH);
+    }
+    if arg.sched_id != XEN_SCHEDULER_CREDIT2 {
+        return Err(Errno::EINVAL);
+    }
+    match arg.cmd {
+        abi::XEN_SYSCTL_SCHEDOP_PUTINFO => {
+            let (wanted, _) = abi::Credit2Schedule::read_from_prefix(arg.u.as_bytes()).map_err(|_| Errno::EINVAL)?;
+            cpu_loop::set_rate_limit(wanted.ratelimit_us)
+        }
+        abi::XEN_SYSCTL_SCHEDOP_GETINFO => {
+            let mut reply = *arg;
+            let info = abi::Credit2Schedule { ratelimit_us: cpu_loop::rate_limit() };
+            info.write_to_prefix(reply.u.as_mut_bytes()).map_err(|_| Errno::EINVAL)?;
+            put(raw, &reply)
+        }
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// `XEN_SYSCTL_cputopoinfo`: all CPUs as cores of one socket of one node.

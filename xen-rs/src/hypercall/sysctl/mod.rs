@@ -41,6 +41,7 @@ fn carry_out(cx: &mut Context<'_>, op: Allowed<SysctlOp>, raw: &mut Sysctl) -> R
         SysctlOp::Tbuf => trace::buffers(cx, &payload(&raw.u)?, raw),
         SysctlOp::PhysInfo => host::physical_info(cx, raw),
         SysctlOp::SchedId => host::scheduler(raw),
+        SysctlOp::SchedulerOp => host::scheduler_op(&payload(&raw.u)?, raw),
         SysctlOp::CpuTopoInfo => host::topology(&payload(&raw.u)?, raw),
         SysctlOp::GetDomainInfoList => domains::list(cx, &payload(&raw.u)?, raw),
     }

@@ -11,6 +11,7 @@ operations! {
         DebugKeys = XEN_SYSCTL_DEBUG_KEYS, Control;
         PhysInfo = XEN_SYSCTL_PHYSINFO, Control;
         SchedId = XEN_SYSCTL_SCHED_ID, Control;
+        SchedulerOp = XEN_SYSCTL_SCHEDULER_OP, Control;
         GetDomainInfoList = XEN_SYSCTL_GETDOMAININFOLIST, Control;
         CpuTopoInfo = XEN_SYSCTL_CPUTOPOINFO, Control;
     }
@@ -25,7 +26,6 @@ operations! {
         XEN_SYSCTL_LOCKPROF_OP, Control, ENOSYS, "only in debug builds of Xen";
         XEN_SYSCTL_NUMAINFO, Control, ENOSYS, "not yet";
         XEN_SYSCTL_CPUPOOL_OP, Control, ENOSYS, "not yet";
-        XEN_SYSCTL_SCHEDULER_OP, Control, ENOSYS, "not yet";
         XEN_SYSCTL_COVERAGE_OP, Control, ENOSYS, "only in debug builds of Xen";
         XEN_SYSCTL_PSR_CMT_OP, Control, ENOSYS, "no cache allocation";
         XEN_SYSCTL_PCITOPOINFO, Control, ENOSYS, "not yet";
