@@ -63,7 +63,7 @@ fn references(tap: &mut Tap) {
     let bytes = grants::table_frame(frames - 1).expect("it is there");
     tap.is(copy(last), Ok(GNTST_GENERAL_ERROR), "its last entry grants nothing");
     bytes.u16_at(4090).store(ME.0, Ordering::Relaxed);
-    bytes.u32_at(4092).store(data.mfn().0 as u32, Ordering::Relaxed);
+    bytes.u32_at(4092).store(u32::try_from(data.mfn().0).unwrap_or(0), Ordering::Relaxed);
     bytes.u16_at(4088).store(GTF_PERMIT_ACCESS | GTF_READONLY, Ordering::Release);
     tap.is(copy(last), Ok(GNTST_OKAY), "then it does");
     tap.is(load(target.address()), 0x1234, "what it says");
