@@ -6,7 +6,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use logic::{
-    frames::{Block, PageList, Shortage, Zone},
+    frames::{Batch, Block, PageList, Shortage, Zone},
     hypercall::Budget,
     irq::RangeSet,
     lock::{Held, rank},
@@ -212,7 +212,9 @@ impl DomainMemory {
         }
         let mut work =
             self.owed.lock_leaf(|owed| Owed { deferred: mem::take(&mut owed.deferred), page: owed.page.take() });
-        let done = self.relinquish_some(domain, &mut work, held);
+        let mut batch = Batch::new();
+        let done = self.relinquish_some(domain, &mut work, &mut batch, held);
+        memory::free_batch(batch, held);
         self.owed.lock_leaf(|owed| {
             owed.deferred.append(&mut work.deferred);
             owed.page = owed.page.take().or(work.page);
@@ -224,7 +226,13 @@ impl DomainMemory {
     }
 
     /// One slice; true when no page is left to be looked at.
-    fn relinquish_some(&self, domain: &Arc<Domain>, work: &mut Owed, held: &mut Held<'_, 0>) -> bool {
+    fn relinquish_some(
+        &self,
+        domain: &Arc<Domain>,
+        work: &mut Owed,
+        batch: &mut Batch,
+        held: &mut Held<'_, 0>,
+    ) -> bool {
         let mut budget = Budget::ROUND;
         for _ in 0..PAGES_PER_SLICE {
             if budget == 0 {
@@ -235,12 +243,12 @@ impl DomainMemory {
                 None => match self.next_to_relinquish(held) {
                     Some(page) => page,
                     None => {
-                        let mut mm = mmu_within(budget, held.again(), domain, &mut work.deferred);
+                        let mut mm = mmu_within(budget, held.again(), domain, &mut work.deferred, batch);
                         return memory::finish(&mut mm);
                     }
                 },
             };
-            let mut mm = mmu_within(budget, held.again(), domain, &mut work.deferred);
+            let mut mm = mmu_within(budget, held.again(), domain, &mut work.deferred, batch);
             // What was begun comes first: pages refer to each other from the root down.
             if !memory::finish(&mut mm) || !mm.relinquish(next, domain.id) {
                 work.page = Some(next.mfn());

@@ -3,6 +3,7 @@
 use alloc::{sync::Arc, vec::Vec};
 
 use logic::{
+    frames::Batch,
     hypercall::Budget,
     lock::Held,
     page::{Deferred, Entry, Env, Freed, Mmu, Slot, Stamp, Table},
@@ -34,6 +35,8 @@ pub struct Environment<'a> {
     left: u32,
     /// What operations leave for later.
     pub deferred: &'a mut Vec<Deferred>,
+    /// Where freed pages gather when many are expected.
+    batch: Option<&'a mut Batch>,
 }
 
 /// The rules of page types, at work.
@@ -55,18 +58,23 @@ pub fn mmu_with<'a>(
     target: &'a Arc<Domain>,
     deferred: &'a mut Vec<Deferred>,
 ) -> Mm<'a> {
-    Mmu { frames: frames(), env: Environment { held, known: [caller, target], left: Budget::ROUND, deferred } }
+    Mmu {
+        frames: frames(),
+        env: Environment { held, known: [caller, target], left: Budget::ROUND, deferred, batch: None },
+    }
 }
 
-/// For work on behalf of `domain` that has `left` units of its slice left.
+/// For work on behalf of `domain` that has `left` units of its slice left, and frees many pages, which gather in `batch`.
 #[must_use]
 pub fn mmu_within<'a>(
     left: u32,
     held: Held<'a, 0>,
     domain: &'a Arc<Domain>,
     deferred: &'a mut Vec<Deferred>,
+    batch: &'a mut Batch,
 ) -> Mm<'a> {
-    Mmu { frames: frames(), env: Environment { held, known: [domain, domain], left, deferred } }
+    let batch = Some(batch);
+    Mmu { frames: frames(), env: Environment { held, known: [domain, domain], left, deferred, batch } }
 }
 
 impl Environment<'_> {
@@ -149,7 +157,14 @@ impl Env for Environment<'_> {
             });
         }
         pv_pte::set_m2p(f, u64::MAX);
-        heap::free(freed.into_block(tlb::now()), &mut self.held);
+        let block = freed.into_block(tlb::now());
+        let block = match &mut self.batch {
+            Some(batch) => batch.add(block),
+            None => Some(block),
+        };
+        if let Some(block) = block {
+            heap::free(block, &mut self.held);
+        }
     }
     fn defer(&mut self, table: Deferred) {
         self.deferred.push(table);

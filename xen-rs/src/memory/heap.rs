@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use logic::{
-    frames::{Block, Buddy, Shortage, Stale, Zone},
+    frames::{Batch, Block, Buddy, Shortage, Stale, Zone},
     lock::{Held, rank},
 };
 use machine::{
@@ -117,6 +117,17 @@ fn alloc_dirty<const H: u8>(claim: u64, order: u8, zone: Zone, held: &mut Held<'
 pub fn free<const H: u8>(block: Block, held: &mut Held<'_, H>) {
     const { assert!(H < rank::FRAMES, "the frames are the last lock but the console's") };
     FREE.lock(held).0.free(frames(), block);
+}
+
+/// Gives the blocks of a batch back.
+pub fn free_batch(mut batch: Batch, held: &mut Held<'_, 0>) {
+    if let Some(first) = batch.take() {
+        let (mut free, _held) = FREE.lock(held);
+        free.free(frames(), first);
+        while let Some(block) = batch.take() {
+            free.free(frames(), block);
+        }
+    }
 }
 
 /// Free frames that are not set aside for a domain.

@@ -33,6 +33,7 @@
 //! }
 //! ```
 
+mod batch;
 mod buddy;
 mod list;
 
@@ -41,6 +42,7 @@ mod tests;
 
 use xen_abi::ids::{DomId, Mfn};
 
+pub use batch::Batch;
 pub use buddy::{Buddy, MAX_ORDER, Shortage, Zone};
 pub use list::PageList;
 
@@ -88,6 +90,18 @@ impl Stale {
 impl Block {
     pub(crate) const fn new(mfn: Mfn, order: u8) -> Self {
         Block { mfn, order }
+    }
+
+    /// Puts `next` behind it where the two are the halves of one block; else gives both back.
+    ///
+    /// # Errors
+    /// The two.
+    pub fn join(self, next: Self) -> Result<Self, (Self, Self)> {
+        let halves = self.order == next.order
+            && self.order < MAX_ORDER
+            && self.mfn.0 & (1 << self.order) == 0
+            && next.mfn.0 == self.mfn.0 | (1 << self.order);
+        if halves { Ok(Self { mfn: self.mfn, order: self.order + 1 }) } else { Err((self, next)) }
     }
 
     /// Number of the first frame.
