@@ -101,11 +101,12 @@ fn traps_from_user(tap: &mut Tap) {
     let missing = user::run(traps::Frame { rip: 0x7000_0000, ..user::start_at(0) });
     tap.is((missing.vector, missing.error & !16, missing.rip), (14, 4, 0x7000_0000), "executing a missing page");
     let kernel = user::run(traps::Frame { rbx: guest_pv::mem::DIRECT_MAP, ..user::start_at(at(7)) });
-    tap.is((kernel.vector, kernel.error), (14, 4), "the kernel's memory is not there");
+    let there = CODE + at(7);
+    tap.is((kernel.vector, kernel.error, kernel.rip), (14, 4, there), "the kernel's memory is not there");
     let hypervisor = user::run(traps::Frame { rbx: 0xffff_8300_0000_0000, ..user::start_at(at(7)) });
-    tap.is((hypervisor.vector, hypervisor.error & 4), (14, 4), "nor is the hypervisor's");
+    tap.is((hypervisor.vector, hypervisor.error & 4, hypervisor.rip), (14, 4, there), "nor is the hypervisor's");
     let table = user::run(traps::Frame { rbx: 0xffff_8000_0000_0000, ..user::start_at(at(7)) });
-    tap.is((table.vector, table.error & 4), (14, 4), "nor is the M2P table");
+    tap.is((table.vector, table.error & 4, table.rip), (14, 4, there), "nor is the M2P table");
     let outside = user::run(traps::Frame { rbx: 1 << 47, ..user::start_at(at(7)) });
     tap.is((outside.vector, outside.error), (13, 0), "an address that is not canonical");
     tap.is(outside.events_masked(), false, "events were open");
@@ -142,8 +143,8 @@ fn registers(tap: &mut Tap) {
     state.rflags = 0x3202;
     tap.is(user::run(state).rax & 0x3000, 0, "IOPL cannot be raised");
     let mut state = user::start_at(at(1));
-    state.rflags = 0x202 | 0xcd5;
-    tap.is(user::run(state).rflags & 0xcd5, 0xcd5, "the other flags are kept");
+    state.rflags = 0x202 | 0x4cd5;
+    tap.is(user::run(state).rflags & 0x4cd5, 0x4cd5, "the other flags are kept, NT too");
     let frame = user::run(user::start_at(at(15)));
     tap.is((frame.vector, frame.rax != 0), (traps::SYSCALL, true), "cpuid works in user mode");
 }

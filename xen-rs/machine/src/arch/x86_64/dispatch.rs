@@ -125,8 +125,8 @@ fn like_sysret(regs: &mut GuestRegs) {
     regs.r11 = regs.rflags;
 }
 
-/// Flags that a guest never runs with.
-const FORBIDDEN: u64 = rflags::IOPL | rflags::NT | rflags::VM;
+/// Flags that a guest never runs with. NT is not among them: ring 3 sets it by itself, and the ways in clear it.
+const FORBIDDEN: u64 = rflags::IOPL | rflags::VM;
 
 /// `syscall` from 64-bit code of a guest.
 ///
