@@ -45,8 +45,8 @@ fn the_grammar() {
         ("extra = \\\n  'continued'", "continued"),
         ("root = '/dev/xvda'", "root=/dev/xvda"),
         ("root = '/dev/xvda'\nextra='ro'", "root=/dev/xvda ro"),
-        ("cpus = [ 'a', # one\n 'b',\n ]\nextra='x'", "x"),
-        ("cpus = [ ['a', 1], 0x10 ];;;extra='y'", "y"),
+        ("disk = [ 'a', # one\n 'b',\n ]\nextra='x'", "x"),
+        ("disk = [ ['a', 1], 0x10 ];;;extra='y'", "y"),
         ("extra = 'x'\r\n", "x"),
     ];
     for (text, cmdline) in good {
@@ -93,6 +93,8 @@ fn messages() {
             "t.cfg:3:12: on_crash must be one of destroy, restart, rename-restart, preserve, coredump-destroy, \
              coredump-restart, soft-reset, not \"restrat\" (did you mean \"restart\"?)",
         ),
+        ("cpus = '0-x'", "t.cfg:3:8: cpus: \"0-x\" is not a range of CPUs"),
+        ("cpus = ['0', '600']", "t.cfg:3:14: cpus: there is no CPU 600, only 0 to 511"),
         ("extra = 'a'\nextra += 5", "t.cfg:4:10: cannot append a number to extra, which is a string"),
         ("name = 'a b'", "t.cfg:3:8: name \"a b\" has a slash, a space or a control character"),
         ("name = '17'", "t.cfg:3:8: name \"17\" is a number, which would be taken for a domain's number"),

@@ -149,3 +149,19 @@ fn top_shows_what_is_used() {
     assert!(machine.out.contains("2 domains: 1 running, 0 blocked, 1 paused, 0 crashed, 0 dying, 0 shutdown\n"));
     assert_eq!(machine.run("top -d soon"), 1);
 }
+
+#[test]
+fn vcpus_are_pinned_from_the_start() {
+    let shown = |config: &str| {
+        let machine = machine(&format!("maxvcpus=3 {config}"));
+        let set = |vcpu| {
+            machine.domains[&1].affinity.get(&vcpu).map(|(hard, soft)| (hard.of(8).to_string(), soft.of(8).to_string()))
+        };
+        [set(0), set(1), set(2)]
+    };
+    let both = |hard: &str, soft: &str| Some((hard.to_string(), soft.to_string()));
+    assert_eq!(shown("cpus=2-3"), [both("2-3", "all"), both("2-3", "all"), both("2-3", "all")]);
+    assert_eq!(shown("'cpus=[\"1\", \"0,4\"]'"), [both("1", "all"), both("0,4", "all"), None]);
+    assert_eq!(shown("cpus_soft=0 'cpus=[7]'"), [both("7", "0"), both("all", "0"), both("all", "0")]);
+    assert_eq!(shown(""), [None, None, None]);
+}

@@ -3,6 +3,7 @@
 use crate::dom0::Dom0;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use toolstack::cmd::{self, FAILURE, SUCCESS, Status};
 use toolstack::host::{Host, Store};
 use xen_abi::errno::Errno;
@@ -14,6 +15,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("echo", "Print words"),
     ("sleep", "Wait so many seconds"),
     ("time", "Run a command and tell how long it took"),
+    ("repeat", "Run a command so many times; %n in it is the number of the time"),
     ("resources", "Show what is in use, to be compared before and after"),
     ("xenstore-ls", "Print a part of xenstore"),
     ("xenstore-read", "Print a node of xenstore"),
@@ -34,6 +36,7 @@ pub fn run(dom0: &mut Dom0, words: &[&str]) -> Option<Status> {
         }
         "sleep" => sleep(dom0, arguments),
         "time" => time(dom0, arguments),
+        "repeat" => repeat(dom0, arguments),
         "resources" => resources(dom0),
         "xenstore-ls" => xenstore_ls(dom0, arguments.first().unwrap_or(&"/")),
         "xenstore-read" => xenstore_read(dom0, arguments),
@@ -95,6 +98,25 @@ fn time(dom0: &mut Dom0, words: &[&str]) -> Status {
     dom0.terminal.end_line();
     dom0.print(&format!("{}.{:03} ms\n", micros / 1000, micros % 1000));
     status
+}
+
+/// Stops at the first time that fails.
+fn repeat(dom0: &mut Dom0, words: &[&str]) -> Status {
+    let Some((count, words)) = words.split_first().and_then(|(count, words)| Some((count.parse::<u32>().ok()?, words)))
+    else {
+        dom0.print_error("repeat: how many times?\n");
+        return FAILURE;
+    };
+    for number in 1..=count {
+        let number = format!("{number}");
+        let words: Vec<String> = words.iter().map(|word| word.replace("%n", &number)).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let status = super::run_command(dom0, &words);
+        if status != SUCCESS {
+            return status;
+        }
+    }
+    SUCCESS
 }
 
 /// What a domain that came and went must have given back.

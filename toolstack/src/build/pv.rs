@@ -10,7 +10,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::error::{BuildError, Doing};
 use super::memory::{Memory, shortage};
-use crate::calls::{DomainInfo, Fill, NewDomain, PhysInfo, Share, XenCalls};
+use crate::calls::{Affinity, DomainInfo, Fill, NewDomain, PhysInfo, Pinned, Share, XenCalls};
 use crate::config::{DomainConfig, Uuid};
 
 /// What libxl adds to a domain's maximum (LIBXL_MAXMEM_CONSTANT), KiB.
@@ -91,6 +91,13 @@ fn new_domain(request: &Request<'_>, host: &PhysInfo) -> NewDomain {
 fn fill(xen: &mut dyn XenCalls, dom: DomId, request: &Request<'_>, plan: &Plan) -> Result<Built, BuildError> {
     let config = request.config;
     xen.set_max_vcpus(dom, config.max_vcpus).doing("set the number of vCPUs")?;
+    for vcpu in (0..config.max_vcpus).map(VcpuId) {
+        let affinity =
+            Affinity { hard: config.cpus.of(vcpu.0), soft: config.cpus_soft.of(vcpu.0), pinned: Pinned::Kept };
+        if affinity.hard.is_some() || affinity.soft.is_some() {
+            xen.set_vcpu_affinity(dom, vcpu, &affinity).doing("let its vCPUs run only on the CPUs it names")?;
+        }
+    }
     if config.cpu_weight.is_some() || config.cap.is_some() {
         let default = xen.share(dom).doing("ask for the domain's scheduling parameters")?;
         let share =

@@ -8,6 +8,7 @@ use super::error::{ConfigError, Place};
 use super::keys::{self, Support};
 use super::syntax::{self, Assignment, Located, Value};
 use super::uuid::Uuid;
+use crate::cpus::CpuSet;
 
 /// The kind of domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,30 @@ impl TscMode {
     }
 }
 
+/// On which CPUs vCPUs are to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Cpus {
+    /// Nothing is said.
+    #[default]
+    Any,
+    /// All vCPUs on these.
+    All(CpuSet),
+    /// Each vCPU on its own; vCPUs past the end anywhere.
+    Each(Vec<CpuSet>),
+}
+
+impl Cpus {
+    /// What is said of one vCPU.
+    #[must_use]
+    pub fn of(&self, vcpu: u32) -> Option<CpuSet> {
+        match self {
+            Self::Any => None,
+            Self::All(set) => Some(*set),
+            Self::Each(sets) => sets.get(usize::try_from(vcpu).ok()?).copied(),
+        }
+    }
+}
+
 /// One domain, as asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainConfig {
@@ -104,6 +129,10 @@ pub struct DomainConfig {
     pub cpu_weight: Option<u16>,
     /// The most of the CPUs it may use, in percent of one; None or 0 for all.
     pub cap: Option<u16>,
+    /// The CPUs its vCPUs must run on.
+    pub cpus: Cpus,
+    /// The CPUs they had better run on.
+    pub cpus_soft: Cpus,
     /// What RDTSC does.
     pub tsc_mode: TscMode,
     /// The most event channels.
@@ -248,6 +277,28 @@ impl Reader {
         Err(ConfigError { place, message: format!("{key} must be one of {}, not \"{value}\"{near}", all.join(", ")) })
     }
 
+    /// `cpus` and `cpus_soft`: a text for all vCPUs, or a list with one for each.
+    fn cpus(&self, key: &str) -> Result<Cpus, ConfigError> {
+        let set = |text: &str, place: &Place| {
+            let wrong = |message| ConfigError { place: place.clone(), message: format!("{key}: {message}") };
+            // Which of them there are is known to the machine alone.
+            CpuSet::parse(text, CpuSet::CAPACITY).map_err(wrong)
+        };
+        match self.get(key) {
+            None => Ok(Cpus::Any),
+            Some(Located { value: Value::Text(text), place }) => set(text, place).map(Cpus::All),
+            Some(Located { value: Value::Number(cpu), place }) => set(&cpu.to_string(), place).map(Cpus::All),
+            Some(Located { value: Value::List(items), .. }) => {
+                let item = |item: &Located<Value>| match &item.value {
+                    Value::Text(text) => set(text, &item.place),
+                    Value::Number(cpu) => set(&cpu.to_string(), &item.place),
+                    Value::List(_) => Err(wrong(&item.place, key, "a list of strings", "a list of lists")),
+                };
+                items.iter().map(item).collect::<Result<_, _>>().map(Cpus::Each)
+            }
+        }
+    }
+
     fn kind(&self) -> Result<DomainType, ConfigError> {
         for key in ["type", "builder"] {
             if let Some(Located { value, place }) = self.text(key)? {
@@ -332,6 +383,8 @@ impl Reader {
             max_vcpus: u32::try_from(max_vcpu_count).unwrap_or(1),
             cpu_weight: self.short("cpu_weight", 1..=0xffff)?,
             cap: self.short("cap", 0..=0xffff)?,
+            cpus: self.cpus("cpus")?,
+            cpus_soft: self.cpus("cpus_soft")?,
             tsc_mode: self.word("tsc_mode", tsc_modes, TscMode::Default)?,
             // libxl's default.
             max_event_channels: event_channels.unwrap_or(1023),

@@ -6,6 +6,6 @@ pub mod keys;
 pub mod syntax;
 pub mod uuid;
 
-pub use domain::{Action, DomainConfig, DomainType, Parsed};
+pub use domain::{Action, Cpus, DomainConfig, DomainType, Parsed};
 pub use error::{ConfigError, Place};
 pub use uuid::Uuid;
