@@ -13,6 +13,10 @@ use crate::{cpu::Context, guest, topology};
 
 /// The hypercall: rdi points to a `struct xen_mc`.
 pub fn mca(cx: &mut Context<'_>) -> Outcome {
+    // As in Xen rights come before anything else; they are the same for all operations.
+    if let Err(errno) = cx.permit::<Op>(abi::XEN_MC_FETCH) {
+        return Outcome::Fail(errno);
+    }
     let va = cx.args()[0];
     let raw = match guest::read::<abi::Mc>(va) {
         Ok(raw) => raw,
