@@ -119,11 +119,11 @@ fn run(tap: &mut Tap) {
 fn registers(tap: &mut Tap) {
     let found = iret(PLAIN);
     tap.is((found.rax, found.rcx, found.r11), (0x3333, 0x1111, 0x2222), "rax, rcx and r11 are the frame's");
-    let found = iret(Frame { flags: VGCF_IN_KERNEL.into(), ..PLAIN });
+    let found = iret(Frame { flags: VGCF_IN_KERNEL, ..PLAIN });
     tap.is((found.rax, found.rcx, found.r11), (0x3333, 0x1111, 0x2222), "VGCF_in_kernel does not matter");
-    let found = iret(Frame { flags: !u64::from(VGCF_IN_SYSCALL), ..PLAIN });
+    let found = iret(Frame { flags: !VGCF_IN_SYSCALL, ..PLAIN });
     tap.is((found.rax, found.rcx, found.r11), (0x3333, 0x1111, 0x2222), "nor does any flag but VGCF_in_syscall");
-    let found = iret(Frame { flags: VGCF_IN_SYSCALL.into(), rflags: 0x897, ..PLAIN });
+    let found = iret(Frame { flags: VGCF_IN_SYSCALL, rflags: 0x897, ..PLAIN });
     tap.is((found.rax, found.rcx), (0x3333, found.here), "with that rcx is where it goes on");
     tap.is((found.r11 & 0xcd7, found.rflags & 0xcd7), (0x897, 0x897), "and r11 the flags");
 }
@@ -248,7 +248,7 @@ fn addresses(tap: &mut Tap) {
     tap.is(at(0xffff_8300_0000_0000).0, 14, "the hypervisor's");
     let data = UD2.load(Ordering::SeqCst);
     tap.is(at(data).0, 6, "what is mapped can be executed");
-    let found = fault_of(Frame { rip: 1 << 47, flags: VGCF_IN_SYSCALL.into(), ..PLAIN });
+    let found = fault_of(Frame { rip: 1 << 47, flags: VGCF_IN_SYSCALL, ..PLAIN });
     let found = found.map(|frame| (frame.vector, frame.error, frame.rip));
     tap.is(found, Some((13, 0, 1 << 47)), "not canonical, after a system call");
 }
@@ -282,7 +282,7 @@ fn waiting(tap: &mut Tap) {
     tap.is(after, (0x3333, 0x1111, 0x2222, 0), "which are there after it, with events open");
     events::set_upcall_mask(true);
     events::notify(port).expect("bound");
-    iret(Frame { rflags: 0x202, flags: VGCF_IN_SYSCALL.into(), ..PLAIN });
+    iret(Frame { rflags: 0x202, flags: VGCF_IN_SYSCALL, ..PLAIN });
     tap.is(count(), 1, "with VGCF_in_syscall too");
     events::set_upcall_mask(true);
     // The mark alone, without a port.
