@@ -127,20 +127,21 @@ impl Plan {
 
     /// The entries of `table`. `mfn` says which machine frame a pfn of this domain is.
     pub fn fill_table<F: FnMut(Pfn) -> Mfn>(&self, table: &Table, mut mfn: F, entries: &mut [u64; 512]) {
-        let level = table.level - 1;
-        for (index, entry) in (table.index * 512..).zip(entries.iter_mut()) {
-            let child = self.main.child(level, index).or_else(|| self.p2m.own.and_then(|own| own.child(level, index)));
-            *entry = match child {
-                None => 0,
-                Some(pfn) => {
-                    let flags = match level {
-                        0 if self.is_page_table(pfn) => LEAF & !WRITABLE,
-                        0 => LEAF,
-                        _ => TABLE,
-                    };
-                    (mfn(pfn).0 << PAGE_SHIFT) | flags
-                }
-            };
+        entries.fill(0);
+        let (level, base) = (table.level - 1, table.index * 512);
+        // Most tables are nearly empty. The main area comes last: what it maps counts.
+        for area in [self.p2m.own, Some(self.main)].into_iter().flatten() {
+            let (first, last) = (area.first_index(level).max(base), area.last_index(level).min(base + 511));
+            let skip = usize::try_from(first - base).unwrap_or(usize::MAX);
+            for (index, entry) in (first..=last).zip(entries.iter_mut().skip(skip)) {
+                let Some(pfn) = area.child(level, index) else { continue };
+                let flags = match level {
+                    0 if self.is_page_table(pfn) => LEAF & !WRITABLE,
+                    0 => LEAF,
+                    _ => TABLE,
+                };
+                *entry = (mfn(pfn).0 << PAGE_SHIFT) | flags;
+            }
         }
     }
 }

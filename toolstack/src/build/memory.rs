@@ -16,6 +16,18 @@ const SUPERPAGE_ORDER: u32 = 9;
 /// Extents per hypercall: keeps the arrays small.
 const BATCH: usize = 1024;
 
+/// Machine frames by pseudo-physical frame.
+#[derive(Clone, Copy)]
+pub struct P2m<'a>(&'a [Mfn]);
+
+impl P2m<'_> {
+    /// The machine frame of `pfn`; `pfn` must be one of the domain's.
+    #[inline]
+    pub fn mfn(self, pfn: Pfn) -> Mfn {
+        usize::try_from(pfn.0).ok().and_then(|i| self.0.get(i)).copied().unwrap_or(Mfn(u64::MAX))
+    }
+}
+
 /// A new domain's memory.
 pub struct Memory<'a> {
     xen: &'a mut dyn XenCalls,
@@ -65,7 +77,7 @@ impl<'a> Memory<'a> {
 
     /// The machine frame of `pfn`; `pfn` must be one of the domain's.
     pub fn mfn(&self, pfn: Pfn) -> Mfn {
-        usize::try_from(pfn.0).ok().and_then(|i| self.p2m.get(i)).copied().unwrap_or(Mfn(u64::MAX))
+        P2m(&self.p2m).mfn(pfn)
     }
 
     /// Writes at a guest-physical address.
@@ -85,7 +97,7 @@ impl<'a> Memory<'a> {
         &mut self,
         first: Pfn,
         count: u64,
-        mut make: impl FnMut(u64, &dyn Fn(Pfn) -> Mfn, &mut [u64; 512]),
+        mut make: impl FnMut(u64, P2m<'_>, &mut [u64; 512]),
     ) -> Result<(), BuildError> {
         const RUN: u64 = 32;
         let mut done = 0;
@@ -95,7 +107,7 @@ impl<'a> Memory<'a> {
             buffer.clear();
             for i in 0..run {
                 let mut page = [0; 512];
-                make(done + i, &|pfn| self.mfn(pfn), &mut page);
+                make(done + i, P2m(&self.p2m), &mut page);
                 buffer.push(page);
             }
             self.write((first.0 + done) << 12, Fill::Bytes(buffer.as_slice().as_bytes()))?;

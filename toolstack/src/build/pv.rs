@@ -164,13 +164,13 @@ fn load(memory: &mut Memory<'_>, request: &Request<'_>, plan: &Plan) -> Result<(
 /// The p2m list and the page tables.
 fn write_tables(memory: &mut Memory<'_>, plan: &Plan) -> Result<(), BuildError> {
     let list = plan.p2m.list;
-    memory.write_pages(list.first, list.pages, |index, mfn, page| plan.fill_p2m(index, mfn, page))?;
+    memory.write_pages(list.first, list.pages, |index, p2m, page| plan.fill_p2m(index, |pfn| p2m.mfn(pfn), page))?;
     for area in [Some(plan.main), plan.p2m.own].into_iter().flatten() {
         let span = area.tables();
         let mut tables = plan.tables().filter(|table| span.contains(table.pfn));
-        memory.write_pages(span.first, span.pages, |_, mfn, page| {
+        memory.write_pages(span.first, span.pages, |_, p2m, page| {
             if let Some(table) = tables.next() {
-                plan.fill_table(&table, mfn, page);
+                plan.fill_table(&table, |pfn| p2m.mfn(pfn), page);
             }
         })?;
     }
