@@ -16,6 +16,7 @@ pub mod teardown;
 use alloc::{
     boxed::Box,
     sync::{Arc, Weak},
+    vec::Vec,
 };
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -23,6 +24,7 @@ use logic::access::{Caller, Privilege};
 use logic::grant::Version;
 use logic::lock::{Held, rank};
 use logic::sched::Budget;
+use machine::mem::heap;
 use xen_abi::{
     errno::Errno,
     ids::{DomId, Mfn, VcpuId},
@@ -148,9 +150,25 @@ impl Domain {
 
     /// Makes its vCPUs, all down (`XEN_DOMCTL_max_vcpus`). A second call changes nothing. `ENOMEM`.
     pub fn allocate_vcpus(&self, held: &mut Held<'_, 0>) -> Result<(), Errno> {
+        /// vCPUs that a heap has room for when it is not low.
+        const PART: u32 = 8;
+        if self.vcpus.get().is_some() {
+            return Ok(());
+        }
         let room = cpu_loop::Room::new(self.max_vcpus as usize, held)?;
         let paused = self.is_paused();
-        self.vcpus.call_once(|| ((0..self.max_vcpus).map(|id| self.new_vcpu(VcpuId(id), paused)).collect(), room));
+        let mut vcpus = Vec::new();
+        vcpus.try_reserve_exact(self.max_vcpus as usize).map_err(|_| Errno::ENOMEM)?;
+        for id in 0..self.max_vcpus {
+            if id % PART == 0 {
+                crate::memory::feed_heap(held);
+                if heap::is_low() {
+                    return Err(Errno::ENOMEM);
+                }
+            }
+            vcpus.push(self.new_vcpu(VcpuId(id), paused));
+        }
+        self.vcpus.call_once(|| (vcpus.into_boxed_slice(), room));
         Ok(())
     }
 

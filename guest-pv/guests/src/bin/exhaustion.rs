@@ -13,6 +13,7 @@ use guest_pv::{events, grants};
 use guests::child::Child;
 use guests::{address_of, call, load, op, page, store, update_va_mapping};
 use xen_abi::Errno;
+use xen_abi::domctl::CreateDomain;
 use xen_abi::grant_table::*;
 use xen_abi::hypercall::{HYPERVISOR_GRANT_TABLE_OP, HYPERVISOR_MEMORY_OP};
 use xen_abi::ids::{DomId, GrantHandle, GrantRef, Port, VcpuId};
@@ -236,12 +237,15 @@ fn machine(tap: &mut Tap) {
     let before = free_pages();
     let child = Child::new(1 << 22);
     let after = free_pages();
-    let mut got = 0;
+    let (mut got, mut large) = (0, 0);
     for order in [9, 4, 0] {
         loop {
             let mut frames = [0u64; 256];
             let count = increase(child.id(), &mut frames, order).unwrap_or(0);
             got += count << order;
+            if order == 9 && count != 0 {
+                large = frames[0];
+            }
             if count < 256 {
                 let named = frames.iter().filter(|&&mfn| mfn != 0).count() as u64;
                 tap.is(named, count, "as many extents are named as came");
@@ -254,10 +258,59 @@ fn machine(tap: &mut Tap) {
     tap.is(increase(child.id(), &mut [0; 4], 0), Ok(0), "there is no more");
     tap.is(increase(child.id(), &mut [0; 4], 9), Ok(0), "nor more at once");
     tap.ok(events::bind_ipi().and_then(events::close).is_ok(), "the hypervisor goes on");
+    domains(tap, child.id(), large);
     drop(child);
     tap.ok(free_pages().abs_diff(before) < 64, "all comes back");
     let next = Child::new(1024);
     tap.is(increase(next.id(), &mut [0; 2], 9), Ok(2), "and can be had");
+}
+
+/// Domains and vCPUs for which there is too little memory: none at first, then a little more each time, of an extent that
+/// another domain gives back.
+fn domains(tap: &mut Tap, owner: DomId, extent: u64) {
+    let config = CreateDomain {
+        max_vcpus: 24,
+        max_evtchn_port: 1023,
+        max_grant_frames: 8,
+        max_maptrack_frames: 8,
+        grant_opts: 1,
+        ..Default::default()
+    };
+    let (mut refused, mut without) = (0, 0);
+    let (mut made, mut wrong) = (Vec::new(), None);
+    let mut pages = extent..extent + 512;
+    while made.len() < 1000 {
+        match domctl::create_domain(ME, &config) {
+            Ok(id) => {
+                made.push(id);
+                if let Err(errno) = domctl::max_vcpus(id, 24) {
+                    without += 1;
+                    wrong = wrong.or((errno != Errno::ENOMEM).then_some(errno));
+                }
+            }
+            Err(errno) => {
+                refused += 1;
+                wrong = wrong.or((errno != Errno::ENOMEM).then_some(errno));
+                let given: Vec<u64> = pages.by_ref().take(8).collect();
+                if given.is_empty() || decrease_reservation(owner, &given, 0) != Ok(given.len()) {
+                    break;
+                }
+            }
+        }
+    }
+    tap.note(format_args!("{} domains, {refused} refused, {without} without vCPUs", made.len()));
+    tap.ok(refused > 64, "there is no domain without memory");
+    tap.ok(without > 0, "and no vCPUs");
+    tap.is(wrong, None, "that is what is said of each");
+    let destroyed = made.iter().filter(|&&id| {
+        loop {
+            match domctl::destroy_domain(id) {
+                Err(Errno::EAGAIN | Errno::ERESTART) => {}
+                result => break result.is_ok(),
+            }
+        }
+    });
+    tap.is(destroyed.count(), made.len(), "what was made of them can be destroyed");
 }
 
 /// More ports than the 2-level layout has, and than there are words for. Leaves the runtime without its timer.

@@ -13,6 +13,7 @@ use crate::{
     domain::{self, Blueprint, Domain},
 };
 use logic::{access::Privilege, grant::Version};
+use machine::mem::heap;
 
 /// Flags that a PV domain can be created with. `s3_integrity` and `oos_off` change nothing for it, as on Xen.
 const PV_FLAGS: u32 = abi::XEN_DOMCTL_CDF_S3_INTEGRITY | abi::XEN_DOMCTL_CDF_OOS_OFF | abi::XEN_DOMCTL_CDF_XS_DOMAIN;
@@ -43,6 +44,10 @@ pub(super) fn create(
         grant_version,
         max_maptrack_frames: limit(config.max_maptrack_frames, 0, Blueprint::DEFAULT_MAPTRACK_FRAMES)?,
     };
+    // The heap has just been fed, if there was anything.
+    if heap::is_low() {
+        return Err(Errno::ENOMEM);
+    }
     let domain = Domain::new(&blueprint, &mut cx.held)?;
     if !domain::insert(domain, &mut cx.held) {
         return Err(Errno::EEXIST);
