@@ -21,7 +21,7 @@ use xen_abi::{
 };
 use zerocopy::FromZeros;
 
-use super::Domain;
+use super::{Domain, Life};
 use crate::{
     cpu_loop,
     hypercall::vm_assist,
@@ -54,7 +54,12 @@ pub fn set(
     let Some(mut state) = vcpu.parked.lock(held).0.take() else {
         return Err(Errno::EBUSY); // a CPU still runs it
     };
-    let result = fill(domain, vcpu, &mut state, wanted, held);
+    // What a dying domain's vCPUs hold has been given up, or is going to be while the state is where it belongs.
+    let result = if domain.life.get() == Life::Alive {
+        fill(domain, vcpu, &mut state, wanted, held)
+    } else {
+        Err(Fail::Refused(Errno::EINVAL))
+    };
     *vcpu.parked.lock(held).0 = Some(state);
     match result {
         Ok(()) => {}

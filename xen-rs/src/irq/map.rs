@@ -12,7 +12,7 @@ use machine::arch::x86_64::{
 use xen_abi::errno::Errno;
 
 use super::{GUEST_EXTRA, STATE, Source, State, bind, mode, silence};
-use crate::domain::Domain;
+use crate::domain::{Domain, Life};
 
 /// Most devices that are remembered: what a machine with full buses has, more or less.
 const MOST_DEVICES: usize = 4096;
@@ -61,8 +61,11 @@ pub fn forget_device(device: Device, held: &mut Held<'_, 0>) -> Result<(), Errno
     Ok(())
 }
 
-/// The numbers of a domain, made on first use.
+/// The numbers of a domain, made on first use. `ESRCH` for a domain that is dying: nobody would take them away.
 fn pirqs_of<'a>(state: &'a mut State, domain: &Domain) -> Result<&'a mut Pirqs, Errno> {
+    if domain.life.get() != Life::Alive {
+        return Err(Errno::ESRCH);
+    }
     if state.pirqs(domain.id).is_none() {
         let lines = state.irqs.lines();
         let more = if domain.is_control() { state.irqs.count().saturating_sub(lines) } else { GUEST_EXTRA };

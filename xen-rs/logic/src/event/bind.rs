@@ -262,7 +262,9 @@ impl Table {
             Binding::Unbound { .. } | Binding::Ipi => {}
             Binding::Interdomain { remote, port: other } => {
                 let peer = peer.filter(|peer| peer.id() == remote).ok_or(Errno::EINVAL)?;
-                if let Some(end) = peer.channels().get(other) {
+                // The other end of this one, and nothing else.
+                let own = Binding::Interdomain { remote: domain.id(), port };
+                if let Some(end) = peer.channels().get(other).filter(|end| end.binding == own) {
                     let binding = Binding::Unbound { remote: domain.id() };
                     peer.channels().set(other, Channel { binding, vcpu: end.vcpu });
                 }

@@ -164,6 +164,19 @@ fn misuse_of_binding() {
 }
 
 #[test]
+fn a_close_changes_no_port_but_the_other_end() {
+    let (d, mut t) = (Fake::new(1, 1), Table::new(u32::MAX));
+    let (e, mut u) = (Fake::new(2, 1), Table::new(u32::MAX));
+    let there = u.alloc_unbound(&e, DomId(1)).unwrap();
+    let (here, _) = t.bind_interdomain(&d, &e, there).unwrap();
+    // The domain went without closing its end, and another has its number now.
+    let (next, mut v) = (Fake::new(2, 1), Table::new(u32::MAX));
+    assert_eq!(v.bind_ipi(&next, VcpuId(0)), Ok(there));
+    assert_eq!(t.close(&d, here, Some(&next)), Ok(Closed::Plain));
+    assert_eq!(next.channels.get(there).unwrap().binding, Binding::Ipi);
+}
+
+#[test]
 fn a_connection_from_offer_to_close() {
     let (d, mut t) = (Fake::new(1, 1), Table::new(u32::MAX));
     let (e, mut u) = (Fake::new(2, 3), Table::new(u32::MAX));
