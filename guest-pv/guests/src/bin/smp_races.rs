@@ -59,7 +59,7 @@ fn run(tap: &mut Tap) {
     WATCH.verdict(tap, "four vCPUs do what they like with the same pages");
     let done = DONE.each_ref().map(|done| done.load(SeqCst));
     tap.note(format_args!("successes: {done:?}"));
-    tap.ok(done.iter().all(|done| *done > 10), "and each kind of step succeeds now and then");
+    tap.ok(done.iter().all(|done| *done > 0), "and each kind of step succeeds now and then");
     clean_up();
     tap.ok(ordinary(), "all pages are ordinary afterwards: no reference was lost or kept");
     for page in pages {
