@@ -129,6 +129,8 @@ impl Plan {
     pub fn fill_table<F: FnMut(Pfn) -> Mfn>(&self, table: &Table, mut mfn: F, entries: &mut [u64; 512]) {
         entries.fill(0);
         let (level, base) = (table.level - 1, table.index * 512);
+        let tables = [Some(self.main.tables()), self.p2m.own.map(|own| own.tables())];
+        let is_page_table = |pfn| tables.iter().flatten().any(|span| span.contains(pfn));
         // Most tables are nearly empty. The main area comes last: what it maps counts.
         for area in [self.p2m.own, Some(self.main)].into_iter().flatten() {
             let (first, last) = (area.first_index(level).max(base), area.last_index(level).min(base + 511));
@@ -136,7 +138,7 @@ impl Plan {
             for (index, entry) in (first..=last).zip(entries.iter_mut().skip(skip)) {
                 let Some(pfn) = area.child(level, index) else { continue };
                 let flags = match level {
-                    0 if self.is_page_table(pfn) => LEAF & !WRITABLE,
+                    0 if is_page_table(pfn) => LEAF & !WRITABLE,
                     0 => LEAF,
                     _ => TABLE,
                 };
