@@ -99,9 +99,10 @@ pub fn leave(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Return {
     settle(cpu, regs, held)
 }
 
+/// [`before_guest`] where something waits, and the return itself.
 #[cold]
 #[inline(never)]
-fn settle(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Return {
+pub fn settle(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Return {
     look_around(cpu, regs, held);
     Return::to(regs)
 }

@@ -10,6 +10,7 @@ use logic::{
     irq::Pirq,
     lock::lock_pair,
 };
+use machine::mem::guest_words::Piece;
 use xen_abi::{
     errno::Errno,
     event_channel as abi,
@@ -220,14 +221,19 @@ fn bind_vcpu(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
 /// `EVTCHNOP_status` of a port of the caller's own, or else the general way.
 #[inline(never)]
 fn status(cx: &mut Context<'_>, va: u64) -> Outcome {
-    let (mut arg, answer) = match Handle::<abi::EvtchnStatus, InOut>::new(va).read() {
-        Ok(read) => read,
-        Err(errno) => return Outcome::Fail(errno),
-    };
+    // Two words of the three are the question and what the answer may leave as it is; the one between them is the answer.
+    let Some(piece) = Piece::<{ size_of::<abi::EvtchnStatus>() as u64 }>::new(va) else { return others(cx) };
+    let Some((question, rest)) = piece.words_at_once::<0, 16>() else { return others(cx) };
+    let mut arg: abi::EvtchnStatus = zerocopy::transmute!([question, 0, rest]);
     if arg.dom != DomId::SELF && arg.dom != cx.domain.id {
         return others(cx);
     }
-    describe(&cx.domain.events.channels, &mut arg).and_then(|()| answer.write(&arg)).into()
+    if let Err(errno) = describe(&cx.domain.events.channels, &mut arg) {
+        return Outcome::Fail(errno);
+    }
+    let [_, answer, peer]: [u64; 3] = zerocopy::transmute!(arg);
+    let written = piece.write_word::<8>(answer);
+    if peer == rest { written } else { written.and_then(|()| piece.write_word::<16>(peer)) }.into()
 }
 
 fn status_of_any(cx: &mut Context<'_>, allowed: &Allowed<Op>, arg: &mut abi::EvtchnStatus) -> Result<(), Errno> {

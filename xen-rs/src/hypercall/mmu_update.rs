@@ -1,6 +1,7 @@
 //! `HYPERVISOR_mmu_update`: changes page-table entries and the machine-to-phys table (public header `xen.h`).
 
 use alloc::sync::Arc;
+use core::mem::offset_of;
 
 use arrayvec::ArrayVec;
 use logic::{
@@ -9,7 +10,9 @@ use logic::{
     page::{Changed, Entry, Fail, Owners, Replace, Slot, Writable},
 };
 use machine::mem::{
-    guest_copy, pv_pte,
+    guest_copy,
+    guest_words::Piece,
+    pv_pte,
     tlb::{self, Forget},
 };
 use xen_abi::{
@@ -33,6 +36,9 @@ const CHUNK: usize = 16;
 const COMMAND_BITS: u64 = 7;
 /// Bytes of one request.
 const SIZE: u64 = size_of::<MmuUpdate>() as u64;
+
+const PTR: u64 = offset_of!(MmuUpdate, ptr) as u64;
+const VAL: u64 = offset_of!(MmuUpdate, val) as u64;
 
 /// Who is concerned by the requests of one call.
 struct Parties {
@@ -67,28 +73,21 @@ fn own_data_entries(cx: &mut Context<'_>, mut from: u64, count: u64) -> bool {
     let own = cx.domain.id;
     let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
     let owners = Owners { pages: own, caller: own };
-    let mut requests = ArrayVec::<MmuUpdate, CHUNK>::new();
     let mut left = count;
-    'all: while left > 0 {
-        guest_copy::read_some(&mut requests, from, u32::try_from(left).unwrap_or(u32::MAX));
-        if requests.is_empty() {
+    while left > 0 {
+        let Some((ptr, val)) = Piece::<SIZE>::new(from).and_then(Piece::words_at_once::<PTR, VAL>) else { break };
+        let replace = match ptr & COMMAND_BITS {
+            MMU_NORMAL_PT_UPDATE => Replace::Whole,
+            MMU_PT_UPDATE_PRESERVE_AD => Replace::KeepAccessedDirty,
+            _ => break,
+        };
+        let Some(f) = mm.frames.ram(Mfn(ptr >> 12)) else { break };
+        // A refusal has no effect, so it can be found out once more.
+        if mm.update_data(f, Slot::of_address(ptr), Entry(val), replace, own, owners).is_err() {
             break;
         }
-        for request in &requests {
-            let replace = match request.ptr & COMMAND_BITS {
-                MMU_NORMAL_PT_UPDATE => Replace::Whole,
-                MMU_PT_UPDATE_PRESERVE_AD => Replace::KeepAccessedDirty,
-                _ => break 'all,
-            };
-            let Some(f) = mm.frames.ram(Mfn(request.ptr >> 12)) else { break 'all };
-            let slot = Slot::of_address(request.ptr);
-            // A refusal has no effect, so it can be found out once more.
-            if mm.update_data(f, slot, Entry(request.val), replace, own, owners).is_err() {
-                break 'all;
-            }
-            left -= 1;
-            from += SIZE;
-        }
+        left -= 1;
+        from += SIZE;
     }
     if left == 0 {
         return true;

@@ -70,6 +70,9 @@ pub fn at_once(running: &mut Running, regs: &GuestRegs) -> AtOnce {
     const EVENT_CHANNEL_OP: u64 = hypercall::HYPERVISOR_EVENT_CHANNEL_OP as u64;
     const MEMORY_OP: u64 = hypercall::HYPERVISOR_MEMORY_OP as u64;
     const IRET: u64 = hypercall::HYPERVISOR_IRET as u64;
+    if regs.rax > EVENT_CHANNEL_OP {
+        return if regs.rax >= END { AtOnce::Done(Errno::ENOSYS.as_ret()) } else { AtOnce::No };
+    }
     match regs.rax {
         XEN_VERSION => xen_version::at_once(regs.rdi).map_or(AtOnce::No, AtOnce::Done),
         STACK_SWITCH => {
@@ -87,7 +90,6 @@ pub fn at_once(running: &mut Running, regs: &GuestRegs) -> AtOnce {
         },
         MEMORY_OP => memory_op::at_once(&running.domain, regs.rdi, regs.rsi).map_or(AtOnce::No, AtOnce::Done),
         IRET => AtOnce::Iret,
-        END.. => AtOnce::Done(Errno::ENOSYS.as_ret()),
         _ => AtOnce::No,
     }
 }

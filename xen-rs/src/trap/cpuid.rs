@@ -4,8 +4,10 @@ use logic::cpuid::hypervisor::{self, Time};
 use logic::cpuid::policy::{Live, Policy};
 use logic::cpuid::{Leaf, Vendor, hypervisor::Domain as XenLeaves, speculation};
 use logic::emulate::control::cr4;
+use logic::regs::GuestRegs;
 use machine::arch::x86_64::cpu;
 
+use super::PvState;
 use crate::cpu::Context;
 use crate::domain::Domain;
 use crate::hypercall::xen_version::VERSION;
@@ -55,21 +57,32 @@ pub fn policy(domain: &Domain) -> &'static Policy {
 pub fn cpuid(cx: &mut Context<'_>, forced: bool) {
     #[allow(clippy::cast_possible_truncation, reason = "the instruction reads the low halves")]
     let (leaf, subleaf) = (cx.regs.rax as u32, cx.regs.rcx as u32);
-    let answer = if (hypervisor::FIRST..=hypervisor::LAST).contains(&leaf) {
-        hypervisor::answer(leaf, subleaf, &xen_leaves(cx))
-    } else {
-        let live = Live {
-            in_kernel: cx.state.pv.in_kernel,
-            forced,
-            osxsave: cx.state.pv.cr4 & cr4::OSXSAVE != 0,
-            xcr0: cx.state.pv.xcr0,
-        };
-        policy(cx.domain).answer(leaf, subleaf, &live)
-    };
-    cx.regs.rax = answer.a.into();
-    cx.regs.rbx = answer.b.into();
-    cx.regs.rcx = answer.c.into();
-    cx.regs.rdx = answer.d.into();
+    if !at_once(cx.domain, &cx.state.pv, cx.regs, forced) {
+        let answer = hypervisor::answer(leaf, subleaf, &xen_leaves(cx));
+        put(cx.regs, answer);
+    }
+}
+
+/// The same for all but the hypervisor's own leaves. False: it is one of those.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "the instruction reads the low halves")]
+pub fn at_once(domain: &Domain, pv: &PvState, regs: &mut GuestRegs, forced: bool) -> bool {
+    let (leaf, subleaf) = (regs.rax as u32, regs.rcx as u32);
+    if (hypervisor::FIRST..=hypervisor::LAST).contains(&leaf) {
+        return false;
+    }
+    let osxsave = pv.cr4 & cr4::OSXSAVE != 0;
+    let live = Live { in_kernel: pv.in_kernel, forced, osxsave, xcr0: pv.xcr0 };
+    put(regs, policy(domain).answer(leaf, subleaf, &live));
+    true
+}
+
+#[inline(always)]
+fn put(regs: &mut GuestRegs, answer: Leaf) {
+    regs.rax = answer.a.into();
+    regs.rbx = answer.b.into();
+    regs.rcx = answer.c.into();
+    regs.rdx = answer.d.into();
 }
 
 fn xen_leaves(cx: &mut Context<'_>) -> XenLeaves {

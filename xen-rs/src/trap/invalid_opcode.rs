@@ -1,15 +1,33 @@
 //! #UD of a PV guest: the prefix that asks for emulation, or a fault of its own.
 
-use logic::emulate::decode::is_forced_cpuid;
+use logic::emulate::decode::{begins_with_forced_cpuid, is_forced_cpuid};
+use logic::regs::{GuestRegs, rflags};
 use logic::trap::vector;
-use machine::mem::guest_copy;
+use machine::mem::{guest_copy, guest_words::Piece};
 
 use super::{cpuid, deliver, privileged};
-use crate::cpu::Context;
+use crate::cpu::{Context, Running};
 
 /// Length of the prefix (`XEN_EMULATE_PREFIX`), and with `cpuid`.
 const PREFIX: usize = 5;
 const WHOLE: usize = 7;
+
+/// The prefix with `cpuid` behind it, which kernels execute whenever they want to know something. False: it is not that, or
+/// not as simple, and nothing has been done.
+#[inline(always)]
+pub fn at_once(running: &Running, regs: &mut GuestRegs) -> bool {
+    let Some(piece) = Piece::<8>::new(regs.rip) else { return false };
+    let Some((code, _)) = piece.words_at_once::<0, 0>() else { return false };
+    if !begins_with_forced_cpuid(code) || regs.rflags & rflags::TF != 0 {
+        return false;
+    }
+    if !cpuid::at_once(&running.domain, &running.state.pv, regs, true) {
+        return false;
+    }
+    regs.rip = regs.rip.wrapping_add(WHOLE as u64);
+    regs.rflags &= !rflags::RF;
+    true
+}
 
 /// The exception.
 pub fn invalid_opcode(cx: &mut Context<'_>) {

@@ -72,11 +72,24 @@ fn user_call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call, mut held: Held<'_,
 /// An exception in a guest. Page faults are by far the most frequent ones.
 #[inline(always)]
 pub fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'_, 0>) -> Return {
-    if exception.vector == vector::PAGE_FAULT {
-        page_fault(cpu, regs, exception.detail, exception.error_code, held)
-    } else {
-        rare_exception(cpu, regs, exception, held)
+    match exception.vector {
+        vector::PAGE_FAULT => page_fault(cpu, regs, exception.detail, exception.error_code, held),
+        vector::INVALID_OPCODE => invalid_opcode(cpu, regs, held),
+        _ => rare_exception(cpu, regs, exception, held),
     }
+}
+
+/// An invalid opcode, which most often asks for CPUID.
+#[inline(never)]
+fn invalid_opcode(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Return {
+    let Some(running) = cpu.running.as_ref().filter(|running| invalid_opcode::at_once(running, regs)) else {
+        let exception = Exception { vector: vector::INVALID_OPCODE, error_code: 0, detail: 0 };
+        return rare_exception(cpu, regs, exception, held);
+    };
+    if cpu_loop::is_quiet(&cpu.local, running) {
+        return Return::to(regs);
+    }
+    cpu_loop::settle(cpu, regs, held)
 }
 
 /// A page fault, which a guest's kernel most often takes as its own.

@@ -307,6 +307,7 @@ impl Policy {
     }
 
     /// Answers a leaf outside the hypervisor's own range.
+    #[inline(always)]
     #[must_use]
     pub fn answer(&self, leaf: u32, subleaf: u32, live: &Live) -> Leaf {
         let entry = |table: &[Leaf], index: u32| {

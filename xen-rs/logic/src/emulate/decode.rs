@@ -306,6 +306,14 @@ pub fn is_forced_cpuid(code: &[u8]) -> Option<u8> {
     rest.starts_with(&CPUID).then_some(7)
 }
 
+/// [`is_forced_cpuid`] of the first seven of eight bytes.
+#[inline(always)]
+#[must_use]
+pub const fn begins_with_forced_cpuid(code: u64) -> bool {
+    const WANTED: u64 = u64::from_le_bytes([0x0f, 0x0b, b'x', b'e', b'n', 0x0f, 0xa2, 0]);
+    code << 8 == WANTED << 8
+}
+
 fn prefixes(bytes: &mut Bytes<'_>, size: CodeSize) -> Result<(Prefixes, u8), Undecoded> {
     let mut found = Prefixes {
         operand16: false,
@@ -486,5 +494,7 @@ mod tests {
         assert_eq!(is_forced_cpuid(&[0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0xa2, 0x90]), Some(7));
         assert_eq!(is_forced_cpuid(&[0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0x31]), None);
         assert_eq!(is_forced_cpuid(&[0x0f, 0x0b]), None);
+        assert!(begins_with_forced_cpuid(u64::from_le_bytes([0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0xa2, 0x90])));
+        assert!(!begins_with_forced_cpuid(u64::from_le_bytes([0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0x31, 0x90])));
     }
 }

@@ -82,7 +82,7 @@ pub fn show_m2p(root: &TypeRef<'_, RootTable>, show: bool) -> bool {
 #[inline]
 #[must_use]
 pub fn walk(va: u64) -> Option<(Frame<'static>, Slot, Entry)> {
-    walk_from(Mfn(read_cr3() >> 12 & (bit::ADDRESS >> 12)), va, &mut 0)
+    walk_from(read_cr3() & bit::ADDRESS, va, &mut 0)
 }
 
 /// As [`walk`], and the rights that the entries on the way have in common (RW and USER; NX if any has it).
@@ -90,7 +90,7 @@ pub fn walk(va: u64) -> Option<(Frame<'static>, Slot, Entry)> {
 #[must_use]
 pub fn walk_with_rights(va: u64) -> Option<(Entry, u64)> {
     let mut rights = bit::RW | bit::USER;
-    let (_, _, entry) = walk_from(Mfn(read_cr3() >> 12 & (bit::ADDRESS >> 12)), va, &mut rights)?;
+    let (_, _, entry) = walk_from(read_cr3() & bit::ADDRESS, va, &mut rights)?;
     entry.is_present().then_some(())?;
     Some((entry, merge(rights, entry)))
 }
@@ -101,38 +101,38 @@ const fn merge(rights: u64, entry: Entry) -> u64 {
 }
 
 #[inline(always)]
-fn walk_from(root: Mfn, va: u64, rights: &mut u64) -> Option<(Frame<'static>, Slot, Entry)> {
+fn walk_from(root: u64, va: u64, rights: &mut u64) -> Option<(Frame<'static>, Slot, Entry)> {
     if !super::layout::is_guest_address(va) {
         return None;
     }
-    let table = frames();
-    let mut mfn = root;
+    let end = frames().end().0 << 12;
+    let mut at = root;
     for level in [3, 2, 1] {
-        let entry = glance(mfn, va >> (9 + 9 * level) & 0xff8);
+        // Another CPU may have taken the table out of use meanwhile, so an entry may be anything, and lead anywhere.
+        if at >= end {
+            return None;
+        }
+        let entry = glance(at + (va >> (9 + 9 * level) & 0xff8));
         if entry.0 & (bit::PRESENT | bit::PSE) != bit::PRESENT {
             return None;
         }
         *rights = merge(*rights, entry);
-        mfn = entry.mfn();
+        at = entry.0 & bit::ADDRESS;
     }
-    let f = table.ram(mfn)?;
+    let f = frames().ram(Mfn(at >> 12))?;
     let slot = Slot::new((va >> 12 & 511) as u16);
     Some((f, slot, peek(f, slot)))
 }
 
-/// What lies at an offset of a frame that was a table a moment ago: zero if that is no memory. Another CPU may have taken
-/// the table out of use meanwhile, so an entry may be anything, and lead anywhere.
+/// What lies at a machine address below the end of memory: zero if that is no memory.
 #[cfg(target_os = "none")]
 #[inline(always)]
-fn glance(mfn: Mfn, offset: u64) -> Entry {
-    if mfn.0 >= frames().end().0 {
-        return Entry(0);
-    }
+fn glance(at: u64) -> Entry {
     let value: u64;
     // SAFETY: an address of the direct map. A hole there faults, which the exception table turns into zero.
     unsafe {
         core::arch::asm!(
-            "2: mov {value}, [{at} + {offset}]",
+            "2: mov {value}, [{at} + {direct_map}]",
             "3:",
             ".pushsection .text.fixup, \"ax\"",
             "4: xor {value:e}, {value:e}",
@@ -141,15 +141,15 @@ fn glance(mfn: Mfn, offset: u64) -> Entry {
             ".pushsection .ex_table, \"a\"",
             ".long 2b - ., 4b - .",
             ".popsection",
-            value = out(reg) value, at = in(reg) va_of(mfn), offset = in(reg) offset, options(nostack, readonly)
+            value = out(reg) value, at = in(reg) at, direct_map = in(reg) va_of(Mfn(0)), options(nostack, readonly)
         );
     }
     Entry(value)
 }
 
 #[cfg(not(target_os = "none"))]
-fn glance(mfn: Mfn, offset: u64) -> Entry {
-    frames().ram(mfn).map_or(Entry(0), |f| peek(f, Slot::of_address(offset)))
+fn glance(at: u64) -> Entry {
+    frames().ram(Mfn(at >> 12)).map_or(Entry(0), |f| peek(f, Slot::of_address(at)))
 }
 
 /// A word of a frame, whatever it holds now.
