@@ -132,7 +132,7 @@ struct Ran {
 }
 
 /// Runs vCPUs on some CPUs for ten seconds, in steps of 10 us, the way the hypervisor drives a queue.
-fn compete(cpus: usize, runners: &[Runner]) -> Vec<Ran> {
+fn compete(cpus: u32, runners: &[Runner]) -> Vec<Ran> {
     const STEP: u64 = 10_000;
     struct Cpu {
         running: Option<(Account, usize, u64)>,
@@ -148,7 +148,7 @@ fn compete(cpus: usize, runners: &[Runner]) -> Vec<Ran> {
     let mut burst: Vec<u64> = runners.iter().map(|runner| runner.rhythm.0 * 1000).collect();
     let mut away: Vec<Option<u64>> = std::vec![Some(0); runners.len()];
     let mut all: Vec<Cpu> = (0..cpus).map(|_| Cpu { running: None, end: None, look: true }).collect();
-    (0..cpus).for_each(|cpu| queue.idle(cpu as u32));
+    (0..cpus).for_each(|cpu| queue.idle(cpu));
     for (budget, runner) in budgets.iter_mut().zip(runners) {
         budget.set_cap(runner.cap, Nanos(0));
     }
@@ -165,8 +165,8 @@ fn compete(cpus: usize, runners: &[Runner]) -> Vec<Ran> {
                 }
             }
         }
-        for (id, cpu) in all.iter_mut().enumerate() {
-            let fits = |n: &usize| runners[*n].cpus.has(id as u32);
+        for (id, cpu) in (0..).zip(&mut all) {
+            let fits = |n: &usize| runners[*n].cpus.has(id);
             let at = Nanos(now);
             if let Some((_, n, since)) = &cpu.running {
                 let sleeps = runners[*n].rhythm.1 != 0 && burst[*n] <= now - since;
@@ -194,7 +194,7 @@ fn compete(cpus: usize, runners: &[Runner]) -> Vec<Ran> {
             }
             loop {
                 let Some((mut account, n)) = queue.pop(fits) else {
-                    queue.idle(id as u32);
+                    queue.idle(id);
                     break;
                 };
                 let left = match budgets[n].allowance(at) {
@@ -206,7 +206,7 @@ fn compete(cpus: usize, runners: &[Runner]) -> Vec<Ran> {
                         continue;
                     }
                 };
-                let slice = queue.begin(id as u32, &mut account, at, fits);
+                let slice = queue.begin(id, &mut account, at, fits);
                 assert!(slice.is_none_or(|slice| (SLICE_MIN..=SLICE_MAX).contains(&slice)));
                 cpu.end = [slice, left].into_iter().flatten().min().map(|slice| at.after(slice));
                 ran[n].wait = ran[n].wait.max(now - waits[n]);
@@ -241,7 +241,7 @@ fn shares_follow_weights() {
         let ran = compete(cpus, &runners);
         let sum: u64 = weights.iter().map(|w| u64::from(*w)).sum();
         for (ran, weight) in ran.iter().zip(weights) {
-            let want = 10_000_000_000 * cpus as u64 * u64::from(*weight) / sum;
+            let want = 10_000_000_000 * u64::from(cpus) * u64::from(*weight) / sum;
             within(ran.time, want, &std::format!("{cpus} CPUs, {weights:?}, weight {weight}"));
         }
     }
@@ -311,12 +311,12 @@ fn who_is_told() {
     let start = |running: &[i64]| {
         let mut queue = RunQueue::<u32>::new();
         let _ = queue.insert(Account { credit: 1, round: 0, weight: 256 }, 9, Nanos(0), ANYWHERE);
-        for (cpu, credit) in running.iter().enumerate() {
+        for (cpu, credit) in (0..).zip(running) {
             match credit {
-                0 => queue.idle(cpu as u32),
+                0 => queue.idle(cpu),
                 credit => {
                     let mut account = Account { credit: *credit, round: 0, weight: 256 };
-                    let _ = queue.begin(cpu as u32, &mut account, Nanos(0), |_| true);
+                    let _ = queue.begin(cpu, &mut account, Nanos(0), |_| true);
                 }
             }
         }
