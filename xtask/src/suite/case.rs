@@ -70,6 +70,9 @@ pub struct Case {
     /// Numbers of CPUs with which it is run in Bochs as well.
     #[serde(default)]
     pub bochs: Vec<u32>,
+    /// Only there: its clock is that of its own instructions, whatever else the machine does.
+    #[serde(default)]
+    pub only_bochs: bool,
     /// What loads the hypervisor.
     #[serde(default)]
     pub loader: Loader,
@@ -191,6 +194,7 @@ impl Case {
             cpu: Axis::default(),
             machine: Axis::default(),
             bochs: Vec::new(),
+            only_bochs: false,
             loader: Loader::Multiboot1,
             emulator_args: Vec::new(),
             icount: false,
@@ -241,6 +245,7 @@ impl Case {
         let (smps, mems) = (self.smp.values(1), self.mem.values(1024));
         let (cpus, machines) = (cpus.values(None), self.machine.values("pc".into()));
         let mut shapes = Vec::new();
+        let smps = if self.only_bochs { Vec::new() } else { smps };
         for (a, smp) in smps.iter().enumerate() {
             for (b, mem) in mems.iter().enumerate() {
                 for (c, cpu) in cpus.iter().enumerate() {
@@ -303,6 +308,7 @@ mod tests {
         assert_eq!(case.shapes_in_bochs(true).len(), 3);
         let with_bochs = Case { bochs: vec![2], ..case.clone() };
         assert_eq!(with_bochs.shapes(false).last().unwrap().title(), "Bochs, 2 CPU, 1024 MiB");
+        assert_eq!(Case { only_bochs: true, ..with_bochs }.shapes(false).len(), 1);
         assert!(case.holds_on(Hypervisor::XenRs) && !case.holds_on(Hypervisor::Xen));
     }
 

@@ -1,3 +1,5 @@
 //! What boot decides without touching hardware.
 
 pub mod command_line;
+pub mod loader;
+pub mod memory_map;

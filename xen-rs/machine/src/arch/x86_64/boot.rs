@@ -6,10 +6,7 @@
 //!
 //! Unsafe: the first instructions, and what the boot loader left in memory.
 
-mod multiboot1;
-mod multiboot2;
 mod physical;
-mod pvh;
 
 use super::percpu::{self, REGION};
 use super::{acpi, alternatives, cpu, fpu, idt, ioapic, lapic, pic, platform_timer, power, serial, smp, tsc};
@@ -18,7 +15,7 @@ use crate::command_line::CommandLine;
 use crate::mem::boot_frames::BootFrames;
 use crate::mem::layout::{IMAGE_OFFSET, PAGE_SIZE};
 use core::arch::global_asm;
-use logic::boot::command_line;
+use logic::boot::{command_line, loader};
 use physical::Physical;
 
 /// How much physical memory the first page tables map (at its own address and in the direct map).
@@ -202,7 +199,7 @@ boot_l2_image: .skip 4096
     "#,
     image_offset = const IMAGE_OFFSET,
     region = const REGION,
-    pvh_magic = const pvh::MAGIC,
+    pvh_magic = const loader::PVH_MAGIC,
     options(att_syntax)
 );
 
@@ -215,15 +212,6 @@ unsafe extern "C" {
 #[must_use]
 pub fn image_phys() -> core::ops::Range<u64> {
     (&raw const __load_start) as u64 - IMAGE_OFFSET..(&raw const __bss_end) as u64 - IMAGE_OFFSET
-}
-
-/// Takes the file name off a command line, where the loader puts one.
-fn strip_name(line: &'static str, name_in_front: bool) -> &'static str {
-    let line = line.trim();
-    if !name_in_front {
-        return line;
-    }
-    line.split_once(' ').map_or("", |(_, rest)| rest.trim_start())
 }
 
 /// What boot leaves for the hypervisor above.
@@ -251,16 +239,9 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     idt::load();
     pic::disable();
     crate::mem::heap::init_early();
-    let info = u64::from(info);
-    // SAFETY: the first page tables are in use, and every kind of loader puts its information there.
-    let at_info = unsafe { Physical::new(info) };
-    let boot = match magic {
-        multiboot1::MAGIC => Some(multiboot1::read(at_info)),
-        multiboot2::MAGIC => Some(multiboot2::read(info, at_info)),
-        pvh::MAGIC => pvh::read(at_info),
-        _ => None,
-    };
-    let Some(mut boot) = boot else {
+    // SAFETY: the first page tables are in use, and what is read now is what the loader has left.
+    let memory = unsafe { Physical::new() };
+    let Some(mut boot) = loader::read(magic, info.into(), memory).map(BootInfo::from) else {
         serial::init(CommandLine(""));
         panic!("not started by a multiboot or PVH loader (magic {magic:#x})");
     };
