@@ -1,7 +1,9 @@
 //! A domain's vCPUs as the toolstack sees them.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, sync::Arc};
 
+use logic::lock::Held;
+use machine::mailbox;
 use xen_abi::{
     arch_x86::VcpuGuestContext,
     domctl::{self as abi, Domctl},
@@ -16,7 +18,7 @@ use crate::{
     cpu_loop,
     domain::context,
     guest,
-    vcpu::VcpuFlags,
+    vcpu::{Vcpu, VcpuFlags},
 };
 use machine::mem::guest_copy;
 
@@ -42,7 +44,28 @@ pub(super) fn set_context(cx: &mut Context<'_>, target: &Target, arg: &abi::Vcpu
     }
     let mut wanted: Box<VcpuGuestContext> = Box::new(VcpuGuestContext::new_zeroed());
     guest_copy::copy_in(arg.ctxt, wanted.as_mut_bytes()).map_err(|_| Errno::EFAULT)?;
-    context::set(target, vcpu, &wanted, &mut cx.held).map(|done| if done { Reply::Nothing } else { Reply::Again })
+    match while_stopped(vcpu, &mut cx.held, |held| context::set(target, vcpu, &wanted, held)) {
+        Some(Ok(true)) => Ok(Reply::Nothing),
+        Some(Ok(false)) | None => Ok(Reply::Again),
+        Some(Err(errno)) => Err(errno),
+    }
+}
+
+/// Does something while no CPU can run the vCPU. None: the one that ran it has not let go of it yet.
+fn while_stopped<T>(vcpu: &Arc<Vcpu>, held: &mut Held<'_, 0>, act: impl FnOnce(&mut Held<'_, 0>) -> T) -> Option<T> {
+    /// Looks before the caller is made to come back.
+    const PATIENCE: u32 = 1000;
+    cpu_loop::pause(vcpu);
+    for _ in 0..PATIENCE {
+        if cpu_loop::is_parked(vcpu, held) {
+            break;
+        }
+        // SPIN: for a limited time; the CPU that runs it has been kicked.
+        mailbox::poll();
+    }
+    let result = cpu_loop::is_parked(vcpu, held).then(|| act(held));
+    cpu_loop::unpause(vcpu, held);
+    result
 }
 
 /// `XEN_DOMCTL_getvcpucontext`.
@@ -51,8 +74,10 @@ pub(super) fn get_context(cx: &mut Context<'_>, target: &Target, arg: &abi::Vcpu
     if target.id == cx.domain.id {
         return Err(Errno::EINVAL);
     }
-    let context = context::get(target, vcpu, &mut cx.held)?;
-    guest::write(arg.ctxt, &*context)?;
+    let Some(context) = while_stopped(vcpu, &mut cx.held, |held| context::get(target, vcpu, held)) else {
+        return Ok(Reply::Again);
+    };
+    guest::write(arg.ctxt, &*context?)?;
     Ok(Reply::Nothing)
 }
 

@@ -38,6 +38,9 @@ pub(super) fn scheduler(raw: &mut Sysctl) -> Result<(), Errno> {
 
 /// `XEN_SYSCTL_scheduler_op`: the rate limit of credit2, in the one pool that there is.
 pub(super) fn scheduler_op(arg: &abi::SchedulerOp, raw: &mut Sysctl) -> Result<(), Errno> {
+    if !matches!(arg.cmd, abi::XEN_SYSCTL_SCHEDOP_PUTINFO | abi::XEN_SYSCTL_SCHEDOP_GETINFO) {
+        return Err(Errno::EINVAL);
+    }
     if arg.cpupool_id != 0 {
         return Err(Errno::ESRCH);
     }
