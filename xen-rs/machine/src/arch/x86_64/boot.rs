@@ -251,8 +251,7 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     cpu::detect(line);
     // SAFETY: the first page tables leave the image writable.
     unsafe { alternatives::apply() };
-    // SAFETY: the first page tables are in use.
-    unsafe { acpi::init(boot.rsdp) };
+    acpi::init(boot.rsdp, memory);
     let mut frames = crate::mem::setup::init(&boot, image_phys(), EARLY_MAPPED);
     crate::mem::heap::grow_at_boot(&mut frames);
     lapic::init(&mut frames);
