@@ -1,7 +1,9 @@
 //! The whole of dom0 as one value, and the loop that keeps it going.
 
 use crate::archive::Archive;
+use crate::client;
 use crate::service::consoled::Consoled;
+use crate::service::control::Controld;
 use crate::service::xenstored::Xenstored;
 use crate::terminal::Terminal;
 use alloc::collections::BTreeMap;
@@ -30,6 +32,8 @@ const IMAGES_SHARE: usize = 3;
 enum Source {
     /// Something was typed.
     Terminal,
+    /// The host says something.
+    Control,
     /// Some domain ended.
     DomainEnded,
     /// A guest's xenstore ring.
@@ -45,6 +49,7 @@ pub struct Dom0 {
     pub terminal: Terminal,
     pub xenstored: Xenstored,
     pub consoled: Consoled,
+    pub control: Controld,
     pub domains: Domains,
     pub images: Images,
     sources: BTreeMap<Port, Source>,
@@ -61,13 +66,16 @@ impl Dom0 {
     pub fn new(files: Archive) -> Result<Self, Errno> {
         let terminal = Terminal::open()?;
         let domain_ended = events::bind_virq(VIRQ_DOM_EXC)?;
-        let sources = BTreeMap::from([(terminal.port(), Source::Terminal), (domain_ended, Source::DomainEnded)]);
+        let control = Controld::open();
+        let mut sources = BTreeMap::from([(terminal.port(), Source::Terminal), (domain_ended, Source::DomainEnded)]);
+        sources.extend(control.port().map(|port| (port, Source::Control)));
         let memory = usize::try_from(guest_pv::mem::nr_frames() * guest_pv::mem::PAGE_SIZE).unwrap_or(0);
         let mut dom0 = Self {
             files,
             terminal,
             xenstored: Xenstored::default(),
             consoled: Consoled::default(),
+            control,
             domains: Domains::default(),
             images: Images::new(memory / IMAGES_SHARE),
             sources,
@@ -119,7 +127,7 @@ impl Dom0 {
         if self.serve() {
             return;
         }
-        let deadline = [deadline, self.consoled.deadline()].into_iter().flatten().min();
+        let deadline = [deadline, self.consoled.deadline(), self.control.deadline()].into_iter().flatten().min();
         events::wait(deadline);
         self.serve();
     }
@@ -134,6 +142,11 @@ impl Dom0 {
             any = true;
             match self.sources.get(&port) {
                 Some(Source::Terminal) => self.terminal.fetch(),
+                Some(Source::Control) => {
+                    for key in self.control.serve() {
+                        self.control.begin(key, client::fiber(key));
+                    }
+                }
                 Some(Source::DomainEnded) => self.ended = true,
                 Some(&Source::Store(dom)) => self.xenstored.serve(dom),
                 Some(&Source::Console(dom)) => self.consoled.serve(dom),
@@ -149,7 +162,21 @@ impl Dom0 {
             self.reacting = false;
             any = true;
         }
+        self.go_on_with_requests();
         any
+    }
+
+    /// Resumes what the host asked for, and sends what came of it.
+    fn go_on_with_requests(&mut self) {
+        for key in self.control.working() {
+            // None: it is the one that runs.
+            if let Some(mut fiber) = self.control.take_fiber(key) {
+                let state = fiber.resume(self);
+                self.control.put_fiber(key, fiber, state);
+            }
+        }
+        let domains = &self.domains;
+        self.control.catch_up(|file| domains.uses(file));
     }
 
     /// Some domain shut down or is gone.
@@ -180,6 +207,7 @@ impl Dom0 {
 
     /// Tells the user something that it did not ask for.
     fn notice(&mut self, line: String) {
+        self.control.notice(&line);
         match &mut self.notices {
             Some(notices) => notices.push(line),
             None => self.print_line(&line),

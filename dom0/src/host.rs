@@ -206,7 +206,7 @@ impl Dom0 {
         self.terminal.write(&text);
     }
 
-    fn domain_by_name(&mut self, name: &str) -> Option<DomId> {
+    pub fn domain_by_name(&mut self, name: &str) -> Option<DomId> {
         let all = toolstack::cmd::all_domains(self).ok()?;
         let found = all.iter().find(|info| toolstack::store::name_of(self, info.id).as_deref() == Some(name));
         found.map(|info| info.id)
@@ -215,6 +215,9 @@ impl Dom0 {
 
 impl Host for Dom0 {
     fn file(&mut self, path: &str) -> Result<Cow<'static, [u8]>, Errno> {
+        if let Some(content) = self.control.uploads.get(path) {
+            return Ok(Cow::Owned(content.clone()));
+        }
         self.files.get(path).map(Cow::Borrowed).ok_or(Errno::ENOENT)
     }
 

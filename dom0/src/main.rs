@@ -12,6 +12,7 @@ extern crate alloc;
 #[macro_use]
 mod xen_calls;
 mod archive;
+mod client;
 mod dom0;
 mod host;
 mod service;

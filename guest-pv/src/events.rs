@@ -145,6 +145,14 @@ pub fn bind_virq(virq: u32) -> Result<Port, Errno> {
     event_channel::bind_virq(virq, smp::this()).inspect(|&port| adopt(port))
 }
 
+/// Binds a physical interrupt to this vCPU and unmasks its port.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn bind_pirq(pirq: u32) -> Result<Port, Errno> {
+    event_channel::bind_pirq(pirq).inspect(|&port| adopt(port))
+}
+
 /// Makes a port by which this domain notifies this vCPU, unmasked.
 ///
 /// # Errors

@@ -20,6 +20,7 @@ pub mod call;
 pub mod console;
 mod entry;
 pub mod events;
+pub mod fiber;
 pub mod grants;
 mod heap;
 pub mod mark;
@@ -30,6 +31,7 @@ pub mod smp;
 pub mod tap;
 pub mod time;
 pub mod traps;
+pub mod uart;
 pub mod xenstore;
 
 pub use boot::boot;

@@ -98,6 +98,12 @@ impl Domains {
         }
     }
 
+    /// Whether one would be made again from this file.
+    #[must_use]
+    pub fn uses(&self, file: &str) -> bool {
+        self.records.iter().any(|record| record.config.kernel == file || record.config.ramdisk.as_deref() == Some(file))
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

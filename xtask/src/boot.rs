@@ -95,6 +95,7 @@ impl MachineOptions {
             cpu: self.cpu.clone().unwrap_or_else(|| hypervisor.default_cpu(self.emulator).into()),
             chipset: self.machine.clone(),
             icount: self.icount,
+            control: None,
             extra: self.emulator_arg.clone(),
         }
     }

@@ -38,12 +38,21 @@ pub enum Files<'a> {
     Directory(&'a Path),
 }
 
-/// The modules of a machine with our dom0.
+/// The modules of a machine with our dom0, which runs the script as soon as it is up.
 pub fn modules(files: &Files<'_>, script: Option<&str>) -> Result<Vec<Module>> {
+    pack(files, script, script)
+}
+
+/// The modules of a machine with our dom0, which is then asked to run the script.
+pub fn modules_to_be_asked(files: &Files<'_>, script: Option<&str>) -> Result<Vec<Module>> {
+    pack(files, script, None)
+}
+
+fn pack(files: &Files<'_>, needed_by: Option<&str>, script: Option<&str>) -> Result<Vec<Module>> {
     let mut archive = Archive::default();
     match files {
         Files::Default { more } => {
-            default_guest(&mut archive, script)?;
+            default_guest(&mut archive, needed_by)?;
             for part in *more {
                 let path = parts::resolve(part)?;
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

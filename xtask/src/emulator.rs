@@ -56,6 +56,8 @@ pub struct Machine {
     pub chipset: String,
     /// Let the TSC count instructions.
     pub icount: bool,
+    /// The second serial port is a connection to this TCP port of ours.
+    pub control: Option<u16>,
     /// More arguments for the emulator, as they are.
     pub extra: Vec<String>,
 }
@@ -70,6 +72,7 @@ impl Default for Machine {
             cpu: "max".into(),
             chipset: "pc".into(),
             icount: false,
+            control: None,
             extra: Vec::new(),
         }
     }
@@ -138,6 +141,10 @@ impl Machine {
         if self.icount {
             add("-icount");
             add("shift=0,align=off,sleep=off");
+        }
+        if let Some(port) = self.control {
+            add("-serial");
+            add(&format!("tcp:127.0.0.1:{port},nodelay=on"));
         }
         for text in &self.extra {
             add(text);

@@ -1,11 +1,11 @@
 //! `cargo xtask run`: boots a hypervisor with our dom0 and hands the terminal over, or runs a script in dom0's shell.
 
 use crate::boot::{Hypervisor, MachineOptions};
+use crate::control::{self, Ended};
 use crate::doctor::{self, Need};
 use crate::dom0::{self, Files};
-use crate::emulator::{self, End, Finder, GONE, Input, LAST_WORDS, Machine, Next, Payload, Running, Serial};
+use crate::emulator::{self, Finder, GONE, Input, LAST_WORDS, Machine, Payload, Running, Serial};
 use crate::say::Step;
-use crate::terminal::Raw;
 use crate::{symbols, workspace};
 use anyhow::{Context, Result, bail};
 use std::io::{IsTerminal, Read, Write};
@@ -14,6 +14,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use toolstack_cli::client::End;
+use toolstack_cli::hub::{self, Hub};
+use toolstack_cli::terminal::Raw;
 
 /// Boot xen-rs and dom0 in the emulator; without options also create the default guest and attach to its console.
 ///
@@ -27,6 +30,10 @@ pub struct Run {
     /// Commands for dom0's shell: print their output, power off, exit with the status of the first that failed
     #[arg(long, value_name = "SCRIPT")]
     exec: Option<String>,
+    /// Socket at which `xrs` finds this machine's dom0 [default: $XDG_RUNTIME_DIR/xrs.sock or $HOME/.xrs.sock; none with
+    /// --exec]
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
     /// Deadline in seconds [default: 300 with --exec, else none]
     #[arg(long, value_name = "S")]
     timeout: Option<u64>,
@@ -58,7 +65,7 @@ impl Run {
             Some(dir) => bail!("{} is no directory", dir.display()),
             None => Files::Default { more: &[] },
         };
-        let modules = dom0::modules(&files, self.exec.as_deref())?;
+        let modules = dom0::modules_to_be_asked(&files, self.exec.as_deref())?;
         let machine = self.machine.machine(self.hypervisor);
         let append = format!("{} {}", self.hypervisor.base_options(&machine), self.append).trim().to_owned();
         let payload = Payload { kernel, append, modules };
@@ -66,47 +73,63 @@ impl Run {
             eprintln!("    {}", emulator::shell_line(&machine.command_line(&payload)));
         }
         match &self.exec {
-            Some(_) => self.script(&machine, &payload),
+            Some(script) => self.script(&machine, &payload, script),
             None => self.interactive(&machine, &payload),
         }
     }
 
-    /// Runs the script. Lines of the hypervisor are left out unless they are asked for or something went wrong.
-    fn script(&self, machine: &Machine, payload: &Payload) -> Result<ExitCode> {
+    /// Has dom0 run the script. What the console says is shown when it is asked for or something went wrong.
+    fn script(&self, machine: &Machine, payload: &Payload, script: &str) -> Result<ExitCode> {
         let seconds = self.timeout.unwrap_or(SCRIPT_SECONDS);
-        let mut text = String::new();
-        let mut shown = 0;
-        let end = emulator::watch(machine, payload, Duration::from_secs(seconds), |bytes| {
-            text.push_str(&String::from_utf8_lossy(bytes).replace('\r', ""));
-            let whole = text.rfind('\n').map_or(0, |at| at + 1);
-            for line in text.get(shown..whole).unwrap_or_default().lines() {
-                if self.machine.verbose || !(line.starts_with("(XEN)") || line.starts_with(dom0::STATUS)) {
-                    println!("{line}");
-                }
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let (mut running, _input, mut hub) = control::start(machine, payload)?;
+        if let Some(socket) = &self.control {
+            hub.listen(socket)?;
+        }
+        let mut log = Vec::new();
+        let end = control::run_script(&hub, &mut running, script, deadline, |bytes| {
+            log.extend_from_slice(bytes);
+            if self.machine.verbose {
+                std::io::stderr().write_all(bytes)?;
             }
-            shown = shown.max(whole);
-            if dom0::status_in(&text).is_some() { Next::Stop } else { Next::Watch }
-        })?;
-        keep_log(text.as_bytes())?;
-        if let Some(status) = dom0::status_in(&text) {
+            Ok(())
+        });
+        keep_log(&log)?;
+        if let Ok(Ended::Script(End::Status(status))) = end {
             // What does not fit into an exit status still must not read as success.
             return Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)));
         }
         if !self.machine.verbose {
-            explain(&text, payload);
+            explain(&String::from_utf8_lossy(&log), payload);
         }
-        match end {
-            End::Deadline => {
+        match end? {
+            Ended::Script(_) => {
                 eprintln!("error: deadline of {seconds} s passed");
                 Ok(ExitCode::from(DEADLINE_STATUS))
             }
-            End::Found | End::Off | End::Gone => bail!("the machine stopped before the script ended"),
+            Ended::Machine => bail!("the machine stopped before the script ended"),
         }
+    }
+
+    /// Lets other programs control the machine; that they cannot is no reason not to run it.
+    fn share(&self, hub: &mut Hub) -> Result<()> {
+        let Some(socket) = self.control.clone().or_else(|| hub::default_socket().map(PathBuf::from)) else {
+            return Ok(());
+        };
+        match hub.listen(&socket) {
+            Ok(()) if self.control.is_some() => {
+                eprintln!("    `cargo run -q -p toolstack-cli -- --connect {} list` controls it", socket.display());
+            }
+            Ok(()) => eprintln!("    `cargo run -q -p toolstack-cli -- list` in another terminal controls it"),
+            Err(error) if self.control.is_some() => return Err(error),
+            Err(error) => eprintln!("    not to be controlled by xrs: {error:#}; --control names another socket"),
+        }
+        Ok(())
     }
 
     /// Boots to dom0's prompt, types the first command of a newcomer, then hands over the terminal.
     fn interactive(&self, machine: &Machine, payload: &Payload) -> Result<ExitCode> {
-        let (mut running, mut input) = machine.start(payload)?;
+        let (mut running, mut input, mut hub) = control::start(machine, payload)?;
         let mut log = Vec::new();
         let step = Step::begin(&format!("boot {} with dom0", self.hypervisor.name()));
         if !self.prompt(&mut running, &mut log)? {
@@ -117,6 +140,7 @@ impl Run {
             bail!("dom0 did not come to its prompt");
         }
         step.done();
+        self.share(&mut hub)?;
         eprintln!("    Ctrl-] goes from a guest to dom0's shell; `poweroff` there, or Ctrl-a x, ends the machine\n");
         print!("{}", dom0::PROMPT);
         std::io::stdout().flush()?;

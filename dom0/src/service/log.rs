@@ -14,6 +14,8 @@ pub struct Log {
     start: u64,
     /// Up to where the user has seen it.
     pub seen: u64,
+    /// Up to where the host's users have seen it.
+    pub seen_by_host: u64,
 }
 
 impl Log {
@@ -50,8 +52,13 @@ impl Log {
 
     /// Goes back to the start of the last line, so that whoever attaches sees the prompt there.
     pub fn step_back(&mut self) {
+        self.seen = self.line_before(self.seen);
+    }
+
+    /// A position, or the start of the last line where that is before it.
+    pub fn line_before(&self, position: u64) -> u64 {
         let line = self.bytes.iter().rev().take_while(|&&byte| byte != b'\n').count();
-        self.seen = self.seen.min(self.end() - line as u64);
+        position.min(self.end() - line as u64)
     }
 
     /// Where a text that begins at `position` or later ends.

@@ -1,6 +1,7 @@
 //! What runs for the guests' sake.
 
 pub mod consoled;
+pub mod control;
 pub mod log;
 pub mod xenstored;
 

@@ -1,11 +1,10 @@
 //! The shell's own commands.
 
-use crate::dom0::Dom0;
+use super::Shell;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use toolstack::cmd::{self, FAILURE, SUCCESS, Status};
-use toolstack::host::{Host, Store};
 use xen_abi::errno::Errno;
 
 /// Their names, and what they do.
@@ -24,95 +23,95 @@ pub const NAMES: &[(&str, &str)] = &[
 ];
 
 /// Runs a command of the shell's own; `None` when it is none.
-pub fn run(dom0: &mut Dom0, words: &[&str]) -> Option<Status> {
+pub fn run(shell: &mut dyn Shell, words: &[&str]) -> Option<Status> {
     let (name, arguments) = words.split_first()?;
     Some(match *name {
-        "help" if arguments.is_empty() => help(dom0),
-        "ls" => ls(dom0),
-        "cat" => cat(dom0, arguments),
+        "help" if arguments.is_empty() => help(shell),
+        "ls" => ls(shell),
+        "cat" => cat(shell, arguments),
         "echo" => {
-            dom0.print(&format!("{}\n", arguments.join(" ")));
+            shell.print(&format!("{}\n", arguments.join(" ")));
             SUCCESS
         }
-        "sleep" => sleep(dom0, arguments),
-        "time" => time(dom0, arguments),
-        "repeat" => repeat(dom0, arguments),
-        "resources" => resources(dom0),
-        "xenstore-ls" => xenstore_ls(dom0, arguments.first().unwrap_or(&"/")),
-        "xenstore-read" => xenstore_read(dom0, arguments),
-        "xenstore-write" => xenstore_write(dom0, arguments),
-        "xenstore-rm" => xenstore_rm(dom0, arguments),
+        "sleep" => sleep(shell, arguments),
+        "time" => time(shell, arguments),
+        "repeat" => repeat(shell, arguments),
+        "resources" => resources(shell),
+        "xenstore-ls" => xenstore_ls(shell, arguments.first().unwrap_or(&"/")),
+        "xenstore-read" => xenstore_read(shell, arguments),
+        "xenstore-write" => xenstore_write(shell, arguments),
+        "xenstore-rm" => xenstore_rm(shell, arguments),
         _ => return None,
     })
 }
 
-fn failed(dom0: &mut Dom0, what: &str, errno: Errno) -> Status {
+fn failed(shell: &mut dyn Shell, what: &str, errno: Errno) -> Status {
     let why = if errno == Errno::ENOENT { "no such thing" } else { errno.name() };
-    dom0.print_error(&format!("{what}: {why}\n"));
+    shell.print_error(&format!("{what}: {why}\n"));
     FAILURE
 }
 
-fn help(dom0: &mut Dom0) -> Status {
-    let status = cmd::run(dom0, &["help"]);
+fn help(shell: &mut dyn Shell) -> Status {
+    let status = cmd::run(shell, &["help"]);
     let mut text = String::new();
     for (name, about) in NAMES {
         text.push_str(&format!(" {name:<19} {about}\n"));
     }
-    dom0.print(&text);
+    shell.print(&text);
     status
 }
 
-fn ls(dom0: &mut Dom0) -> Status {
+fn ls(shell: &mut dyn Shell) -> Status {
     let mut text = String::new();
-    for file in dom0.files.files() {
+    for file in shell.dom0().files.files() {
         text.push_str(&format!("{:>10} /files/{}\n", file.content.len(), file.name));
     }
-    dom0.print(&text);
+    shell.print(&text);
     SUCCESS
 }
 
-fn cat(dom0: &mut Dom0, paths: &[&str]) -> Status {
+fn cat(shell: &mut dyn Shell, paths: &[&str]) -> Status {
     let mut status = SUCCESS;
     for path in paths {
-        match dom0.files.get(path) {
-            Some(content) => dom0.terminal.write(content),
-            None => status = failed(dom0, path, Errno::ENOENT),
+        match shell.dom0().files.get(path) {
+            Some(content) => shell.write(content),
+            None => status = failed(shell, path, Errno::ENOENT),
         }
     }
     status
 }
 
-fn sleep(dom0: &mut Dom0, arguments: &[&str]) -> Status {
+fn sleep(shell: &mut dyn Shell, arguments: &[&str]) -> Status {
     let Some(seconds) = arguments.first().and_then(|text| text.parse::<u32>().ok()) else {
-        dom0.print_error("sleep: how many seconds?\n");
+        shell.print_error("sleep: how many seconds?\n");
         return FAILURE;
     };
-    let end = dom0.now() + u64::from(seconds) * 1_000_000_000;
-    if dom0.wait(end) { SUCCESS } else { FAILURE }
+    let end = shell.now() + u64::from(seconds) * 1_000_000_000;
+    if shell.wait(end) { SUCCESS } else { FAILURE }
 }
 
-fn time(dom0: &mut Dom0, words: &[&str]) -> Status {
-    let begin = dom0.now();
-    let status = super::run_command(dom0, words);
-    let micros = dom0.now().saturating_sub(begin) / 1000;
-    dom0.terminal.end_line();
-    dom0.print(&format!("{}.{:03} ms\n", micros / 1000, micros % 1000));
+fn time(shell: &mut dyn Shell, words: &[&str]) -> Status {
+    let begin = shell.now();
+    let status = super::run_command(shell, words);
+    let micros = shell.now().saturating_sub(begin) / 1000;
+    shell.end_line();
+    shell.print(&format!("{}.{:03} ms\n", micros / 1000, micros % 1000));
     status
 }
 
 /// Stops at the first time that fails.
-fn repeat(dom0: &mut Dom0, words: &[&str]) -> Status {
+fn repeat(shell: &mut dyn Shell, words: &[&str]) -> Status {
     let Some((count, words)) = words.split_first().and_then(|(count, words)| Some((count.parse::<u32>().ok()?, words)))
     else {
-        dom0.print_error("repeat: how many times?\n");
+        shell.print_error("repeat: how many times?\n");
         return FAILURE;
     };
     for number in 1..=count {
         let number = format!("{number}");
         let words: Vec<String> = words.iter().map(|word| word.replace("%n", &number)).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let status = super::run_command(dom0, &words);
-        if status != SUCCESS {
+        let status = super::run_command(shell, &words);
+        if status != SUCCESS || !shell.between_commands() {
             return status;
         }
     }
@@ -120,84 +119,83 @@ fn repeat(dom0: &mut Dom0, words: &[&str]) -> Status {
 }
 
 /// What a domain that came and went must have given back.
-fn resources(dom0: &mut Dom0) -> Status {
-    use toolstack::calls::XenCalls;
+fn resources(shell: &mut dyn Shell) -> Status {
     const PAUSE: u64 = 150_000_000;
     const ALIKE: usize = 3;
     const ROUNDS: usize = 40;
     // The hypervisor may still be freeing what belonged to a domain: Xen does that when its CPUs get around to it.
     let (mut last, mut alike) = (0, 0);
     for _ in 0..ROUNDS {
-        let free = match dom0.phys_info() {
+        let free = match shell.phys_info() {
             Ok(info) => info.free_pages,
-            Err(errno) => return failed(dom0, "physinfo", errno),
+            Err(errno) => return failed(shell, "physinfo", errno),
         };
         alike = if free == last { alike + 1 } else { 0 };
         last = free;
         if alike == ALIKE {
             break;
         }
-        let end = dom0.now() + PAUSE;
-        if !dom0.wait(end) {
+        let end = shell.now() + PAUSE;
+        if !shell.wait(end) {
             return FAILURE;
         }
     }
-    let domains = cmd::all_domains(dom0).map_or(0, |all| all.len());
-    let (nodes, ports) = (dom0.xenstored.store.nodes(), dom0.ports());
+    let domains = cmd::all_domains(shell).map_or(0, |all| all.len());
+    let (nodes, ports) = (shell.dom0().xenstored.store.nodes(), shell.dom0().ports());
     let text = format!(
         "free_pages             : {}\ndomains                : {domains}\nxenstore_nodes         : {nodes}\nevent_channels         : {ports}\n",
         last
     );
-    dom0.print(&text);
+    shell.print(&text);
     SUCCESS
 }
 
-fn xenstore_ls(dom0: &mut Dom0, path: &str) -> Status {
-    match print_below(dom0, path, 0) {
+fn xenstore_ls(shell: &mut dyn Shell, path: &str) -> Status {
+    match print_below(shell, path, 0) {
         Ok(()) => SUCCESS,
-        Err(errno) => failed(dom0, path, errno),
+        Err(errno) => failed(shell, path, errno),
     }
 }
 
-fn print_below(dom0: &mut Dom0, path: &str, depth: usize) -> Result<(), Errno> {
+fn print_below(shell: &mut dyn Shell, path: &str, depth: usize) -> Result<(), Errno> {
     /// Deeper than what any tool makes; guests may nest deeper than the stack is large.
     const DEPTH: usize = 40;
-    for name in dom0.store_list(path)? {
+    for name in shell.store_list(path)? {
         let child = if path == "/" { format!("/{name}") } else { format!("{path}/{name}") };
-        let value = dom0.store_read(&child)?;
-        dom0.print(&format!("{:depth$}{name} = \"{}\"\n", "", value.escape_ascii()));
+        let value = shell.store_read(&child)?;
+        shell.print(&format!("{:depth$}{name} = \"{}\"\n", "", value.escape_ascii()));
         if depth < DEPTH {
-            print_below(dom0, &child, depth + 1)?;
+            print_below(shell, &child, depth + 1)?;
         }
     }
     Ok(())
 }
 
-fn xenstore_read(dom0: &mut Dom0, paths: &[&str]) -> Status {
+fn xenstore_read(shell: &mut dyn Shell, paths: &[&str]) -> Status {
     for path in paths {
-        match dom0.store_read(path) {
-            Ok(value) => dom0.print(&format!("{}\n", String::from_utf8_lossy(&value))),
-            Err(errno) => return failed(dom0, path, errno),
+        match shell.store_read(path) {
+            Ok(value) => shell.print(&format!("{}\n", String::from_utf8_lossy(&value))),
+            Err(errno) => return failed(shell, path, errno),
         }
     }
     SUCCESS
 }
 
-fn xenstore_write(dom0: &mut Dom0, arguments: &[&str]) -> Status {
+fn xenstore_write(shell: &mut dyn Shell, arguments: &[&str]) -> Status {
     let &[path, value] = arguments else {
-        dom0.print_error("xenstore-write: PATH VALUE\n");
+        shell.print_error("xenstore-write: PATH VALUE\n");
         return FAILURE;
     };
-    match dom0.store_write(path, value.as_bytes()) {
+    match shell.store_write(path, value.as_bytes()) {
         Ok(()) => SUCCESS,
-        Err(errno) => failed(dom0, path, errno),
+        Err(errno) => failed(shell, path, errno),
     }
 }
 
-fn xenstore_rm(dom0: &mut Dom0, paths: &[&str]) -> Status {
+fn xenstore_rm(shell: &mut dyn Shell, paths: &[&str]) -> Status {
     for path in paths {
-        if let Err(errno) = dom0.store_rm(path) {
-            return failed(dom0, path, errno);
+        if let Err(errno) = shell.store_rm(path) {
+            return failed(shell, path, errno);
         }
     }
     SUCCESS

@@ -14,40 +14,73 @@ use toolstack::host::Host;
 /// Host tools wait for it.
 const PROMPT: &str = "dom0# ";
 
+/// Where a shell's commands run: at dom0's terminal, or for a program on the host.
+pub trait Shell: Host {
+    /// dom0.
+    fn dom0(&mut self) -> &mut Dom0;
+    /// Prints bytes as they are.
+    fn write(&mut self, bytes: &[u8]);
+    /// Goes to a new line unless the cursor is at the start of one.
+    fn end_line(&mut self);
+    /// A command has ended; false when the user asked to stop.
+    fn between_commands(&mut self) -> bool;
+}
+
+impl Shell for Dom0 {
+    fn dom0(&mut self) -> &mut Dom0 {
+        self
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.terminal.write(bytes);
+    }
+
+    fn end_line(&mut self) {
+        self.terminal.end_line();
+    }
+
+    fn between_commands(&mut self) -> bool {
+        true
+    }
+}
+
 /// Runs a script to its end; the status of the first command that failed, or 0.
-pub fn run_script(dom0: &mut Dom0, script: &[u8]) -> Status {
+pub fn run_script(shell: &mut dyn Shell, script: &[u8]) -> Status {
     match core::str::from_utf8(script) {
-        Ok(script) => run_text(dom0, script),
+        Ok(script) => run_text(shell, script),
         Err(_) => {
-            dom0.print_error("script: not a text file\n");
+            shell.print_error("script: not a text file\n");
             FAILURE
         }
     }
 }
 
-fn run_text(dom0: &mut Dom0, text: &str) -> Status {
+fn run_text(shell: &mut dyn Shell, text: &str) -> Status {
     let commands = match cmd::split(text) {
         Ok(commands) => commands,
         Err(error) => {
-            dom0.print_error(&format!("{error}\n"));
+            shell.print_error(&format!("{error}\n"));
             return FAILURE;
         }
     };
     let mut first = SUCCESS;
     for words in commands {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let status = run_command(dom0, &words);
-        dom0.terminal.end_line();
+        let status = run_command(shell, &words);
+        shell.end_line();
         if first == SUCCESS {
             first = status;
+        }
+        if !shell.between_commands() {
+            break;
         }
     }
     first
 }
 
 /// Runs one command.
-fn run_command(dom0: &mut Dom0, words: &[&str]) -> Status {
-    builtin::run(dom0, words).unwrap_or_else(|| cmd::run(dom0, words))
+fn run_command(shell: &mut dyn Shell, words: &[&str]) -> Status {
+    builtin::run(shell, words).unwrap_or_else(|| cmd::run(shell, words))
 }
 
 /// Reads and runs commands for good.

@@ -5,9 +5,9 @@
 use super::command;
 use xen_abi::errno::Errno;
 use xen_abi::event_channel::{
-    EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VCPU, EVTCHNOP_BIND_VIRQ,
+    EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_PIRQ, EVTCHNOP_BIND_VCPU, EVTCHNOP_BIND_VIRQ,
     EVTCHNOP_CLOSE, EVTCHNOP_EXPAND_ARRAY, EVTCHNOP_INIT_CONTROL, EVTCHNOP_RESET, EVTCHNOP_SEND, EVTCHNOP_SET_PRIORITY,
-    EVTCHNOP_STATUS, EVTCHNOP_UNMASK, EvtchnAllocUnbound, EvtchnBindInterdomain, EvtchnBindIpi, EvtchnBindVcpu,
+    EVTCHNOP_STATUS, EVTCHNOP_UNMASK, EvtchnAllocUnbound, EvtchnBindInterdomain, EvtchnBindIpi, EvtchnBindPirq, EvtchnBindVcpu,
     EvtchnBindVirq, EvtchnClose, EvtchnExpandArray, EvtchnInitControl, EvtchnReset, EvtchnSend, EvtchnSetPriority,
     EvtchnStatus, EvtchnUnmask,
 };
@@ -47,6 +47,16 @@ pub fn bind_interdomain(remote_dom: DomId, remote_port: Port) -> Result<Port, Er
 pub fn bind_virq(virq: u32, vcpu: VcpuId) -> Result<Port, Errno> {
     let mut arg = EvtchnBindVirq { virq, vcpu, port: Port(0) };
     op(EVTCHNOP_BIND_VIRQ, &mut arg)?;
+    Ok(arg.port)
+}
+
+/// Binds a physical interrupt.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn bind_pirq(pirq: u32) -> Result<Port, Errno> {
+    let mut arg = EvtchnBindPirq { pirq, ..Default::default() };
+    op(EVTCHNOP_BIND_PIRQ, &mut arg)?;
     Ok(arg.port)
 }
 

@@ -17,6 +17,7 @@ pub mod grant_table;
 pub mod memory;
 pub mod mmu;
 pub mod multicall;
+pub mod physdev;
 pub mod sched;
 pub mod sysctl;
 pub mod traps;

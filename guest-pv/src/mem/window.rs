@@ -182,6 +182,21 @@ impl Mapping {
         Self::map(frames, access.flags(), DomId::SELF)
     }
 
+    /// Maps pages of this domain's own memory once more, behind a page that is not mapped: what runs downward past them
+    /// faults. The unmapped page is the mapping's first.
+    pub(crate) fn guarded(frames: &[u64]) -> Result<Self, MapError> {
+        let window = Window::new(frames.len() + 1).map_err(|errno| MapError { index: 0, errno })?;
+        let entries = core::iter::once(0).chain(frames.iter().map(|mfn| mfn << 12 | READ_WRITE));
+        // SAFETY: the window is new.
+        match unsafe { table::set_entries(window.va, entries, DomId::SELF) } {
+            Ok(()) => Ok(window.into_mapping(Kind::Frames)),
+            Err(error) => {
+                window.clear();
+                Err(error)
+            }
+        }
+    }
+
     /// Maps `pages` pages of device memory at machine frame `first`, uncached.
     ///
     /// # Errors

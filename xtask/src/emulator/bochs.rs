@@ -102,6 +102,10 @@ fn accept(port: &TcpListener, child: &mut Child) -> Result<TcpStream> {
 
 fn settings(machine: &Machine, dir: &Path, cylinders: u64, port: u16) -> String {
     let Machine { smp, mem, cpu, .. } = machine;
+    let control = match machine.control {
+        Some(port) => format!("com2: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n"),
+        None => String::new(),
+    };
     let dir = dir.display();
     let [bios, vga] = FIRMWARE;
     format!(
@@ -119,6 +123,7 @@ fn settings(machine: &Machine, dir: &Path, cylinders: u64, port: u16) -> String 
          ata0-master: type=disk, path={dir}/disk, mode=flat, cylinders={cylinders}, heads=16, spt=63\n\
          boot: disk\n\
          com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n\
+         {control}\
          log: {dir}/log\n"
     )
 }

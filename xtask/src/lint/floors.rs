@@ -6,12 +6,13 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// Every crate and its floor.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("xen-abi", 0),
     ("xen-rs-logic", 1),
     ("ring-protocol", 1),
     ("xenstore", 1),
     ("domain-image", 1),
+    ("control-protocol", 1),
     ("xen-rs-machine", 2),
     ("guest-pv", 2),
     ("toolstack", 2),

@@ -86,6 +86,7 @@ impl Row {
             cpu: self.shape.cpu.clone().unwrap_or_else(|| self.hypervisor.default_cpu(emulator).into()),
             chipset: self.shape.machine.clone(),
             icount: self.case.icount,
+            control: None,
             extra,
         })
     }

@@ -11,6 +11,9 @@ pub struct Raw {
 
 impl Raw {
     /// Switches to raw mode.
+    ///
+    /// # Errors
+    /// stty cannot be run, or standard input is no terminal.
     pub fn begin() -> Result<Self> {
         let before = stty(&["-g"])?.trim().to_owned();
         stty(&["raw", "-echo"])?;
