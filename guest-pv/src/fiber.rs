@@ -51,6 +51,9 @@ unsafe extern "C" {
     fn guest_pv_fiber_start();
 }
 
+/// What a fiber does.
+type Body<C> = Box<dyn FnOnce(&mut Door<C>)>;
+
 /// What both sides know.
 struct Shared<C: 'static> {
     /// The fiber's stack pointer while it is paused.
@@ -59,7 +62,7 @@ struct Shared<C: 'static> {
     outside: usize,
     /// Lent by the resumer; valid while the fiber runs.
     context: *mut C,
-    body: Option<Box<dyn FnOnce(&mut Door<C>)>>,
+    body: Option<Body<C>>,
     done: bool,
 }
 
@@ -114,18 +117,18 @@ impl<C: 'static> Fiber<C> {
 
     /// # Safety
     /// `top` is the aligned end of a stack that nobody uses, for as long as the fiber has not ended.
-    unsafe fn on(stack: Option<Stack>, top: *mut usize, body: Box<dyn FnOnce(&mut Door<C>)>) -> Self {
+    unsafe fn on(stack: Option<Stack>, top: *mut usize, body: Body<C>) -> Self {
         let context = ptr::null_mut();
         let shared = Box::into_raw(Box::new(Shared { inside: 0, outside: 0, context, body: Some(body), done: false }));
         let begin = [
-            0,                                 // r15
-            0,                                 // r14
-            0,                                 // r13
-            run::<C> as *const () as usize,    // r12
-            shared as usize,                   // rbx
-            0,                                 // rbp
+            0,                              // r15
+            0,                              // r14
+            0,                              // r13
+            run::<C> as *const () as usize, // r12
+            shared as usize,                // rbx
+            0,                              // rbp
             guest_pv_fiber_start as *const () as usize,
-            0,                                 // so that the stack is aligned for the call
+            0, // so that the stack is aligned for the call
         ];
         // SAFETY: by the contract the words below `top` are free.
         unsafe {

@@ -1,11 +1,14 @@
 //! The host's end of the control protocol for a machine of ours: its second serial port is a connection to this program,
 //! which asks dom0 for things over it and lets others do so.
 
-use crate::emulator::{GONE, Finder, Input, LAST_WORDS, Machine, Payload, Running, Serial};
+use crate::emulator::{Emulator, Finder, GONE, Input, LAST_WORDS, Machine, Payload, Running, Serial};
 use anyhow::{Context, Result, anyhow, bail};
 use control_protocol::message::{Notices, Stream};
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 use toolstack_cli::client::{Client, End, Request};
@@ -18,17 +21,72 @@ const CONNECTS_WITHIN: Duration = Duration::from_secs(20);
 /// How often a machine's console is looked at for its end.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Waits for the emulator to connect.
+enum Listener {
+    /// What QEMU can: of all sockets the cheapest for single bytes.
+    Unix(UnixListener, PathBuf),
+    /// What Bochs can.
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    fn new(emulator: Emulator) -> Result<(Self, String)> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        if emulator == Emulator::Bochs {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?.to_string();
+            return Ok((Self::Tcp(listener), address));
+        }
+        // The system's limit for such a path is short, and the workspace's may be long.
+        let name = format!("xen-rs-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        // Left behind by a process of the same number that was killed.
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
+        listener.set_nonblocking(true)?;
+        let address = path.display().to_string();
+        Ok((Self::Unix(listener, path), address))
+    }
+
+    fn accept(&self) -> Result<Option<Line>> {
+        Ok(match self {
+            Self::Unix(listener, _) => match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false)?;
+                    Some(Line::unix(stream)?)
+                }
+                Err(_) => None,
+            },
+            Self::Tcp(listener) => match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false)?;
+                    Some(Line::tcp(stream)?)
+                }
+                Err(_) => None,
+            },
+        })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // Nothing else would be done about it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 /// Starts a machine whose second serial port has a hub.
 pub fn start(machine: &Machine, payload: &Payload) -> Result<(Running, Input, Hub)> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let machine = Machine { control: Some(listener.local_addr()?.port()), ..machine.clone() };
+    let (listener, address) = Listener::new(machine.emulator)?;
+    let machine = Machine { control: Some(address), ..machine.clone() };
     let (running, input) = machine.start(payload)?;
-    listener.set_nonblocking(true)?;
     let deadline = Instant::now() + CONNECTS_WITHIN;
     while Instant::now() < deadline {
-        if let Ok((stream, _)) = listener.accept() {
-            stream.set_nonblocking(false)?;
-            return Ok((running, input, Hub::start(Line::tcp(stream)?)));
+        if let Some(line) = listener.accept()? {
+            return Ok((running, input, Hub::start(line)));
         }
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -56,8 +56,8 @@ pub struct Machine {
     pub chipset: String,
     /// Let the TSC count instructions.
     pub icount: bool,
-    /// The second serial port is a connection to this TCP port of ours.
-    pub control: Option<u16>,
+    /// The second serial port is a connection to this socket of ours: for QEMU a path, for Bochs `HOST:PORT`.
+    pub control: Option<String>,
     /// More arguments for the emulator, as they are.
     pub extra: Vec<String>,
 }
@@ -142,9 +142,9 @@ impl Machine {
             add("-icount");
             add("shift=0,align=off,sleep=off");
         }
-        if let Some(port) = self.control {
+        if let Some(path) = &self.control {
             add("-serial");
-            add(&format!("tcp:127.0.0.1:{port},nodelay=on"));
+            add(&format!("unix:{}", path.replace(',', ",,")));
         }
         for text in &self.extra {
             add(text);

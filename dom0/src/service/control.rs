@@ -124,11 +124,6 @@ impl Request {
         self.waiting >= OUTPUT
     }
 
-    /// Whether all that was said has gone out.
-    pub fn is_drained(&self) -> bool {
-        self.output.is_empty()
-    }
-
     /// Begins a file of the host's.
     pub fn save(&mut self, name: &str) {
         self.save = Some(name.to_string());

@@ -34,6 +34,8 @@ pub enum FromHub {
 
 /// Messages of one request that wait for the link: more than its credit allows means a client that does not count.
 const MOST_WAITING: usize = CREDIT as usize;
+/// How long bytes are collected.
+const COLLECT: Duration = Duration::from_micros(300);
 /// How long a client may take to read what it asked for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -132,6 +134,8 @@ fn read_line(mut from: Box<dyn Read + Send>, input: Sender<Input>) {
             if input.send(Input::Line(bytes)).is_err() {
                 return;
             }
+            // Serial bytes come one by one. To wake up for each costs more than all the rest.
+            std::thread::sleep(COLLECT);
         }
         // The hub may have ended before the line did.
         let _ = input.send(Input::LineClosed);

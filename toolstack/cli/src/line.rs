@@ -29,6 +29,14 @@ impl Line {
         Ok(Self { from: Box::new(stream.try_clone()?), to: Box::new(stream), lock: None })
     }
 
+    /// A connection over a unix socket.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn unix(stream: UnixStream) -> Result<Self> {
+        Ok(Self { from: Box::new(stream.try_clone()?), to: Box::new(stream), lock: None })
+    }
+
     /// Opens `tcp:HOST:PORT`, `line:PATH` (a unix socket), or a serial device.
     ///
     /// # Errors
@@ -41,7 +49,7 @@ impl Line {
             let lock = OpenOptions::new().create(true).append(true).open(format!("{path}.lock"))?;
             let lock = own(lock, path)?;
             let stream = UnixStream::connect(path).with_context(|| format!("cannot connect to {path}"))?;
-            return Ok(Self { from: Box::new(stream.try_clone()?), to: Box::new(stream), lock: Some(lock) });
+            return Ok(Self { lock: Some(lock), ..Self::unix(stream)? });
         }
         let device = OpenOptions::new().read(true).write(true).open(address).with_context(|| address.to_owned())?;
         let device = own(device, address)?;

@@ -44,7 +44,10 @@ fn for_config(arguments: &[&str], sent: &mut Vec<Sent>) -> Result<()> {
         if inline.is_none() && name.contains('=') {
             // What is wrong in it, dom0 says, too.
             assignments.extend(syntax::parse_override(name).unwrap_or_default());
-        } else if !name.starts_with('-') && !name.starts_with(THERE) && let Ok(content) = std::fs::read(name) {
+        } else if !name.starts_with('-')
+            && !name.starts_with(THERE)
+            && let Ok(content) = std::fs::read(name)
+        {
             let text = String::from_utf8_lossy(&content);
             assignments.extend(syntax::parse(name, &text).unwrap_or_default());
             add(sent, name, content);
@@ -76,7 +79,8 @@ pub fn quote(words: &[String]) -> String {
         if !word.is_empty() && word.chars().all(plain) {
             return word.clone();
         }
-        let escaped: String = word.chars().flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c])).collect();
+        let escaped: String =
+            word.chars().flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c])).collect();
         format!("\"{escaped}\"")
     };
     words.iter().map(quoted).collect::<Vec<_>>().join(" ")
@@ -101,7 +105,8 @@ mod tests {
         std::fs::write(path("kernel"), "K").unwrap();
         std::fs::write(path("initrd"), "R").unwrap();
         std::fs::write(path("a.cfg"), format!("name = \"a\"\nkernel = \"local:{}\"", path("kernel"))).unwrap();
-        let names = |script: String| files(&script).map(|sent| sent.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+        let names =
+            |script: String| files(&script).map(|sent| sent.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
         let kernel = format!("local:{}", path("kernel"));
         assert_eq!(names(format!("xl create {}", path("a.cfg"))).unwrap(), [path("a.cfg"), kernel]);
         let ramdisk = format!("local:{}", path("initrd"));

@@ -53,7 +53,9 @@ fn main() -> ExitCode {
 fn run(xrs: Xrs) -> Result<ExitCode> {
     let address = match xrs.connect {
         Some(address) => address,
-        None => std::env::var("XRS_CONNECT").ok().or_else(hub::default_socket).context("where is the host? (--connect)")?,
+        None => {
+            std::env::var("XRS_CONNECT").ok().or_else(hub::default_socket).context("where is the host? (--connect)")?
+        }
     };
     if let [command, socket] = xrs.command.as_slice()
         && command == "hub"
@@ -70,7 +72,9 @@ fn run(xrs: Xrs) -> Result<ExitCode> {
         None => Client::open(Path::new(&address))?,
     };
     if !client.wait(Duration::from_secs(xrs.wait))? {
-        bail!("dom0 does not answer at {address} (is the line another program's? is dom0 busy? `--wait` takes seconds)");
+        bail!(
+            "dom0 does not answer at {address} (is the line another program's? is dom0 busy? `--wait` takes seconds)"
+        );
     }
     let script = xrs.exec.unwrap_or_else(|| local::quote(&xrs.command));
     let interactive = needs_keys(&xrs.command);

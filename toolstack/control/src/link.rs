@@ -253,11 +253,9 @@ impl Link {
     /// Takes bytes from the line.
     pub fn receive(&mut self, now: u64, bytes: &[u8], events: &mut Vec<Event>) {
         let mut decoder = core::mem::take(&mut self.decoder);
-        decoder.push(bytes, |found| {
-            match found.ok().and_then(|body| postcard::from_bytes(body).ok()) {
-                Some(packet) => self.packet(now, packet, events),
-                None => self.missing(),
-            }
+        decoder.push(bytes, |found| match found.ok().and_then(|body| postcard::from_bytes(body).ok()) {
+            Some(packet) => self.packet(now, packet, events),
+            None => self.missing(),
         });
         self.decoder = decoder;
     }
@@ -282,25 +280,17 @@ impl Link {
                     self.begin(now, events);
                 }
             }
-            (_, Packet::Data { session, number, next, payload }) => {
-                if self.known(session) {
-                    self.confirmed(now, next);
-                    self.data(now, number, payload, events);
+            (_, Packet::Data { session, number, next, payload }) if self.known(session) => {
+                self.confirmed(now, next);
+                self.data(now, number, payload, events);
+            }
+            (_, Packet::Ack { session, next, again }) if self.known(session) => {
+                self.confirmed(now, next);
+                if again {
+                    self.sent = 0;
                 }
             }
-            (_, Packet::Ack { session, next, again }) => {
-                if self.known(session) {
-                    self.confirmed(now, next);
-                    if again {
-                        self.sent = 0;
-                    }
-                }
-            }
-            (_, Packet::Ping { session }) => {
-                if self.known(session) {
-                    self.ack_at = Some(now);
-                }
-            }
+            (_, Packet::Ping { session }) if self.known(session) => self.ack_at = Some(now),
             (Role::Host, Packet::Unknown { session }) if session == self.session && self.up => {
                 self.end(Down::Restarted, events);
             }

@@ -102,8 +102,8 @@ fn accept(port: &TcpListener, child: &mut Child) -> Result<TcpStream> {
 
 fn settings(machine: &Machine, dir: &Path, cylinders: u64, port: u16) -> String {
     let Machine { smp, mem, cpu, .. } = machine;
-    let control = match machine.control {
-        Some(port) => format!("com2: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n"),
+    let control = match &machine.control {
+        Some(address) => format!("com2: enabled=1, mode=socket-client, dev={address}\n"),
         None => String::new(),
     };
     let dir = dir.display();
