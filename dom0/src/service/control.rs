@@ -124,11 +124,6 @@ impl Request {
         self.waiting >= OUTPUT
     }
 
-    /// Begins a file of the host's.
-    pub fn save(&mut self, name: &str) {
-        self.save = Some(name.to_string());
-    }
-
     /// It ends with this status.
     pub fn finish(&mut self, status: i32) {
         self.end.get_or_insert(status);
