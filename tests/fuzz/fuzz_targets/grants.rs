@@ -88,7 +88,7 @@ fuzz_target!(|data: &[u8]| {
             2 | 3 => {
                 let (flags, mapper) = (bytes.u8(), OTHERS[usize::from(bytes.u8()) % 2]);
                 let access = if flags & 1 == 0 { Access::Read } else { Access::Write };
-                let via = Via { host: flags & 2 == 0, device: flags & 4 != 0 };
+                let via = Via::new(flags & 2 == 0, flags & 4 != 0);
                 if !via.any() {
                     continue;
                 }
@@ -113,7 +113,7 @@ fuzz_target!(|data: &[u8]| {
                 }
             }
             4 => {
-                let wanted = Via { host: gref & 1 == 0, device: gref & 2 != 0 };
+                let wanted = Via::new(gref & 1 == 0, gref & 2 != 0);
                 let handle = GrantHandle(u32::from(bytes.u16() % 300));
                 let known = live.iter().position(|one| one.handle == handle);
                 match track.claim(Unmap { handle, via: wanted }) {

@@ -8,7 +8,7 @@ mod map;
 mod unmap;
 
 use alloc::sync::Arc;
-use core::ops::Deref;
+use core::mem::offset_of;
 
 use logic::{
     access::{Allowed, GrantTableOp as Op, NoTarget},
@@ -44,11 +44,11 @@ pub fn grant_table_op(cx: &mut Context<'_>) -> Outcome {
         Err(errno) => return Outcome::Fail(errno),
     };
     match op.op() {
-        Op::Map => each(cx, count, map::map_grant_ref),
+        Op::Map => each::<abi::GnttabMapGrantRef>(cx, count, map::map_grant_ref),
         Op::Unmap => unmap::batches::<abi::GnttabUnmapGrantRef>(cx, count),
         Op::UnmapAndReplace => unmap::batches::<abi::GnttabUnmapAndReplace>(cx, count),
-        Op::Copy => each(cx, count, copy::copy),
-        Op::Swap => each(cx, count, swap),
+        Op::Copy => each::<abi::GnttabCopy>(cx, count, copy::copy),
+        Op::Swap => each::<abi::GnttabSwapGrantRef>(cx, count, swap),
         Op::SetupTable => one(cx, op, va, count, setup_table),
         Op::QuerySize => one(cx, op, va, count, query_size),
         Op::GetStatusFrames => one(cx, op, va, count, get_status_frames),
@@ -57,12 +57,10 @@ pub fn grant_table_op(cx: &mut Context<'_>) -> Outcome {
     }
 }
 
-/// Carries out an operation for each structure of an array, until something waits for this CPU or the slice is over.
-fn each<T: FromBytes + IntoBytes + Immutable>(
-    cx: &mut Context<'_>,
-    count: u32,
-    op: fn(&mut Context<'_>, &mut T),
-) -> Outcome {
+/// Carries out an operation for each structure `T` of an array, until something waits for this CPU or the slice is over.
+/// `op` takes the address of one, and answers there.
+#[inline(always)]
+fn each<T>(cx: &mut Context<'_>, count: u32, op: fn(&mut Context<'_>, u64) -> Result<(), Errno>) -> Outcome {
     let mut budget = Budget::units(Budget::ROUND);
     let mut va = cx.args()[1];
     if count == 0 {
@@ -74,16 +72,18 @@ fn each<T: FromBytes + IntoBytes + Immutable>(
             cx.set_arg(2, (count - done).into());
             return Outcome::Again;
         }
-        let result = guest::read::<T>(va).and_then(|mut arg| {
-            op(cx, &mut arg);
-            guest::write(va, &arg)
-        });
-        if let Err(errno) = result {
+        if let Err(errno) = op(cx, va) {
             return Outcome::Fail(errno);
         }
         va = va.wrapping_add(size_of::<T>() as u64);
     }
     Outcome::OK
+}
+
+/// Writes what became of an operation to the `status` of its structure at `va`.
+#[inline(always)]
+fn answer<T>(va: u64, offset: usize, result: &Result<T, Refusal>) -> Result<(), Errno> {
+    guest::write(va.wrapping_add(offset as u64), &logic::grant::status(result))
 }
 
 /// No operations: where they would be is looked at all the same, as in Xen.
@@ -110,35 +110,13 @@ fn one<T: FromBytes + IntoBytes + Immutable>(
         .into()
 }
 
-/// A domain, be it the caller's own, which needs no reference of its own, or another.
-enum Peer<'a> {
-    Own(&'a Arc<Domain>),
-    Other(Arc<Domain>),
-}
-
-impl Deref for Peer<'_> {
-    type Target = Arc<Domain>;
-    #[inline(always)]
-    fn deref(&self) -> &Arc<Domain> {
-        match self {
-            Peer::Own(domain) => domain,
-            Peer::Other(domain) => domain,
-        }
+/// The domain of a number: the caller's own needs no reference of its own, another's is kept in `other`.
+#[inline(always)]
+fn peer<'p, 'c: 'p>(cx: &mut Context<'c>, id: DomId, other: &'p mut Option<Arc<Domain>>) -> Option<&'p Arc<Domain>> {
+    if id == cx.domain.id {
+        return Some(cx.domain);
     }
-}
-
-impl<'a> Peer<'a> {
-    /// The domain of a number.
-    #[inline(always)]
-    fn find(cx: &mut Context<'a>, id: DomId) -> Option<Self> {
-        if id == cx.domain.id { Some(Peer::Own(cx.domain)) } else { domain::find(id, &mut cx.held).map(Peer::Other) }
-    }
-
-    /// The domain of a number that may stand for the caller.
-    #[inline(always)]
-    fn find_any(cx: &mut Context<'a>, id: DomId) -> Option<Self> {
-        if id == DomId::SELF { Some(Peer::Own(cx.domain)) } else { Self::find(cx, id) }
-    }
+    Some(other.insert(domain::find(id, &mut cx.held)?))
 }
 
 /// The domain that an operation names, if the caller may act on it.
@@ -221,7 +199,8 @@ fn get_version(cx: &mut Context<'_>, op: Allowed<Op>, va: u64) -> Result<(), Err
     guest::write(va, &arg)
 }
 
-fn swap(cx: &mut Context<'_>, arg: &mut abi::GnttabSwapGrantRef) {
+fn swap(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
+    let arg: abi::GnttabSwapGrantRef = guest::read(va)?;
     let result = cx.domain.grants.table.lock(&mut cx.held).0.swap(arg.ref_a, arg.ref_b);
-    arg.status = logic::grant::status(&result);
+    answer(va, offset_of!(abi::GnttabSwapGrantRef, status), &result)
 }

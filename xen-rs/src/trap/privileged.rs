@@ -9,6 +9,7 @@ use logic::page::{Fail, entry::bit};
 use logic::regs::rflags;
 use logic::trap::{debug::DR6_SINGLE_STEP, is_canonical, selector, vector};
 use machine::arch::x86_64::{cpu, guest_registers, segments};
+use machine::mem::{guest_copy, guest_words};
 use xen_abi::ids::Mfn;
 use xen_abi::vm_assist::VMASST_TYPE_ARCHITECTURAL_IOPL;
 
@@ -45,8 +46,8 @@ pub fn emulate(cx: &mut Context<'_>) -> bool {
     let Some(size) = code_size(cx.regs.cs) else {
         return false;
     };
-    let mut code = [0; MAX_LENGTH];
-    let missing = machine::mem::guest_copy::copy_in_up_to(cx.regs.rip, &mut code);
+    let mut code = [0; MAX_LENGTH + 1];
+    let missing = fetch(cx.regs.rip, &mut code);
     let code = code.get(..MAX_LENGTH - missing).unwrap_or_default();
     let instruction = match decode(code, size) {
         Ok(instruction) => instruction,
@@ -85,6 +86,16 @@ pub fn emulate(cx: &mut Context<'_>) -> bool {
         Done::PageFault { address, write } => deliver::page_fault(cx, address, u32::from(write) << 1),
     }
     true
+}
+
+/// Reads what may be an instruction; how many bytes of the longest one could not be read.
+#[inline(always)]
+fn fetch(rip: u64, code: &mut [u8; MAX_LENGTH + 1]) -> usize {
+    if let Some([low, high]) = guest_words::read_2_at_once(rip) {
+        *code = (u128::from(high) << 64 | u128::from(low)).to_le_bytes();
+        return 0;
+    }
+    code.get_mut(..MAX_LENGTH).map_or(MAX_LENGTH, |code| guest_copy::copy_in_up_to(rip, code))
 }
 
 /// Steps over an emulated instruction; a single step becomes the guest's #DB.
@@ -227,6 +238,7 @@ fn write_control(cx: &mut Context<'_>, number: u8, value: u64) -> Done {
 }
 
 /// The CR4 that a guest of the domain gets for a wanted value.
+#[inline(never)]
 pub fn guest_cr4(domain: &crate::domain::Domain, wanted: u64) -> u64 {
     use logic::cpuid::features::{DE, FSGSBASE, TSC, XSAVE};
     let features = cpuid::policy(domain).features();

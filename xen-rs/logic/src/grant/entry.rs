@@ -45,25 +45,85 @@ pub enum Access {
     Write,
 }
 
-/// Through which addresses a page is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Via {
-    /// A CPU's page tables (and copies).
-    pub host: bool,
-    /// A device's.
-    pub device: bool,
+impl Access {
+    /// The flags that tell the guest.
+    #[inline(always)]
+    pub(super) const fn status(self) -> u16 {
+        match self {
+            Access::Read => abi::GTF_READING,
+            Access::Write => abi::GTF_READING | abi::GTF_WRITING,
+        }
+    }
 }
 
+/// Through which addresses a page is used: a set of the two ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Via(u8);
+
 impl Via {
-    /// CPU only.
-    pub const HOST: Via = Via { host: true, device: false };
     /// Nothing.
-    pub const NOTHING: Via = Via { host: false, device: false };
+    pub const NOTHING: Via = Via(0);
+    /// A CPU's page tables (and copies).
+    pub const HOST: Via = Via(1);
+    /// A device's.
+    pub const DEVICE: Via = Via(2);
+    /// Both.
+    pub const ALL: Via = Via(3);
+
+    /// Those of the two that are wanted.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(host: bool, device: bool) -> Via {
+        Via(host as u8 | (device as u8) << 1)
+    }
 
     /// Whether there is anything.
     #[must_use]
+    #[inline(always)]
     pub const fn any(self) -> bool {
-        self.host || self.device
+        self.0 != 0
+    }
+
+    /// Whether a CPU's page tables are among them.
+    #[must_use]
+    #[inline(always)]
+    pub const fn host(self) -> bool {
+        self.0 & Via::HOST.0 != 0
+    }
+
+    /// Whether a device's addresses are among them.
+    #[must_use]
+    #[inline(always)]
+    pub const fn device(self) -> bool {
+        self.0 & Via::DEVICE.0 != 0
+    }
+
+    /// How many they are.
+    #[must_use]
+    #[inline(always)]
+    pub const fn count(self) -> u8 {
+        self.host() as u8 + self.device() as u8
+    }
+
+    /// Those of both sets.
+    #[must_use]
+    #[inline(always)]
+    pub const fn and(self, other: Via) -> Via {
+        Via(self.0 & other.0)
+    }
+
+    /// Those of either set.
+    #[must_use]
+    #[inline(always)]
+    pub const fn or(self, other: Via) -> Via {
+        Via(self.0 | other.0)
+    }
+
+    /// Those that are not of the other set.
+    #[must_use]
+    #[inline(always)]
+    pub const fn without(self, other: Via) -> Via {
+        Via(self.0 & !other.0)
     }
 }
 
@@ -91,13 +151,44 @@ impl Extent {
     }
 }
 
+/// How often an entry is used in each way: four counters of eight bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Uses(u32);
+
+impl Uses {
+    /// The lowest bit of each counter.
+    const ONES: u32 = 0x0101_0101;
+    /// The counters of uses that write.
+    const WRITES: u32 = 0xff00_ff00;
+
+    /// One use: reads are counted in even bytes and writes in odd ones, those by CPUs in the lower half.
+    #[inline(always)]
+    const fn one(access: Access, via: Via) -> u32 {
+        (via.host() as u32 | (via.device() as u32) << 16) << if matches!(access, Access::Write) { 8 } else { 0 }
+    }
+
+    /// The lowest bits of the counters that are not zero.
+    #[inline(always)]
+    const fn counting(self) -> u32 {
+        let low = Self::ONES * 0x7f;
+        (((self.0 & low) + low) | self.0) >> 7 & Self::ONES
+    }
+
+    #[inline(always)]
+    const fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    #[inline(always)]
+    const fn any_write(self) -> bool {
+        self.0 & Self::WRITES != 0
+    }
+}
+
 /// The uses of one entry, and what it granted when the first of them began.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Active {
-    host_read: u8,
-    host_write: u8,
-    device_read: u8,
-    device_write: u8,
+    uses: Uses,
     domain: DomId,
     pub(super) frame: Mfn,
     pub(super) extent: Extent,
@@ -107,51 +198,29 @@ pub(super) struct Active {
 
 impl Default for Active {
     fn default() -> Self {
-        Active {
-            host_read: 0,
-            host_write: 0,
-            device_read: 0,
-            device_write: 0,
-            domain: DomId(0),
-            frame: Mfn(0),
-            extent: Extent::PAGE,
-            origin: None,
-        }
+        Active { uses: Uses::default(), domain: DomId(0), frame: Mfn(0), extent: Extent::PAGE, origin: None }
     }
 }
 
-/// A counter this high is refused, so that it can never wrap.
-const MANY: u8 = 0x80;
-
 impl Active {
+    #[inline(always)]
     pub(super) fn is_pinned(&self) -> bool {
-        self.host_read | self.host_write | self.device_read | self.device_write != 0
+        self.uses.any()
     }
 
-    fn is_written(&self) -> bool {
-        self.host_write | self.device_write != 0
-    }
-
-    fn counters(&mut self, access: Access, via: Via) -> [Option<&mut u8>; 2] {
-        let (host, device) = match access {
-            Access::Read => (&mut self.host_read, &mut self.device_read),
-            Access::Write => (&mut self.host_write, &mut self.device_write),
-        };
-        [via.host.then_some(host), via.device.then_some(device)]
-    }
-
-    /// Whether `by` may use it once more.
-    pub(super) fn admits(&mut self, by: DomId, access: Access, via: Via) -> bool {
-        !self.is_pinned()
-            || (self.domain == by && self.counters(access, via).into_iter().flatten().all(|count| *count < MANY))
+    /// Whether `by` may use it once more: a counter at 128 is refused, so that none can ever wrap.
+    #[inline(always)]
+    pub(super) fn admits(&self, by: DomId, access: Access, via: Via) -> bool {
+        !self.is_pinned() || (self.domain == by && self.uses.0 & Uses::one(access, via) << 7 == 0)
     }
 
     /// Whether the guest's word has to be looked at: for the first use, and for the first that writes.
     pub(super) fn needs_status(&self, access: Access) -> bool {
-        !self.is_pinned() || (access == Access::Write && !self.is_written())
+        !self.is_pinned() || (access == Access::Write && !self.uses.any_write())
     }
 
     /// The first use.
+    #[inline(always)]
     pub(super) fn begin(&mut self, by: DomId, frame: Mfn, extent: Extent) {
         self.domain = by;
         self.frame = frame;
@@ -160,22 +229,36 @@ impl Active {
     }
 
     /// How often it is used, in which way.
-    pub(super) const fn uses(&self) -> [u8; 4] {
-        [self.host_read, self.host_write, self.device_read, self.device_write]
+    pub(super) const fn uses(&self) -> Uses {
+        self.uses
     }
 
+    /// One more use that it [admits](Active::admits).
+    #[inline(always)]
     pub(super) fn pin(&mut self, access: Access, via: Via) {
-        self.counters(access, via).into_iter().flatten().for_each(|count| *count = count.saturating_add(1));
+        self.uses.0 = self.uses.0.wrapping_add(Uses::one(access, via));
     }
 
+    #[inline(always)]
     pub(super) fn unpin(&mut self, access: Access, via: Via) {
-        self.counters(access, via).into_iter().flatten().for_each(|count| *count = count.saturating_sub(1));
+        self.uses.0 = self.uses.0.wrapping_sub(Uses::one(access, via) & self.uses.counting());
+    }
+
+    /// Ends a use by a CPU if it is the only one of any kind.
+    #[inline(always)]
+    pub(super) fn end_only_use(&mut self, access: Access) -> bool {
+        let is_only = self.uses.0 == Uses::one(access, Via::HOST);
+        if is_only {
+            self.uses = Uses::default();
+        }
+        is_only
     }
 
     /// The status flags that no use justifies any more after one of `access` ended.
+    #[inline(always)]
     pub(super) fn stale_flags(&self, access: Access) -> u16 {
         let mut flags = 0;
-        if access == Access::Write && !self.is_written() {
+        if access == Access::Write && !self.uses.any_write() {
             flags |= abi::GTF_WRITING;
         }
         if !self.is_pinned() {
@@ -243,14 +326,10 @@ pub(super) fn set_status<P: EntryPage>(
         if !pinned && !permits {
             return Err(Refusal::GeneralError);
         }
-        let mut set = abi::GTF_READING;
-        if access == Access::Write {
-            if word.flags() & abi::GTF_READONLY != 0 {
-                return Err(Refusal::GeneralError);
-            }
-            set |= abi::GTF_WRITING;
+        if access == Access::Write && word.flags() & abi::GTF_READONLY != 0 {
+            return Err(Refusal::GeneralError);
         }
-        match page.compare_exchange(index, word.0, word.0 | u64::from(set)) {
+        match page.compare_exchange(index, word.0, word.0 | u64::from(access.status())) {
             Ok(()) => return Ok(word),
             Err(found) => word = Word(found),
         }

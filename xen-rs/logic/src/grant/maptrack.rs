@@ -27,7 +27,7 @@ impl TableId {
 #[derive(Debug)]
 pub struct Maptrack {
     /// In pieces of [`PER_FRAME`], so that growing takes a little memory at a time and copies nothing.
-    frames: Vec<Box<[Track]>>,
+    frames: Vec<Tracks>,
     /// Most handles it may ever have.
     limit: u32,
     /// First of the free handles, linked through `gref`.
@@ -37,6 +37,8 @@ pub struct Maptrack {
     /// Handles that the death of the domain has looked at.
     released: u32,
 }
+
+type Tracks = Box<[Track; PER_FRAME as usize]>;
 
 #[derive(Debug, Clone, Copy)]
 struct Track {
@@ -72,6 +74,13 @@ impl Track {
         by_entry: false,
         state: State::Free,
     };
+
+    /// Makes it the first of the free ones.
+    #[inline(always)]
+    fn make_free(&mut self, first: &mut u32, own: GrantHandle) {
+        self.state = State::Free;
+        self.gref = GrantRef(core::mem::replace(first, own.0));
+    }
 }
 
 const NO_HANDLE: u32 = u32::MAX;
@@ -151,6 +160,13 @@ pub struct Unmap {
     pub via: Via,
 }
 
+/// A handle's place. Apart from the rest of the map track, so that it can be changed along.
+#[inline(always)]
+fn track(frames: &mut [Tracks], handle: GrantHandle) -> Option<&mut Track> {
+    let frame = index_below((handle.0 / PER_FRAME).into(), frames.len())?;
+    frames.get_mut(frame)?.get_mut((handle.0 % PER_FRAME) as usize)
+}
+
 impl Maptrack {
     /// A map track of at most `frames` of Xen's pages of 256 handles.
     #[must_use]
@@ -164,9 +180,9 @@ impl Maptrack {
         self.used
     }
 
+    #[inline(always)]
     fn track(&mut self, handle: GrantHandle) -> Option<&mut Track> {
-        let page = index_below((handle.0 / PER_FRAME).into(), self.frames.len())?;
-        self.frames.get_mut(page)?.get_mut((handle.0 % PER_FRAME) as usize)
+        track(&mut self.frames, handle)
     }
 
     /// How many handles there are, free or not.
@@ -191,7 +207,7 @@ impl Maptrack {
         if let Some(last) = tracks.last_mut() {
             last.gref = GrantRef(self.free);
         }
-        self.frames.push(tracks.into_boxed_slice());
+        self.frames.push(tracks.into_boxed_slice().try_into().map_err(|_| Refusal::NoSpace)?);
         self.free = first;
         Ok(())
     }
@@ -206,19 +222,12 @@ impl Maptrack {
         Ok(Reserved(handle))
     }
 
-    fn release(&mut self, handle: GrantHandle) {
-        let next = self.free;
-        if let Some(track) = self.track(handle) {
-            track.state = State::Free;
-            track.gref = GrantRef(next);
-            self.free = handle.0;
-            self.used = self.used.saturating_sub(1);
-        }
-    }
-
     /// The mapping was not made.
     pub fn cancel(&mut self, handle: Reserved) {
-        self.release(handle.0);
+        if let Some(track) = track(&mut self.frames, handle.0) {
+            self.used = self.used.saturating_sub(1);
+            track.make_free(&mut self.free, handle.0);
+        }
     }
 
     /// The mapping was made: from now on its handle can be unmapped.
@@ -236,16 +245,15 @@ impl Maptrack {
     pub fn claim(&mut self, unmap: Unmap) -> Result<Option<GrantMapping>, Refusal> {
         let track = self.track(unmap.handle).ok_or(Refusal::BadHandle)?;
         let State::Live { via, claimed } = &mut track.state else { return Err(Refusal::BadHandle) };
-        let wanted = Via { host: via.host && unmap.via.host, device: via.device && unmap.via.device };
-        let got = Via { host: wanted.host && !claimed.host, device: wanted.device && !claimed.device };
+        let wanted = via.and(unmap.via);
+        let got = wanted.without(*claimed);
         if !wanted.any() {
             return Ok(None);
         }
         if !got.any() {
             return Err(Refusal::BadHandle);
         }
-        claimed.host |= got.host;
-        claimed.device |= got.device;
+        *claimed = claimed.or(got);
         Ok(Some(GrantMapping {
             handle: unmap.handle,
             granter: track.domain,
@@ -261,26 +269,22 @@ impl Maptrack {
     /// The unmapping failed: the mapping stays.
     pub fn unclaim(&mut self, mapping: GrantMapping) {
         if let Some(Track { state: State::Live { claimed, .. }, .. }) = self.track(mapping.handle) {
-            claimed.host &= !mapping.via.host;
-            claimed.device &= !mapping.via.device;
+            *claimed = claimed.without(mapping.via);
         }
     }
 
     /// The page-table entry is gone. The handle is free when nothing of the mapping is left.
     pub fn detach(&mut self, mapping: GrantMapping) -> Detached {
         let GrantMapping { handle, granter, table, gref, frame, access, via: gone, by_entry: _ } = mapping;
-        let empty = match self.track(handle) {
-            Some(Track { state: State::Live { via, claimed }, .. }) => {
-                via.host &= !gone.host;
-                via.device &= !gone.device;
-                claimed.host &= !gone.host;
-                claimed.device &= !gone.device;
-                !via.any()
+        if let Some(track) = track(&mut self.frames, handle)
+            && let State::Live { via, claimed } = &mut track.state
+        {
+            *via = via.without(gone);
+            *claimed = claimed.without(gone);
+            if !via.any() {
+                self.used = self.used.saturating_sub(1);
+                track.make_free(&mut self.free, handle);
             }
-            _ => false,
-        };
-        if empty {
-            self.release(handle);
         }
         Detached { granter, table, gref, frame, access, via: gone }
     }
@@ -288,13 +292,14 @@ impl Maptrack {
     /// The pages that devices use by the domain's mappings.
     pub fn of_devices(&self) -> impl Iterator<Item = (Mfn, Access)> {
         let tracks = self.frames.iter().flat_map(|frame| frame.iter());
-        tracks.filter(|track| matches!(track.state, State::Live { via, .. } if via.device)).map(|t| (t.frame, t.access))
+        tracks
+            .filter(|track| matches!(track.state, State::Live { via, .. } if via.device()))
+            .map(|t| (t.frame, t.access))
     }
 
     /// The next mapping of a domain that dies, claimed whole. It makes no new ones any more, so each handle is looked at
     /// once; up to `most` of them in this call.
     pub fn claim_next(&mut self, most: &mut u32) -> Left {
-        let everything = Via { host: true, device: true };
         while self.released < self.count() && self.used != 0 {
             if *most == 0 {
                 return Left::Unknown;
@@ -302,7 +307,7 @@ impl Maptrack {
             *most -= 1;
             let handle = GrantHandle(self.released);
             self.released += 1;
-            if let Ok(Some(mapping)) = self.claim(Unmap { handle, via: everything }) {
+            if let Ok(Some(mapping)) = self.claim(Unmap { handle, via: Via::ALL }) {
                 return Left::Mapping(mapping);
             }
         }

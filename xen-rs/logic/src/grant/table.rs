@@ -7,10 +7,11 @@ use xen_abi::errno::Errno;
 use xen_abi::grant_table as abi;
 use xen_abi::ids::{DomId, Gfn, GrantRef, Mfn};
 
-use super::entry::{Access, Active, EntryPage, Extent, Purpose, Via, Word, set_status};
+use super::entry::{Access, Active, EntryPage, Extent, Purpose, Uses, Via, Word, set_status, type_mask};
 use super::maptrack::{Detached, TableId};
 use super::version2::{self, Granted, StatusPlace};
 use super::{Flushed, Refusal};
+use crate::num::index_below;
 
 /// Entries of version 1 in one page.
 pub const ENTRIES_PER_FRAME: u32 = 512;
@@ -65,7 +66,7 @@ pub struct Table<P> {
 #[derive(Debug)]
 pub(super) struct Frame<P> {
     pub(super) shared: P,
-    active: Box<[Active]>,
+    active: Box<[Active; ENTRIES_PER_FRAME as usize]>,
 }
 
 /// A grant that is now in use.
@@ -97,7 +98,7 @@ pub struct PassedOn {
     /// Which.
     pub gref: GrantRef,
     /// The uses of the entry that passes it on when it was looked at.
-    uses: [u8; 4],
+    uses: Uses,
 }
 
 /// An entry and all that belongs to it.
@@ -168,6 +169,12 @@ impl Freed {
     }
 }
 
+/// The page with an index that a guest chose.
+#[inline(always)]
+fn frame_at<P>(frames: &mut [Frame<P>], index: u32) -> Option<&mut Frame<P>> {
+    frames.get_mut(index_below(index.into(), frames.len())?)
+}
+
 impl<P: EntryPage> Table<P> {
     /// A table of `own` without pages. `gnttab_set_version` and the rest work on it, every grant is refused.
     #[must_use]
@@ -236,7 +243,8 @@ impl<P: EntryPage> Table<P> {
             return Err((shared, Errno::ENOMEM));
         }
         active.resize(ENTRIES_PER_FRAME as usize, Active::default());
-        self.frames.push(Frame { shared, active: active.into_boxed_slice() });
+        let Ok(active) = active.into_boxed_slice().try_into() else { return Err((shared, Errno::ENOMEM)) };
+        self.frames.push(Frame { shared, active });
         Ok(())
     }
 
@@ -254,19 +262,18 @@ impl<P: EntryPage> Table<P> {
 
     #[inline(always)]
     fn entry(&mut self, gref: GrantRef) -> Option<Entry<'_, P>> {
-        if self.version == Version::One {
-            let frame = self.frames.get_mut((gref.0 / ENTRIES_PER_FRAME) as usize)?;
-            let index = (gref.0 % ENTRIES_PER_FRAME) as usize;
-            return Some(Entry { page: &frame.shared, index, active: frame.active.get_mut(index)?, status: None });
+        if self.version == Version::Two {
+            return self.entry_of_two(gref);
         }
-        self.entry_of_two(gref)
+        self.entry_of_one(gref).map(|(page, index, active)| Entry { page, index, active, status: None })
     }
 
     #[cold]
     fn entry_of_two(&mut self, gref: GrantRef) -> Option<Entry<'_, P>> {
-        let frame = self.frames.get_mut((gref.0 / version2::ENTRIES_PER_FRAME) as usize)?;
+        let frame = frame_at(&mut self.frames, gref.0 / version2::ENTRIES_PER_FRAME)?;
         let index = (gref.0 % version2::ENTRIES_PER_FRAME) as usize;
-        let status = self.status.get((gref.0 / version2::STATUS_PER_FRAME) as usize)?;
+        let status = (gref.0 / version2::STATUS_PER_FRAME).into();
+        let status = self.status.get(index_below(status, self.status.len())?)?;
         let status = Some((status, StatusPlace::of(gref)));
         Some(Entry { page: &frame.shared, index, active: frame.active.get_mut(index)?, status })
     }
@@ -324,6 +331,54 @@ impl<P: EntryPage> Table<P> {
         let pinned = Pinned { frame: entry.active.frame, extent: entry.active.extent };
         self.pinned += u32::from(first);
         Ok(pinned)
+    }
+
+    /// The usual case of [`Table::pin`], and all there is to it: an entry of version 1 that grants a whole page and is not
+    /// in use. The page; where it is `None`, nothing has changed, and `pin` tells more.
+    #[inline(always)]
+    pub fn pin_at_once(
+        &mut self,
+        gref: GrantRef,
+        by: DomId,
+        access: Access,
+        frame: impl FnOnce(Gfn) -> Option<Mfn>,
+    ) -> Option<Mfn> {
+        let (shared, index, active) = self.entry_of_one(gref)?;
+        let word = Word(shared.load(index));
+        let forbidden = if access == Access::Write { abi::GTF_READONLY } else { 0 };
+        let seen = Word::new(type_mask(Purpose::Map) | forbidden, DomId(u16::MAX), 0).0;
+        if active.is_pinned() || word.0 & seen != Word::new(abi::GTF_PERMIT_ACCESS, by, 0).0 {
+            return None;
+        }
+        let mfn = frame(word.frame())?;
+        shared.compare_exchange(index, word.0, word.0 | u64::from(access.status())).ok()?;
+        active.begin(by, mfn, Extent::PAGE);
+        active.pin(access, Via::HOST);
+        self.pinned += 1;
+        Some(mfn)
+    }
+
+    /// Ends a use that was begun by [`Table::pin_at_once`] if it is the only one still; else [`Table::unpin`] is left to do.
+    #[inline(always)]
+    #[must_use]
+    pub fn unpin_at_once(&mut self, gref: GrantRef, access: Access) -> bool {
+        let Some((shared, index, active)) = self.entry_of_one(gref) else { return false };
+        if !active.end_only_use(access) {
+            return false;
+        }
+        shared.and(index, !u64::from(access.status()));
+        self.pinned -= 1;
+        true
+    }
+
+    #[inline(always)]
+    fn entry_of_one(&mut self, gref: GrantRef) -> Option<(&P, usize, &mut Active)> {
+        if self.version != Version::One {
+            return None;
+        }
+        let Frame { shared, active } = frame_at(&mut self.frames, gref.0 / ENTRIES_PER_FRAME)?;
+        let index = (gref.0 % ENTRIES_PER_FRAME) as usize;
+        Some((shared, index, active.get_mut(index)?))
     }
 
     /// [`Table::pin`] for a copy, which may find that the grant is passed on.
@@ -434,13 +489,13 @@ impl<P: EntryPage> Table<P> {
     /// entry keeps its references until its table goes, a device's use ends now.
     pub fn forget(&mut self, mapping: Detached) -> Freed {
         let freed = self.end(mapping);
-        Freed { via: Via { host: false, ..freed.via }, ..freed }
+        Freed { via: freed.via.without(Via::HOST), ..freed }
     }
 
     fn end(&mut self, mapping: Detached) -> Freed {
         let Detached { table, gref, access, via, frame, .. } = mapping;
         // The domain whose grant it was may be gone, and its number another's.
-        if table == self.id {
+        if table == self.id && (via != Via::HOST || !self.unpin_at_once(gref, access)) {
             // What is passed on is never mapped.
             let _ = self.unpin(gref, access, via);
         }

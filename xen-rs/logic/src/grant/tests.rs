@@ -170,7 +170,7 @@ fn handles_are_charged_and_reused() {
     let handles: Vec<_> = (0..256)
         .map(|n| {
             let reserved = track.reserve().unwrap();
-            track.commit(reserved, mapped(table().0.id(), n, Mfn(1), Access::Read, Via { host: true, device: n == 3 }))
+            track.commit(reserved, mapped(table().0.id(), n, Mfn(1), Access::Read, Via::new(true, n == 3)))
         })
         .collect();
     assert_eq!(track.grow(), Err(Refusal::NoSpace), "at its limit");
@@ -181,8 +181,8 @@ fn handles_are_charged_and_reused() {
     let host = track.claim(Unmap { handle: handles[3], via: Via::HOST }).unwrap().unwrap();
     let _ = track.detach(host);
     assert_eq!(track.used(), 256);
-    let rest = track.claim(Unmap { handle: handles[3], via: Via { host: true, device: true } }).unwrap().unwrap();
-    assert_eq!(rest.via(), Via { host: false, device: true });
+    let rest = track.claim(Unmap { handle: handles[3], via: Via::ALL }).unwrap().unwrap();
+    assert_eq!(rest.via(), Via::DEVICE);
     let _ = track.detach(rest);
     assert_eq!(track.used(), 255);
     let again = track.reserve().unwrap();
@@ -320,6 +320,47 @@ proptest! {
             }
             let users: std::collections::BTreeSet<_> = live.iter().map(|m| m.0).collect();
             prop_assert_eq!(t.pinned() as usize, users.len());
+        }
+    }
+}
+
+/// The short ways do what the long ones do, wherever they do anything.
+#[test]
+fn at_once_is_the_same() {
+    for access in [Access::Read, Access::Write] {
+        for flags in [
+            0,
+            PERMIT,
+            PERMIT | abi::GTF_READONLY,
+            PERMIT | abi::GTF_SUB_PAGE,
+            PERMIT | abi::GTF_READING,
+            abi::GTF_TRANSITIVE,
+        ] {
+            for (by, uses) in [(ME, 0), (DomId(9), 0), (ME, 1), (ME, 2)] {
+                let make = || {
+                    let (mut table, page) = table();
+                    page.store(3, word(PERMIT, ME.0, 77));
+                    for _ in 0..uses {
+                        let _ = map(&mut table, 3, Access::Read).unwrap();
+                    }
+                    page.store(3, word(flags, ME.0, 77));
+                    (table, page)
+                };
+                let ((mut short, short_page), (mut long, long_page)) = (make(), make());
+                let page = short.pin_at_once(GrantRef(3), by, access, |gfn| good(gfn).ok());
+                let Some(mfn) = page else {
+                    assert_eq!(short_page.load(3), word(flags, ME.0, 77), "nothing has changed");
+                    assert_eq!(short.pinned(), u32::from(uses != 0));
+                    continue;
+                };
+                let pinned = long.pin(GrantRef(3), by, access, Via::HOST, Purpose::Map, good).unwrap();
+                assert_eq!((pinned.frame, pinned.extent), (mfn, Extent::PAGE));
+                assert_eq!((short_page.load(3), short.pinned()), (long_page.load(3), long.pinned()));
+                assert!(short.unpin_at_once(GrantRef(3), access), "its only use");
+                let _ = long.unpin(GrantRef(3), access, Via::HOST);
+                assert_eq!((short_page.load(3), short.pinned()), (long_page.load(3), long.pinned()));
+                assert!(!short.unpin_at_once(GrantRef(3), access), "no use is left");
+            }
         }
     }
 }

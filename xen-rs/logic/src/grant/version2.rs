@@ -94,7 +94,7 @@ pub(super) fn set_status<P: EntryPage>(
     if (!pinned && !permits(before)) || read_only(before) {
         return Err(Refusal::GeneralError);
     }
-    place.set(status, if writes { abi::GTF_READING | abi::GTF_WRITING } else { abi::GTF_READING });
+    place.set(status, access.status());
     let word = header(page, index);
     if (!pinned && !permits(word)) || read_only(word) {
         let taken_back = if pinned { abi::GTF_WRITING } else { abi::GTF_READING | abi::GTF_WRITING };

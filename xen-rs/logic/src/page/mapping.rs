@@ -52,6 +52,7 @@ impl Mapping<'_> {
 
 impl<'f, E: Env> Mmu<'f, E> {
     /// Takes the references for a mapping by `mapper` of a page of `owner`.
+    #[inline(always)]
     pub fn hold_mapping(
         &mut self,
         mfn: Mfn,
@@ -63,10 +64,11 @@ impl<'f, E: Env> Mmu<'f, E> {
     }
 
     /// Gives up the references of each way that a grant was mapped, now that its use has ended.
+    #[inline(always)]
     pub fn put_freed(&mut self, freed: Freed) {
         let writable = freed.access() == Access::Write;
         let Some(frame) = self.frames.ram(freed.frame()) else { return };
-        for _ in 0..u8::from(freed.via().host) + u8::from(freed.via().device) {
+        for _ in 0..freed.via().count() {
             self.put_mapping(frame, writable);
         }
     }
@@ -84,6 +86,7 @@ impl<'f, E: Env> Mmu<'f, E> {
 
     /// Writes the entry of a mapping to a slot of an L1 table of `owner`, and gives up what the old entry referred to.
     /// The mapping comes back if the table is of another level.
+    #[inline(always)]
     pub fn place_mapping(
         &mut self,
         locked: &Locked<'f>,
@@ -104,6 +107,7 @@ impl<'f, E: Env> Mmu<'f, E> {
 
     /// Replaces the entry of a mapping of `mfn` by `with`, whose references go with it. The old entry's references are
     /// left for [`Mmu::put_freed`] after the flush. False: the slot of an L1 table does not hold such an entry, nothing has changed.
+    #[inline(always)]
     pub fn remove_mapping(&mut self, locked: &Locked<'f>, slot: Slot, mfn: Mfn, writable: bool, with: Entry) -> bool {
         let table = locked.table();
         if table.kind() != Kind::L1 {

@@ -91,6 +91,23 @@ impl<'f, E: Env> Mmu<'f, E> {
         }
     }
 
+    /// [`Mmu::get_ref`] of a page that may be written. `None`: it has another role, or is not `owner`'s.
+    #[inline(always)]
+    pub fn get_writable_ref(&mut self, mfn: Mfn, owner: DomId) -> Option<TypeRef<'f, Writable>> {
+        let f = self.get_page(mfn, owner)?;
+        if !self.get_writable(f) {
+            self.put_page(f);
+            return None;
+        }
+        Some(TypeRef(f, PhantomData))
+    }
+
+    /// Gives a page that may be written back.
+    #[inline(always)]
+    pub fn put_writable_ref(&mut self, held: TypeRef<'f, Writable>) {
+        self.put_mapping(held.0, true);
+    }
+
     /// Gives a page in a role back; false when the rest of its devalidation was deferred.
     #[inline]
     pub fn put_ref<R: Role>(&mut self, held: TypeRef<'f, R>) -> bool {
@@ -99,7 +116,7 @@ impl<'f, E: Env> Mmu<'f, E> {
 
     /// Takes the references that a writable mapping by somebody else than `owner` needs (a grant): of a page of `owner`,
     /// to be given up by [`Mmu::put_mapping`]. `EBUSY` if the page has another role.
-    #[inline]
+    #[inline(always)]
     pub fn get_mapping(&mut self, mfn: Mfn, owner: DomId, writable: bool, mapper: DomId) -> Result<Frame<'f>, Errno> {
         let f = self.get_page(mfn, owner).ok_or(Errno::EINVAL)?;
         if writable {
@@ -115,10 +132,10 @@ impl<'f, E: Env> Mmu<'f, E> {
     }
 
     /// Gives up the references of a mapping.
-    #[inline]
+    #[inline(always)]
     pub fn put_mapping(&mut self, f: Frame<'f>, writable: bool) {
         if writable {
-            self.put_type(f);
+            self.put_writable(f);
         }
         self.put_page(f);
     }

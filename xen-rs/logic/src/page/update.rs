@@ -90,7 +90,7 @@ impl<'f, E: Env> Mmu<'f, E> {
 
     /// [`Mmu::lock_table`] of a last-level table.
     #[inline(always)]
-    fn lock_data_table(&mut self, f: Frame<'f>, owner: DomId) -> Option<Locked<'f>> {
+    pub fn lock_data_table(&mut self, f: Frame<'f>, owner: DomId) -> Option<Locked<'f>> {
         let word = f.word();
         let new = word.0 | Word::UPDATING;
         if word.is_quiet(Kind::L1)

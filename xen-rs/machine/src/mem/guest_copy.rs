@@ -7,7 +7,7 @@
 //! Unsafe: instructions that may fault on a guest's address, with an exception table.
 
 use super::layout::HYPERVISOR_END;
-use super::{pv_pte, tlb};
+use super::{guest_words, pv_pte, tlb};
 use arrayvec::ArrayVec;
 use core::arch::asm;
 use core::mem::MaybeUninit;
@@ -239,6 +239,37 @@ pub fn copy_out_up_to(to: u64, from: &[u8]) -> usize {
 /// Reads a value from a guest.
 #[inline(always)]
 pub fn read<T: FromBytes>(from: u64) -> Result<T, Errno> {
+    // What is asked for most has a few words: they go through registers.
+    match size_of::<T>() {
+        24 => value_of(from, guest_words::read_3_at_once),
+        32 => value_of(from, guest_words::read_4_at_once),
+        40 => value_of(from, guest_words::read_5_at_once),
+        _ => read_by_copy(from),
+    }
+}
+
+/// The value that some words of a guest are.
+#[inline(always)]
+fn value_of<T: FromBytes, const N: usize>(from: u64, read: fn(u64) -> Option<[u64; N]>) -> Result<T, Errno> {
+    if size_of::<T>() != size_of::<[u64; N]>() {
+        return Err(Errno::EFAULT);
+    }
+    let words = match read(from) {
+        Some(words) => words,
+        None => read_slowly(from)?,
+    };
+    // SAFETY: any bytes are a `T`, and there are as many.
+    Ok(unsafe { core::mem::transmute_copy(&words) })
+}
+
+#[cold]
+fn read_slowly<const N: usize>(from: u64) -> Result<[u64; N], Errno> {
+    read_by_copy(from)
+}
+
+/// [`read`] of any length, which tries again where a fault was only due to a stale translation.
+#[inline(always)]
+fn read_by_copy<T: FromBytes>(from: u64) -> Result<T, Errno> {
     if !is_guest_piece(from, size_of::<T>() as u64) {
         return Err(Errno::EFAULT);
     }

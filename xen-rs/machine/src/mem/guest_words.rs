@@ -8,6 +8,33 @@ use super::guest_copy::{is_guest_piece, write};
 use core::arch::asm;
 use xen_abi::Errno;
 
+/// Accesses to a guest's addresses, one after the other, each with a label of its own. The one that faults ends them and
+/// counts `$failed` up from 0.
+macro_rules! guarded {
+    ($failed:ident: $($label:literal $access:expr),*; $($operands:tt)*) => {
+        asm!(
+            "xor {failed:e}, {failed:e}",
+            "770: .byte 0x0f, 0x1f, 0x00",
+            $(concat!($label, ": ", $access),)*
+            "3:",
+            "771: .byte 0x0f, 0x1f, 0x00",
+            ".pushsection .text.fixup, \"ax\"",
+            "4: inc {failed:e}",
+            "jmp 3b",
+            ".popsection",
+            ".pushsection .ex_table, \"a\"",
+            $(concat!(".long ", $label, "b - ., 4b - ."),)*
+            ".popsection",
+            ".pushsection .alt_table, \"a\"",
+            ".long 770b - ., 2",
+            ".long 771b - ., 1",
+            ".popsection",
+            failed = out(reg) $failed, $($operands)*
+            options(nostack)
+        )
+    };
+}
+
 /// Reads 32 bits from a guest.
 #[inline(always)]
 #[must_use]
@@ -64,31 +91,9 @@ impl<const N: u64> Piece<N> {
         // SAFETY: reads of a guest's addresses into registers; faults are caught by the exception table. With its first and
         // its last byte all of what is no longer than a page can be read.
         unsafe {
-            asm!(
-                "xor {failed:e}, {failed:e}",
-                "770: .byte 0x0f, 0x1f, 0x00",
-                "20: mov {a}, [{va} + {last}]",
-                "21: mov {a}, [{va} + {at_a}]",
-                "22: mov {b}, [{va} + {at_b}]",
-                "3:",
-                "771: .byte 0x0f, 0x1f, 0x00",
-                ".pushsection .text.fixup, \"ax\"",
-                "4: inc {failed:e}",
-                "jmp 3b",
-                ".popsection",
-                ".pushsection .ex_table, \"a\"",
-                ".long 20b - ., 4b - .",
-                ".long 21b - ., 4b - .",
-                ".long 22b - ., 4b - .",
-                ".popsection",
-                ".pushsection .alt_table, \"a\"",
-                ".long 770b - ., 2",
-                ".long 771b - ., 1",
-                ".popsection",
-                va = in(reg) self.0, failed = out(reg) failed, a = out(reg) a, b = out(reg) b,
-                last = const N - 8, at_a = const A, at_b = const B,
-                options(nostack)
-            );
+            guarded!(failed: "20" "mov {a}, [{va} + {last}]", "21" "mov {a}, [{va} + {at_a}]", "22" "mov {b}, [{va} + {at_b}]";
+                va = in(reg) self.0, a = out(reg) a, b = out(reg) b,
+                last = const N - 8, at_a = const A, at_b = const B,);
         }
         (failed == 0).then_some((a, b))
     }
@@ -100,26 +105,7 @@ impl<const N: u64> Piece<N> {
         let failed: u64;
         // SAFETY: a write to a guest's address from a register; a fault is caught by the exception table.
         unsafe {
-            asm!(
-                "xor {failed:e}, {failed:e}",
-                "770: .byte 0x0f, 0x1f, 0x00",
-                "2: mov [{va} + {at}], {word}",
-                "3:",
-                "771: .byte 0x0f, 0x1f, 0x00",
-                ".pushsection .text.fixup, \"ax\"",
-                "4: inc {failed:e}",
-                "jmp 3b",
-                ".popsection",
-                ".pushsection .ex_table, \"a\"",
-                ".long 2b - ., 4b - .",
-                ".popsection",
-                ".pushsection .alt_table, \"a\"",
-                ".long 770b - ., 2",
-                ".long 771b - ., 1",
-                ".popsection",
-                va = in(reg) self.0, word = in(reg) word, failed = out(reg) failed, at = const AT,
-                options(nostack)
-            );
+            guarded!(failed: "20" "mov [{va} + {at}], {word}"; va = in(reg) self.0, word = in(reg) word, at = const AT,);
         }
         if failed == 0 { Ok(()) } else { write(self.0.wrapping_add(AT), &word) }
     }
@@ -139,26 +125,8 @@ macro_rules! read_words {
             let failed: u64;
             // SAFETY: reads of a guest's addresses into registers; faults are caught by the exception table.
             unsafe {
-                asm!(
-                    "xor {failed:e}, {failed:e}",
-                    "770: .byte 0x0f, 0x1f, 0x00",
-                    $(concat!($label, ": mov {", stringify!($word), "}, [{from} + ", $offset, "]"),)*
-                    "3:",
-                    "771: .byte 0x0f, 0x1f, 0x00",
-                    ".pushsection .text.fixup, \"ax\"",
-                    "4: inc {failed:e}",
-                    "jmp 3b",
-                    ".popsection",
-                    ".pushsection .ex_table, \"a\"",
-                    $(concat!(".long ", $label, "b - ., 4b - ."),)*
-                    ".popsection",
-                    ".pushsection .alt_table, \"a\"",
-                    ".long 770b - ., 2",
-                    ".long 771b - ., 1",
-                    ".popsection",
-                    from = in(reg) from, failed = out(reg) failed, $($word = out(reg) $word,)*
-                    options(nostack)
-                );
+                guarded!(failed: $($label concat!("mov {", stringify!($word), "}, [{from} + ", $offset, "]")),*;
+                    from = in(reg) from, $($word = out(reg) $word,)*);
             }
             (failed == 0).then_some([$($word),*])
         }
@@ -166,7 +134,23 @@ macro_rules! read_words {
 }
 
 read_words!(
-    /// Reads nine words from a guest.
+    /// Reads two words from a guest.
+    read_2_at_once, 2: a "20" at "0", b "21" at "8"
+);
+read_words!(
+    /// [`read_2_at_once`] of three words.
+    read_3_at_once, 3: a "20" at "0", b "21" at "8", c "22" at "16"
+);
+read_words!(
+    /// [`read_2_at_once`] of four words.
+    read_4_at_once, 4: a "20" at "0", b "21" at "8", c "22" at "16", d "23" at "24"
+);
+read_words!(
+    /// [`read_2_at_once`] of five words.
+    read_5_at_once, 5: a "20" at "0", b "21" at "8", c "22" at "16", d "23" at "24", e "24" at "32"
+);
+read_words!(
+    /// [`read_2_at_once`] of nine words.
     read_9_at_once, 9: a "20" at "0", b "21" at "8", c "22" at "16", d "23" at "24", e "24" at "32", f "25" at "40",
     g "26" at "48", h "27" at "56", i "28" at "64"
 );
@@ -185,26 +169,8 @@ macro_rules! write_words {
             let failed: u64;
             // SAFETY: writes to a guest's addresses from registers; faults are caught by the exception table.
             unsafe {
-                asm!(
-                    "xor {failed:e}, {failed:e}",
-                    "770: .byte 0x0f, 0x1f, 0x00",
-                    $(concat!($label, ": mov [{to} + ", $offset, "], {", stringify!($word), "}"),)*
-                    "3:",
-                    "771: .byte 0x0f, 0x1f, 0x00",
-                    ".pushsection .text.fixup, \"ax\"",
-                    "4: inc {failed:e}",
-                    "jmp 3b",
-                    ".popsection",
-                    ".pushsection .ex_table, \"a\"",
-                    $(concat!(".long ", $label, "b - ., 4b - ."),)*
-                    ".popsection",
-                    ".pushsection .alt_table, \"a\"",
-                    ".long 770b - ., 2",
-                    ".long 771b - ., 1",
-                    ".popsection",
-                    to = in(reg) to, failed = out(reg) failed, $($word = in(reg) $word,)*
-                    options(nostack)
-                );
+                guarded!(failed: $($label concat!("mov [{to} + ", $offset, "], {", stringify!($word), "}")),*;
+                    to = in(reg) to, $($word = in(reg) $word,)*);
             }
             failed == 0
         }

@@ -1,89 +1,149 @@
 //! `GNTTABOP_copy`: bytes from one page to another, either of them by a grant or the caller's own.
 
+use alloc::sync::Arc;
+use core::mem::offset_of;
+
 use logic::{
     grant::{Access, Claim, Extent, PassedOn, Pinned, Refusal, Via},
     page::{Frame, TypeRef, Writable},
 };
 use machine::mem::pv_pte;
 use xen_abi::{
+    errno::Errno,
     grant_table::{self as abi, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF},
     ids::{DomId, Gfn, GrantRef, Mfn},
 };
 
-use super::Peer;
-use crate::{cpu::Context, grant::granted_frame, memory};
+use super::{answer, peer};
+use crate::{
+    cpu::Context,
+    domain::{self, Domain},
+    grant::granted_frame,
+    guest, memory,
+};
 
 const PAGE: u32 = 4096;
 /// How often a grant that is passed on is looked at when it changes under our eyes.
 const TRIES: u32 = 4;
 
-/// One end of a copy: a page, pinned if it is granted.
-struct End<'a> {
-    domain: Peer<'a>,
-    grant: Option<GrantRef>,
-    access: Access,
+/// What a copy names for one of its ends.
+#[derive(Clone, Copy)]
+enum Name {
+    /// A page of the caller's own.
+    Own(Gfn),
+    /// A page that somebody grants the caller.
+    Granted(GrantRef),
+}
+
+/// The page at one end of a copy.
+#[derive(Clone, Copy)]
+struct Page {
     mfn: Mfn,
     extent: Extent,
-    /// Whose page it is, if `domain` passes on what that domain grants it.
-    origin: Option<(Peer<'a>, GrantRef)>,
+}
+
+impl Page {
+    /// All of it.
+    const fn whole(mfn: Mfn) -> Self {
+        Page { mfn, extent: Extent::PAGE }
+    }
+}
+
+/// An end of a copy: the page, pinned if it is granted.
+struct End {
+    page: Page,
+    /// Whose page it is, and by which grant, if the granting domain passes it on.
+    origin: Option<(Arc<Domain>, GrantRef)>,
 }
 
 /// One copy.
-pub(super) fn copy(cx: &mut Context<'_>, arg: &mut abi::GnttabCopy) {
-    let result = copy_one(cx, arg);
-    arg.status = logic::grant::status(&result);
+#[inline(never)]
+pub(super) fn copy(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
+    let arg: abi::GnttabCopy = guest::read(va)?;
+    let result = copy_one(cx, &arg);
+    answer(va, offset_of!(abi::GnttabCopy, status), &result)
 }
 
+#[inline(always)]
 fn copy_one(cx: &mut Context<'_>, arg: &abi::GnttabCopy) -> Result<(), Refusal> {
-    let by_grant = |flag| arg.flags & flag != 0;
-    let (source, target) = (&arg.source, &arg.dest);
-    let from = lock_domain(cx, source.domid, by_grant(GNTCOPY_SOURCE_GREF))?;
-    let to = lock_domain(cx, target.domid, by_grant(GNTCOPY_DEST_GREF))?;
-    let from = claim(cx, from, source.u, by_grant(GNTCOPY_SOURCE_GREF), Access::Read)?;
-    let result = claim(cx, to, target.u, by_grant(GNTCOPY_DEST_GREF), Access::Write).and_then(|to| {
-        let result = copy_between(cx, &from, &to, arg);
-        to.release(cx);
-        result
-    });
-    from.release(cx);
+    let (source, source_domain) = name(cx, &arg.source, arg.flags & GNTCOPY_SOURCE_GREF)?;
+    let (target, target_domain) = name(cx, &arg.dest, arg.flags & GNTCOPY_DEST_GREF)?;
+    let (mut other_source, mut other_target) = (None, None);
+    let source_domain = peer(cx, source_domain, &mut other_source).ok_or(Refusal::BadDomain)?;
+    let target_domain = peer(cx, target_domain, &mut other_target).ok_or(Refusal::BadDomain)?;
+    // Whole pages, which is nearly all there ever is.
+    let Some(from) = claim_at_once(cx, source_domain, source, Access::Read) else {
+        return copy_slowly(cx, arg, (source, source_domain), (target, target_domain));
+    };
+    let Some(to) = claim_at_once(cx, target_domain, target, Access::Write) else {
+        release(cx, source_domain, source, Access::Read);
+        return copy_slowly(cx, arg, (source, source_domain), (target, target_domain));
+    };
+    let result = copy_between(cx, (Page::whole(from), source_domain), (Page::whole(to), target_domain), arg);
+    release(cx, target_domain, target, Access::Write);
+    release(cx, source_domain, source, Access::Read);
     result
 }
 
-/// A page that is not granted must be the caller's own.
-#[inline(always)]
-fn lock_domain<'a>(cx: &mut Context<'a>, id: DomId, by_grant: bool) -> Result<Peer<'a>, Refusal> {
-    if id != DomId::SELF && !by_grant {
-        return Err(Refusal::PermissionDenied);
-    }
-    Peer::find_any(cx, id).ok_or(Refusal::BadDomain)
+/// A copy from or to whatever can be granted.
+#[cold]
+fn copy_slowly(
+    cx: &mut Context<'_>,
+    arg: &abi::GnttabCopy,
+    (source, source_domain): (Name, &Arc<Domain>),
+    (target, target_domain): (Name, &Arc<Domain>),
+) -> Result<(), Refusal> {
+    let from = claim(cx, source_domain, source, Access::Read)?;
+    let result = claim(cx, target_domain, target, Access::Write).and_then(|to| {
+        let from_owner = from.origin.as_ref().map_or(source_domain, |(origin, _)| origin);
+        let to_owner = to.origin.as_ref().map_or(target_domain, |(origin, _)| origin);
+        let result = copy_between(cx, (from.page, from_owner), (to.page, to_owner), arg);
+        release_end(cx, to, target_domain, target, Access::Write);
+        result
+    });
+    release_end(cx, from, source_domain, source, Access::Read);
+    result
 }
 
+/// What an end of a copy is, and whose. A page that is not granted must be the caller's own.
 #[inline(always)]
-fn claim<'a>(
-    cx: &mut Context<'a>,
-    domain: Peer<'a>,
-    name: u64,
-    by_grant: bool,
-    access: Access,
-) -> Result<End<'a>, Refusal> {
-    if !by_grant {
-        let mfn = granted_frame(&domain, Gfn(name))?;
-        return Ok(End { domain, grant: None, access, mfn, extent: Extent::PAGE, origin: None });
+fn name(cx: &Context<'_>, end: &abi::GnttabCopyPtr, by_grant: u16) -> Result<(Name, DomId), Refusal> {
+    let own = end.domid == DomId::SELF;
+    if by_grant == 0 && !own {
+        return Err(Refusal::PermissionDenied);
     }
     #[allow(clippy::cast_possible_truncation, reason = "the union's other member has 32 bits")]
-    let gref = GrantRef(name as u32);
-    match claim_grant(cx, &domain, gref, cx.domain.id, access)? {
-        Claim::Pinned(Pinned { frame, extent }) => {
-            Ok(End { domain, grant: Some(gref), access, mfn: frame, extent, origin: None })
+    let name = if by_grant == 0 { Name::Own(Gfn(end.u)) } else { Name::Granted(GrantRef(end.u as u32)) };
+    Ok((name, if own { cx.domain.id } else { end.domid }))
+}
+
+/// The page of a name, if it is a whole one and all else is as usual. `None`: [`claim`] tells more.
+#[inline(always)]
+fn claim_at_once(cx: &mut Context<'_>, domain: &Arc<Domain>, name: Name, access: Access) -> Option<Mfn> {
+    match name {
+        Name::Own(gfn) => granted_frame(domain, gfn).ok(),
+        Name::Granted(gref) => {
+            let caller = cx.domain.id;
+            let (mut table, _held) = domain.grants.table.lock(&mut cx.held);
+            table.pin_at_once(gref, caller, access, |gfn| granted_frame(domain, gfn).ok())
         }
+    }
+}
+
+fn claim(cx: &mut Context<'_>, domain: &Arc<Domain>, name: Name, access: Access) -> Result<End, Refusal> {
+    let gref = match name {
+        Name::Own(gfn) => return Ok(End { page: Page::whole(granted_frame(domain, gfn)?), origin: None }),
+        Name::Granted(gref) => gref,
+    };
+    match claim_grant(cx, domain, gref, cx.domain.id, access)? {
+        Claim::Pinned(Pinned { frame: mfn, extent }) => Ok(End { page: Page { mfn, extent }, origin: None }),
         Claim::PassedOn(passed_on) => claim_passed_on(cx, domain, gref, access, passed_on),
     }
 }
 
-#[inline(always)]
 fn claim_grant(
     cx: &mut Context<'_>,
-    domain: &Peer<'_>,
+    domain: &Arc<Domain>,
     gref: GrantRef,
     by: DomId,
     access: Access,
@@ -93,17 +153,16 @@ fn claim_grant(
 }
 
 /// `domain` passes on what another one grants it: both grants are in use then. One step is all that is allowed.
-#[cold]
-fn claim_passed_on<'a>(
-    cx: &mut Context<'a>,
-    domain: Peer<'a>,
+fn claim_passed_on(
+    cx: &mut Context<'_>,
+    domain: &Arc<Domain>,
     gref: GrantRef,
     access: Access,
     first: PassedOn,
-) -> Result<End<'a>, Refusal> {
+) -> Result<End, Refusal> {
     let mut passed_on = first;
     for _ in 0..TRIES {
-        let origin = Peer::find(cx, passed_on.domain).ok_or(Refusal::GeneralError);
+        let origin = domain::find(passed_on.domain, &mut cx.held).ok_or(Refusal::GeneralError);
         let claimed = origin.and_then(|origin| match claim_grant(cx, &origin, passed_on.gref, domain.id, access)? {
             Claim::Pinned(page) => Ok((origin, page)),
             Claim::PassedOn(_) => {
@@ -122,14 +181,13 @@ fn claim_passed_on<'a>(
         let pinned = domain.grants.table.lock(&mut cx.held).0.pin_passed_on(gref, caller, access, passed_on, page);
         match pinned {
             Ok(Pinned { frame, extent }) => {
-                let origin = Some((origin, passed_on.gref));
-                return Ok(End { domain, grant: Some(gref), access, mfn: frame, extent, origin });
+                return Ok(End { page: Page { mfn: frame, extent }, origin: Some((origin, passed_on.gref)) });
             }
             Err(_) => {
                 let _ = origin.grants.table.lock(&mut cx.held).0.unpin(passed_on.gref, access, Via::HOST);
             }
         }
-        match claim_grant(cx, &domain, gref, caller, access)? {
+        match claim_grant(cx, domain, gref, caller, access)? {
             Claim::PassedOn(now) => passed_on = now,
             Claim::Pinned(_) => {
                 let _ = domain.grants.table.lock(&mut cx.held).0.unpin(gref, access, Via::HOST);
@@ -141,29 +199,34 @@ fn claim_passed_on<'a>(
     Err(Refusal::Again)
 }
 
-impl<'a> End<'a> {
-    /// Whose page it is.
-    #[inline(always)]
-    fn owner(&self) -> &Peer<'a> {
-        self.origin.as_ref().map_or(&self.domain, |(origin, _)| origin)
+fn release_end(cx: &mut Context<'_>, end: End, domain: &Domain, name: Name, access: Access) {
+    release(cx, domain, name, access);
+    if let Some((origin, gref)) = end.origin {
+        let _ = origin.grants.table.lock(&mut cx.held).0.unpin(gref, access, Via::HOST);
     }
+}
 
-    #[inline(always)]
-    fn release(self, cx: &mut Context<'_>) {
-        if let Some(gref) = self.grant {
-            // The grant that was passed on is the one that is known here.
-            let _ = self.domain.grants.table.lock(&mut cx.held).0.unpin(gref, self.access, Via::HOST);
-        }
-        if let Some((origin, gref)) = self.origin {
-            let _ = origin.grants.table.lock(&mut cx.held).0.unpin(gref, self.access, Via::HOST);
+#[inline(always)]
+fn release(cx: &mut Context<'_>, domain: &Domain, name: Name, access: Access) {
+    if let Name::Granted(gref) = name {
+        let (mut table, _held) = domain.grants.table.lock(&mut cx.held);
+        if !table.unpin_at_once(gref, access) {
+            // The grant that was passed on is the one that is known to `release_end`.
+            let _ = table.unpin(gref, access, Via::HOST);
         }
     }
 }
 
-fn copy_between(cx: &mut Context<'_>, from: &End<'_>, to: &End<'_>, arg: &abi::GnttabCopy) -> Result<(), Refusal> {
-    let mut mm = memory::mmu_with(cx.held.again(), from.owner(), to.owner(), &mut cx.state.paging.deferred);
-    let source: Frame<'static> = mm.get_page(from.mfn, from.owner().id).ok_or(Refusal::BadPage)?;
-    let target = mm.get_ref::<Writable>(to.mfn, to.owner().id).map_err(|_| Refusal::GeneralError);
+#[inline(always)]
+fn copy_between(
+    cx: &mut Context<'_>,
+    (from, from_owner): (Page, &Arc<Domain>),
+    (to, to_owner): (Page, &Arc<Domain>),
+    arg: &abi::GnttabCopy,
+) -> Result<(), Refusal> {
+    let mut mm = memory::mmu_with(cx.held.again(), from_owner, to_owner, &mut cx.state.paging.deferred);
+    let source: Frame<'static> = mm.get_page(from.mfn, from_owner.id).ok_or(Refusal::BadPage)?;
+    let target = mm.get_writable_ref(to.mfn, to_owner.id).ok_or(Refusal::GeneralError);
     let result = target.and_then(|target: TypeRef<'static, Writable>| {
         let beyond = |offset: u16| u32::from(offset) + u32::from(arg.len) > PAGE;
         let result = if beyond(arg.source.offset) || beyond(arg.dest.offset) {
@@ -175,7 +238,7 @@ fn copy_between(cx: &mut Context<'_>, from: &End<'_>, to: &End<'_>, arg: &abi::G
             pv_pte::copy_bytes(&target, at, source, from, usize::from(arg.len));
             Ok(())
         };
-        mm.put_ref(target);
+        mm.put_writable_ref(target);
         result
     });
     mm.put_page(source);

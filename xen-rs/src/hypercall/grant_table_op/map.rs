@@ -1,40 +1,53 @@
 //! `GNTTABOP_map_grant_ref`: another domain's page into the caller's page tables.
 
 use alloc::sync::Arc;
+use core::mem::offset_of;
 
 use logic::{
-    grant::{Access, Mapped, Purpose, Refusal, Via},
-    page::{Frame, Kind, Locked, Mapping, MappingBits, Slot},
+    grant::{Access, Mapped, Purpose, Refusal, Table, Via},
+    page::{Frame, Locked, Mapping, MappingBits, Slot},
 };
-use machine::mem::{frame_table::frames, heap, pv_pte};
+use machine::mem::{frame_table::frames, heap, pv_pte, shared::SharedPage};
 use xen_abi::{
+    errno::Errno,
     grant_table::{
         self as abi, GNTMAP_APPLICATION_MAP, GNTMAP_CONTAINS_PTE, GNTMAP_DEVICE_MAP, GNTMAP_GUEST_AVAIL0,
         GNTMAP_HOST_MAP, GNTMAP_READONLY,
     },
-    ids::{DomId, Mfn},
+    ids::{DomId, GrantHandle, GrantRef, Mfn},
 };
 
-use super::Peer;
+use super::{answer, peer};
 use crate::{
     cpu::Context,
     domain::Domain,
     grant::granted_frame,
+    guest,
     memory::{self, Mm},
 };
 
 /// One mapping.
-pub(super) fn map_grant_ref(cx: &mut Context<'_>, arg: &mut abi::GnttabMapGrantRef) {
-    let result = map(cx, arg);
-    arg.status = logic::grant::status(&result);
+#[inline(never)]
+pub(super) fn map_grant_ref(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
+    const STATUS: usize = offset_of!(abi::GnttabMapGrantRef, status);
+    let arg: abi::GnttabMapGrantRef = guest::read(va)?;
+    let result = map(cx, &arg);
+    if let Ok((handle, frame)) = &result {
+        guest::write(va.wrapping_add(offset_of!(abi::GnttabMapGrantRef, handle) as u64), handle)?;
+        guest::write(va.wrapping_add(offset_of!(abi::GnttabMapGrantRef, dev_bus_addr) as u64), &(frame.0 << 12))?;
+    }
+    answer(va, STATUS, &result)
 }
 
-fn map(cx: &mut Context<'_>, arg: &mut abi::GnttabMapGrantRef) -> Result<(), Refusal> {
-    let via = Via { host: arg.flags & GNTMAP_HOST_MAP != 0, device: arg.flags & GNTMAP_DEVICE_MAP != 0 };
+/// The handle, and the page.
+#[inline(always)]
+fn map(cx: &mut Context<'_>, arg: &abi::GnttabMapGrantRef) -> Result<(GrantHandle, Mfn), Refusal> {
+    let via = Via::new(arg.flags & GNTMAP_HOST_MAP != 0, arg.flags & GNTMAP_DEVICE_MAP != 0);
     if !via.any() {
         return Err(Refusal::BadGntref);
     }
-    let granter = Peer::find(cx, arg.dom).ok_or(Refusal::BadDomain)?;
+    let mut other = None;
+    let granter = peer(cx, arg.dom, &mut other).ok_or(Refusal::BadDomain)?;
     let access = if arg.flags & GNTMAP_READONLY == 0 { Access::Write } else { Access::Read };
     let handle = loop {
         let reserved = cx.domain.grants.maptrack.lock(&mut cx.held).0.reserve();
@@ -43,14 +56,10 @@ fn map(cx: &mut Context<'_>, arg: &mut abi::GnttabMapGrantRef) -> Result<(), Ref
             Err(_) => make_handles(cx)?,
         }
     };
-    let mapped = pin_and_map(cx, arg, &granter, access, via);
+    let mapped = pin_and_map(cx, arg, granter, access, via);
     let (mut track, _held) = cx.domain.grants.maptrack.lock(&mut cx.held);
     match mapped {
-        Ok(mapped) => {
-            arg.dev_bus_addr = mapped.frame.0 << 12;
-            arg.handle = track.commit(handle, mapped);
-            Ok(())
-        }
+        Ok(mapped) => Ok((track.commit(handle, mapped), mapped.frame)),
         Err(refusal) => {
             track.cancel(handle);
             Err(refusal)
@@ -68,6 +77,7 @@ fn make_handles(cx: &mut Context<'_>) -> Result<(), Refusal> {
     cx.domain.grants.maptrack.lock(&mut cx.held).0.grow()
 }
 
+#[inline(always)]
 fn pin_and_map(
     cx: &mut Context<'_>,
     arg: &abi::GnttabMapGrantRef,
@@ -76,23 +86,44 @@ fn pin_and_map(
     via: Via,
 ) -> Result<Mapped, Refusal> {
     let caller = cx.domain.id;
-    let (pinned, table) = {
+    let (frame, table) = {
         let (mut table, _held) = granter.grants.table.lock(&mut cx.held);
-        let pinned = table.pin(arg.ref_, caller, access, via, Purpose::Map, |gfn| granted_frame(granter, gfn))?;
-        (pinned, table.id())
+        let pinned = if via == Via::HOST {
+            table.pin_at_once(arg.ref_, caller, access, |gfn| granted_frame(granter, gfn).ok())
+        } else {
+            None
+        };
+        let frame = match pinned {
+            Some(mfn) => mfn,
+            None => pin_slowly(&mut table, granter, arg.ref_, caller, access, via)?,
+        };
+        (frame, table.id())
     };
     let by_entry = arg.flags & GNTMAP_CONTAINS_PTE != 0;
     let mut mm = memory::mmu_with(cx.held.again(), cx.domain, granter, &mut cx.state.paging.deferred);
-    let result = enter(&mut mm, arg, pinned.frame, granter.id, caller, access, via);
-    if result.is_err() {
+    if let Err(refusal) = enter(&mut mm, arg, frame, granter.id, caller, access, via) {
         // What is passed on is never mapped.
         let _ = granter.grants.table.lock(&mut cx.held).0.unpin(arg.ref_, access, via);
+        return Err(refusal);
     }
-    result?;
-    Ok(Mapped { granter: granter.id, table, gref: arg.ref_, frame: pinned.frame, access, via, by_entry })
+    Ok(Mapped { granter: granter.id, table, gref: arg.ref_, frame, access, via, by_entry })
+}
+
+#[cold]
+fn pin_slowly(
+    table: &mut Table<SharedPage>,
+    granter: &Domain,
+    gref: GrantRef,
+    caller: DomId,
+    access: Access,
+    via: Via,
+) -> Result<Mfn, Refusal> {
+    let pinned = table.pin(gref, caller, access, via, Purpose::Map, |gfn| granted_frame(granter, gfn))?;
+    Ok(pinned.frame)
 }
 
 /// Takes the references and writes the entry.
+#[inline(always)]
 fn enter(
     mm: &mut Mm<'_>,
     arg: &abi::GnttabMapGrantRef,
@@ -103,8 +134,8 @@ fn enter(
     via: Via,
 ) -> Result<(), Refusal> {
     let writable = access == Access::Write;
-    let device = if via.device { Some(hold(mm, frame, owner, writable, caller)?) } else { None };
-    if via.host
+    let device = if via.device() { Some(hold(mm, frame, owner, writable, caller)?) } else { None };
+    if via.host()
         && let Err(refusal) = enter_host(mm, arg, frame, owner, writable, caller)
     {
         if let Some(mapping) = device {
@@ -118,11 +149,13 @@ fn enter(
     Ok(())
 }
 
+#[inline(always)]
 fn hold(mm: &mut Mm<'_>, frame: Mfn, owner: DomId, writable: bool, mapper: DomId) -> Result<Mapping<'static>, Refusal> {
     // Not to be had: the page is a table, or no longer its granter's.
     mm.hold_mapping(frame, owner, writable, mapper).map_err(|_| Refusal::GeneralError)
 }
 
+#[inline(always)]
 fn enter_host(
     mm: &mut Mm<'_>,
     arg: &abi::GnttabMapGrantRef,
@@ -171,7 +204,8 @@ impl Place {
     }
 
     /// Locks the table, if it is a last-level one of `owner`.
+    #[inline(always)]
     pub(super) fn lock(self, mm: &mut Mm<'_>, owner: DomId) -> Result<Locked<'static>, Refusal> {
-        mm.lock_table(self.table, owner).filter(|locked| locked.table().kind() == Kind::L1).ok_or(Refusal::GeneralError)
+        mm.lock_data_table(self.table, owner).ok_or(Refusal::GeneralError)
     }
 }

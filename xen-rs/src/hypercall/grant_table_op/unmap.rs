@@ -15,7 +15,7 @@ use machine::mem::tlb;
 use xen_abi::{grant_table as abi, ids::GrantHandle};
 use zerocopy::FromBytes;
 
-use super::{Peer, map::Place};
+use super::{map::Place, peer};
 use crate::{cpu::Context, guest, memory};
 
 /// Mappings that share one flush: Xen's number.
@@ -96,7 +96,7 @@ pub(super) fn batches<T: Operation>(cx: &mut Context<'_>, count: u32) -> Outcome
 
 /// Takes the entry away. Nothing to do is fine, too.
 fn detach(cx: &mut Context<'_>, request: &Request) -> Result<Option<Detached>, Refusal> {
-    let via = Via { host: request.host_address != 0, device: request.bus_address != 0 };
+    let via = Via::new(request.host_address != 0, request.bus_address != 0);
     let unmap = Unmap { handle: request.handle, via };
     let Some(mapping) = cx.domain.grants.maptrack.lock(&mut cx.held).0.claim(unmap)? else { return Ok(None) };
     let result = take_entry(cx, request, &mapping);
@@ -114,7 +114,7 @@ fn take_entry(cx: &mut Context<'_>, request: &Request, mapping: &GrantMapping) -
     if request.bus_address != 0 && request.bus_address != mapping.frame().0 << 12 {
         return Err(Refusal::GeneralError);
     }
-    if !mapping.via().host {
+    if !mapping.via().host() {
         return Ok(());
     }
     let caller = cx.domain.id;
@@ -152,9 +152,10 @@ fn release(cx: &mut Context<'_>, gone: &mut ArrayVec<Detached, BATCH>) {
     }
     let flushed = tlb::flush_domain(cx.domain.id);
     for detached in gone.drain(..) {
+        let mut other = None;
         // Its pages are referenced, so it is there, dying perhaps.
-        let Some(granter) = Peer::find(cx, detached.granter()) else { continue };
+        let Some(granter) = peer(cx, detached.granter(), &mut other) else { continue };
         let freed = granter.grants.table.lock(&mut cx.held).0.release(detached, &flushed);
-        memory::mmu_with(cx.held.again(), cx.domain, &granter, &mut cx.state.paging.deferred).put_freed(freed);
+        memory::mmu_with(cx.held.again(), cx.domain, granter, &mut cx.state.paging.deferred).put_freed(freed);
     }
 }
