@@ -58,6 +58,7 @@ mod tests;
 #[cfg(test)]
 mod tests_version2;
 mod version2;
+mod whole_page;
 
 pub use entry::{Access, EntryPage, Extent, Purpose, Via};
 pub use maptrack::{Detached, Flushed, GrantMapping, Left, Mapped, Maptrack, Reserved, TableId, Unmap};

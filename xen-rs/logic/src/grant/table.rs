@@ -7,7 +7,7 @@ use xen_abi::errno::Errno;
 use xen_abi::grant_table as abi;
 use xen_abi::ids::{DomId, Gfn, GrantRef, Mfn};
 
-use super::entry::{Access, Active, EntryPage, Extent, Purpose, Uses, Via, Word, set_status, type_mask};
+use super::entry::{Access, Active, EntryPage, Extent, Purpose, Uses, Via, Word, set_status};
 use super::maptrack::{Detached, TableId};
 use super::version2::{self, Granted, StatusPlace};
 use super::{Flushed, Refusal};
@@ -58,7 +58,7 @@ pub struct Table<P> {
     pub(super) status: Vec<P>,
     max_frames: u32,
     /// Entries in use: none may be when the table goes.
-    pinned: u32,
+    pub(super) pinned: u32,
     /// The table goes: it takes no more pages.
     pub(super) closed: bool,
 }
@@ -333,46 +333,8 @@ impl<P: EntryPage> Table<P> {
         Ok(pinned)
     }
 
-    /// The usual case of [`Table::pin`], and all there is to it: an entry of version 1 that grants a whole page and is not
-    /// in use. The page; where it is `None`, nothing has changed, and `pin` tells more.
     #[inline(always)]
-    pub fn pin_at_once(
-        &mut self,
-        gref: GrantRef,
-        by: DomId,
-        access: Access,
-        frame: impl FnOnce(Gfn) -> Option<Mfn>,
-    ) -> Option<Mfn> {
-        let (shared, index, active) = self.entry_of_one(gref)?;
-        let word = Word(shared.load(index));
-        let forbidden = if access == Access::Write { abi::GTF_READONLY } else { 0 };
-        let seen = Word::new(type_mask(Purpose::Map) | forbidden, DomId(u16::MAX), 0).0;
-        if active.is_pinned() || word.0 & seen != Word::new(abi::GTF_PERMIT_ACCESS, by, 0).0 {
-            return None;
-        }
-        let mfn = frame(word.frame())?;
-        shared.compare_exchange(index, word.0, word.0 | u64::from(access.status())).ok()?;
-        active.begin(by, mfn, Extent::PAGE);
-        active.pin(access, Via::HOST);
-        self.pinned += 1;
-        Some(mfn)
-    }
-
-    /// Ends a use that was begun by [`Table::pin_at_once`] if it is the only one still; else [`Table::unpin`] is left to do.
-    #[inline(always)]
-    #[must_use]
-    pub fn unpin_at_once(&mut self, gref: GrantRef, access: Access) -> bool {
-        let Some((shared, index, active)) = self.entry_of_one(gref) else { return false };
-        if !active.end_only_use(access) {
-            return false;
-        }
-        shared.and(index, !u64::from(access.status()));
-        self.pinned -= 1;
-        true
-    }
-
-    #[inline(always)]
-    fn entry_of_one(&mut self, gref: GrantRef) -> Option<(&P, usize, &mut Active)> {
+    pub(super) fn entry_of_one(&mut self, gref: GrantRef) -> Option<(&P, usize, &mut Active)> {
         if self.version != Version::One {
             return None;
         }
