@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 
 /// What is built when nothing is named.
@@ -65,6 +65,30 @@ pub fn build_once(package: &str) -> Result<()> {
         built.insert(package.to_owned());
     }
     Ok(())
+}
+
+/// Builds the program that Linux guests run, linked with all it needs, and says where it lies.
+pub fn exerciser() -> Result<PathBuf> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    let step = Step::begin("build exerciser (a static program for Linux)");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([
+        "build",
+        "--quiet",
+        "--release",
+        "-p",
+        "exerciser",
+        "--target",
+        TARGET,
+        "--target-dir",
+        "target/linux",
+    ]);
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols").current_dir(workspace::root());
+    if !cargo.status().context("cannot start cargo")?.success() {
+        bail!("building exerciser failed");
+    }
+    step.done();
+    Ok(workspace::path("target/linux").join(TARGET).join("release/exerciser"))
 }
 
 /// Where the program `name` lies once built.

@@ -23,6 +23,7 @@ mod ramdisk;
 mod run;
 mod say;
 mod spoiled;
+mod stress_ng;
 mod suite;
 mod symbols;
 mod toolchain;

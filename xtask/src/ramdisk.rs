@@ -2,7 +2,7 @@
 
 use crate::cpio::Archive;
 use crate::packages::Fetched;
-use crate::{kernel_modules, workspace};
+use crate::{build, kernel_modules, stress_ng, workspace};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ hvc0::once:-/etc/session
 ";
 
 /// Lines go to the kernel log when the kernel has no console but `earlyprintk=xen`: only there can they be seen.
-/// With `report=warnings` the warnings of the kernel's log follow, for the tests that compare them; `then=poweroff` and
+/// With `exercise=CHAPTER,..` the exerciser runs, where the ramdisk has it. With `report=warnings` the warnings of the kernel's log follow, for the tests that compare them; `then=poweroff` and
 /// `then=reboot` say how it goes on.
 const START: &str = "\
 #!/bin/sh
@@ -32,6 +32,10 @@ out=/dev/console
 grep -q earlyprintk /proc/cmdline && out=/dev/kmsg
 echo 'FIRST_LINE' > $out
 [ -x /etc/devices ] && /etc/devices
+if grep -q exercise= /proc/cmdline; then
+    /bin/exerciser > $out 2>&1
+    echo \"exerciser: status $?, done\" > $out
+fi
 if grep -q report=warnings /proc/cmdline; then
     dmesg -r | grep '^<[0-4]>' | sed 's/^/guest-warning: /' > /tmp/warnings
     while read -r line; do echo \"$line\" > $out; done < /tmp/warnings
@@ -163,6 +167,30 @@ pub fn with_devices() -> Result<PathBuf> {
     archive.file("modules/order", order.as_bytes())?;
     archive.program("etc/devices", DEVICES.replace("DEVICES_END", DEVICES_END).as_bytes())?;
     keep(archive, "initrd-devices")
+}
+
+/// The archive with the exerciser, which runs when the kernel's command line has `exercise=CHAPTER,..`.
+fn exerciser() -> Result<Archive> {
+    let mut archive = archive()?;
+    archive.program("bin/exerciser", &std::fs::read(build::exerciser()?)?)?;
+    Ok(archive)
+}
+
+/// Builds the ramdisk of a guest that exercises its kernel.
+pub fn with_exerciser() -> Result<PathBuf> {
+    keep(exerciser()?, "initrd-exerciser")
+}
+
+/// Builds the same with Debian's stress-ng and its libraries.
+pub fn with_stress() -> Result<PathBuf> {
+    let mut archive = exerciser()?;
+    for dir in ["lib", "lib/x86_64-linux-gnu", "lib64"] {
+        archive.directory(dir)?;
+    }
+    for (place, path) in stress_ng::files()? {
+        archive.program(&place, &std::fs::read(path)?)?;
+    }
+    keep(archive, "initrd-stress")
 }
 
 /// The names under which busybox is found in the guest.

@@ -22,6 +22,7 @@ const FLOORS: [(&str, u8); 17] = [
     ("guests", 3),
     ("toolstack-cli", 3),
     ("boot-sector", TOP),
+    ("exerciser", TOP),
     ("in-process", TOP),
     ("xtask", TOP),
 ];

@@ -92,6 +92,8 @@ pub struct Case {
     pub reject: Option<Vec<String>>,
     /// Record of the warnings that the guest's kernel may show, as a file of `tests/harness/`.
     pub warnings_as_in: Option<String>,
+    /// The guest tells its time twice: how far its clocks may be off then, in microseconds.
+    pub clocks_within: Option<u32>,
     /// Deadline in seconds.
     #[serde(default = "default_timeout")]
     pub timeout: u64,
@@ -202,6 +204,7 @@ impl Case {
             expect: Vec::new(),
             reject: None,
             warnings_as_in: None,
+            clocks_within: None,
             timeout: default_timeout(),
             on: both(),
         }

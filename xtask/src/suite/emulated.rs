@@ -1,6 +1,7 @@
 //! Runs one row in the emulator and judges it by what the serial port says.
 
 use super::case::{Case, Ends, Shape};
+use super::clock::Stamps;
 use super::hostile;
 use super::report;
 use super::tap::Tap;
@@ -116,6 +117,9 @@ impl Row {
         if let Some(record) = self.case.warnings_as_in.as_deref().filter(|_| passed) {
             (passed, note) = self.compare(&text, record, &log)?;
         }
+        if let Some(within) = self.case.clocks_within.filter(|_| passed) {
+            (passed, note) = progress.clock.judge(within);
+        }
         Ok(Verdict { note, passed, seconds: began.elapsed().as_secs_f32(), log })
     }
 
@@ -170,6 +174,9 @@ impl Row {
         let end = emulator::watch(&machine, payload, limit, |bytes| {
             let news = text.len();
             text.push_str(&String::from_utf8_lossy(bytes).replace('\r', ""));
+            if self.case.clocks_within.is_some() {
+                progress.clock.take(Instant::now(), since(&text, news));
+            }
             if let Err(error) = log.write_all(since(&text, news).as_bytes()) {
                 logged = Err(error);
                 return Next::Stop;
@@ -248,7 +255,11 @@ impl Row {
         }
         if self.case.script.is_some() {
             return match dom0::status_in(text) {
-                Some(status) if status == self.case.status => (true, String::new()),
+                Some(status) if status == self.case.status => match Tap::read(text) {
+                    // A guest's own report, if there was one.
+                    tap if tap.plan.is_none() => (true, String::new()),
+                    tap => (tap.not_ok.is_empty(), format!("{} claims", tap.ok)),
+                },
                 Some(status) => (false, format!("the script ended with status {status}, not {}", self.case.status)),
                 None => (false, format!("the script did not end{}", ending(end))),
             };
@@ -297,6 +308,7 @@ fn ending(end: End) -> &'static str {
 struct Progress {
     seen: usize,
     from: usize,
+    clock: Stamps,
 }
 
 impl Progress {

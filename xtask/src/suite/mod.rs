@@ -2,6 +2,7 @@
 //! `tests/harness/*.toml`; what each suite is for stands in tests/README.md.
 
 mod case;
+mod clock;
 mod compare;
 mod emulated;
 mod host;
