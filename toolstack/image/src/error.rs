@@ -43,6 +43,19 @@ pub enum ImageError {
         /// What the decoder said.
         what: &'static str,
     },
+    /// The file has a checksum of its own, and it is wrong.
+    #[error("the file is damaged: the checksum at its end is wrong")]
+    WrongChecksum,
+    /// The output is smaller than the image said.
+    #[error("damaged {format} data: it unpacks to {len} bytes, not to the {size} that it announces")]
+    Short {
+        /// The compression.
+        format: Format,
+        /// The size it has.
+        len: u64,
+        /// The announced size.
+        size: u64,
+    },
     /// The output is larger than the image said.
     #[error("the {format} payload unpacks to more than the {size} bytes it announces")]
     Overflow {

@@ -11,6 +11,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod checksum;
+mod crc32;
 pub mod error;
 pub mod kernel;
 pub mod layout;

@@ -4,6 +4,7 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::checksum::{self, Checksum};
 use crate::error::ImageError;
 use crate::unpack;
 
@@ -38,6 +39,11 @@ impl fmt::Display for Format {
 }
 
 impl Format {
+    /// Whether the format has a checksum of its own, which finds what is damaged.
+    const fn is_checked(self) -> bool {
+        matches!(self, Self::Gzip | Self::Xz | Self::Zstd)
+    }
+
     fn detect(data: &[u8]) -> Result<Self, ImageError> {
         const ELF: &[u8] = b"\x7fELF";
         const MAGICS: &[(&[u8], Format)] = &[
@@ -89,7 +95,11 @@ impl<'a> Payload<'a> {
             return Err(ImageError::Empty);
         }
         if let Some(payload) = bzimage_payload(file)? {
-            return Self::packed(payload, true);
+            let payload = Self::packed(payload, true)?;
+            if !payload.format.is_checked() && checksum::check(file) == Checksum::Wrong {
+                return Err(ImageError::WrongChecksum);
+            }
+            return Ok(payload);
         }
         Self::packed(file, false).map_err(|e| match e {
             ImageError::UnknownCompression(_) => ImageError::NotAKernel,
@@ -118,6 +128,14 @@ impl<'a> Payload<'a> {
     /// # Errors
     /// Damaged data, or more of it than `out` holds.
     pub fn unpack_into(&self, out: &mut [u8]) -> Result<usize, ImageError> {
+        let len = self.unpack_any(out)?;
+        match self.unpacked_len {
+            Some(size) if size != len as u64 => Err(ImageError::Short { format: self.format, len: len as u64, size }),
+            _ => Ok(len),
+        }
+    }
+
+    fn unpack_any(&self, out: &mut [u8]) -> Result<usize, ImageError> {
         match self.format {
             Format::Elf => {
                 let Some(to) = out.get_mut(..self.data.len()) else {

@@ -18,7 +18,10 @@ fn load_error(file: &[u8]) -> ImageError {
 fn gzip(data: &[u8]) -> Vec<u8> {
     let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
     out.extend(miniz_oxide::deflate::compress_to_vec(data, 6));
-    out.extend([0; 4]);
+    let crc = data.iter().fold(!0_u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    });
+    out.extend((!crc).to_le_bytes());
     out.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
     out
 }

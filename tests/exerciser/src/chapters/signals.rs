@@ -73,7 +73,7 @@ fn between(rounds: usize) -> usize {
         if sys::signal_thread(thread, libc::SIGUSR1).is_err() {
             break;
         }
-        let deadline = sys::monotonic() + 5_000_000_000;
+        let deadline = sys::monotonic() + 20_000_000_000;
         while SEEN.load(Ordering::SeqCst) <= round && sys::monotonic() < deadline {
             std::thread::yield_now();
         }

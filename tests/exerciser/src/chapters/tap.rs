@@ -29,8 +29,8 @@ impl Tap {
     /// What follows is of this chapter.
     pub fn chapter(&mut self, name: &'static str) {
         self.chapter = name;
-        let seconds = self.began.elapsed().as_secs();
-        self.note(&format!("chapter {name}, {seconds} s"));
+        let seconds = self.began.elapsed().as_secs_f32();
+        self.note(&format!("chapter {name}, {seconds:.2} s"));
     }
 
     pub fn claim(&mut self, holds: bool, what: &str) {

@@ -4,6 +4,7 @@ use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
+use crate::crc32::Crc32;
 use crate::error::ImageError;
 use crate::payload::Format;
 
@@ -34,12 +35,30 @@ fn header_len(data: &[u8]) -> Option<usize> {
     Some(at)
 }
 
+/// What stands behind the stream: the CRC-32 of what comes out, and its length modulo 2^32.
+fn trailer(rest: &[u8]) -> Option<(u32, u32)> {
+    let (crc, rest) = rest.split_first_chunk::<4>()?;
+    let len = rest.first_chunk::<4>()?;
+    Some((u32::from_le_bytes(*crc), u32::from_le_bytes(*len)))
+}
+
 pub fn unpack(data: &[u8], out: &mut [u8]) -> Result<usize, ImageError> {
     let body = header_len(data).and_then(|at| data.get(at..)).ok_or(damaged("the header is cut short"))?;
     let mut state = alloc::boxed::Box::<DecompressorOxide>::default();
-    let (status, _, written) = decompress(&mut state, body, out, 0, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF);
+    let (status, read, written) = decompress(&mut state, body, out, 0, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF);
     match status {
-        TINFLStatus::Done => Ok(written),
+        TINFLStatus::Done => {
+            let rest = body.get(read..).unwrap_or_default();
+            let (crc, len) = trailer(rest).ok_or(damaged("the checksum is cut short"))?;
+            let unpacked = out.get(..written).unwrap_or_default();
+            if Crc32::new().with(unpacked).value() != crc {
+                return Err(damaged("wrong checksum"));
+            }
+            if u32::try_from(written & 0xffff_ffff) != Ok(len) {
+                return Err(damaged("not as long as it says"));
+            }
+            Ok(written)
+        }
         TINFLStatus::HasMoreOutput => Err(ImageError::Overflow { format: Format::Gzip, size: out.len() as u64 }),
         TINFLStatus::NeedsMoreInput | TINFLStatus::FailedCannotMakeProgress => Err(damaged("the stream ends early")),
         _ => Err(damaged("bad deflate stream")),

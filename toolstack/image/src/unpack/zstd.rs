@@ -27,7 +27,11 @@ pub fn unpack(data: &[u8], out: &mut [u8]) -> Result<usize, ImageError> {
             return Err(ImageError::Overflow { format: Format::Zstd, size: out.len() as u64 });
         }
         if decoder.is_finished() && decoder.can_collect() == 0 {
-            return Ok(written);
+            // The frame need not have a checksum; the kernel's build adds one.
+            return match decoder.get_checksum_from_data() {
+                Some(stored) if decoder.get_calculated_checksum() != Some(stored) => Err(damaged("wrong checksum")),
+                _ => Ok(written),
+            };
         }
     }
 }

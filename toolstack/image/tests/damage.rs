@@ -1,0 +1,167 @@
+//! Damage inside packed kernels: whichever bit of the packed bytes is turned over, the kernel is refused, and never taken
+//! for another one.
+
+mod support;
+
+use domain_image::{Format, ImageError, Payload};
+use lzma_rust2::{CheckType, Write as _, XzOptions, XzWriter};
+use support::{bzimage, small_kernel};
+
+const LIMIT: u64 = 1 << 24;
+
+fn kernel() -> Vec<u8> {
+    let mut kernel = small_kernel(0x10_0000, &[]);
+    // Something that packs neither too well nor not at all.
+    kernel.extend((0..20_000_u32).flat_map(|n| (n * n / 7).to_le_bytes()));
+    kernel
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    })
+}
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3];
+    out.extend(miniz_oxide::deflate::compress_to_vec(data, 9));
+    out.extend((!crc(data)).to_le_bytes());
+    out.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
+    out
+}
+
+fn xz(data: &[u8], check: CheckType) -> Vec<u8> {
+    let mut options = XzOptions::with_preset(6);
+    options.set_check_sum_type(check);
+    let mut writer = XzWriter::new(Vec::new(), options).unwrap();
+    writer.write_all(data).unwrap();
+    writer.finish().unwrap()
+}
+
+fn zstd(data: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(data, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+/// A legacy frame with one stored (literal-only) block: nearly every damage to it looks like another kernel.
+fn lz4(data: &[u8]) -> Vec<u8> {
+    let mut block = vec![0xf0];
+    let mut rest = data.len() - 15;
+    while rest >= 255 {
+        block.push(255);
+        rest -= 255;
+    }
+    block.push(u8::try_from(rest).unwrap());
+    block.extend(data);
+    let mut out = vec![0x02, 0x21, 0x4c, 0x18];
+    out.extend(u32::try_from(block.len()).unwrap().to_le_bytes());
+    out.extend(block);
+    out
+}
+
+/// A bzImage as the kernel's build makes it: with a version, and a checksum at its end.
+fn whole(payload: &[u8], size: usize, version: &str) -> Vec<u8> {
+    let mut payload = payload.to_vec();
+    payload.extend(u32::try_from(size).unwrap().to_le_bytes());
+    let mut file = bzimage(&payload);
+    file[0x20e..0x210].copy_from_slice(&0x80_u16.to_le_bytes());
+    file[0x280..0x280 + version.len()].copy_from_slice(version.as_bytes());
+    let end = (file.len() + 4).next_multiple_of(16);
+    file[0x1f4..0x1f8].copy_from_slice(&u32::try_from(end / 16 - 64).unwrap().to_le_bytes());
+    file.resize(end - 4, 0);
+    let crc = crc(&file);
+    file.extend(crc.to_le_bytes());
+    file
+}
+
+fn unpack(file: &[u8]) -> Result<Vec<u8>, ImageError> {
+    Payload::find(file)?.unpack(LIMIT).map(std::borrow::Cow::into_owned)
+}
+
+/// Turns over one bit at a time, `step` bits apart; none may go unnoticed. Fields that say nothing of the content may be
+/// ignored by a decoder: then the kernel is the right one.
+fn turn_over(file: &[u8], kernel: &[u8], from: usize, step: usize) -> usize {
+    let mut refused = 0;
+    for bit in (from * 8..file.len() * 8).step_by(step) {
+        let mut bad = file.to_vec();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        match unpack(&bad) {
+            Err(_) => refused += 1,
+            Ok(unpacked) => assert!(unpacked == kernel, "bit {bit} of {} went unnoticed", file.len() * 8),
+        }
+    }
+    refused
+}
+
+#[test]
+fn no_bit_goes_unnoticed() {
+    let kernel = kernel();
+    let files = [
+        (Format::Gzip, gzip(&kernel)),
+        (Format::Xz, xz(&kernel, CheckType::Crc32)),
+        (Format::Xz, xz(&kernel, CheckType::Crc64)),
+        (Format::Xz, xz(&kernel, CheckType::Sha256)),
+        (Format::Zstd, zstd(&kernel)),
+    ];
+    for (format, file) in files {
+        assert_eq!(Payload::find(&file).unwrap().format, format);
+        assert!(unpack(&file).unwrap() == kernel, "{format}");
+        let bits = file.len() * 8;
+        let step = (bits / 700).max(1) | 1;
+        let refused = turn_over(&file, &kernel, 12, step);
+        assert!(refused * 100 > (bits / step) * 97, "{format}: {refused} of {}", bits / step);
+    }
+}
+
+#[test]
+fn formats_without_a_checksum_have_that_of_the_file() {
+    let kernel = kernel();
+    let file = whole(&lz4(&kernel), kernel.len(), "6.1.0-1-amd64 (somebody)");
+    assert!(unpack(&file).unwrap() == kernel);
+    let step = (file.len() * 8 / 3000).max(1) | 1;
+    turn_over(&file, &kernel, 1040, step);
+    let mut bad = file.clone();
+    bad[5000] ^= 0x10;
+    assert_eq!(unpack(&bad), Err(ImageError::WrongChecksum));
+    assert_eq!(ImageError::WrongChecksum.to_string(), "the file is damaged: the checksum at its end is wrong");
+}
+
+#[test]
+fn a_signed_kernel_is_whole() {
+    let kernel = kernel();
+    let mut file = whole(&lz4(&kernel), kernel.len(), "6.1.0-1-amd64 (somebody)");
+    // A PE header, as the build leaves it, and the checksum that goes with that.
+    file[0x3c] = 0x40;
+    file[0x40..0x44].copy_from_slice(b"PE\0\0");
+    file[0x58..0x5a].copy_from_slice(&[0x0b, 0x02]);
+    let end = file.len() - 4;
+    let sum = crc(&file[..end]);
+    file[end..].copy_from_slice(&sum.to_le_bytes());
+    assert!(unpack(&file).unwrap() == kernel);
+    // Signed: two fields are filled in, and the signature follows.
+    file[0x98..0x9c].copy_from_slice(&[1, 2, 3, 4]);
+    file[0xe8..0xf0].copy_from_slice(&[5, 6, 7, 8, 9, 10, 11, 12]);
+    file.extend([0x30; 1000]);
+    assert!(unpack(&file).unwrap() == kernel);
+    file[0x300] ^= 1;
+    assert_eq!(unpack(&file), Err(ImageError::WrongChecksum));
+}
+
+#[test]
+fn where_the_build_appends_no_checksum_none_is_wanted() {
+    let kernel = kernel();
+    for version in ["6.15.0", "7.0", "none"] {
+        let mut file = whole(&lz4(&kernel), kernel.len(), version);
+        let end = file.len();
+        file[end - 4..].fill(0xff);
+        assert!(unpack(&file).unwrap() == kernel, "{version}");
+    }
+}
+
+#[test]
+fn a_payload_shorter_than_announced_is_refused() {
+    let kernel = kernel();
+    let file = whole(&lz4(&kernel), kernel.len() + 1, "6.1");
+    let message = unpack(&file).unwrap_err().to_string();
+    let (len, size) = (kernel.len(), kernel.len() + 1);
+    assert_eq!(message, format!("damaged lz4 data: it unpacks to {len} bytes, not to the {size} that it announces"));
+}
