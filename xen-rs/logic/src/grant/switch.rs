@@ -1,11 +1,12 @@
-//! `GNTTABOP_set_version`: a domain changes the layout of its table.
+//! `GNTTABOP_set_version` and `GNTTABOP_swap_grant_ref`: a domain has entries moved into another layout or place.
 
 use xen_abi::errno::Errno;
 use xen_abi::grant_table as abi;
 use xen_abi::ids::GrantRef;
 
+use super::Refusal;
 use super::entry::{EntryPage, Word};
-use super::table::{Table, Version};
+use super::table::{Entry, Table, Version};
 use super::version2::status_frames;
 
 /// Entries at the beginning that stay, in use or not: the tools' (console, xenstore).
@@ -89,6 +90,49 @@ impl<P: EntryPage> Table<P> {
         self.version = version;
         reserved.zip(kept).for_each(|(gref, content)| self.set_content(gref, content));
         Ok(())
+    }
+
+    /// `GNTTABOP_swap_grant_ref`: bad reference beyond the table, EAGAIN while one of them is in use.
+    pub fn swap(&mut self, a: GrantRef, b: GrantRef) -> Result<(), Refusal> {
+        let entries = self.entries();
+        if a.0 >= entries || b.0 >= entries {
+            return Err(Refusal::BadGntref);
+        }
+        if a == b {
+            return Ok(());
+        }
+        if self.is_pinned(a) || self.is_pinned(b) {
+            return Err(Refusal::Again);
+        }
+        let (old_a, old_b) = (self.content(a), self.content(b));
+        self.set_content(a, old_b);
+        self.set_content(b, old_a);
+        Ok(())
+    }
+
+    /// The words of an entry, and its status.
+    pub(super) fn content(&mut self, gref: GrantRef) -> ([u64; 2], u16) {
+        match self.entry(gref) {
+            Some(Entry { page, index, status: None, .. }) => ([page.load(index), 0], 0),
+            Some(Entry { page, index, status: Some((status, place)), .. }) => {
+                ([page.load(index * 2), page.load(index * 2 + 1)], place.get(status))
+            }
+            None => ([0; 2], 0),
+        }
+    }
+
+    /// Writes all of an entry, and its status.
+    pub(super) fn set_content(&mut self, gref: GrantRef, (words, flags): ([u64; 2], u16)) {
+        match self.entry(gref) {
+            Some(Entry { page, index, status: None, .. }) => page.store(index, words[0]),
+            Some(Entry { page, index, status: Some((status, place)), .. }) => {
+                page.store(index * 2 + 1, words[1]);
+                page.store(index * 2, words[0]);
+                place.clear(status, u16::MAX);
+                place.set(status, flags);
+            }
+            None => {}
+        }
     }
 }
 

@@ -102,12 +102,12 @@ pub struct PassedOn {
 }
 
 /// An entry and all that belongs to it.
-struct Entry<'a, P> {
-    page: &'a P,
-    index: usize,
+pub(super) struct Entry<'a, P> {
+    pub(super) page: &'a P,
+    pub(super) index: usize,
     active: &'a mut Active,
     /// Version 2.
-    status: Option<(&'a P, StatusPlace)>,
+    pub(super) status: Option<(&'a P, StatusPlace)>,
 }
 
 impl<P: EntryPage> Entry<'_, P> {
@@ -261,7 +261,7 @@ impl<P: EntryPage> Table<P> {
     }
 
     #[inline(always)]
-    fn entry(&mut self, gref: GrantRef) -> Option<Entry<'_, P>> {
+    pub(super) fn entry(&mut self, gref: GrantRef) -> Option<Entry<'_, P>> {
         if self.version == Version::Two {
             return self.entry_of_two(gref);
         }
@@ -467,48 +467,5 @@ impl<P: EntryPage> Table<P> {
     /// Whether an entry is in use.
     pub(super) fn is_pinned(&mut self, gref: GrantRef) -> bool {
         self.entry(gref).is_some_and(|entry| entry.active.is_pinned())
-    }
-
-    /// `GNTTABOP_swap_grant_ref`: bad reference beyond the table, EAGAIN while one of them is in use.
-    pub fn swap(&mut self, a: GrantRef, b: GrantRef) -> Result<(), Refusal> {
-        let entries = self.entries();
-        if a.0 >= entries || b.0 >= entries {
-            return Err(Refusal::BadGntref);
-        }
-        if a == b {
-            return Ok(());
-        }
-        if self.is_pinned(a) || self.is_pinned(b) {
-            return Err(Refusal::Again);
-        }
-        let (old_a, old_b) = (self.content(a), self.content(b));
-        self.set_content(a, old_b);
-        self.set_content(b, old_a);
-        Ok(())
-    }
-
-    /// The words of an entry, and its status.
-    pub(super) fn content(&mut self, gref: GrantRef) -> ([u64; 2], u16) {
-        match self.entry(gref) {
-            Some(Entry { page, index, status: None, .. }) => ([page.load(index), 0], 0),
-            Some(Entry { page, index, status: Some((status, place)), .. }) => {
-                ([page.load(index * 2), page.load(index * 2 + 1)], place.get(status))
-            }
-            None => ([0; 2], 0),
-        }
-    }
-
-    /// Writes all of an entry, and its status.
-    pub(super) fn set_content(&mut self, gref: GrantRef, (words, flags): ([u64; 2], u16)) {
-        match self.entry(gref) {
-            Some(Entry { page, index, status: None, .. }) => page.store(index, words[0]),
-            Some(Entry { page, index, status: Some((status, place)), .. }) => {
-                page.store(index * 2 + 1, words[1]);
-                page.store(index * 2, words[0]);
-                place.clear(status, u16::MAX);
-                place.set(status, flags);
-            }
-            None => {}
-        }
     }
 }
