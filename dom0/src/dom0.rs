@@ -1,7 +1,9 @@
 //! The whole of dom0 as one value, and the loop that keeps it going.
 
 use crate::archive::Archive;
+use crate::backend::blk::Blk;
 use crate::client;
+use crate::disk::Disks;
 use crate::service::consoled::Consoled;
 use crate::service::control::Controld;
 use crate::service::xenstored::Xenstored;
@@ -49,6 +51,7 @@ pub struct Dom0 {
     pub terminal: Terminal,
     pub xenstored: Xenstored,
     pub consoled: Consoled,
+    pub blk: Blk,
     pub control: Controld,
     pub domains: Domains,
     pub images: Images,
@@ -64,6 +67,8 @@ pub struct Dom0 {
 impl Dom0 {
     /// Starts the services.
     pub fn new(files: Archive) -> Result<Self, Errno> {
+        // First of all: while it waits for the disks nobody else's events are looked at.
+        let disks = Disks::probe();
         let terminal = Terminal::open()?;
         let domain_ended = events::bind_virq(VIRQ_DOM_EXC)?;
         let control = Controld::open();
@@ -75,6 +80,7 @@ impl Dom0 {
             terminal,
             xenstored: Xenstored::default(),
             consoled: Consoled::default(),
+            blk: Blk::default(),
             control,
             domains: Domains::default(),
             images: Images::new(memory / IMAGES_SHARE),
@@ -89,6 +95,8 @@ impl Dom0 {
             ("/local/domain/0/name", "Domain-0"),
             // Here they are from the start, so that a domain that came and went leaves nothing behind.
             ("/local/domain/0/backend/console", ""),
+            ("/local/domain/0/backend/vbd", ""),
+            ("/local/domain/0/error/backend/vbd", ""),
             ("/vm", ""),
             ("/libxl", ""),
         ];
@@ -96,6 +104,7 @@ impl Dom0 {
             dom0.xenstored.store.write(DomId(0), NO_TRANSACTION, path.as_bytes(), value.as_bytes())?;
         }
         warm_up();
+        dom0.blk = Blk::start(disks, &mut dom0.xenstored.store)?;
         Ok(dom0)
     }
 
@@ -118,7 +127,7 @@ impl Dom0 {
 
     /// How many event channels are in use.
     pub fn ports(&self) -> usize {
-        self.sources.len()
+        self.sources.len() + self.blk.ports()
     }
 
     /// Serves whoever wants something; when nobody does, sleeps until somebody does, or until `deadline`. Returns after
@@ -127,7 +136,8 @@ impl Dom0 {
         if self.serve() {
             return;
         }
-        let deadline = [deadline, self.consoled.deadline(), self.control.deadline()].into_iter().flatten().min();
+        let clocks = [deadline, self.consoled.deadline(), self.control.deadline(), self.blk.deadline()];
+        let deadline = clocks.into_iter().flatten().min();
         events::wait(deadline);
         self.serve();
     }
@@ -150,11 +160,14 @@ impl Dom0 {
                 Some(Source::DomainEnded) => self.ended = true,
                 Some(&Source::Store(dom)) => self.xenstored.serve(dom),
                 Some(&Source::Console(dom)) => self.consoled.serve(dom),
-                None => {}
+                None => {
+                    self.blk.event(port);
+                }
             }
         }
         self.consoled.catch_up();
         any |= self.xenstored.catch_up();
+        any |= self.serve_devices();
         if self.ended && !self.reacting {
             self.ended = false;
             self.reacting = true;
@@ -179,6 +192,16 @@ impl Dom0 {
         self.control.catch_up(|file| domains.uses(file));
     }
 
+    /// Lets the back ends see what has changed in xenstore, and go on; whether there is more to do at once.
+    pub fn serve_devices(&mut self) -> bool {
+        for (path, token) in self.xenstored.store.take_events(DomId(0)) {
+            self.blk.changed(&path, &token);
+        }
+        let any = self.blk.serve(&mut self.xenstored.store);
+        // What the back ends wrote is news for the guests.
+        any | self.xenstored.catch_up()
+    }
+
     /// Some domain shut down or is gone.
     fn look_after_domains(&mut self) {
         self.xenstored.store.domain_ended();
@@ -186,7 +209,10 @@ impl Dom0 {
             return;
         };
         // As long as anything of a domain is mapped here, the hypervisor cannot let go of it.
-        let served: Vec<DomId> = self.xenstored.domains().chain(self.consoled.domains()).collect();
+        let served: Vec<DomId> = {
+            let services = self.xenstored.domains().chain(self.consoled.domains());
+            services.chain(self.blk.domains()).collect()
+        };
         for dom in served {
             let lives = now.iter().any(|info| info.id == dom && !info.is(DomainInfo::DYING));
             if !lives {
@@ -199,6 +225,7 @@ impl Dom0 {
     }
 
     fn stop_serving(&mut self, dom: DomId) {
+        self.blk.domain_gone(dom);
         let port = self.consoled.detach(dom);
         self.unroute(port);
         let port = self.xenstored.release(dom);

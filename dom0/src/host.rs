@@ -98,6 +98,9 @@ impl Store for Dom0 {
     }
 
     fn store_release(&mut self, dom: DomId) {
+        // Its devices' nodes may be gone already: then nothing of them may stay mapped.
+        self.serve_devices();
+        self.blk.domain_gone(dom);
         let port = self.xenstored.release(dom);
         self.unroute(port);
     }

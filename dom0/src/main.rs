@@ -12,8 +12,11 @@ extern crate alloc;
 #[macro_use]
 mod xen_calls;
 mod archive;
+mod backend;
 mod client;
+mod disk;
 mod dom0;
+mod drivers;
 mod host;
 mod service;
 mod shell;

@@ -148,5 +148,5 @@ pub fn map(dom: DomId, references: &[GrantRef], access: Access) -> Result<Mappin
         assert!(undone.is_ok(), "a mapped grant can be unmapped");
         return Err(GrantError { index, status });
     }
-    Ok(window.into_grants(ops.iter().map(|op| op.handle).collect()))
+    Ok(window.into_grants(ops.iter().map(|op| (op.handle, op.dev_bus_addr)).collect()))
 }

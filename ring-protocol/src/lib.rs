@@ -1,4 +1,5 @@
-//! Floor 1: protocols over pages shared with another domain: byte rings (xenstore, console) and the device states.
+//! Floor 1: protocols over pages shared with another domain: byte rings (xenstore, console), rings of requests (block
+//! devices), and the device states.
 //!
 //! The page itself is a trait ([`page::Page`]) that the runtime implements with volatile accesses, and tests with a
 //! vector of atomics. Whoever is at the other end may write anything at any time. So every index we own is kept in a
@@ -9,9 +10,11 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod blk;
 pub mod console;
 pub mod page;
 pub mod peer;
 pub mod ring;
+pub mod sring;
 pub mod xenbus;
 pub mod xenstore;

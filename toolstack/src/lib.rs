@@ -14,6 +14,7 @@ pub mod calls;
 pub mod cmd;
 pub mod config;
 pub mod cpus;
+pub mod device;
 pub mod domains;
 pub mod host;
 pub mod images;

@@ -212,6 +212,7 @@ pub fn remove_domain(store: &mut (impl Store + ?Sized), dom: DomId) -> Result<()
         remove(store, &vm)?;
     }
     remove(store, &console_backend_path(dom))?;
+    remove(store, &crate::device::disk::backends_path(dom))?;
     remove(store, &libxl_path(dom))?;
     remove(store, &path)
 }

@@ -1,4 +1,4 @@
-//! Modules of Debian's generic kernel: taken from its package once, with whatever they depend on, and kept in `.cache/`.
+//! Modules of Debian's kernels: taken from their packages once, with whatever they depend on, and kept in `.cache/`.
 
 use crate::packages::{self, Fetched};
 use crate::say::Step;
@@ -23,6 +23,18 @@ pub const TOOLSTACK: [&str; 9] = [
     "bridge",
 ];
 
+/// Drivers of a guest's split devices.
+pub const GUEST: [&str; 1] = ["xen_blkfront"];
+
+/// All that is kept of a kernel's modules.
+fn kept(kernel: Fetched) -> Vec<&'static str> {
+    let mut all: Vec<&str> = GUEST.into();
+    if kernel == Fetched::GenericKernel {
+        all.extend(DEVICES.iter().chain(&TOOLSTACK));
+    }
+    all
+}
+
 /// A module as it is loaded.
 pub struct Module {
     /// File name.
@@ -32,8 +44,8 @@ pub struct Module {
 }
 
 /// Modules and what they depend on, in an order in which they can be loaded.
-pub fn get(wanted: &[&str]) -> Result<Vec<Module>> {
-    let store = store()?;
+pub fn get(kernel: Fetched, wanted: &[&str]) -> Result<Vec<Module>> {
+    let store = store(kernel)?;
     let mut modules: Vec<Module> = Vec::new();
     for name in wanted {
         add(&store, name, &mut modules)?;
@@ -56,14 +68,14 @@ fn add(store: &Path, name: &str, modules: &mut Vec<Module>) -> Result<()> {
 }
 
 /// The directory that holds them, filled when it is not there.
-fn store() -> Result<PathBuf> {
-    let version = Fetched::GenericKernel.get().map(|_| Fetched::GenericKernel.version().unwrap_or_default())?;
-    let path = workspace::cache().join(format!("modules-{version}"));
+fn store(kernel: Fetched) -> Result<PathBuf> {
+    let version = kernel.get().map(|_| kernel.version().unwrap_or_default())?;
+    let path = workspace::cache().join(format!("drivers-{version}"));
     if !path.is_dir() {
-        let step = Step::silent("fetch the generic kernel's modules");
-        let fresh = workspace::cache().join(format!("modules-fresh-{}", std::process::id()));
+        let step = Step::silent(&format!("fetch the modules of {}", kernel.name()));
+        let fresh = workspace::cache().join(format!("drivers-fresh-{}-{}", kernel.name(), std::process::id()));
         std::fs::create_dir_all(&fresh)?;
-        let filled = fill(&fresh);
+        let filled = fill(kernel, &fresh);
         let moved = filled.and_then(|()| Ok(std::fs::rename(&fresh, &path)?));
         if moved.is_err() {
             std::fs::remove_dir_all(&fresh)?;
@@ -75,11 +87,11 @@ fn store() -> Result<PathBuf> {
     Ok(path)
 }
 
-fn fill(to: &Path) -> Result<()> {
-    packages::with_unpacked(Fetched::GenericKernel.package(), "./lib/modules", |tree| {
+fn fill(kernel: Fetched, to: &Path) -> Result<()> {
+    packages::with_unpacked(kernel.package(), "./lib/modules", |tree| {
         let mut found = BTreeMap::new();
         find(tree, &mut found)?;
-        let mut wanted: Vec<String> = DEVICES.iter().chain(&TOOLSTACK).map(|name| (*name).to_owned()).collect();
+        let mut wanted: Vec<String> = kept(kernel).iter().map(|name| (*name).to_owned()).collect();
         while let Some(name) = wanted.pop() {
             let (name, target) = (normal(&name), to.join(format!("{}.ko", normal(&name))));
             if target.exists() {
@@ -112,13 +124,22 @@ fn normal(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// The modules that one needs, from the `depends=` of its `.modinfo` section: strings that end with a zero.
+/// A value of a module's `.modinfo` section: strings `key=value` that end with a zero.
+fn info(module: &[u8], key: &str) -> Option<String> {
+    let mark = [b"\0", key.as_bytes(), b"="].concat();
+    let at = module.windows(mark.len()).position(|bytes| bytes == mark)?;
+    let value = module.get(at + mark.len()..)?.split(|byte| *byte == 0).next()?;
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
+/// The modules that one needs.
 fn dependencies(module: &[u8]) -> Vec<String> {
-    const MARK: &[u8] = b"\0depends=";
-    let Some(at) = module.windows(MARK.len()).position(|bytes| bytes == MARK) else { return Vec::new() };
-    let rest = module.get(at + MARK.len()..).unwrap_or_default();
-    let list = rest.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(list).split(',').filter(|name| !name.is_empty()).map(normal).collect()
+    info(module, "depends").unwrap_or_default().split(',').filter(|name| !name.is_empty()).map(normal).collect()
+}
+
+/// The release of the kernel that a module is for.
+pub fn release(module: &[u8]) -> Option<String> {
+    Some(info(module, "vermagic")?.split(' ').next()?.to_owned())
 }
 
 #[cfg(test)]

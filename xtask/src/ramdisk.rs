@@ -1,5 +1,7 @@
 //! The ramdisk of the default guest: a busybox with a shell on the Xen console.
 
+mod disks;
+
 use crate::cpio::Archive;
 use crate::packages::Fetched;
 use crate::{build, kernel_modules, stress_ng, workspace};
@@ -32,6 +34,12 @@ out=/dev/console
 grep -q earlyprintk /proc/cmdline && out=/dev/kmsg
 echo 'FIRST_LINE' > $out
 [ -x /etc/devices ] && /etc/devices
+# Drivers of split devices, where there is one to drive.
+for device in /sys/bus/xen/devices/vbd-* $(grep -o disks=hotplug /proc/cmdline); do
+    [ -e $device ] || [ $device = disks=hotplug ] && insmod /lib/modules/$(uname -r)/xen_blkfront.ko 2> /dev/null && break
+done
+test=$(grep -o 'test=[a-z-]*' /proc/cmdline)
+[ -x /etc/test-${test#test=} ] && /etc/test-${test#test=} > $out 2>&1
 if grep -q exercise= /proc/cmdline; then
     /bin/exerciser > $out 2>&1
     echo \"exerciser: status $?, done\" > $out
@@ -126,10 +134,35 @@ fn archive() -> Result<Archive> {
     archive.file("etc/inittab", INITTAB.as_bytes())?;
     archive.program("etc/start", START.replace("FIRST_LINE", FIRST_LINE).as_bytes())?;
     archive.program("etc/hotplug", HOTPLUG.as_bytes())?;
+    archive.program("etc/test-disks", disks::SCRIPT.as_bytes())?;
+    drivers(&mut archive)?;
     archive.program("etc/session", SESSION.as_bytes())?;
     archive.file("etc/profile", PROFILE.as_bytes())?;
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")?;
     Ok(archive)
+}
+
+/// Adds the drivers of split devices, for each kernel that a guest is likely to have.
+fn drivers(archive: &mut Archive) -> Result<()> {
+    archive.directory("lib")?;
+    archive.directory("lib/modules")?;
+    for kernel in [Fetched::CloudKernel, Fetched::GenericKernel] {
+        // The generic kernel is large: it is not fetched for its drivers alone.
+        if kernel == Fetched::GenericKernel && !kernel.is_there() {
+            continue;
+        }
+        let mut directory = None;
+        for module in kernel_modules::get(kernel, &kernel_modules::GUEST)? {
+            let release = kernel_modules::release(&module.bytes).unwrap_or_default();
+            let path = format!("lib/modules/{release}");
+            if directory.as_ref() != Some(&path) {
+                archive.directory(&path)?;
+                directory = Some(path.clone());
+            }
+            archive.file(&format!("{path}/{}", module.name), &module.bytes)?;
+        }
+    }
+    Ok(())
 }
 
 /// Adds busybox under all its names.
@@ -159,7 +192,7 @@ pub fn with_devices() -> Result<PathBuf> {
     let mut archive = archive()?;
     archive.directory("modules")?;
     let mut order = String::new();
-    for module in kernel_modules::get(&kernel_modules::DEVICES)? {
+    for module in kernel_modules::get(Fetched::GenericKernel, &kernel_modules::DEVICES)? {
         archive.file(&format!("modules/{}", module.name), &module.bytes)?;
         order.push_str(&module.name);
         order.push('\n');

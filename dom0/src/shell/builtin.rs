@@ -15,6 +15,8 @@ pub const NAMES: &[(&str, &str)] = &[
     ("sleep", "Wait so many seconds"),
     ("time", "Run a command and tell how long it took"),
     ("repeat", "Run a command so many times; %n in it is the number of the time"),
+    ("disks", "List disks and the volumes on them"),
+    ("ramdisk", "Make a disk in memory of so many MiB"),
     ("resources", "Show what is in use, to be compared before and after"),
     ("xenstore-ls", "Print a part of xenstore"),
     ("xenstore-read", "Print a node of xenstore"),
@@ -36,6 +38,8 @@ pub fn run(shell: &mut dyn Shell, words: &[&str]) -> Option<Status> {
         "sleep" => sleep(shell, arguments),
         "time" => time(shell, arguments),
         "repeat" => repeat(shell, arguments),
+        "disks" => disks(shell),
+        "ramdisk" => ramdisk(shell, arguments),
         "resources" => resources(shell),
         "xenstore-ls" => xenstore_ls(shell, arguments.first().unwrap_or(&"/")),
         "xenstore-read" => xenstore_read(shell, arguments),
@@ -116,6 +120,31 @@ fn repeat(shell: &mut dyn Shell, words: &[&str]) -> Status {
         }
     }
     SUCCESS
+}
+
+fn disks(shell: &mut dyn Shell) -> Status {
+    let mut text = format!("{:<16} {:>10}  {:<6} About\n", "Volume", "KiB", "Sector");
+    for (volume, about) in shell.dom0().blk.disks.list() {
+        let sector = shell.dom0().blk.disks.geometry(&volume).map_or(0, |geometry| geometry.sector_size);
+        text.push_str(&format!("{:<16} {:>10}  {sector:<6} {about}\n", volume.path, volume.sectors / 2));
+    }
+    shell.print(&text);
+    SUCCESS
+}
+
+fn ramdisk(shell: &mut dyn Shell, arguments: &[&str]) -> Status {
+    let Some(mebibytes) = arguments.first().and_then(|text| text.parse().ok()).filter(|&mebibytes| mebibytes > 0)
+    else {
+        shell.print_error("ramdisk: how many MiB?\n");
+        return FAILURE;
+    };
+    match shell.dom0().blk.disks.add_ram(mebibytes) {
+        Some(path) => {
+            shell.print(&format!("{path}\n"));
+            SUCCESS
+        }
+        None => failed(shell, "ramdisk", Errno::ENOMEM),
+    }
 }
 
 /// What a domain that came and went must have given back.

@@ -117,6 +117,14 @@ impl Client {
         self.out.front().and_then(|message| message.get(self.sent..)).unwrap_or(&[])
     }
 
+    /// Takes all that waits to be sent, as payloads.
+    pub fn take_events(&mut self) -> Vec<Vec<u8>> {
+        self.events.clear();
+        (self.sent, self.waiting) = (0, 0);
+        let payload = |message: Box<[u8]>| message.get(HEADER..).unwrap_or_default().to_vec();
+        self.out.drain(..).map(payload).collect()
+    }
+
     /// So many bytes of the output have been sent.
     pub fn sent(&mut self, count: usize) {
         self.sent += count;

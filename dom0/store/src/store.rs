@@ -11,6 +11,7 @@ use crate::watch::{Watch, Watches};
 use crate::wire;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
@@ -402,6 +403,19 @@ impl Store {
         if let Some(client) = self.clients.get_mut(&who) {
             client.sent(count);
         }
+    }
+
+    /// Takes what a client without a connection would be sent: the events of its watches, as node and token.
+    pub fn take_events(&mut self, who: DomId) -> Vec<(String, Vec<u8>)> {
+        let events = self.clients.get_mut(&who).map(Client::take_events).unwrap_or_default();
+        events
+            .iter()
+            .filter_map(|payload| {
+                let mut parts = payload.split(|&byte| byte == 0);
+                let path = core::str::from_utf8(parts.next()?).ok()?;
+                Some((path.into(), parts.next()?.to_vec()))
+            })
+            .collect()
     }
 
     /// How many nodes a domain owns.

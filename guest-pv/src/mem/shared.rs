@@ -34,7 +34,7 @@ impl SharedBytes {
     /// # Safety
     /// `base` is page aligned, and `len` bytes from there stay mapped as long as the value lives; no Rust reference to
     /// them exists.
-    pub(crate) const unsafe fn new(base: *mut u8, len: usize) -> Self {
+    pub const unsafe fn new(base: *mut u8, len: usize) -> Self {
         Self { base, len }
     }
 

@@ -85,8 +85,8 @@ impl Access {
 enum Kind {
     /// Mapped by page-table updates.
     Frames,
-    /// Mapped by grant operations, one handle per page.
-    Grants(Vec<GrantHandle>),
+    /// Mapped by grant operations: of each page its handle, and its address for devices.
+    Grants(Vec<(GrantHandle, u64)>),
 }
 
 /// Machine frames mapped side by side; unmapped when dropped. Use it as [`SharedBytes`].
@@ -132,7 +132,7 @@ impl Window {
     }
 
     /// The window has been filled by grant operations.
-    pub(crate) fn into_grants(self, handles: Vec<GrantHandle>) -> Mapping {
+    pub(crate) fn into_grants(self, handles: Vec<(GrantHandle, u64)>) -> Mapping {
         self.into_mapping(Kind::Grants(handles))
     }
 
@@ -206,6 +206,15 @@ impl Mapping {
         Self::map(&frames, READ_WRITE | UNCACHED, DomId::IO)
     }
 
+    /// The machine address of a granted page, for a device that is to read or write it. The granting domain cannot take
+    /// the page back while this mapping lives.
+    pub fn machine_address(&self, page: usize) -> Option<u64> {
+        match &self.kind {
+            Kind::Frames => None,
+            Kind::Grants(pages) => pages.get(page).map(|&(_, address)| address),
+        }
+    }
+
     /// Bytes that stay mapped for good.
     pub fn leak(self) -> &'static SharedBytes {
         let bytes = alloc::boxed::Box::leak(alloc::boxed::Box::new(self));
@@ -222,7 +231,7 @@ impl Drop for Mapping {
                 let mut ops: Vec<GnttabUnmapGrantRef> = handles
                     .iter()
                     .zip(0u64..)
-                    .map(|(&handle, page)| GnttabUnmapGrantRef {
+                    .map(|(&(handle, _), page)| GnttabUnmapGrantRef {
                         host_addr: window.va + page * PAGE_SIZE,
                         handle,
                         ..Default::default()

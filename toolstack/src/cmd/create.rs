@@ -14,6 +14,7 @@ use super::options::{Options, flag, value};
 use super::{Command, FAILURE, SUCCESS, Status, console, destroy, target};
 use crate::build::{self, BuildError};
 use crate::config::{DomainConfig, Uuid};
+use crate::device::disk::{self, DiskError};
 use crate::domains::Record;
 use crate::host::Host;
 use crate::store;
@@ -60,6 +61,13 @@ pub enum CreateError {
         /// Why.
         error: ImageError,
     },
+    /// A disk cannot be attached.
+    Disk {
+        /// Which, and as what.
+        disk: String,
+        /// Why.
+        error: DiskError,
+    },
     /// The domain cannot be built.
     Build(BuildError),
     /// A service failed.
@@ -81,6 +89,7 @@ impl fmt::Display for CreateError {
                 write!(f, "{what} {path}: {why}")
             }
             Self::Kernel { path, error } => write!(f, "kernel {path}: {error}"),
+            Self::Disk { disk, error } => write!(f, "disk {disk}: {error}"),
             Self::Build(error) => error.fmt(f),
             Self::Service { what, errno } => write!(f, "cannot {what}: {}", errno.name()),
         }
@@ -194,6 +203,11 @@ pub fn create_domain(host: &mut dyn Host, config: &DomainConfig) -> Result<DomId
         .and_then(|()| {
             host.console_attach(dom, built.console_frame, built.console_port)
                 .map_err(|errno| CreateError::Service { what: "connect the domain's console", errno })
+        })
+        .and_then(|()| {
+            config.disks.iter().try_for_each(|disk| {
+                disk::attach(host, dom, disk).map_err(|error| CreateError::Disk { disk: disk.to_string(), error })
+            })
         });
     if let Err(error) = result {
         destroy_domain(host, dom);

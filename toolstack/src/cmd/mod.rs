@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::config::keys::nearest_of;
 use crate::host::Host;
 
+mod block;
 mod config_update;
 mod console;
 mod create;
@@ -77,6 +78,9 @@ pub const COMMANDS: &[Command] = &[
     pause::COMMAND,
     unpause::COMMAND,
     console::COMMAND,
+    block::LIST,
+    block::ATTACH,
+    block::DETACH,
     vcpu_list::COMMAND,
     vcpu_pin::COMMAND,
     vcpu_set::COMMAND,

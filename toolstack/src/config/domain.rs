@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::disk::Disk;
 use super::error::{ConfigError, Place};
 use super::keys::{self, Support};
 use super::syntax::{self, Assignment, Located, Value};
@@ -143,6 +144,8 @@ pub struct DomainConfig {
     pub max_maptrack_frames: Option<u32>,
     /// The newest version of grant tables it may use; None for the hypervisor's.
     pub max_grant_version: Option<u32>,
+    /// Its disks.
+    pub disks: Vec<Disk>,
     /// On a clean power-off.
     pub on_poweroff: Action,
     /// On a reboot.
@@ -299,6 +302,28 @@ impl Reader {
         }
     }
 
+    /// `disk`: a list of specifications. No two of one name.
+    fn disks(&self) -> Result<Vec<Disk>, ConfigError> {
+        let items = match self.get("disk") {
+            None => return Ok(Vec::new()),
+            Some(Located { value: Value::List(items), .. }) => items,
+            Some(other) => return Err(wrong(&other.place, "disk", "a list of strings", other.value.kind())),
+        };
+        let mut disks: Vec<Disk> = Vec::with_capacity(items.len());
+        for Located { value, place } in items {
+            let Value::Text(text) = value else {
+                return Err(wrong(place, "disk", "a list of strings", value.kind()));
+            };
+            let fail = |message| ConfigError { place: place.clone(), message: format!("disk \"{text}\": {message}") };
+            let disk = Disk::parse(text).map_err(fail)?;
+            if disks.iter().any(|known| known.vdev.number == disk.vdev.number) {
+                return Err(fail(format!("there is a disk {} already", disk.vdev.name)));
+            }
+            disks.push(disk);
+        }
+        Ok(disks)
+    }
+
     fn kind(&self) -> Result<DomainType, ConfigError> {
         for key in ["type", "builder"] {
             if let Some(Located { value, place }) = self.text(key)? {
@@ -391,6 +416,7 @@ impl Reader {
             max_grant_frames: self.small("max_grant_frames", 1..=0xffff)?,
             max_maptrack_frames: self.small("max_maptrack_frames", 0..=0xffff)?,
             max_grant_version: self.small("max_grant_version", 1..=2)?,
+            disks: self.disks()?,
             on_poweroff: self.word("on_poweroff", Action::NAMES, Action::Destroy)?,
             on_reboot: self.word("on_reboot", Action::NAMES, Action::Restart)?,
             on_crash: self.word("on_crash", Action::NAMES, Action::Destroy)?,

@@ -1,5 +1,6 @@
 //! Domain configuration: xl.cfg's syntax ([`syntax`]), its keys ([`keys`]), and what they add up to ([`DomainConfig`]).
 
+pub mod disk;
 pub mod domain;
 pub mod error;
 pub mod keys;

@@ -140,7 +140,7 @@ pub fn ramdisk() -> Result<PathBuf> {
         archive.program(&place, &std::fs::read(entry.path())?)?;
     }
     let mut order = String::new();
-    for module in kernel_modules::get(&kernel_modules::TOOLSTACK)? {
+    for module in kernel_modules::get(Fetched::GenericKernel, &kernel_modules::TOOLSTACK)? {
         archive.file(&format!("modules/{}", module.name), &module.bytes)?;
         order.push_str(&module.name);
         order.push('\n');

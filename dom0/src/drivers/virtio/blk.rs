@@ -1,0 +1,263 @@
+//! Virtio disks (virtio 1.2, 5.2).
+
+use super::queue::{Broken, PARTS, PRIVATE, Part, Queue};
+use super::transport::{INDIRECT, Transport};
+use crate::drivers::{Action, Done, Driver, Failure, Geometry, PATIENCE, Request};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use dom0_hal::msi::Interrupt;
+use dom0_hal::pci::Device;
+use guest_pv::{println, time};
+use xen_abi::ids::Port;
+
+const VENDOR: u16 = 0x1af4;
+/// The same device with and without the old interface beside the new one.
+const DEVICES: [u16; 2] = [0x1001, 0x1042];
+
+/// Features (`VIRTIO_BLK_F_*`).
+const SEG_MAX: u64 = 1 << 2;
+const RO: u64 = 1 << 5;
+const BLK_SIZE: u64 = 1 << 6;
+const FLUSH: u64 = 1 << 9;
+const TOPOLOGY: u64 = 1 << 10;
+const DISCARD: u64 = 1 << 13;
+
+/// Offsets in the configuration (`struct virtio_blk_config`).
+mod config {
+    pub const CAPACITY: usize = 0;
+    pub const SEG_MAX: usize = 12;
+    pub const BLK_SIZE: usize = 20;
+    pub const PHYSICAL_BLOCK_EXP: usize = 24;
+}
+
+/// Kinds of requests (`VIRTIO_BLK_T_*`).
+const T_IN: u32 = 0;
+const T_OUT: u32 = 1;
+const T_FLUSH: u32 = 4;
+const T_DISCARD: u32 = 11;
+
+/// How they end (`VIRTIO_BLK_S_*`).
+const S_OK: u8 = 0;
+const S_UNSUPPORTED: u8 = 2;
+/// What stands there before: none of the above.
+const S_NONE: u8 = 0xff;
+
+/// In a request's page: the header, the range to discard, the status.
+const HEADER: usize = PRIVATE;
+const HEADER_LEN: u32 = 16;
+const RANGE: usize = PRIVATE + 16;
+const RANGE_LEN: u32 = 16;
+const STATUS: usize = PRIVATE + 32;
+
+/// The only queue used, and its message.
+const QUEUE: u16 = 0;
+const VECTOR: u16 = 0;
+
+/// A disk.
+#[derive(Debug)]
+pub struct Disk {
+    device: Device,
+    transport: Transport,
+    queue: Queue,
+    interrupt: Interrupt,
+    geometry: Geometry,
+    /// By slot.
+    under_way: Vec<Option<UnderWay>>,
+    /// It was reset in vain, or is gone: everything fails.
+    dead: bool,
+    queued: bool,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    request: Request,
+    since: u64,
+}
+
+/// Is it a virtio disk?
+pub fn is_one(device: &Device) -> bool {
+    device.vendor == VENDOR && DEVICES.contains(&device.device)
+}
+
+const WANTED: u64 = INDIRECT | SEG_MAX | RO | BLK_SIZE | FLUSH | TOPOLOGY | DISCARD;
+
+impl Disk {
+    /// Starts a disk.
+    pub fn start(device: &Device) -> Result<Self, String> {
+        let transport = Transport::new(device)?;
+        let features = transport.negotiate(WANTED)?;
+        if features & INDIRECT == 0 {
+            return Err(String::from("a virtio disk without indirect descriptors is not supported"));
+        }
+        let interrupt = Interrupt::message(device, VECTOR).map_err(|errno| format!("no interrupt: {errno}"))?;
+        let queue = Queue::new(&transport, QUEUE, VECTOR)?;
+        transport.go();
+        let config = &transport.config;
+        let has = |bit| features & bit != 0;
+        let sector_size = if has(BLK_SIZE) { config.read32(config::BLK_SIZE) } else { 512 };
+        if !(512..=4096).contains(&sector_size) || !sector_size.is_power_of_two() {
+            return Err(format!("sectors of {sector_size} bytes are not supported"));
+        }
+        let exponent = if has(TOPOLOGY) { config.read8(config::PHYSICAL_BLOCK_EXP).min(8) } else { 0 };
+        let max = if has(SEG_MAX) { config.read32(config::SEG_MAX) } else { 1 };
+        let geometry = Geometry {
+            sectors: config.read64(config::CAPACITY),
+            sector_size,
+            physical_sector_size: sector_size << exponent,
+            read_only: has(RO),
+            flush: has(FLUSH),
+            discard: has(DISCARD),
+            // Header and status take a part each.
+            segments: usize::try_from(max).unwrap_or(1).clamp(1, PARTS - 2),
+        };
+        let under_way = Vec::new();
+        let device = device.clone();
+        Ok(Self { device, transport, queue, interrupt, geometry, under_way, dead: false, queued: false })
+    }
+
+    /// Puts a request together in its slot.
+    fn prepare(&mut self, slot: u16, request: &Request) {
+        let Some(table) = self.queue.table(slot) else {
+            return;
+        };
+        let base = table.machine_address();
+        let (kind, sector) = match &request.action {
+            Action::Read { sector, .. } => (T_IN, *sector),
+            Action::Write { sector, .. } => (T_OUT, *sector),
+            Action::Flush => (T_FLUSH, 0),
+            Action::Discard { .. } => (T_DISCARD, 0),
+        };
+        table.store_u32(HEADER, kind);
+        table.store_u32(HEADER + 4, 0);
+        table.store_u64(HEADER + 8, sector);
+        table.u8_at(STATUS).store(S_NONE, Ordering::Relaxed);
+        let mut parts = Vec::with_capacity(request.action.segments().len() + 2);
+        parts.push(Part { address: base + HEADER as u64, len: HEADER_LEN, written: false });
+        if let Action::Discard { sector, count } = &request.action {
+            table.store_u64(RANGE, *sector);
+            table.store_u32(RANGE + 8, u32::try_from(*count).unwrap_or(u32::MAX));
+            table.store_u32(RANGE + 12, 0);
+            parts.push(Part { address: base + RANGE as u64, len: RANGE_LEN, written: false });
+        }
+        parts.extend(request.action.segments().iter().map(|segment| Part {
+            address: segment.machine_address(),
+            len: u32::try_from(segment.len()).unwrap_or(0),
+            written: kind == T_IN,
+        }));
+        parts.push(Part { address: base + STATUS as u64, len: 1, written: true });
+        self.queue.push(slot, parts.into_iter());
+    }
+
+    /// Ends all that is under way: the device was reset or is gone, so it does not touch the memory any more.
+    fn give_up(&mut self, why: Failure, done: &mut Vec<Done>) {
+        let all = self.under_way.iter_mut().filter_map(Option::take);
+        done.extend(all.map(|under_way| Done { tag: under_way.request.tag, result: Err(why) }));
+    }
+
+    /// Begins anew with a device that does not do what it should.
+    fn restart(&mut self, why: Failure, done: &mut Vec<Done>) {
+        println!("pci {}: virtio disk: reset ({why:?})", self.device.address());
+        let restarted = if self.device.is_there() {
+            self.transport.negotiate(WANTED).and_then(|_| self.queue.hand_over(&self.transport, VECTOR))
+        } else {
+            Err(String::from("the device is gone"))
+        };
+        match restarted {
+            Ok(()) => self.transport.go(),
+            Err(error) => {
+                println!("pci {}: virtio disk: {error}", self.device.address());
+                self.device.disable();
+                self.dead = true;
+            }
+        }
+        self.give_up(why, done);
+    }
+}
+
+impl Driver for Disk {
+    fn model(&self) -> String {
+        format!("virtio disk at {}", self.device.address())
+    }
+
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn submit(&mut self, request: Request) -> Option<Request> {
+        let Some(slot) = self.queue.reserve() else {
+            return Some(request);
+        };
+        let at = usize::from(slot);
+        if self.under_way.len() <= at {
+            self.under_way.resize_with(at + 1, || None);
+        }
+        if !self.dead {
+            self.prepare(slot, &request);
+            self.queued = true;
+        }
+        if let Some(place) = self.under_way.get_mut(at) {
+            *place = Some(UnderWay { request, since: time::now() });
+        }
+        None
+    }
+
+    fn kick(&mut self) {
+        if self.queued && !self.dead {
+            self.queued = false;
+            self.queue.kick(&self.transport);
+        }
+    }
+
+    fn collect(&mut self, done: &mut Vec<Done>) {
+        if self.dead {
+            for slot in 0..u16::try_from(self.under_way.len()).unwrap_or(0) {
+                if self.under_way.get(usize::from(slot)).is_some_and(Option::is_some) {
+                    self.queue.release(slot);
+                }
+            }
+            self.give_up(Failure::Device, done);
+            return;
+        }
+        loop {
+            match self.queue.pop() {
+                Ok(None) => break,
+                Err(Broken) => {
+                    self.restart(Failure::Device, done);
+                    break;
+                }
+                Ok(Some(slot)) => {
+                    let status = self.queue.table(slot).map(|table| table.u8_at(STATUS).load(Ordering::Acquire));
+                    self.queue.release(slot);
+                    let Some(under_way) = self.under_way.get_mut(usize::from(slot)).and_then(Option::take) else {
+                        continue;
+                    };
+                    let result = match status {
+                        Some(S_OK) => Ok(()),
+                        Some(S_UNSUPPORTED) => Err(Failure::Unsupported),
+                        _ => Err(Failure::Device),
+                    };
+                    done.push(Done { tag: under_way.request.tag, result });
+                }
+            }
+        }
+        self.interrupt.done();
+    }
+
+    fn expire(&mut self, now: u64, done: &mut Vec<Done>) {
+        let late = |under_way: &UnderWay| now.saturating_sub(under_way.since) > PATIENCE;
+        if !self.under_way.iter().flatten().any(late) {
+            return;
+        }
+        // The interrupt may have been lost.
+        self.collect(done);
+        if self.under_way.iter().flatten().any(late) {
+            self.restart(Failure::Timeout, done);
+        }
+    }
+
+    fn port(&self) -> Option<Port> {
+        Some(self.interrupt.port())
+    }
+}

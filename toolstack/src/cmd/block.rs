@@ -1,0 +1,104 @@
+//! `block-attach`, `block-detach`, `block-list`: a running domain's disks.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::options::{Options, flag};
+use super::{Command, FAILURE, SUCCESS, Status, target};
+use crate::config::disk::{Disk, Vdev};
+use crate::device::disk::{self, Force};
+use crate::host::Host;
+
+pub const ATTACH: Command = Command {
+    name: "block-attach",
+    usage: "<Domain> <disk-spec-component(s)>...",
+    about: "Create a new virtual block device",
+    flags: &[],
+    needs: 2,
+    run: attach,
+};
+
+pub const DETACH: Command = Command {
+    name: "block-detach",
+    usage: "[option] <Domain> <DevId>",
+    about: "Destroy a domain's virtual block device",
+    flags: &[flag('f', "force")],
+    needs: 2,
+    run: detach,
+};
+
+pub const LIST: Command = Command {
+    name: "block-list",
+    usage: "<Domain(s)>",
+    about: "List virtual block devices for a domain",
+    flags: &[],
+    needs: 1,
+    run: list,
+};
+
+fn attach(host: &mut dyn Host, options: &Options) -> Status {
+    let dom = match target::resolve(host, options.arg(0).unwrap_or_default()) {
+        Ok(dom) => dom,
+        Err(status) => return status,
+    };
+    if let Err(errno) = host.domain_info(dom) {
+        return target::failed(host, "attaching a disk to", dom, errno);
+    }
+    let spec = options.positional.get(1..).unwrap_or_default().join(",");
+    let disk = match Disk::parse(&spec) {
+        Ok(disk) => disk,
+        Err(why) => {
+            host.print_error(&format!("block-attach: {spec}: {why}\n"));
+            return FAILURE;
+        }
+    };
+    if let Err(error) = disk::attach(host, dom, &disk) {
+        host.print_error(&format!("block-attach: {disk}: {error}\n"));
+        return FAILURE;
+    }
+    // It is to come back when the domain restarts.
+    if let Some(record) = host.domains().get_mut(dom) {
+        record.config.disks.push(disk);
+    }
+    SUCCESS
+}
+
+fn detach(host: &mut dyn Host, options: &Options) -> Status {
+    let dom = match target::resolve(host, options.arg(0).unwrap_or_default()) {
+        Ok(dom) => dom,
+        Err(status) => return status,
+    };
+    let name = options.arg(1).unwrap_or_default();
+    let Some(vdev) = Vdev::parse(name) else {
+        host.print_error(&format!("block-detach: \"{name}\" is no virtual device\n"));
+        return FAILURE;
+    };
+    let force = if options.has('f') { Force::Yes } else { Force::No };
+    if let Err(error) = disk::detach(host, dom, vdev.number, name, force) {
+        host.print_error(&format!("block-detach: {error}\n"));
+        return FAILURE;
+    }
+    if let Some(record) = host.domains().get_mut(dom) {
+        record.config.disks.retain(|disk| disk.vdev.number != vdev.number);
+    }
+    SUCCESS
+}
+
+fn list(host: &mut dyn Host, options: &Options) -> Status {
+    let mut text = String::from("Vdev  BE  handle state evt-ch ring-ref BE-path                       \n");
+    let mut status = SUCCESS;
+    for name in &options.positional {
+        let Ok(dom) = target::resolve(host, name) else {
+            status = FAILURE;
+            continue;
+        };
+        for info in disk::list(host, dom) {
+            text.push_str(&format!(
+                "{:<5} {:<3} {:<6} {:<5} {:<6} {:<8} {:<30}\n",
+                info.number, 0, dom.0, info.state, info.port, info.ring, info.backend
+            ));
+        }
+    }
+    host.print(&text);
+    status
+}
