@@ -45,8 +45,8 @@ fn the_grammar() {
         ("extra = \\\n  'continued'", "continued"),
         ("root = '/dev/xvda'", "root=/dev/xvda"),
         ("root = '/dev/xvda'\nextra='ro'", "root=/dev/xvda ro"),
-        ("disk = [ 'a', # one\n 'b',\n ]\nextra='x'", "x"),
-        ("disk = [ ['a', 1], 0x10 ];;;extra='y'", "y"),
+        ("vif = [ 'a', # one\n 'b',\n ]\nextra='x'", "x"),
+        ("vif = [ ['a', 1], 0x10 ];;;extra='y'", "y"),
         ("extra = 'x'\r\n", "x"),
     ];
     for (text, cmdline) in good {
@@ -113,7 +113,7 @@ fn warnings() {
     let table: &[(&str, &[&str])] = &[
         ("memroy = 5", &["t.cfg:3:1: unknown key \"memroy\" has no effect (did you mean \"memory\"?)"]),
         ("frobnicate = 5", &["t.cfg:3:1: unknown key \"frobnicate\" has no effect"]),
-        ("disk = [ 'file:/x,xvda,w' ]", &["t.cfg:3:1: \"disk\" is not supported yet and has no effect"]),
+        ("vif = [ 'bridge=xenbr0' ]", &["t.cfg:3:1: \"vif\" is not supported yet and has no effect"]),
         ("disk = []\nvnc = 1\nboot='c'", &[]),
         ("cmdline = 'x'\nroot = 'y'", &["t.cfg:4:8: root and extra have no effect beside cmdline"]),
     ];

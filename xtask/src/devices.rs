@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::path::PathBuf;
 
 /// The names that cases use.
-pub const NAMES: [&str; 4] = ["virtio-blk", "ahci", "virtio-net", "e1000e"];
+pub const NAMES: [&str; 6] = ["virtio-blk", "virtio-blk-4k", "ahci", "nvme", "virtio-net", "e1000e"];
 
 /// Bytes of the disk.
 const DISK: usize = 4 << 20;
@@ -19,6 +19,18 @@ pub fn arguments(name: &str) -> Result<Vec<String>> {
             format!("if=none,id=disk0,format=raw,snapshot=on,file={}", disk()?),
             "-device".to_owned(),
             "virtio-blk-pci,drive=disk0".to_owned(),
+        ],
+        "virtio-blk-4k" => vec![
+            "-drive".to_owned(),
+            format!("if=none,id=disk4k,format=raw,snapshot=on,file={}", disk()?),
+            "-device".to_owned(),
+            "virtio-blk-pci,drive=disk4k,logical_block_size=4096,physical_block_size=4096".to_owned(),
+        ],
+        "nvme" => vec![
+            "-drive".to_owned(),
+            format!("if=none,id=disk2,format=raw,snapshot=on,file={}", disk()?),
+            "-device".to_owned(),
+            "nvme,drive=disk2,serial=xen-rs".to_owned(),
         ],
         "ahci" => vec![
             "-drive".to_owned(),

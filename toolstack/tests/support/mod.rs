@@ -69,6 +69,8 @@ pub struct Machine {
     pub images: Images,
     pub power: Option<PowerAction>,
     pub console_end: ConsoleEnd,
+    /// Whether guests let go of a disk.
+    pub disks_answer: bool,
     /// Domains that end when waited for: number and reason.
     pub dying_wish: Vec<(u16, u32)>,
 }
@@ -97,6 +99,7 @@ impl Default for Machine {
             images: Images::new(64 << 20),
             power: None,
             console_end: ConsoleEnd::Found,
+            disks_answer: true,
             dying_wish: Vec::new(),
         };
         let info = DomainInfo {
@@ -230,6 +233,34 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// A back end for disks: what lies below `/dev` can be opened, and guests let go of their disks when asked.
+    fn serve_disks(&mut self) -> bool {
+        let mut any = false;
+        let params: Vec<String> = self.store.keys().filter(|key| key.ends_with("/params")).cloned().collect();
+        for path in params {
+            let dir = path.strip_suffix("/params").unwrap().to_string();
+            if !dir.starts_with("/local/domain/0/backend/vbd/") {
+                continue;
+            }
+            if !self.store.contains_key(&format!("{dir}/hotplug-status")) {
+                any = true;
+                let good = self.text(&path).starts_with("/dev/");
+                if !good {
+                    self.store_write(&format!("{dir}/hotplug-error"), b"no such volume").unwrap();
+                }
+                let status = if good { "connected" } else { "error" };
+                self.store_write(&format!("{dir}/hotplug-status"), status.as_bytes()).unwrap();
+            }
+            if self.text(&format!("{dir}/state")) == "5" && self.disks_answer {
+                any = true;
+                self.store_write(&format!("{dir}/state"), b"6").unwrap();
+            }
+        }
+        any
+    }
+}
+
 impl Store for Machine {
     fn store_read(&mut self, path: &str) -> Result<Vec<u8>, Errno> {
         self.store.get(path).map(|(value, _)| value.clone()).ok_or(Errno::ENOENT)
@@ -328,6 +359,9 @@ impl Host for Machine {
     }
     fn wait(&mut self, deadline: u64) -> bool {
         self.clock = self.clock.max(deadline);
+        if self.serve_disks() {
+            return true;
+        }
         match self.dying_wish.pop() {
             Some((dom, reason)) => self.ended(dom, reason),
             None => return false,
