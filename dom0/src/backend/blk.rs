@@ -238,7 +238,9 @@ impl Blk {
             self.forget(key, store);
             return;
         };
-        if self.devices.get(&key).is_some_and(|device| device.front != front) {
+        // Ours are nodes that the toolstack does not write: without them it is another device by the same name.
+        let fresh = !exists(store, &format!("{path}/hotplug-status"));
+        if self.devices.get(&key).is_some_and(|device| fresh || device.front != front) {
             self.forget(key, store);
         }
         if !self.devices.contains_key(&key) {

@@ -204,8 +204,8 @@ fn remove(host: &mut dyn Host, dom: DomId, number: u32) {
         let _ = host.store_rm(&backends_path(dom));
     }
     // The back end sees it at once.
-    let now = host.now();
-    host.wait(now);
+    let soon = host.now() + 1;
+    host.wait(soon);
 }
 
 /// A disk as `block-list` shows it.
