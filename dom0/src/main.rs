@@ -17,6 +17,7 @@ mod client;
 mod disk;
 mod dom0;
 mod drivers;
+mod fuse;
 mod host;
 mod service;
 mod shell;

@@ -229,7 +229,7 @@ macro_rules! impl_xen_calls {
             use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
 
             impl XenCalls for $ty {
-                fn create_domain(&mut self, new: &NewDomain) -> Result<DomId, Errno> { calls::create_domain(new) }
+                fn create_domain(&mut self, new: &NewDomain) -> Result<DomId, Errno> { $crate::fuse::burn()?; calls::create_domain(new) }
                 fn destroy_domain(&mut self, dom: DomId) -> Result<(), Errno> { calls::destroy_domain(dom) }
                 fn pause_domain(&mut self, dom: DomId) -> Result<(), Errno> { domctl::pause_domain(dom) }
                 fn unpause_domain(&mut self, dom: DomId) -> Result<(), Errno> { domctl::unpause_domain(dom) }
@@ -243,8 +243,8 @@ macro_rules! impl_xen_calls {
                 fn send_trigger(&mut self, dom: DomId, trigger: u32, vcpu: VcpuId) -> Result<(), Errno> {
                     domctl::send_trigger(dom, trigger, vcpu)
                 }
-                fn set_max_vcpus(&mut self, dom: DomId, count: u32) -> Result<(), Errno> { domctl::max_vcpus(dom, count) }
-                fn set_max_mem(&mut self, dom: DomId, kib: u64) -> Result<(), Errno> { domctl::max_mem(dom, kib) }
+                fn set_max_vcpus(&mut self, dom: DomId, count: u32) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::max_vcpus(dom, count) }
+                fn set_max_mem(&mut self, dom: DomId, kib: u64) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::max_mem(dom, kib) }
                 fn share(&mut self, dom: DomId) -> Result<Share, Errno> {
                     domctl::credit2(dom).map(|info| Share { weight: info.weight, cap: info.cap })
                 }
@@ -255,22 +255,25 @@ macro_rules! impl_xen_calls {
                 fn set_rate_limit(&mut self, microseconds: u32) -> Result<(), Errno> {
                     sysctl::set_credit2_rate_limit(microseconds)
                 }
-                fn set_tsc_mode(&mut self, dom: DomId, mode: u32) -> Result<(), Errno> { calls::set_tsc_mode(dom, mode) }
-                fn set_address_size(&mut self, dom: DomId, bits: u32) -> Result<(), Errno> { domctl::set_address_size(dom, bits) }
-                fn set_memory_map(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno> { calls::set_memory_map(dom, bytes) }
-                fn fill_hypercall_page(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> { domctl::hypercall_init(dom, frame.0) }
+                fn set_tsc_mode(&mut self, dom: DomId, mode: u32) -> Result<(), Errno> { $crate::fuse::burn()?; calls::set_tsc_mode(dom, mode) }
+                fn set_address_size(&mut self, dom: DomId, bits: u32) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::set_address_size(dom, bits) }
+                fn set_memory_map(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno> { $crate::fuse::burn()?; calls::set_memory_map(dom, bytes) }
+                fn fill_hypercall_page(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::hypercall_init(dom, frame.0) }
                 fn set_vcpu_context(&mut self, dom: DomId, vcpu: VcpuId, context: &VcpuGuestContext) -> Result<(), Errno> {
+                    $crate::fuse::burn()?;
                     calls::set_vcpu_context(dom, vcpu, context)
                 }
                 fn populate(&mut self, dom: DomId, order: u32, pfns: &[Pfn], mfns: &mut [Mfn]) -> Result<usize, Errno> {
+                    $crate::fuse::burn()?;
                     calls::populate(dom, order, pfns, mfns)
                 }
                 fn write_frames(&mut self, dom: DomId, frames: &[Mfn], offset: usize, fill: Fill<'_>) -> Result<(), Errno> {
+                    $crate::fuse::burn()?;
                     calls::write_frames(dom, frames, offset, fill)
                 }
-                fn pin_root(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> { calls::pin_root(dom, frame) }
-                fn alloc_unbound(&mut self, dom: DomId, remote: DomId) -> Result<Port, Errno> { calls::alloc_unbound(dom, remote) }
-                fn grant_table_frame(&mut self, dom: DomId) -> Result<Mfn, Errno> { calls::grant_table_frame(dom) }
+                fn pin_root(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> { $crate::fuse::burn()?; calls::pin_root(dom, frame) }
+                fn alloc_unbound(&mut self, dom: DomId, remote: DomId) -> Result<Port, Errno> { $crate::fuse::burn()?; calls::alloc_unbound(dom, remote) }
+                fn grant_table_frame(&mut self, dom: DomId) -> Result<Mfn, Errno> { $crate::fuse::burn()?; calls::grant_table_frame(dom) }
                 fn phys_info(&mut self) -> Result<PhysInfo, Errno> { calls::phys_info() }
                 fn version(&mut self) -> Result<VersionInfo, Errno> { calls::version_info() }
                 fn scheduler(&mut self) -> Result<u32, Errno> { sysctl::sched_id() }

@@ -12,8 +12,9 @@ pub const NAMES: &[(&str, &str)] = &[
     ("ls", "List the files"),
     ("cat", "Print files"),
     ("echo", "Print words"),
-    ("sleep", "Wait so many seconds"),
+    ("sleep", "Wait so many seconds, or some time between two (0.5-3)"),
     ("time", "Run a command and tell how long it took"),
+    ("fuse", "Run a command, and let its N-th call that builds a domain fail"),
     ("repeat", "Run a command so many times; %n in it is the number of the time"),
     ("disks", "List disks and the volumes on them"),
     ("ramdisk", "Make a disk in memory of so many MiB"),
@@ -37,6 +38,7 @@ pub fn run(shell: &mut dyn Shell, words: &[&str]) -> Option<Status> {
         }
         "sleep" => sleep(shell, arguments),
         "time" => time(shell, arguments),
+        "fuse" => fuse(shell, arguments),
         "repeat" => repeat(shell, arguments),
         "disks" => disks(shell),
         "ramdisk" => ramdisk(shell, arguments),
@@ -86,12 +88,41 @@ fn cat(shell: &mut dyn Shell, paths: &[&str]) -> Status {
 }
 
 fn sleep(shell: &mut dyn Shell, arguments: &[&str]) -> Status {
-    let Some(seconds) = arguments.first().and_then(|text| text.parse::<u32>().ok()) else {
+    let range = arguments.first().and_then(|text| match text.split_once('-') {
+        Some((from, to)) => Some((millis(from)?, millis(to)?)),
+        None => Some((millis(text)?, millis(text)?)),
+    });
+    let Some((from, to)) = range else {
         shell.print_error("sleep: how many seconds?\n");
         return FAILURE;
     };
-    let end = shell.now() + u64::from(seconds) * 1_000_000_000;
+    let [random, ..] = shell.random().map(u64::from);
+    let chosen = from + to.saturating_sub(from) * random / 255;
+    let end = shell.now() + chosen * 1_000_000;
     if shell.wait(end) { SUCCESS } else { FAILURE }
+}
+
+/// Seconds with at most three decimals, in milliseconds.
+fn millis(text: &str) -> Option<u64> {
+    let (seconds, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let scale = [100, 10, 1].get(decimals.len().checked_sub(1)?)?;
+    Some(u64::from(seconds.parse::<u32>().ok()?) * 1000 + u64::from(decimals.parse::<u32>().ok()?) * scale)
+}
+
+/// Succeeds when the call failed and the command with it.
+fn fuse(shell: &mut dyn Shell, words: &[&str]) -> Status {
+    let Some((calls, words)) = words.split_first().and_then(|(calls, words)| Some((calls.parse::<u32>().ok()?, words)))
+    else {
+        shell.print_error("fuse: which call is to fail?\n");
+        return FAILURE;
+    };
+    crate::fuse::set(calls);
+    let status = super::run_command(shell, words);
+    let blew = crate::fuse::take();
+    if !blew {
+        shell.print_error(&format!("fuse: there were fewer than {calls} calls\n"));
+    }
+    if blew && status != SUCCESS { SUCCESS } else { FAILURE }
 }
 
 fn time(shell: &mut dyn Shell, words: &[&str]) -> Status {
