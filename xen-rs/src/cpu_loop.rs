@@ -20,13 +20,28 @@ pub use timer::{CpuTimer, Key, arm, set_timer};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use logic::{lock::Held, regs::GuestRegs, time::Nanos};
-use machine::{arch::x86_64::lapic, upcall::Return};
+use machine::{
+    arch::x86_64::{interrupts, lapic, percpu},
+    upcall::Return,
+};
+
+use xen_abi::ids::{DomId, VcpuId};
 
 use crate::{
     cpu::{Cpu, CpuLocal, Running},
     trap,
     vcpu::Vcpu,
 };
+
+/// Takes the interrupts that wait, and goes on: in the middle of work that cannot be left half done and is longer than an
+/// interrupt should wait. Nobody holds a lock, as `held` proves.
+pub fn breathe(_held: &mut Held<'_, 0>) {
+    interrupts::window();
+    if interrupts::any() {
+        // What has arrived is handed out before this CPU goes back to its guest.
+        queues::look(percpu::number()).store(true, Ordering::Relaxed);
+    }
+}
 
 /// What one CPU knows about its own time.
 #[derive(Debug)]
@@ -41,6 +56,8 @@ pub struct CpuSched {
     pub slice_end: Option<Nanos>,
     /// The running vCPU gives way although it need not.
     pub yields: bool,
+    /// The vCPU that ran here last, as domain and number.
+    pub last: (DomId, VcpuId),
     /// Look for another vCPU before the next return to a guest: said by this CPU or, with a kick, by another one.
     look: &'static AtomicBool,
 }
@@ -50,7 +67,15 @@ impl CpuSched {
     #[must_use]
     pub fn new(cpu: u32) -> Self {
         let look = queues::look(cpu);
-        Self { timer: CpuTimer::new(), started: Nanos::ZERO, since: Nanos::ZERO, slice_end: None, yields: false, look }
+        Self {
+            timer: CpuTimer::new(),
+            started: Nanos::ZERO,
+            since: Nanos::ZERO,
+            slice_end: None,
+            yields: false,
+            last: (DomId::IDLE, VcpuId(0)),
+            look,
+        }
     }
 
     /// Another vCPU may be due before the next return to a guest.

@@ -13,6 +13,7 @@ use xen_abi::{
 };
 
 use crate::{
+    cpu_loop::breathe,
     domain::{self, Domain},
     memory,
     sync::Lock,
@@ -74,6 +75,7 @@ impl DomainGrants {
         held: &mut Held<'_, 0>,
     ) -> Result<(), Refusal> {
         loop {
+            breathe(held);
             let need = self.need(wanted, version, held)?;
             if matches!(need, Need::Nothing) {
                 return Ok(());

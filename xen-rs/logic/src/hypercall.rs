@@ -87,7 +87,7 @@ impl From<Result<(), Errno>> for Outcome {
     }
 }
 
-/// The bound on one round of guest-driven work: units of about 50 instructions, and a deadline on the clock.
+/// The bound on one round of guest-driven work: units of about 100 instructions, and a deadline on the clock.
 ///
 /// Any loop whose length a guest chooses spends from it and returns [`Outcome::Again`] when it is used up.
 #[derive(Debug, Clone)]
@@ -100,7 +100,7 @@ pub struct Budget {
 
 impl Budget {
     /// Units in one ordinary round.
-    pub const ROUND: u32 = 1000;
+    pub const ROUND: u32 = 500;
     /// Units between two looks at the clock.
     const LOOK: u32 = 64;
 

@@ -24,6 +24,7 @@ pub mod num;
 pub mod page;
 pub mod regs;
 pub mod sched;
+pub mod speculation;
 pub mod symbols;
 pub mod time;
 pub mod trace;

@@ -9,6 +9,7 @@ use logic::{
     time::{Nanos, VcpuTimers},
 };
 
+use machine::arch::x86_64::{interrupts, speculation};
 use xen_abi::{ids::DomId, trace::TRC_SCHED_SWITCH};
 
 use super::{cap, idle, limit, queues, timer};
@@ -25,6 +26,9 @@ pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>
     trace::tell_monitor(held);
     let before = cpu.running.as_ref().map(|running| trace::ids(&running.vcpu));
     queues::looks(cpu.local.id);
+    while let Some(vector) = interrupts::take() {
+        super::interrupt(cpu, vector, held.again());
+    }
     let yields = core::mem::take(&mut cpu.local.sched.yields);
     if let Some(running) = &mut cpu.running {
         take_over(&running.vcpu, &mut running.state.timers);
@@ -153,6 +157,10 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
     cpu.local.sched.since = now;
     timer::unpark(cpu.local.id, &vcpu, &mut state.timers, held);
     take_over(&vcpu, &mut state.timers);
+    let who = (domain.id, vcpu.id);
+    if core::mem::replace(&mut cpu.local.sched.last, who) != who {
+        speculation::switch_barrier();
+    }
     *regs = state.regs;
     let loaded = state.load(&domain);
     time::renew_time(&vcpu);

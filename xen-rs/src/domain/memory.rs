@@ -22,6 +22,7 @@ use xen_abi::{
 
 use super::Domain;
 use crate::{
+    cpu_loop::breathe,
     memory::{self, mmu, mmu_within},
     sync::Lock,
 };
@@ -180,7 +181,10 @@ impl DomainMemory {
             }
             self.total.store(pages.len(), Ordering::Relaxed);
         }
-        for page in old.drain(..) {
+        for (i, page) in (0u32..).zip(old.drain(..)) {
+            if i.is_multiple_of(64) {
+                breathe(held);
+            }
             pv_pte::set_m2p(page.frame(), u64::MAX);
             memory::free(page.into_block(tlb::now()), held);
         }

@@ -29,6 +29,7 @@ use xen_abi::{
 
 use super::tell;
 use crate::{
+    cpu_loop::breathe,
     domain::Domain,
     memory::{self, mmu},
     sync::{Lock, Once},
@@ -201,8 +202,9 @@ pub fn init_control(
     memory::feed_heap(held);
     let page = hold(domain, mfn, held)?;
     let layout = &domain.events.layout;
+    let mut begins = false;
     let refused = {
-        let (mut table, _held) = domain.events.table.lock(held);
+        let (_table, _held) = domain.events.table.lock(held);
         let enter = |page: SharedPage| {
             let Some(memory) = layout.memory.get() else { return Err((page, Errno::ENOMEM)) };
             let Some(vcpu) = memory.vcpu(vcpu) else { return Err((page, Errno::ENOENT)) };
@@ -221,11 +223,18 @@ pub fn init_control(
                     layout.mode.store(FIFO, Ordering::SeqCst);
                     // Whoever found the old layout has set its bits by now.
                     let _ = Quiesced::wait();
-                    table.begin_fifo(&**domain);
+                    begins = true;
                 }),
             },
         }
     };
+    let mut first = begins.then_some(0);
+    while let Some(from) = first {
+        breathe(held);
+        let (mut table, mut held) = domain.events.table.lock(held);
+        // Another vCPU may have ended the layout meanwhile.
+        first = layout.fifo().and_then(|_| table.begin_fifo(&**domain, from, |notify| tell(domain, notify, &mut held)));
+    }
     let Err((page, errno)) = refused else { return Ok(Outcome::OK) };
     give_back(domain, page, held);
     errno.map_or(Ok(Outcome::Again), Err)
@@ -254,7 +263,7 @@ pub fn expand_array(domain: &Arc<Domain>, mfn: Mfn, held: &mut Held<'_, 0>) -> R
     }
     let page = hold(domain, mfn, held)?;
     let refused = {
-        let (_table, mut held) = domain.events.table.lock(held);
+        let (_table, _held) = domain.events.table.lock(held);
         let fill = |page: SharedPage| {
             let Some(memory) = layout.fifo() else { return Err(page) };
             let index = memory.pages.load(Ordering::Relaxed);
@@ -263,9 +272,20 @@ pub fn expand_array(domain: &Arc<Domain>, mfn: Mfn, held: &mut Held<'_, 0>) -> R
             memory.pages.store(index + 1, Ordering::Relaxed);
             Ok(index)
         };
-        fill(page).map(|index| event::collect_saved(&**domain, index, |notify| tell(domain, notify, &mut held)))
+        fill(page)
     };
-    let Err(page) = refused else { return Ok(Outcome::OK) };
+    let page = match refused {
+        Ok(index) => {
+            let first = index * WORDS_PER_PAGE;
+            for first in (first..first + WORDS_PER_PAGE).step_by(event::PORTS_PER_ROUND as usize) {
+                breathe(held);
+                let (_table, mut held) = domain.events.table.lock(held);
+                event::collect_saved(&**domain, first, |notify| tell(domain, notify, &mut held));
+            }
+            return Ok(Outcome::OK);
+        }
+        Err(page) => page,
+    };
     // The layout ended meanwhile, or another CPU added the last page: the next try says which.
     give_back(domain, page, held);
     Ok(Outcome::Again)

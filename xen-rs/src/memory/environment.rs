@@ -9,7 +9,10 @@ use logic::{
     page::{Deferred, Entry, Env, Freed, Mmu, Slot, Stamp, Table},
 };
 use machine::{
-    arch::x86_64::cpu::{Features, has},
+    arch::x86_64::{
+        cpu::{Features, has},
+        speculation,
+    },
     mailbox::Poll,
     mem::{
         frame_table::frames,
@@ -24,7 +27,10 @@ use xen_abi::{
 };
 
 use super::heap;
-use crate::domain::{self, Domain};
+use crate::{
+    cpu_loop::breathe,
+    domain::{self, Domain},
+};
 
 /// The floor above `logic::page` during one operation.
 pub struct Environment<'a> {
@@ -145,6 +151,9 @@ impl Env for Environment<'_> {
     fn spend(&mut self, units: u32) -> bool {
         self.must_stop(units)
     }
+    fn breathe(&mut self) {
+        breathe(&mut self.held);
+    }
 
     fn release(&mut self, freed: Freed<'_>) {
         let f = freed.frame();
@@ -184,9 +193,18 @@ impl Env for Environment<'_> {
     fn has_nx(&self) -> bool {
         has(Features::NX)
     }
-    #[inline(always)]
-    fn refuse_absent(&mut self, _owner: DomId, _entry: Entry) -> bool {
-        // CPUs that L1TF affects are not told apart yet; the boot log names them as unsafe for PV guests.
-        false
+    fn refuse_absent(&mut self, owner: DomId, entry: Entry) -> bool {
+        if !speculation::is_terminal_fault(entry.0) {
+            return false;
+        }
+        let plan = speculation::plan();
+        let crash = |domain: &Domain, held: &mut Held<'_, 0>| {
+            let checked = if domain.is_control() { plan.l1tf_control } else { plan.l1tf_guests };
+            if checked {
+                domain.crash(&format_args!("an entry that is not present names memory ({:#x}): L1TF", entry.0), held);
+            }
+            checked
+        };
+        self.with(owner, crash).unwrap_or(false)
     }
 }

@@ -2,7 +2,7 @@
 
 use logic::cpuid::hypervisor::{self, Time};
 use logic::cpuid::policy::{Live, Policy};
-use logic::cpuid::{Leaf, Vendor, hypervisor::Domain as XenLeaves, speculation};
+use logic::cpuid::{Leaf, hypervisor::Domain as XenLeaves};
 use logic::emulate::control::cr4;
 use logic::regs::GuestRegs;
 use machine::arch::x86_64::cpu;
@@ -33,15 +33,7 @@ fn policies() -> &'static Policies {
 
 /// Says at start what PV guests can expect of this CPU.
 pub fn report_safety() {
-    const ARCH_CAPABILITIES: u32 = 0x10a;
-    let first = cpu::cpuid(0, 0);
-    let vendor = Vendor::of(Leaf { a: first.eax, b: first.ebx, c: first.ecx, d: first.edx });
-    let has_capabilities = first.eax >= 7 && cpu::cpuid(7, 0).edx & 1 << 29 != 0;
-    let capabilities = if has_capabilities { cpu::rdmsr_safe(ARCH_CAPABILITIES) } else { None };
-    let found = speculation::of(vendor, cpu::cpuid(1, 0).eax, capabilities);
-    let yes_no = |vulnerable| if vulnerable { "vulnerable" } else { "not affected" };
-    log::info!("Speculation: Meltdown: {}, L1TF: {}", yes_no(found.meltdown), yes_no(found.l1tf));
-    if !found.pv_is_safe() {
+    if !machine::arch::x86_64::speculation::keeps_apart() {
         log::warn!("PV guests are NOT kept apart from each other and from the hypervisor on this CPU");
     }
 }

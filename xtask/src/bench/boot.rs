@@ -76,7 +76,7 @@ impl Boot {
         let first = modules.first().context("dom0 is a module")?;
         let places = format!(",entry={:x},guest={:x}", multiboot_entry(&kernel)?, elf_entry(&first.path)?);
         let mut machine = Machine { cpu: CPU.into(), icount: true, ..Machine::default() };
-        machine.extra = Plugin::get()?.arguments(&counts, &places);
+        machine.extra = Plugin::Dear.get()?.arguments(&counts, &places);
         // Without the hypervisor's messages: a UART's speed is no cost of ours nor of Xen's.
         let append = "console=com1 com1=115200,8n1 loglvl=error guest_loglvl=error noreboot dom0_mem=256M".to_owned();
         let payload = Payload { kernel, append, modules };

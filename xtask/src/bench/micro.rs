@@ -77,7 +77,7 @@ impl Micro {
         let machine = Machine {
             cpu: CPU.into(),
             icount: true,
-            extra: Plugin::get()?.arguments(&counts, ""),
+            extra: Plugin::Dear.get()?.arguments(&counts, ""),
             ..Machine::default()
         };
         let payload = Payload {

@@ -4,7 +4,7 @@
 mod boot;
 mod domains;
 mod micro;
-mod plugin;
+pub mod plugin;
 mod record;
 mod row;
 

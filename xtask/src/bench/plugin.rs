@@ -1,9 +1,10 @@
-//! The plugin that counts what the emulator executes: `xtask/plugin/dear.c`, compiled when it is needed.
+//! The plugins that count what the emulator executes, `xtask/plugin`, compiled when they are needed.
 
 use crate::workspace;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 /// What is dear on hardware although it is one instruction here, in the order of the plugin's columns.
 pub const DEAR: [&str; 7] =
@@ -12,15 +13,30 @@ pub const DEAR: [&str; 7] =
 /// Counts of [`DEAR`].
 pub type Dear = [u64; 7];
 
-/// The plugin, ready to be loaded.
-pub struct Plugin(PathBuf);
+/// A plugin.
+#[derive(Clone, Copy)]
+pub enum Plugin {
+    /// Dear events and places.
+    Dear,
+    /// Long stretches without interrupts.
+    Stretch,
+}
+
+/// A plugin, ready to be loaded.
+pub struct Ready(PathBuf);
 
 impl Plugin {
     /// Compiles it unless that was done before.
-    pub fn get() -> Result<Self> {
-        let source = workspace::path("xtask/plugin/dear.c");
-        let plugin = workspace::path("target/plugin/dear.so");
+    pub fn get(self) -> Result<Ready> {
+        let name = match self {
+            Plugin::Dear => "dear",
+            Plugin::Stretch => "stretch",
+        };
+        let source = workspace::path(&format!("xtask/plugin/{name}.c"));
+        let plugin = workspace::path(&format!("target/plugin/{name}.so"));
         let changed = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
+        // Rows that run side by side need the same one.
+        let _one = COMPILING.lock();
         if changed(&plugin).is_none() || changed(&plugin) < changed(&source) {
             std::fs::create_dir_all(workspace::path("target/plugin"))?;
             let mut cc = Command::new("cc");
@@ -29,9 +45,13 @@ impl Plugin {
                 bail!("compiling {} failed", source.display());
             }
         }
-        Ok(Self(plugin))
+        Ok(Ready(plugin))
     }
+}
 
+static COMPILING: Mutex<()> = Mutex::new(());
+
+impl Ready {
     /// The emulator's arguments that load it; it writes to `out`.
     pub fn arguments(&self, out: &Path, more: &str) -> Vec<String> {
         vec!["-plugin".into(), format!("{},out={}{more}", self.0.display(), out.display())]

@@ -4,6 +4,7 @@ use super::case::{Case, Ends, Shape};
 use super::clock::Stamps;
 use super::hostile;
 use super::report;
+use super::stretches;
 use super::tap::Tap;
 use super::warnings::{self, Warnings};
 use crate::boot::Hypervisor;
@@ -42,6 +43,8 @@ pub struct Row {
     pub hypervisor: Hypervisor,
     /// Where the warnings that its kernel may show come from.
     pub reference: Reference,
+    /// The longest stretch without interrupts that is no fault, in instructions, if that is counted.
+    pub stretches: Option<u64>,
 }
 
 /// Where the warnings on Xen come from.
@@ -120,6 +123,12 @@ impl Row {
         if let Some(within) = self.case.clocks_within.filter(|_| passed) {
             (passed, note) = progress.clock.judge(within);
         }
+        if self.stretches.is_some()
+            && passed
+            && let Some(longest) = stretches::longest(&log, &payload)?
+        {
+            (passed, note) = (false, longest);
+        }
         Ok(Verdict { note, passed, seconds: began.elapsed().as_secs_f32(), log })
     }
 
@@ -162,8 +171,12 @@ impl Row {
 
     /// Boots the row and watches it to its end.
     fn boot(&self, payload: &Payload, log: &Path) -> Result<(String, End, Progress)> {
-        let machine = self.machine()?;
-        let limit = Duration::from_secs(self.case.timeout);
+        let mut machine = self.machine()?;
+        // Counting takes time.
+        let limit = Duration::from_secs(self.case.timeout * if self.stretches.is_some() { 8 } else { 1 });
+        if let Some(longest) = self.stretches {
+            stretches::count(&mut machine, log, longest)?;
+        }
         let mut progress = Progress::default();
         let mut text = String::new();
         let line = emulator::shell_line(&machine.command_line(payload));

@@ -9,6 +9,7 @@ mod host;
 mod hostile;
 mod models;
 mod report;
+mod stretches;
 mod tap;
 mod warnings;
 
@@ -58,6 +59,9 @@ pub struct Test {
     /// Record what kernels warn of on Xen (with --on xen), for the cases that compare it
     #[arg(long)]
     record: bool,
+    /// Count how long the hypervisor goes without taking an interrupt; rows fail where that is more than N instructions
+    #[arg(long, value_name = "N")]
+    stretches: Option<u64>,
     /// How many emulators run side by side [default: the number of CPUs, at most 4]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -74,6 +78,7 @@ impl Test {
             compare: false,
             case: String::new(),
             record: false,
+            stretches: None,
             jobs: None,
         }
     }
@@ -244,7 +249,10 @@ impl Test {
                 if self.on == Hypervisor::Xen && shape.emulator == Emulator::Bochs {
                     continue;
                 }
-                rows.push(Row { case: case.clone(), shape, one_of_many, judge, hypervisor: self.on, reference });
+                // The plugin counts in QEMU alone.
+                let stretches = self.stretches.filter(|_| shape.emulator == Emulator::Qemu);
+                let case = case.clone();
+                rows.push(Row { case, shape, one_of_many, judge, hypervisor: self.on, reference, stretches });
             }
         }
         rows.retain(|row| row.title().contains(&self.case));

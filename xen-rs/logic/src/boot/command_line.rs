@@ -6,6 +6,8 @@
 mod values;
 
 use arrayvec::ArrayVec;
+
+use crate::speculation::Wishes;
 use values::{boolean, dom0_memory, key, log_level, number, serial, size, vcpus};
 
 /// Where console output goes.
@@ -143,6 +145,8 @@ pub struct Options {
     pub ring_size: Option<u64>,
     /// `clocksource=`
     pub clock_source: ClockSource,
+    /// `spec-ctrl=`, `pv-l1tf=`
+    pub speculation: Wishes,
 }
 
 /// CPU features that can be denied.
@@ -184,6 +188,7 @@ impl Default for Options {
             sync_console: false,
             ring_size: None,
             clock_source: ClockSource::Best,
+            speculation: Wishes::default(),
         }
     }
 }
@@ -216,9 +221,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "edd",
     "iommu",
     "ucode",
-    "spec-ctrl",
     "xpti",
-    "pv-l1tf",
     "cpufreq",
     "crashkernel",
     "kexec",
@@ -393,6 +396,11 @@ impl Options {
                     return Err(bad);
                 }
             }
+            "spec-ctrl" => self.speculation.spec_ctrl(text()?).map_err(Complaint::BadValue)?,
+            "pv-l1tf" => self.speculation.pv_l1tf(value).map_err(Complaint::BadValue)?,
+            // As Xen reads a denied option that has a value.
+            "no-spec-ctrl" => self.speculation.spec_ctrl("no").map_err(Complaint::BadValue)?,
+            "no-pv-l1tf" => self.speculation.pv_l1tf(Some("no")).map_err(Complaint::BadValue)?,
             "mem" => self.memory_limit = Some(size(text()?).ok_or(bad)?),
             "conring_size" => self.ring_size = Some(size(text()?).ok_or(bad)?),
             _ => return self.apply_switch(word, name, value),

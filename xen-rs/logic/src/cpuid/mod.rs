@@ -4,7 +4,6 @@
 pub mod features;
 pub mod hypervisor;
 pub mod policy;
-pub mod speculation;
 pub mod xstate;
 
 /// The four registers of one CPUID leaf.

@@ -151,9 +151,10 @@ impl Table {
         Ok(())
     }
 
-    /// The domain uses the FIFO layout from now on, and no CPU is in the middle of setting a bit of the other one.
-    pub fn begin_fifo<D: EventDomain>(&mut self, domain: &D) {
-        state::carry_over(domain);
+    /// The domain uses the FIFO layout from now on, and no CPU is in the middle of setting a bit of the other one: takes
+    /// over some ports from `first` on. Where to go on, if that is not all; events keep coming meanwhile.
+    pub fn begin_fifo<D: EventDomain>(&mut self, domain: &D, first: u32, tell: impl FnMut(Notify)) -> Option<u32> {
+        state::carry_over(domain, first, tell)
     }
 
     /// `EVTCHNOP_alloc_unbound`: a port that `remote` may bind to.

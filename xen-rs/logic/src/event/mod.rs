@@ -30,7 +30,7 @@ pub use bind::{Closed, Table};
 pub use channel::{Binding, Channel, Channels, PORTS_2L, PORTS_FIFO};
 pub use poll::{Poll, end_poll, is_polled, start_poll, wake_pollers};
 pub use send::{Sent, deliver_remote, raise, send, send_at_once, send_virq, unmask};
-pub use state::{collect_saved, is_pending};
+pub use state::{PORTS_PER_ROUND, collect_saved, is_pending};
 
 use crate::atomic::{AtomicU32, Ordering};
 

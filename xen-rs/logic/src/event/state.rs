@@ -3,7 +3,7 @@
 use xen_abi::ids::Port;
 
 use super::channel::{Binding, Channel, PORTS_2L};
-use super::fifo::{self, Priority, WORDS_PER_PAGE};
+use super::fifo::{self, FifoMemory, Priority};
 use super::{EventDomain, Notify, PortBits};
 
 impl Channel {
@@ -45,24 +45,35 @@ pub(super) fn is_busy<D: EventDomain>(domain: &D, port: Port) -> bool {
     domain.fifo().is_some_and(|fifo| fifo::is_linked(fifo, port))
 }
 
-/// Carries the pending bits of the 2-level layout over to the FIFO one, which the domain uses from now on: they are raised
-/// when the guest provides the words ([`collect_saved`]). Under the lock of the domain's table, when no CPU is in the
-/// middle of setting such a bit.
-pub(super) fn carry_over<D: EventDomain>(domain: &D) {
-    for port in (1..domain.channels().valid().min(PORTS_2L)).map(Port) {
+/// Ports that are looked at in one go, when a layout begins or the guest adds a page of words.
+pub const PORTS_PER_ROUND: u32 = 512;
+
+/// Carries the pending bits of the 2-level layout over to the FIFO one, which the domain uses from now on, for
+/// [`PORTS_PER_ROUND`] ports from `first` on: they are raised when the guest provides the words ([`collect_saved`]), or now
+/// if it has. Where to go on, if that is not all. Under the lock of the domain's table, when no CPU is in the middle of
+/// setting such a bit.
+pub(super) fn carry_over<D: EventDomain>(domain: &D, first: u32, tell: impl FnMut(Notify)) -> Option<u32> {
+    let valid = domain.channels().valid().min(PORTS_2L);
+    let end = first.saturating_add(PORTS_PER_ROUND);
+    for port in (first.max(1)..valid.min(end)).map(Port) {
         let Some(queueing) = domain.channels().queueing(port) else { break };
         queueing.set_priority(Priority::DEFAULT);
         if domain.bits().is_some_and(|bits| bits.is_pending(port)) {
             queueing.save();
         }
     }
+    collect_saved(domain, first, tell);
+    (end < valid).then_some(end)
 }
 
-/// Raises what came for the ports of page `page` before it was there, under the lock of the domain's table.
-pub fn collect_saved<D: EventDomain>(domain: &D, page: u32, mut tell: impl FnMut(Notify)) {
+/// Raises what came for [`PORTS_PER_ROUND`] ports from `first` on, all of one page, before that page was there, if it is
+/// there now. Under the lock of the domain's table.
+pub fn collect_saved<D: EventDomain>(domain: &D, first: u32, mut tell: impl FnMut(Notify)) {
     let Some(fifo) = domain.fifo() else { return };
-    let first = page.saturating_mul(WORDS_PER_PAGE);
-    for port in (first..first.saturating_add(WORDS_PER_PAGE)).map(Port) {
+    if fifo.word(Port(first)).is_none() {
+        return;
+    }
+    for port in (first..first.saturating_add(PORTS_PER_ROUND)).map(Port) {
         let (Some(queueing), Some(channel)) = (domain.channels().queueing(port), domain.channels().get(port)) else {
             break;
         };

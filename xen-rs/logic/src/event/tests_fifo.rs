@@ -115,7 +115,10 @@ impl Fake {
 
     fn begin(&self, table: &mut Table) {
         self.fifo.set(true);
-        table.begin_fifo(self);
+        let mut first = Some(0);
+        while let Some(at) = first {
+            first = table.begin_fifo(self, at, |_| {});
+        }
         self.shared.controls.iter().for_each(|control| control.there.set(true));
     }
 
@@ -124,7 +127,10 @@ impl Fake {
         let pages = self.shared.words.borrow().len() / 1024;
         self.shared.words.borrow_mut().extend((0..1024).map(|_| Cell::new(0)));
         let mut told = Vec::new();
-        collect_saved(self, u32::try_from(pages).unwrap(), |notify| told.push(notify));
+        let first = u32::try_from(pages).unwrap() * 1024;
+        for first in (first..first + 1024).step_by(PORTS_PER_ROUND as usize) {
+            collect_saved(self, first, |notify| told.push(notify));
+        }
         told
     }
 

@@ -134,6 +134,8 @@ pub trait Env {
     fn relax(&mut self);
     /// Charges work to the current slice; true when the slice is used up.
     fn spend(&mut self, units: u32) -> bool;
+    /// A moment in the middle of a table at which this CPU may take interrupts.
+    fn breathe(&mut self) {}
 
     /// Takes a page that nobody refers to any more.
     fn release(&mut self, freed: Freed<'_>);
@@ -178,6 +180,9 @@ impl<T: Env> Env for &mut T {
         (**self).relax();
     }
     #[inline(always)]
+    fn breathe(&mut self) {
+        (**self).breathe();
+    }
     fn spend(&mut self, units: u32) -> bool {
         (**self).spend(units)
     }

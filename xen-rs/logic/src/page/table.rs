@@ -9,10 +9,15 @@ use super::info::Frame;
 use super::refs::{Mmu, Put, Stop};
 use super::word::{ENTRIES, Kind, Progress};
 
-/// Whether an entry is charged for: each that is present, of the others one in sixteen.
+/// Units of work in an L1 table, which is done in one go, so a slice is over: up to 200 instructions for each entry.
+const WHOLE: u32 = 2 * ENTRIES as u32;
+/// Entries of it after which interrupts may be taken.
+const BREATH: u16 = 128;
+
+/// Whether an entry is charged for: each that is present, of the others one in eight.
 #[inline(always)]
 const fn costs(entry: Entry, slot: u16) -> bool {
-    entry.is_present() || slot & 15 == 0
+    entry.is_present() || slot & 7 == 0
 }
 
 impl<'f, E: Env> Mmu<'f, E> {
@@ -96,6 +101,9 @@ impl<'f, E: Env> Mmu<'f, E> {
     fn promote_l1(&mut self, table: &Table<'f>, owner: DomId) -> Result<Option<Progress>, (Errno, Progress)> {
         let forbidden = Entry::forbidden(Kind::L1, self.env.may_choose_caching(owner), self.env.has_nx());
         for i in 0..ENTRIES {
+            if i.is_multiple_of(BREATH) {
+                self.env.breathe();
+            }
             let slot = Slot::new(i);
             let at = Progress { done: i, partial_entry: false };
             let entry = self.env.read(table, slot);
@@ -119,7 +127,7 @@ impl<'f, E: Env> Mmu<'f, E> {
             }
         }
         // The whole table is one piece of work; the next piece may be too much for this slice.
-        self.env.spend(u32::from(ENTRIES));
+        self.env.spend(WHOLE);
         Ok(None)
     }
 
@@ -128,13 +136,16 @@ impl<'f, E: Env> Mmu<'f, E> {
         if table.kind == Kind::L1 {
             if let Some(owner) = table.frame.info().owner() {
                 for i in 0..from.done {
+                    if i.is_multiple_of(BREATH) {
+                        self.env.breathe();
+                    }
                     let entry = self.env.read(table, Slot::new(i));
                     if entry.is_present() {
                         self.put_data(entry, owner);
                     }
                 }
             }
-            self.env.spend(u32::from(ENTRIES));
+            self.env.spend(WHOLE);
             return None;
         }
         let mut at = from;

@@ -15,7 +15,9 @@ pub const CPUS: usize = 8;
 /// The vCPUs (`T` names one) that wait for a CPU.
 #[derive(Debug)]
 pub struct RunQueue<T> {
-    /// Ends with the first to run.
+    /// Ends with the first to run. Allowances that have been given since somebody was put here are added when it is looked
+    /// at: all get the same, and what lies above one allowance is cut off, which can make equals of others, but cannot
+    /// change their order. So a new round costs the same however many wait.
     waiting: Vec<(Account, T)>,
     round: u32,
     /// What each CPU does, as of its last look.
@@ -84,7 +86,7 @@ impl<T> RunQueue<T> {
     /// Puts a vCPU on the queue, after those with the same credit. The CPU that has to be told, if one has.
     pub fn insert(&mut self, mut account: Account, unit: T, now: Nanos, wish: Wish) -> Option<u32> {
         account.refresh(self.round);
-        let at = self.waiting.partition_point(|(other, _)| other.credit < account.credit);
+        let at = self.waiting.partition_point(|(other, _)| self.credit(other) < account.credit);
         self.waiting.insert(at, (account, unit));
         let cpu = self.idle_one(wish).or_else(|| self.weakest(&account, now, wish))?;
         // It is told once, and somebody else the next time.
@@ -116,17 +118,28 @@ impl<T> RunQueue<T> {
         (alone || account.credit > least).then_some(cpu)
     }
 
-    /// The credit of the first that waits and fits.
-    fn front(&self, fits: impl Fn(&T) -> bool) -> Option<i64> {
-        self.waiting.iter().rev().find(|(_, unit)| fits(unit)).map(|(account, _)| account.credit)
+    /// The credit of one that waits.
+    fn credit(&self, account: &Account) -> i64 {
+        let mut account = *account;
+        account.refresh(self.round);
+        account.credit
     }
 
-    /// Gives everyone who waits a new allowance; who runs gets it at the next look.
+    /// The credit of the first that waits and fits.
+    fn front(&self, fits: impl Fn(&T) -> bool) -> Option<i64> {
+        self.waiting.iter().rev().find(|(_, unit)| fits(unit)).map(|(account, _)| self.credit(account))
+    }
+
+    /// Takes one off.
+    fn take(&mut self, at: usize) -> (Account, T) {
+        let (mut account, unit) = self.waiting.remove(at);
+        account.refresh(self.round);
+        (account, unit)
+    }
+
+    /// Gives everyone a new allowance, when it is looked at next.
     fn next_round(&mut self) {
         self.round = self.round.wrapping_add(1);
-        let round = self.round;
-        self.waiting.iter_mut().for_each(|(account, _)| account.refresh(round));
-        // What lies above one allowance was cut off, which can make equals of others, but cannot change their order.
     }
 
     /// Whether the running vCPU, whose account is settled up to now, should make way: someone who fits has more credit.
@@ -150,16 +163,16 @@ impl<T> RunQueue<T> {
     pub fn pop(&mut self, fits: impl Fn(&T) -> bool) -> Option<(Account, T)> {
         let at = self.waiting.iter().rposition(|(_, unit)| fits(unit))?;
         let (account, _) = self.waiting.get(at)?;
-        if account.credit <= 0 {
+        if self.credit(account) <= 0 {
             self.next_round();
         }
-        Some(self.waiting.remove(at))
+        Some(self.take(at))
     }
 
     /// Takes off the first that fits, for a CPU of another queue that has nothing to do.
     pub fn steal(&mut self, fits: impl Fn(&T) -> bool) -> Option<(Account, T)> {
         let at = self.waiting.iter().rposition(|(_, unit)| fits(unit))?;
-        Some(self.waiting.remove(at))
+        Some(self.take(at))
     }
 
     /// Takes off those for which `gone` holds.

@@ -15,6 +15,7 @@ use xen_abi::{errno::Errno, ids::Mfn, memory::*};
 use super::{LARGEST_ORDER, address_bits, reservation, zone};
 use crate::{
     cpu::{Context, Target},
+    cpu_loop::breathe,
     domain::Life,
     memory,
 };
@@ -22,7 +23,9 @@ use crate::{
 /// Offset of `nr_exchanged` in the argument: all that is told to the caller.
 const DONE: u64 = core::mem::offset_of!(MemoryExchange, nr_exchanged) as u64;
 /// Pages after which a round ends.
-const PAGES_PER_ROUND: u64 = 128;
+const PAGES_PER_ROUND: u64 = 32;
+/// Pages after which interrupts are taken: what is traded together, 512 pages at most, is more than that.
+const BREATH: u64 = 64;
 
 /// The operation. A continuation finds how far it has come in the argument.
 pub fn exchange(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Outcome {
@@ -129,7 +132,14 @@ impl Trade {
     fn chunk(&self, cx: &mut Context<'_>, chunk: u64) -> Result<(), End> {
         let (mut old, mut new, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
         firsts.try_reserve_exact(1 << self.taken_per_chunk).map_err(|_| Errno::ENOMEM)?;
-        let result = self.steal(cx, chunk, &mut old).and_then(|()| self.allocate(cx, &mut new)).and_then(|()| {
+        // Frames that have to be zeroed first take several rounds: nothing is taken away before they are there. That a page
+        // cannot be taken counts before a lack of frames, as in Xen.
+        let allocated = self.allocate(cx, &mut new);
+        let result = match allocated {
+            Err(End::Again) => allocated,
+            _ => self.steal(cx, chunk, &mut old).and(allocated),
+        }
+        .and_then(|()| {
             firsts.extend(new.iter().map(Block::mfn));
             self.domain.memory.exchange(self.domain.id, &mut old, &mut new, &mut cx.held).map_err(End::Fail)
         });
@@ -138,6 +148,9 @@ impl Trade {
         // What cannot be told to the caller is the caller's loss, and ends the call.
         let mut told = Ok(());
         for (extent, first) in (chunk << self.taken_per_chunk..).zip(firsts) {
+            if extent.is_multiple_of(BREATH) {
+                breathe(&mut cx.held);
+            }
             let at = self.taken.extent_start.wrapping_add(extent * 8);
             match guest_copy::read::<u64>(at) {
                 Ok(pfn) => {
@@ -155,10 +168,14 @@ impl Trade {
         let extents = 1u64 << self.given_per_chunk;
         let pages = usize::try_from(extents << self.given_order).map_err(|_| Errno::ENOMEM)?;
         old.try_reserve_exact(pages).map_err(|_| Errno::ENOMEM)?;
-        let mut mm = memory::mmu_with(cx.held.again(), cx.domain, &self.domain, &mut cx.state.paging.deferred);
         for extent in chunk * extents..(chunk + 1) * extents {
             let first = guest_copy::read::<u64>(self.given.extent_start.wrapping_add(extent * 8))?;
             for mfn in first..first.saturating_add(1 << self.given_order) {
+                if (old.len() as u64).is_multiple_of(BREATH) {
+                    breathe(&mut cx.held);
+                }
+                let held = cx.held.again();
+                let mut mm = memory::mmu_with(held, cx.domain, &self.domain, &mut cx.state.paging.deferred);
                 old.push(mm.steal(Mfn(mfn), self.domain.id)?);
             }
         }
@@ -173,6 +190,9 @@ impl Trade {
         new.try_reserve_exact(extents).map_err(|_| Errno::ENOMEM)?;
         let claim = self.domain.memory.outstanding();
         for _ in 0..extents {
+            if (new.len() as u64).is_multiple_of(BREATH / 2) {
+                breathe(&mut cx.held);
+            }
             match memory::alloc_for(claim, self.taken_order, zone, &mut cx.held) {
                 Ok(block) => new.push(block),
                 Err(Shortage::Exhausted) => return Err(End::Fail(Errno::ENOMEM)),
@@ -185,14 +205,17 @@ impl Trade {
     /// Gives back what was not traded after all.
     fn undo(&self, cx: &mut Context<'_>, old: Vec<Stolen<'static>>, new: Vec<Block>) {
         let held: &mut Held<'_, 0> = &mut cx.held;
-        for block in new {
+        for (i, block) in (0u64..).zip(new) {
+            if i.is_multiple_of(BREATH) {
+                breathe(held);
+            }
             memory::free(block, held);
         }
-        if old.is_empty() {
-            return;
-        }
-        let mut mm = memory::mmu_with(held.again(), cx.domain, &self.domain, &mut cx.state.paging.deferred);
-        for page in old {
+        for (i, page) in (0u64..).zip(old) {
+            if i.is_multiple_of(BREATH) {
+                breathe(held);
+            }
+            let mut mm = memory::mmu_with(held.again(), cx.domain, &self.domain, &mut cx.state.paging.deferred);
             let f = page.restore();
             // Its owner may have died meanwhile, and looked for it in vain.
             if self.domain.life.get() != Life::Alive {

@@ -14,8 +14,8 @@ use xen_abi::{errno::Errno, ids::Mfn, memory::*};
 use super::{LARGEST_ORDER, address_bits, zone};
 use crate::{cpu::Context, domain::Domain, memory};
 
-/// Pages that one round gives or takes.
-const PAGES_PER_ROUND: u64 = 64;
+/// Pages that one round gives or takes: each may have to be zeroed first.
+const PAGES_PER_ROUND: u64 = 24;
 
 /// Whether one extent was done.
 enum Extent {

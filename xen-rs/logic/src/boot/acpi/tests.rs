@@ -22,6 +22,11 @@ const DSDT: usize = 0x5000;
 const MCFG: usize = 0x6000;
 const HPET: usize = 0x7000;
 
+/// An address or a length of four bytes.
+fn word(number: usize) -> [u8; 4] {
+    u32::try_from(number).unwrap().to_le_bytes()
+}
+
 impl Machine {
     fn put(&mut self, at: usize, bytes: &[u8]) {
         self.0[at..at + bytes.len()].copy_from_slice(bytes);
@@ -38,7 +43,7 @@ impl Machine {
     fn table(&mut self, at: usize, signature: &[u8; 4], body: &[u8]) {
         let length = 36 + body.len();
         self.put(at, signature);
-        self.put(at + 4, &(length as u32).to_le_bytes());
+        self.put(at + 4, &word(length));
         self.put(at + 36, body);
         self.sum(at, length, 9);
     }
@@ -47,14 +52,14 @@ impl Machine {
         let mut machine = Machine(alloc::vec![0; 1 << 20]);
         machine.put(ROOT, b"RSD PTR ");
         machine.put(ROOT + 15, &[2]);
-        machine.put(ROOT + 16, &(RSDT as u32).to_le_bytes());
+        machine.put(ROOT + 16, &word(RSDT));
         machine.put(ROOT + 20, &36u32.to_le_bytes());
         machine.put(ROOT + 24, &(XSDT as u64).to_le_bytes());
         machine.sum(ROOT, 20, 8);
         machine.sum(ROOT, 36, 32);
         let all = [MADT, FADT, MCFG, HPET];
         machine.table(XSDT, b"XSDT", &all.map(|at| (at as u64).to_le_bytes()).concat());
-        machine.table(RSDT, b"RSDT", &all.map(|at| (at as u32).to_le_bytes()).concat());
+        machine.table(RSDT, b"RSDT", &all.map(word).concat());
         let mut madt = Vec::from([0, 0, 0xe0, 0xfe, 1, 0, 0, 0]);
         madt.extend([0, 8, 0, 0, 1, 0, 0, 0]);
         madt.extend([0, 8, 1, 4, 0, 0, 0, 0]);
@@ -64,7 +69,7 @@ impl Machine {
         machine.table(MADT, b"APIC", &madt);
         let mut fadt = [0u8; 244 - 36];
         let mut put = |offset: usize, bytes: &[u8]| fadt[offset - 36..offset - 36 + bytes.len()].copy_from_slice(bytes);
-        put(40, &(DSDT as u32).to_le_bytes());
+        put(40, &word(DSDT));
         put(64, &0x604u32.to_le_bytes());
         put(76, &0x608u32.to_le_bytes());
         put(91, &[4]);

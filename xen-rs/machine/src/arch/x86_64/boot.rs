@@ -9,7 +9,9 @@
 mod physical;
 
 use super::percpu::{self, REGION};
-use super::{acpi, alternatives, cpu, fpu, idt, ioapic, lapic, pic, platform_timer, power, serial, smp, tsc};
+use super::{
+    acpi, alternatives, cpu, fpu, idt, ioapic, lapic, pic, platform_timer, power, serial, smp, speculation, tsc,
+};
 use crate::boot_info::{BootInfo, MemoryKind};
 use crate::command_line::CommandLine;
 use crate::mem::boot_frames::BootFrames;
@@ -249,8 +251,9 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     let line = CommandLine(boot.command_line);
     limit_memory(&mut boot);
     cpu::detect(line);
+    let plan = speculation::init(line);
     // SAFETY: the first page tables leave the image writable.
-    unsafe { alternatives::apply() };
+    unsafe { alternatives::apply(plan) };
     acpi::init(boot.rsdp, memory);
     let mut frames = crate::mem::setup::init(&boot, image_phys(), EARLY_MAPPED);
     crate::mem::heap::grow_at_boot(&mut frames);

@@ -322,6 +322,7 @@ pub(crate) unsafe fn init_this() {
         wrmsr(0x175, region + percpu::TOP);
         wrmsr(0x176, region + percpu::STUB_SYSENTER);
     }
+    super::speculation::init_this();
 }
 
 #[cfg(target_os = "none")]

@@ -73,14 +73,53 @@ global_asm!(
     ja 2f
     movq 136(%rsp), %rcx
     movq 152(%rsp), %r11
-    movq 160(%rsp), %rsp
+773: movq 160(%rsp), %rsp
     sysretq
 2:  movq 56(%rsp), %r11
     movq 96(%rsp), %rcx
-    leaq 136(%rsp), %rsp
+774: leaq 136(%rsp), %rsp
 \iretq:
     iretq
     EX_TABLE \iretq, return_failed
+    .pushsection .text.entry.verw, "ax"
+775: verw verw_selector(%rip)
+    movq 160(%rsp), %rsp
+    sysretq
+776: verw verw_selector(%rip)
+    leaq 136(%rsp), %rsp
+    jmp \iretq
+    .popsection
+    ALT_JUMP 773b, 775b, {jump_verw}
+    ALT_JUMP 774b, 776b, {jump_verw}
+    .endm
+
+    // An instruction of five bytes or more that boot may turn into a jump (or a call) to \to.
+    .macro ALT_JUMP from, to, kind
+    .pushsection .alt_jumps, "a"
+    .long \from - ., \to - ., \kind
+    .popsection
+    .endm
+
+    // Calls a function that is not told of what returns a guest has made: where boot wants it, the return stack buffer is
+    // filled first, with places where speculation ends. All that it changes is rcx and flags.
+    .macro CALL_UPCALL function
+772: call \function
+    .pushsection .text.entry.rsb, "ax"
+777: movl $16, %ecx
+778: call 780f
+779: pause
+    lfence
+    jmp 779b
+780: call 782f
+781: pause
+    lfence
+    jmp 781b
+782: decl %ecx
+    jnz 778b
+    addq $256, %rsp
+    jmp \function
+    .popsection
+    ALT_JUMP 772b, 777b, {call_rsb}
     .endm
 
     .macro EX_TABLE insn, fixup
@@ -119,21 +158,37 @@ entry_common:
     jz entry_from_hypervisor
 entry_from_guest:
     pushq %rdi
-    call upcall_trap
+    CALL_UPCALL upcall_trap
     RETURN_KEPT 1f, trap_iretq
 1:  addq $8, %rsp
 return_to_guest:
     testb %al, %al
     POP_REGS
-    leaq 8(%rsp), %rsp
-    jnz 1f
+773: leaq 8(%rsp), %rsp
+    jnz return_sysretq
     .globl return_iretq
 return_iretq:
     iretq
-1:  movq (%rsp), %rcx
+return_sysretq:
+    movq (%rsp), %rcx
     movq 16(%rsp), %r11
+774: movq 24(%rsp), %rsp
+    sysretq
+    .pushsection .text.entry.verw, "ax"
+775: leaq 8(%rsp), %rsp
+    jnz return_sysretq
+    verw verw_selector(%rip)
+    jmp return_iretq
+776: verw verw_selector(%rip)
     movq 24(%rsp), %rsp
     sysretq
+    .balign 2
+    // A segment of data that is always there.
+verw_selector:
+    .word 0xe02b
+    .popsection
+    ALT_JUMP 773b, 775b, {jump_verw}
+    ALT_JUMP 774b, 776b, {jump_verw}
     // The frame could not be loaded. The registers are the guest's again and the five words of iretq are still there.
 return_failed:
     pushq $0
@@ -150,7 +205,7 @@ return_failed:
     movq %rdx, %rsp
 1:  movq %rsp, %rdi
     pushq %rdi
-    call upcall_return_failed
+    CALL_UPCALL upcall_return_failed
     RETURN_KEPT 1f, failed_iretq
 1:  addq $8, %rsp
     jmp return_to_guest
@@ -160,7 +215,7 @@ return_failed:
 entry_from_hypervisor:
     // The CPU aligned the stack before its frame, so it is off by 8 now.
     pushq %rdi
-    call upcall_hypervisor_trap
+    CALL_UPCALL upcall_hypervisor_trap
     addq $8, %rsp
     POP_REGS
     addq $8, %rsp
@@ -186,7 +241,7 @@ entry_own_stack:
     jmp entry_from_guest
 1:  xorl %ebp, %ebp
     pushq %rdi
-    call upcall_hypervisor_trap
+    CALL_UPCALL upcall_hypervisor_trap
     addq $8, %rsp
     xorl %eax, %eax
     jmp return_to_guest
@@ -198,7 +253,7 @@ syscall_common:
     PUSH_REGS
     movq %rsp, %rdi
     pushq %rdi
-    call upcall_call
+    CALL_UPCALL upcall_call
     RETURN_KEPT 1f, call_iretq
 1:  addq $8, %rsp
     jmp return_to_guest
@@ -209,7 +264,7 @@ syscall_other:
     PUSH_REGS
     movq %rsp, %rdi
     pushq %rdi
-    call upcall_other_call
+    CALL_UPCALL upcall_other_call
     RETURN_KEPT 1f, other_iretq
 1:  addq $8, %rsp
     jmp return_to_guest
@@ -277,6 +332,8 @@ enter_guest_asm:
 
     .popsection
     "#,
+    jump_verw = const super::alternatives::JUMP_VERW,
+    call_rsb = const super::alternatives::CALL_RSB,
     kept_by_sysret = const super::dispatch::KEPT_BY_SYSRET,
     region_mask = const REGION - 1,
     top = const TOP,

@@ -52,4 +52,6 @@ pub mod serial;
 #[cfg(target_os = "none")]
 pub mod smp;
 #[cfg(target_os = "none")]
+pub mod speculation;
+#[cfg(target_os = "none")]
 pub mod tsc;

@@ -1,7 +1,7 @@
 //! Which CPUs let one PV guest read another's memory, or the hypervisor's, by speculation. PV guests share the address
-//! space with the hypervisor, so on such CPUs they are no security boundary (and nothing here makes them one).
+//! space with the hypervisor, so on a CPU with Meltdown they are no security boundary, and nothing makes them one.
 
-use super::Vendor;
+use crate::cpuid::Vendor;
 
 /// What a CPU suffers from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,84 @@
+//! What is done on which CPU, and what options say.
+
+use super::*;
+
+fn skylake() -> Hardware {
+    Hardware {
+        vendor: Some(Vendor::Intel),
+        signature: 0x0005_06e3,
+        leaf_7_edx: 1 << 26 | 1 << 10,
+        leaf_8_eax: 39,
+        smep: true,
+        ..Hardware::default()
+    }
+}
+
+fn wish(text: &str) -> Wishes {
+    let mut wishes = Wishes::default();
+    wishes.spec_ctrl(text).unwrap();
+    wishes
+}
+
+#[test]
+fn a_cpu_that_needs_nothing() {
+    let quiet = Hardware { vendor: Some(Vendor::Intel), smep: true, arch_capabilities: Some(1 | MDS_NO), ..skylake() };
+    let plan = Plan::new(&Hardware { leaf_7_edx: 0, ..quiet }, &Wishes::default());
+    assert_eq!(plan, Plan::default());
+    assert_eq!(alloc::format!("{plan}"), " none; PV L1TF: Dom0 disabled, DomU disabled");
+}
+
+#[test]
+fn a_cpu_that_needs_much() {
+    let plan = Plan::new(&skylake(), &Wishes::default());
+    assert_eq!(plan, Plan { verw: true, ibpb: true, l1tf_guests: true, ..Plan::default() });
+    assert_eq!(alloc::format!("{plan}"), " VERW IBPB-ctxt; PV L1TF: Dom0 disabled, DomU enabled");
+    assert!(Plan::new(&Hardware { smep: false, ..skylake() }, &Wishes::default()).rsb);
+    let later = Hardware { arch_capabilities: Some(1 | IBRS_ALL | MDS_NO), ..skylake() };
+    assert_eq!(Plan::new(&later, &Wishes::default()), Plan { ibpb: true, ibrs: true, ..Plan::default() });
+}
+
+#[test]
+fn amd() {
+    let zen = Hardware {
+        vendor: Some(Vendor::Amd),
+        signature: 0x0080_0f12,
+        leaf_8_ebx: 1 << 12,
+        smep: true,
+        ..Hardware::default()
+    };
+    assert_eq!(Plan::new(&zen, &Wishes::default()), Plan { ibpb: true, lfence: true, ..Plan::default() });
+    let zen_4 = Hardware { leaf_21_eax: 1 << 2 | 1 << 8, ..zen };
+    assert_eq!(Plan::new(&zen_4, &Wishes::default()), Plan { ibpb: true, automatic_ibrs: true, ..Plan::default() });
+}
+
+#[test]
+fn wishes_count() {
+    assert_eq!(Plan::new(&skylake(), &wish("no")), Plan::default());
+    assert_eq!(Plan::new(&skylake(), &wish("no-xen")), Plan { l1tf_guests: true, ..Plan::default() });
+    let both = Plan::new(&Hardware::default(), &wish("pv"));
+    assert!(both.verw && both.rsb);
+    assert!(!Plan::new(&skylake(), &wish("no-verw")).verw);
+    assert!(!Plan::new(&skylake(), &wish("verw=pv=no")).verw);
+    assert!(Plan::new(&skylake(), &wish("verw=hvm=no")).verw);
+    assert!(!Plan::new(&skylake(), &wish("ibpb=no,md-clear=0")).ibpb);
+    assert!(!Plan::new(&Hardware::default(), &wish("ibpb")).ibpb, "it is not there");
+}
+
+#[test]
+fn unknown_parts() {
+    let mut wishes = Wishes::default();
+    assert_eq!(wishes.spec_ctrl("verw=no,turbo,ssbd"), Err("turbo"));
+    assert_eq!(wishes.verw, Some(false));
+    assert_eq!(wishes.pv_l1tf(Some("domu=no,moon")), Err("moon"));
+    assert_eq!(wishes.pv_l1tf(None), Ok(()));
+    assert_eq!((wishes.l1tf_control, wishes.l1tf_guests), (Some(true), Some(true)));
+    assert_eq!(wishes.pv_l1tf(Some("dom0=no")), Ok(()));
+    assert_eq!((wishes.l1tf_control, wishes.l1tf_guests), (Some(false), Some(true)));
+}
+
+#[test]
+fn addresses_that_l1tf_does_not_reach() {
+    assert_eq!(skylake().l1tf_safe_from(), 1 << 39, "the cache knows more bits than the CPU");
+    assert_eq!(Hardware { leaf_8_eax: 46, ..skylake() }.l1tf_safe_from(), 3 << 44);
+    assert_eq!(Hardware::default().l1tf_safe_from(), u64::MAX);
+}
