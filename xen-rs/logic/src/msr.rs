@@ -58,10 +58,6 @@ pub const PAT_VALUE: u64 = 0x0000_0501_0007_0406;
 /// EFER bits shown to a guest: SCE, LME, LMA, NXE and FFXSR; never SVME.
 pub const EFER_SHOWN: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11 | 1 << 14;
 
-/// Bits of IA32_ARCH_CAPABILITIES that are facts about the CPU and good to know in a guest (class `A` in Xen's public
-/// header `arch-x86/cpufeatureset.h`, words 16 and 17).
-pub const ARCH_CAPABILITIES_SHOWN: u64 = 0x4000_0000_1d12_e173;
-
 const APIC_BASE_DEFAULT: u64 = 0xfee0_0000;
 const APIC_ENABLED: u64 = 1 << 11;
 const APIC_BOOTSTRAP: u64 = 1 << 8;
@@ -112,7 +108,7 @@ pub enum Read {
     MiscEnable,
     /// The vCPU's breakpoint address mask.
     BreakpointMask(u8),
-    /// The host's IA32_ARCH_CAPABILITIES through [`ARCH_CAPABILITIES_SHOWN`]; zero if the host has none.
+    /// What the domain's policy has for IA32_ARCH_CAPABILITIES.
     ArchCapabilities,
 }
 

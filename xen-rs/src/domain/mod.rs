@@ -40,6 +40,7 @@ use crate::{
     console::GuestLine,
     event, grant, irq,
     sync::{Lock, Once},
+    trap::cpuid::DomainPolicy,
     vcpu::Vcpu,
     watchdog,
 };
@@ -80,6 +81,8 @@ pub struct Domain {
     vcpus: Once<(Box<[Arc<Vcpu>]>, cpu_loop::Room)>,
     /// What its vCPUs may run under its cap.
     pub budget: Lock<Budget, { rank::LEAF }>,
+    /// What CPUID tells it.
+    pub cpuid: DomainPolicy,
     this: Weak<Self>,
 }
 
@@ -141,6 +144,7 @@ impl Domain {
                 max_vcpus: blueprint.max_vcpus,
                 vcpus: Once::new(),
                 budget: Lock::new(Budget::UNLIMITED),
+                cpuid: DomainPolicy::new(),
                 this: this.clone(),
             };
             domain.set_handle(blueprint.handle);

@@ -59,6 +59,7 @@ impl Domain {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1))
             .is_ok();
         if taken {
+            self.cpuid.fix();
             self.unpause(held);
         }
         taken

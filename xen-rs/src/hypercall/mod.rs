@@ -27,6 +27,7 @@ mod mmuext_op;
 mod multicall;
 mod physdev_op;
 mod platform_op;
+mod policy_arrays;
 mod sched_op;
 mod set_debugreg;
 mod set_gdt;

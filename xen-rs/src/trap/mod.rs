@@ -7,7 +7,7 @@ pub mod mode;
 pub mod segments;
 pub mod state;
 
-mod cpuid;
+pub mod cpuid;
 mod debug;
 mod general_protection;
 mod invalid_opcode;

@@ -1,7 +1,7 @@
 //! `rdmsr` and `wrmsr` of a PV guest's kernel, carried out as `logic::msr` decides.
 
 use logic::cpuid::features::{ARCH_CAPS, DBEXT, IBPB, ITSC, RDPID, RDTSCP};
-use logic::msr::{self, ARCH_CAPABILITIES_SHOWN, EFER_SHOWN, Fault, Guest, Read, Write, misc_enable};
+use logic::msr::{self, EFER_SHOWN, Fault, Guest, Read, Write, misc_enable};
 use machine::arch::x86_64::{cpu, guest_registers, segments};
 
 use xen_abi::ids::VcpuId;
@@ -38,7 +38,7 @@ pub fn read(cx: &Context<'_>, index: u32) -> Result<u64, Fault> {
         Read::Host => cpu::rdmsr_safe(index).ok_or(Fault)?,
         Read::MiscEnable => misc_enable(cpu::rdmsr_safe(index).ok_or(Fault)?),
         Read::BreakpointMask(_) => 0,
-        Read::ArchCapabilities => cpu::rdmsr_safe(index).unwrap_or(0) & ARCH_CAPABILITIES_SHOWN,
+        Read::ArchCapabilities => cpuid::policy(cx.domain).msrs().arch_capabilities,
     })
 }
 

@@ -241,7 +241,7 @@ fn write_control(cx: &mut Context<'_>, number: u8, value: u64) -> Done {
 #[inline(never)]
 pub fn guest_cr4(domain: &crate::domain::Domain, wanted: u64) -> u64 {
     use logic::cpuid::features::{DE, FSGSBASE, TSC, XSAVE};
-    let features = cpuid::policy(domain).features();
+    let features = cpuid::with_policy(domain, logic::cpuid::policy::Policy::features);
     let allowed =
         control::cr4_allowed(features.has(TSC), features.has(DE), features.has(FSGSBASE), features.has(XSAVE));
     control::fix_cr4(wanted, allowed, cpu::read_cr4())

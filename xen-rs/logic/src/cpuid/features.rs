@@ -152,6 +152,13 @@ impl FeatureSet {
         }
     }
 
+    /// The words that live in IA32_ARCH_CAPABILITIES.
+    #[allow(clippy::cast_possible_truncation, reason = "two halves")]
+    pub const fn put_arch_capabilities(&mut self, value: u64) {
+        self.0[16] = value as u32;
+        self.0[17] = (value >> 32) as u32;
+    }
+
     /// Features that are in both sets.
     #[must_use]
     pub fn intersect(mut self, other: &Self) -> Self {

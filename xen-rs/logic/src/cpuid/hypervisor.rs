@@ -46,6 +46,8 @@ pub struct Domain {
     pub version: (u16, u16),
     /// Paravirtualised, or in a hardware container.
     pub pv: bool,
+    /// The highest leaf that the toolstack wants it to see; 0: all.
+    pub limit: u8,
     /// Bits of the highest machine address.
     pub address_bits: u32,
     /// Time.
@@ -57,8 +59,15 @@ pub struct Domain {
 /// Answers a leaf between [`FIRST`] and [`LAST`].
 #[must_use]
 pub fn answer(leaf: u32, subleaf: u32, domain: &Domain) -> Leaf {
+    /// Nobody is given less: version and the number of pages are in them.
+    const LEAST: u32 = 2;
+    let limit = match domain.limit {
+        0 => MAX_LEAF,
+        limit => u32::from(limit).clamp(LEAST, MAX_LEAF),
+    };
     match leaf.wrapping_sub(FIRST) {
-        0 => Leaf { a: FIRST + MAX_LEAF, b: SIGNATURE.0, c: SIGNATURE.1, d: SIGNATURE.2 },
+        0 => Leaf { a: FIRST + limit, b: SIGNATURE.0, c: SIGNATURE.1, d: SIGNATURE.2 },
+        index if index > limit => Leaf::ZERO,
         1 => Leaf { a: u32::from(domain.version.0) << 16 | u32::from(domain.version.1), ..Leaf::ZERO },
         2 => Leaf { a: 1, b: HYPERCALL_PAGE_MSR, c: if domain.pv { FEATURE_PRESERVE_AD } else { 0 }, d: 0 },
         3 => time(subleaf, &domain.time),
@@ -105,6 +114,7 @@ mod tests {
         let domain = Domain {
             version: (4, 17),
             pv: true,
+            limit: 0,
             address_bits: 30,
             time: Time { guest_khz: 2_000_000, shift: -1, ..Time::default() },
             ids: (0, 0),
@@ -123,5 +133,9 @@ mod tests {
         assert_eq!(answer(FIRST + 4, 0, &domain), Leaf::ZERO);
         assert_eq!(answer(FIRST + 5, 0, &domain).b, 30);
         assert_eq!(answer(FIRST + 6, 0, &domain), Leaf::ZERO);
+        let limited = Domain { limit: 1, ..domain };
+        assert_eq!(answer(FIRST, 0, &limited).a, 0x4000_0002);
+        assert_eq!(answer(FIRST + 2, 0, &limited).c, 1);
+        assert_eq!(answer(FIRST + 3, 0, &limited), Leaf::ZERO);
     }
 }

@@ -3,6 +3,13 @@
 //! Leaves out of range answer zeros (AMD's model). What a PV guest is offered are the features of class `A`
 //! ([`features::PV`]); structure leaves (caches, topology, thermal, monitoring) are cleared as Xen 4.17 clears them.
 
+mod exchange;
+mod structure;
+#[cfg(test)]
+mod tests;
+
+pub use exchange::{Culprit, MAX_LEAVES, MAX_MSRS, OutOfRange};
+
 use super::features::{self, FeatureSet};
 use super::xstate::{self, COMPONENTS, Component, xcr0};
 use super::{Leaf, Vendor};
@@ -11,6 +18,7 @@ const BASIC: usize = 0xe;
 const CACHE: usize = 6;
 const FEAT: usize = 3;
 const EXTENDED: usize = 0x22;
+const TOPOLOGY: usize = 2;
 const EXTENDED_INTEL: u32 = 8;
 
 /// Bits of leaf 1 EDX that AMD repeats in leaf 0x80000001 EDX.
@@ -29,9 +37,23 @@ pub struct Policy {
     /// Leaf 0xd, 1, EAX.
     xsave_features: u32,
     extended: [Leaf; EXTENDED],
+    /// Leaf 0xb of the host; guests are told nothing there.
+    topology: [Leaf; TOPOLOGY],
+    msrs: Msrs,
+    /// Highest of the hypervisor's own leaves, and of those for another hypervisor's guests; 0: as many as there are.
+    hypervisor_limits: [u8; 2],
     /// The host has MTRRs, MONITOR, Enhanced SpeedStep: shown to the hardware domain's kernel only.
     host: HostBits,
     hardware_domain: bool,
+}
+
+/// Registers that belong to a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Msrs {
+    /// `MSR_INTEL_PLATFORM_INFO`: whether CPUID can be made to fault.
+    pub platform_info: u32,
+    /// IA32_ARCH_CAPABILITIES.
+    pub arch_capabilities: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +80,7 @@ pub struct Live {
 impl Policy {
     /// Reads the host's leaves. `cpuid` executes the instruction.
     #[must_use]
-    pub fn of_host(cpuid: impl Fn(u32, u32) -> Leaf) -> Self {
+    pub fn of_host(cpuid: impl Fn(u32, u32) -> Leaf, msrs: Msrs) -> Self {
         let first = cpuid(0, 0);
         let max_basic = first.a.min(0xd);
         let max_extended = cpuid(0x8000_0000, 0).a;
@@ -73,6 +95,9 @@ impl Policy {
             states: xstate::FP_SSE,
             xsave_features: 0,
             extended: [Leaf::ZERO; EXTENDED],
+            topology: [Leaf::ZERO; TOPOLOGY],
+            msrs,
+            hypervisor_limits: [0; 2],
             host: HostBits::default(),
             hardware_domain: false,
         };
@@ -97,6 +122,11 @@ impl Policy {
                 *slot = cpuid(7, sub);
             }
             policy.feat[0].a = max;
+        }
+        if max_basic >= 0xb {
+            for (sub, slot) in (0..).zip(&mut policy.topology) {
+                *slot = cpuid(0xb, sub);
+            }
         }
         if max_basic >= 0xd {
             policy.xsave_features = cpuid(0xd, 1).a;
@@ -147,6 +177,9 @@ impl Policy {
         }
         // What that register says can be told on every CPU of Intel's line.
         set.put(features::ARCH_CAPS, self.vendor == Vendor::Intel);
+        if !set.has(features::ARCH_CAPS) {
+            set.put_arch_capabilities(0);
+        }
         if hardware_domain {
             // It does not migrate away from its TSC.
             set.put(features::ITSC, host_set.has(features::ITSC));
@@ -163,8 +196,36 @@ impl Policy {
 
         policy.put_features(&set);
         policy.states &= offered_states(&set);
+        // That CPUID can be made to fault is not passed on.
+        policy.msrs.platform_info = 0;
         policy.clear_structure();
         policy
+    }
+
+    /// The most that a PV domain's policy can be made into: besides what it is given anyway, what the toolstack may tell it
+    /// about the TSC and about the place of CPUs.
+    #[must_use]
+    pub fn most_for_pv(&self) -> Self {
+        let mut policy = self.for_pv(false);
+        let mut set = policy.features();
+        for feature in [features::HTT, features::X2APIC, features::CMP_LEGACY] {
+            set.put(feature, true);
+        }
+        set.put(features::ITSC, self.features().has(features::ITSC));
+        policy.put_features(&set);
+        policy
+    }
+
+    /// Its registers.
+    #[must_use]
+    pub const fn msrs(&self) -> Msrs {
+        self.msrs
+    }
+
+    /// The highest of the hypervisor's leaves that it was given; 0: no limit.
+    #[must_use]
+    pub const fn hypervisor_limit(&self) -> u8 {
+        self.hypervisor_limits[0]
     }
 
     /// Who made the CPU.
@@ -173,8 +234,9 @@ impl Policy {
         self.vendor
     }
 
-    /// The feature words (without those that live in MSRs).
+    /// The feature words.
     #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "two halves")]
     pub const fn features(&self) -> FeatureSet {
         FeatureSet([
             self.basic[1].d,
@@ -193,8 +255,8 @@ impl Policy {
             self.feat[2].d,
             self.feat[1].c,
             self.feat[1].d,
-            0,
-            0,
+            self.msrs.arch_capabilities as u32,
+            (self.msrs.arch_capabilities >> 32) as u32,
             self.extended[0x21].c,
         ])
     }
@@ -229,81 +291,8 @@ impl Policy {
         self.feat[2].d = w[13];
         self.feat[1].c = w[14];
         self.feat[1].d = w[15];
+        self.msrs.arch_capabilities = w[16] as u64 | (w[17] as u64) << 32;
         self.extended[0x21].c = w[18];
-    }
-
-    /// Clears what describes the host's structure, power and performance counters, and what is reserved.
-    fn clear_structure(&mut self) {
-        self.basic[1].a &= 0x0fff_0fff;
-        self.basic[1].b &= 0x00ff_ffff;
-        for leaf in [5, 6, 8, 0xa, 0xb, 0xc] {
-            self.basic[leaf] = Leaf::ZERO;
-        }
-        self.extended[1].d &= !COMMON_1D;
-        let power = &mut self.extended[7];
-        *power = Leaf { d: power.d, ..Leaf::ZERO };
-        self.extended[8].d = 0;
-        // Four-level paging, whatever the CPU has.
-        self.extended[8].a = self.extended[8].a & !0xff00 | 48 << 8;
-        self.extended[0xa] = Leaf::ZERO;
-
-        match self.vendor {
-            Vendor::Intel | Vendor::Other => self.clear_structure_intel(),
-            Vendor::Amd | Vendor::Hygon => self.clear_structure_amd(),
-        }
-        if self.extended[1].d & 1 << 26 == 0 {
-            self.extended[0x19] = Leaf::ZERO; // TLBs of 1 GiB pages
-        }
-        let mut valid = true;
-        for leaf in &mut self.cache {
-            valid &= (1..=3).contains(&(leaf.a & 0x1f));
-            if valid {
-                leaf.a &= 0xffff_c3ff;
-                leaf.d &= 7;
-            } else {
-                *leaf = Leaf::ZERO;
-            }
-        }
-    }
-
-    const fn clear_structure_intel(&mut self) {
-        if self.basic[0].a >= 2 {
-            self.basic[2].a = self.basic[2].a & !0xff | 1;
-        }
-        self.basic[3] = Leaf::ZERO;
-        self.basic[9] = Leaf::ZERO;
-        let max = self.extended[0].a & 0xffff;
-        let max = if max > EXTENDED_INTEL { EXTENDED_INTEL } else { max };
-        self.extended[0] = Leaf { a: 0x8000_0000 | max, ..Leaf::ZERO };
-        self.extended[1].a = 0;
-        self.extended[1].b = 0;
-        self.extended[5] = Leaf::ZERO;
-        self.extended[6] = Leaf { c: self.extended[6].c, ..Leaf::ZERO };
-        self.extended[8].a &= 0xffff;
-        self.extended[8].c = 0;
-    }
-
-    fn clear_structure_amd(&mut self) {
-        for leaf in [2, 3, 9] {
-            self.basic[leaf] = Leaf::ZERO;
-        }
-        self.cache = [Leaf::ZERO; CACHE];
-        let name = self.basic[0];
-        self.extended[0] = Leaf { a: self.extended[0].a, ..name };
-        self.extended[1].a = self.basic[1].a;
-        self.extended[1].b &= 0xff00_ffff;
-        self.extended[1].d |= self.basic[1].d & COMMON_1D;
-        self.extended[8].a &= 0xffff;
-        self.extended[8].c &= 0x0003_f0ff;
-        self.extended[9] = Leaf::ZERO;
-        for leaf in &mut self.extended[0xb..=0x18] {
-            *leaf = Leaf::ZERO;
-        }
-        for leaf in &mut self.extended[0x1b..=0x20] {
-            *leaf = Leaf::ZERO;
-        }
-        self.extended[0x21].b = 0;
-        self.extended[0x21].d = 0;
     }
 
     /// Answers a leaf outside the hypervisor's own range.
@@ -391,92 +380,4 @@ fn offered_states(set: &FeatureSet) -> u64 {
         }
     }
     states
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A made-up AMD CPU with everything.
-    fn host(leaf: u32, sub: u32) -> Leaf {
-        let ones = Leaf { a: u32::MAX, b: u32::MAX, c: u32::MAX, d: u32::MAX };
-        match (leaf, sub) {
-            (0, _) => Leaf { a: 0x1f, b: 0x6874_7541, c: 0x444d_4163, d: 0x6974_6e65 },
-            (7, 0) => Leaf { a: 1, ..ones },
-            (0xd, 0) => Leaf { a: 0x2e7, b: 0, c: 2696, d: 0 },
-            (0xd, 1) => Leaf { a: 0xf, ..Leaf::ZERO },
-            (0xd, 2) => Leaf { a: 256, b: 576, c: 0, d: 0 },
-            (0xd, 5) => Leaf { a: 64, b: 1088, c: 0, d: 0 },
-            (0xd, 6) => Leaf { a: 512, b: 1152, c: 0, d: 0 },
-            (0xd, 7) => Leaf { a: 1024, b: 1664, c: 0, d: 0 },
-            (0xd, 9) => Leaf { a: 8, b: 2688, c: 0, d: 0 },
-            (0xd, _) => Leaf::ZERO,
-            (0x8000_0000, _) => Leaf { a: 0x8000_0021, ..Leaf::ZERO },
-            _ => ones,
-        }
-    }
-
-    const KERNEL: Live = Live { in_kernel: true, forced: true, osxsave: false, xcr0: 3 };
-
-    fn pv() -> Policy {
-        Policy::of_host(host).for_pv(false)
-    }
-
-    #[test]
-    fn hidden_from_pv() {
-        let one = pv().answer(1, 0, &KERNEL);
-        let hidden_d = [1, 3, 12, 13, 17, 21, 29]; // VME PSE MTRR PGE PSE36 DS TM1
-        assert!(hidden_d.iter().all(|bit| one.d >> bit & 1 == 0), "{:x}", one.d);
-        let hidden_c = [2, 3, 5, 7, 8, 15, 17, 21, 24]; // .. MONITOR VMX EIST TM2 PDCM PCID X2APIC TSC_DEADLINE
-        assert!(hidden_c.iter().all(|bit| one.c >> bit & 1 == 0), "{:x}", one.c);
-        assert_eq!(one.c >> 31, 1, "the hypervisor bit");
-        let seven = pv().answer(7, 0, &KERNEL);
-        assert_eq!(seven.b & 1, 1, "FSGSBASE");
-        let hidden_b = [1, 2, 7, 10, 12, 15, 20, 25]; // TSC_ADJUST SGX SMEP INVPCID PQM PQE SMAP PT
-        assert!(hidden_b.iter().all(|bit| seven.b >> bit & 1 == 0), "{:x}", seven.b);
-        assert_eq!(seven.c & (1 << 2 | 1 << 3 | 1 << 7 | 1 << 16), 0, "UMIP PKU CET_SS LA57");
-        let extended = pv().answer(0x8000_0001, 0, &KERNEL);
-        assert_eq!(extended.d >> 26 & 1, 0, "PAGE1GB");
-        assert_eq!(extended.c & (1 << 2 | 1 << 4 | 1 << 10 | 1 << 22), 0, "SVM CR8_LEGACY IBS TOPOEXT");
-        assert_eq!(pv().answer(0xd, 1, &KERNEL).a, 7, "XSAVES");
-    }
-
-    #[test]
-    fn osxsave_leaks_only_to_the_asking_kernel() {
-        let bit = |live: Live| pv().answer(1, 0, &live).c >> 27 & 1;
-        assert_eq!(bit(KERNEL), 1);
-        assert_eq!(bit(Live { in_kernel: false, ..KERNEL }), 0);
-        assert_eq!(bit(Live { forced: false, ..KERNEL }), 0);
-        assert_eq!(bit(Live { forced: false, in_kernel: false, osxsave: true, xcr0: 3 }), 1);
-    }
-
-    #[test]
-    fn xsave_sizes_follow_xcr0() {
-        assert_eq!(pv().answer(0xd, 0, &KERNEL), Leaf { a: 0xe7, b: 576, c: 2688, d: 0 });
-        assert_eq!(pv().answer(0xd, 0, &Live { xcr0: 7, ..KERNEL }).b, 832);
-        assert_eq!(pv().answer(0xd, 2, &KERNEL).a, 256);
-        assert_eq!(pv().answer(0xd, 9, &KERNEL), Leaf::ZERO, "PKRU is not offered");
-        assert_eq!(pv().answer(0xd, 63, &KERNEL), Leaf::ZERO);
-    }
-
-    #[test]
-    fn ranges() {
-        assert_eq!(pv().answer(0, 0, &KERNEL).a, 0xd);
-        assert_eq!(pv().answer(0xe, 0, &KERNEL), Leaf::ZERO);
-        assert_eq!(pv().answer(0x8000_0022, 0, &KERNEL), Leaf::ZERO);
-        assert_eq!(pv().answer(0x8000_0000, 0, &KERNEL).b, 0x6874_7541);
-        assert_eq!(pv().answer(7, 2, &KERNEL), Leaf::ZERO);
-        assert_eq!(pv().answer(0xffff_ffff, 0, &KERNEL), Leaf::ZERO);
-        assert_eq!(pv().answer(4, u32::MAX, &KERNEL), Leaf::ZERO);
-    }
-
-    #[test]
-    fn the_hardware_domains_kernel_sees_more() {
-        let dom0 = Policy::of_host(host).for_pv(true);
-        assert_eq!(dom0.answer(1, 0, &KERNEL).d >> 12 & 1, 1, "MTRR");
-        assert_eq!(dom0.answer(1, 0, &KERNEL).c >> 3 & 1, 0, "MONITOR");
-        assert_eq!(dom0.answer(1, 0, &Live { forced: false, ..KERNEL }).c >> 3 & 1, 1);
-        assert_eq!(dom0.answer(1, 0, &Live { in_kernel: false, ..KERNEL }).d >> 12 & 1, 0);
-        assert_eq!(dom0.answer(0x8000_0007, 0, &KERNEL), Leaf { d: 1 << 8, ..Leaf::ZERO }, "ITSC");
-    }
 }

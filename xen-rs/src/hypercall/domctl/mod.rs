@@ -8,6 +8,7 @@ mod create;
 mod destroy;
 mod info;
 mod permission;
+mod policy;
 mod settings;
 mod vcpu;
 
@@ -36,6 +37,8 @@ enum Reply {
     CopyBack,
     /// Not finished: the same call again.
     Again,
+    /// It was refused, and the structure says why.
+    Refused(Errno),
 }
 
 /// The hypercall: rdi points to a `struct xen_domctl`.
@@ -50,6 +53,10 @@ pub fn domctl(cx: &mut Context<'_>) -> Outcome {
         Ok(Reply::Nothing) => Outcome::OK,
         Ok(Reply::CopyBack) => answer.write(&raw).into(),
         Ok(Reply::Again) => Outcome::Again,
+        Ok(Reply::Refused(errno)) => match answer.write(&raw) {
+            Ok(()) => Outcome::Fail(errno),
+            Err(fault) => Outcome::Fail(fault),
+        },
         Err(errno) => Outcome::Fail(errno),
     }
 }
@@ -94,6 +101,8 @@ fn carry_out(cx: &mut Context<'_>, op: &Allowed<DomctlOp>, raw: &mut Domctl) -> 
         DomctlOp::GetVcpuContext => vcpu::get_context(cx, &target, &argument(raw)?),
         DomctlOp::GetVcpuInfo => vcpu::info(&target, VcpuId(argument(raw)?), raw),
         DomctlOp::SendTrigger => vcpu::send_trigger(cx, &target, &argument(raw)?),
+        DomctlOp::GetCpuPolicy => policy::get(&target, &argument(raw)?, raw),
+        DomctlOp::SetCpuPolicy => policy::set(cx, &target, &argument(raw)?, raw),
         DomctlOp::SetVcpuAffinity => affinity::set(&target, &argument(raw)?, raw),
         DomctlOp::GetVcpuAffinity => affinity::get(&target, &argument(raw)?, raw),
     }

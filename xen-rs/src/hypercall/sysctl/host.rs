@@ -3,7 +3,7 @@
 use xen_abi::{
     domctl::XEN_SCHEDULER_CREDIT2,
     errno::Errno,
-    sysctl::{self as abi, CpuTopo, CpuTopoInfo, PhysInfo, SchedId, Sysctl},
+    sysctl::{self as abi, CpuTopo, CpuTopoInfo, MemInfo, NumaInfo, PhysInfo, SchedId, Sysctl},
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -74,4 +74,22 @@ pub(super) fn topology(arg: &CpuTopoInfo, raw: &mut Sysctl) -> Result<(), Errno>
     }
     reply.num_cpus = cpus;
     put(raw, &reply)
+}
+
+/// `XEN_SYSCTL_numainfo`: one node, with all memory.
+pub(super) fn nodes(cx: &mut Context<'_>, arg: &NumaInfo, raw: &mut Sysctl) -> Result<(), Errno> {
+    const PAGE: u64 = 4096;
+    /// Of a node to itself (ACPI, SLIT).
+    const LOCAL: u32 = 10;
+    let asks = arg.meminfo != 0 || arg.distance != 0;
+    let nodes = if asks { arg.num_nodes.min(1) } else { 1 };
+    if nodes > 0 && arg.meminfo != 0 {
+        let frames = memory::census(&mut cx.held);
+        let info = MemInfo { memsize: frames.highest.0.saturating_add(1) * PAGE, memfree: frames.free * PAGE };
+        guest::write(arg.meminfo, &info)?;
+    }
+    if nodes > 0 && arg.distance != 0 {
+        guest::write(arg.distance, &LOCAL)?;
+    }
+    put(raw, &NumaInfo { num_nodes: nodes, ..*arg })
 }

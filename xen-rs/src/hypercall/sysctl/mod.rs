@@ -5,6 +5,8 @@
 mod console;
 mod domains;
 mod host;
+mod policy;
+mod pools;
 mod trace;
 
 use logic::{
@@ -42,9 +44,19 @@ fn carry_out(cx: &mut Context<'_>, op: Allowed<SysctlOp>, raw: &mut Sysctl) -> R
         SysctlOp::PhysInfo => host::physical_info(cx, raw),
         SysctlOp::SchedId => host::scheduler(raw),
         SysctlOp::SchedulerOp => host::scheduler_op(&payload(&raw.u)?, raw),
+        SysctlOp::CpupoolOp => pools::operation(cx, &payload(&raw.u)?, raw),
+        SysctlOp::NumaInfo => host::nodes(cx, &payload(&raw.u)?, raw),
+        SysctlOp::GetCpuPolicy => policy::policy(&payload(&raw.u)?, raw),
+        SysctlOp::GetCpuFeatureset => policy::features(cx, &payload(&raw.u)?, raw),
         SysctlOp::CpuTopoInfo => host::topology(&payload(&raw.u)?, raw),
         SysctlOp::GetDomainInfoList => domains::list(cx, &payload(&raw.u)?, raw),
     }
+}
+
+/// The answer of an operation that fails and says something all the same.
+fn refused(cx: &Context<'_>, raw: &Sysctl, errno: Errno) -> Result<(), Errno> {
+    Handle::<Sysctl, InOut>::new(cx.args()[0]).read()?.1.write(raw)?;
+    Err(errno)
 }
 
 /// Puts an operation's result at the start of the payload.

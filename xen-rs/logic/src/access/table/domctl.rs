@@ -30,6 +30,8 @@ operations! {
         GetTscInfo = XEN_DOMCTL_GETTSCINFO, Control;
         SetTscInfo = XEN_DOMCTL_SETTSCINFO, Control;
         SetNodeAffinity = XEN_DOMCTL_SETNODEAFFINITY, Control, "accepted; there is one node";
+        GetCpuPolicy = XEN_DOMCTL_GET_CPU_POLICY, Control;
+        SetCpuPolicy = XEN_DOMCTL_SET_CPU_POLICY, Control, "before the domain runs";
     }
     refused {
         XEN_DOMCTL_RESUMEDOMAIN, Control, EOPNOTSUPP, "not yet";
@@ -73,8 +75,6 @@ operations! {
         XEN_DOMCTL_PSR_ALLOC, Control, ENOSYS, "no cache allocation";
         XEN_DOMCTL_SOFT_RESET, Control, ENOSYS, "not yet";
         XEN_DOMCTL_VUART_OP, Control, ENOSYS, "for Arm";
-        XEN_DOMCTL_GET_CPU_POLICY, Control, ENOSYS, "not yet";
-        XEN_DOMCTL_SET_CPU_POLICY, Control, ENOSYS, "not yet";
         XEN_DOMCTL_VMTRACE_OP, Control, ENOSYS, "no processor trace";
         XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE, Control, ENOSYS, "no HVM domains";
         XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE, Control, ENOSYS, "no HVM domains";

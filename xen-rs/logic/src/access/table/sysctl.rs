@@ -14,6 +14,10 @@ operations! {
         SchedulerOp = XEN_SYSCTL_SCHEDULER_OP, Control;
         GetDomainInfoList = XEN_SYSCTL_GETDOMAININFOLIST, Control;
         CpuTopoInfo = XEN_SYSCTL_CPUTOPOINFO, Control;
+        NumaInfo = XEN_SYSCTL_NUMAINFO, Control, "one node";
+        CpupoolOp = XEN_SYSCTL_CPUPOOL_OP, Control;
+        GetCpuFeatureset = XEN_SYSCTL_GET_CPU_FEATURESET, Control;
+        GetCpuPolicy = XEN_SYSCTL_GET_CPU_POLICY, Control;
     }
     refused {
         XEN_SYSCTL_PERFC_OP, Control, ENOSYS, "only in debug builds of Xen";
@@ -24,15 +28,11 @@ operations! {
         XEN_SYSCTL_PM_OP, Control, ENOSYS, "no power management";
         XEN_SYSCTL_PAGE_OFFLINE_OP, Control, ENOSYS, "no page offlining";
         XEN_SYSCTL_LOCKPROF_OP, Control, ENOSYS, "only in debug builds of Xen";
-        XEN_SYSCTL_NUMAINFO, Control, ENOSYS, "not yet";
-        XEN_SYSCTL_CPUPOOL_OP, Control, ENOSYS, "not yet";
         XEN_SYSCTL_COVERAGE_OP, Control, ENOSYS, "only in debug builds of Xen";
         XEN_SYSCTL_PSR_CMT_OP, Control, ENOSYS, "no cache allocation";
         XEN_SYSCTL_PCITOPOINFO, Control, ENOSYS, "not yet";
         XEN_SYSCTL_PSR_ALLOC, Control, ENOSYS, "no cache allocation";
         XEN_SYSCTL_GET_CPU_LEVELLING_CAPS, Control, ENOSYS, "not yet";
-        XEN_SYSCTL_GET_CPU_FEATURESET, Control, ENOSYS, "not yet";
         XEN_SYSCTL_LIVEPATCH_OP, Control, ENOSYS, "no live patching";
-        XEN_SYSCTL_GET_CPU_POLICY, Control, ENOSYS, "not yet";
     }
 }
