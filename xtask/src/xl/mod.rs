@@ -4,7 +4,7 @@
 //! the privcmd device while a command of `xl` runs.
 
 mod names;
-mod ramdisk;
+pub mod ramdisk;
 
 use crate::boot::Hypervisor;
 use crate::doctor::{self, Need};
@@ -56,7 +56,7 @@ impl XlTrace {
             append: format!("{} dom0_mem={dom0}M,max:{dom0}M", self.hypervisor.base_options(&machine)),
             modules: vec![
                 Module::new(Fetched::GenericKernel.get()?, "console=hvc0 loglevel=4 panic=1"),
-                Module::new(ramdisk::ramdisk()?, ""),
+                Module::new(ramdisk::tracing()?, ""),
             ],
         };
         let mut text = String::new();

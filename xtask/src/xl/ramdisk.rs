@@ -4,7 +4,7 @@ use super::{CALL, END, STEP};
 use crate::cpio::Archive;
 use crate::packages::{self, Fetched};
 use crate::say::Step;
-use crate::{kernel_modules, parts, ramdisk, workspace};
+use crate::{kernel_modules, ramdisk, workspace};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -33,10 +33,13 @@ const PACKAGES: [&str; 19] = [
 ];
 
 /// The programs of xen-utils.
-const PROGRAMS: [&str; 4] = ["xl", "xenstored", "xenconsoled", "xen-init-dom0"];
+const PROGRAMS: [&str; 5] = ["xl", "xenstored", "xenconsoled", "xen-init-dom0", CONSOLE];
+/// What `xl console` becomes, and where it looks for it.
+const CONSOLE: &str = "xenconsole";
+const CONSOLE_DIRECTORY: &str = "usr/lib/xen-4.17/bin";
 
-/// Starts the toolstack, then runs each command under a probe of what xl asks of the privcmd device.
-const SCRIPT: &str = "\
+/// Starts the toolstack.
+const START: &str = "\
 #!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -53,6 +56,10 @@ mount -t xenfs xenfs /proc/xen
 xenstored --pid-file /run/xen/xenstored.pid
 xen-init-dom0
 xenconsoled --pid-file=/run/xen/xenconsoled.pid
+";
+
+/// Runs each command under a probe of what xl asks of the privcmd device.
+const TRACE: &str = "\
 cd /sys/kernel/tracing
 echo 'p:hc xen_privcmd:privcmd_ioctl ioctl=%si:x32 call=+u0(%dx):u64 a0=+u8(%dx):x64 sub=+u0(+u8(%dx)):u32 first=+u16(+u8(%dx)):x64' > kprobe_events
 step() {
@@ -83,6 +90,60 @@ echo 'END'
 exec sh
 ";
 
+/// Runs commands and shows what they say; talks to the guest's shell through `xl console`.
+const USE: &str = "\
+run() {
+    echo \"xl-run: $*\"
+    \"$@\" < /dev/null
+    echo \"xl-status: $?\"
+}
+wait_for() {
+    for i in $(seq 120); do
+        grep -q \"$1\" /tmp/console && return
+        sleep 1
+    done
+    echo \"xl-missing: $1\"
+}
+before=$(xl info free_memory)
+run xl info
+run xl list
+run xl create -p /guest/pv.cfg
+run xl list
+run xl unpause debian
+mkfifo /tmp/keys
+xl console debian < /tmp/keys > /tmp/console 2>&1 &
+exec 3> /tmp/keys
+wait_for '~ #'
+echo 'echo in-$((40 + 2))-guest' >&3
+wait_for in-42-guest
+cat /tmp/console
+exec 3>&-
+kill $!
+run xl vcpu-list
+run xl sched-credit2
+run xl cpupool-list
+run xl cpupool-list -c
+run xl cpupool-cpu-remove Pool-0 1
+run xl cpupool-create 'name=\"second\"' 'sched=\"credit\"' 'cpus=[\"1\"]'
+run xl cpupool-list
+run xl cpupool-migrate debian second
+run xl vcpu-list
+run xl sched-credit
+run xl cpupool-destroy second
+run xl cpupool-migrate debian Pool-0
+run xl cpupool-destroy second
+run xl cpupool-cpu-add Pool-0 1
+run xl cpupool-list -c
+run xl shutdown -w debian
+run xl list
+run xl create /guest/pv.cfg
+run xl destroy debian
+sleep 1
+[ $before = $(xl info free_memory) ] && echo 'xl-memory: as before'
+echo 'END'
+poweroff -f
+";
+
 const CONFIG: &str = "\
 type = \"pv\"
 name = \"debian\"
@@ -93,8 +154,18 @@ memory = 128
 vcpus = 1
 ";
 
-/// Builds it and says where it lies.
-pub fn ramdisk() -> Result<PathBuf> {
+/// The ramdisk that records what xl asks for; says where it lies.
+pub fn tracing() -> Result<PathBuf> {
+    let script = format!("{START}{TRACE}").replace("STEP", STEP).replace("CALL", CALL);
+    ramdisk("target/guest/initrd-xl", &script)
+}
+
+/// The ramdisk that uses xl as one does.
+pub fn using() -> Result<PathBuf> {
+    ramdisk("target/guest/initrd-xl-use", &format!("{START}{USE}"))
+}
+
+fn ramdisk(name: &str, script: &str) -> Result<PathBuf> {
     let store = toolstack()?;
     let mut archive = Archive::default();
     for dir in [
@@ -121,6 +192,9 @@ pub fn ramdisk() -> Result<PathBuf> {
         "var/log",
         "var/log/xen",
         "usr/sbin",
+        "usr/lib",
+        "usr/lib/xen-4.17",
+        CONSOLE_DIRECTORY,
     ] {
         archive.directory(dir)?;
     }
@@ -134,6 +208,7 @@ pub fn ramdisk() -> Result<PathBuf> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let place = match name.as_str() {
             "ld-linux-x86-64.so.2" => format!("lib64/{name}"),
+            CONSOLE => format!("{CONSOLE_DIRECTORY}/{name}"),
             name if PROGRAMS.contains(&name) => format!("bin/{name}"),
             name => format!("lib/x86_64-linux-gnu/{name}"),
         };
@@ -150,10 +225,9 @@ pub fn ramdisk() -> Result<PathBuf> {
     archive.file("etc/xen/xl.conf", b"autoballoon=\"off\"\n")?;
     archive.file("guest/pv.cfg", CONFIG.as_bytes())?;
     archive.file("guest/vmlinuz", &std::fs::read(Fetched::CloudKernel.get()?)?)?;
-    archive.file("guest/initrd", &std::fs::read(parts::resolve("ramdisk")?)?)?;
-    let script = SCRIPT.replace("STEP", STEP).replace("CALL", CALL).replace("'END'", &format!("'{END}'"));
-    archive.program("init", script.as_bytes())?;
-    let path = workspace::path("target/guest/initrd-xl");
+    archive.file("guest/initrd", &std::fs::read(ramdisk::ramdisk()?)?)?;
+    archive.program("init", script.replace("'END'", &format!("'{END}'")).as_bytes())?;
+    let path = workspace::path(name);
     std::fs::write(&path, archive.finish()?)?;
     Ok(path)
 }
@@ -161,8 +235,11 @@ pub fn ramdisk() -> Result<PathBuf> {
 /// The directory with the programs and every library that they need, filled when it is not there.
 fn toolstack() -> Result<PathBuf> {
     let path = workspace::cache().join("xl-4.17");
-    if path.is_dir() {
+    if PROGRAMS.iter().all(|name| path.join(name).is_file()) {
         return Ok(path);
+    }
+    if path.is_dir() {
+        std::fs::remove_dir_all(&path)?;
     }
     let step = Step::silent("fetch Debian's xl and what it needs");
     let fresh = workspace::cache().join(format!("xl-fresh-{}", std::process::id()));

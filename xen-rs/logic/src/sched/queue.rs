@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use super::place::CpuMask;
+use super::policy::{Rules, Scheduler};
 use super::slice::{Account, CREDIT_INIT, SLICE_MAX, SLICE_MIN};
 use crate::time::Nanos;
 
@@ -15,13 +16,23 @@ pub const CPUS: usize = 8;
 /// The vCPUs (`T` names one) that wait for a CPU.
 #[derive(Debug)]
 pub struct RunQueue<T> {
+    rules: Rules,
     /// Ends with the first to run. Allowances that have been given since somebody was put here are added when it is looked
     /// at: all get the same, and what lies above one allowance is cut off, which can make equals of others, but cannot
     /// change their order. So a new round costs the same however many wait.
-    waiting: Vec<(Account, T)>,
+    waiting: Vec<Entry<T>>,
     round: u32,
+    /// Null: whose each CPU is. It stays so while that one sleeps.
+    owners: [Option<u64>; CPUS],
     /// What each CPU does, as of its last look.
     cpus: [Standing; CPUS],
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    account: Account,
+    key: u64,
+    unit: T,
 }
 
 /// What a CPU does.
@@ -51,13 +62,59 @@ pub struct Wish {
     pub preferred: CpuMask,
     /// Where it ran last.
     pub last: u32,
+    /// A number that no other vCPU has.
+    pub key: u64,
 }
 
 impl<T> RunQueue<T> {
     /// An empty queue of CPUs that have not come by yet.
     #[must_use]
     pub const fn new() -> Self {
-        RunQueue { waiting: Vec::new(), round: 0, cpus: [Standing::Busy; CPUS] }
+        RunQueue {
+            rules: Rules::new(Scheduler::Credit2),
+            waiting: Vec::new(),
+            round: 0,
+            owners: [None; CPUS],
+            cpus: [Standing::Busy; CPUS],
+        }
+    }
+
+    /// What it goes by from now on.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    fn is_null(&self) -> bool {
+        self.rules.scheduler == Scheduler::Null
+    }
+
+    /// Whether a CPU may take a vCPU that it fits: always, but under null.
+    fn is_for(&self, cpu: u32, key: u64) -> bool {
+        !self.is_null()
+            || match self.owners.iter().position(|owner| *owner == Some(key)) {
+                Some(own) => own == cpu as usize,
+                None => self.owners.get(cpu as usize).is_some_and(Option::is_none),
+            }
+    }
+
+    /// The first that waits and that a CPU may take.
+    fn first(&self, cpu: u32, fits: impl Fn(&T) -> bool) -> Option<usize> {
+        self.waiting.iter().rposition(|entry| fits(&entry.unit) && self.is_for(cpu, entry.key))
+    }
+
+    /// A vCPU needs its CPU no longer (null). That CPU, if it had one.
+    pub fn release(&mut self, key: u64) -> Option<u32> {
+        let at = self.owners.iter().position(|owner| *owner == Some(key))?;
+        *self.owners.get_mut(at)? = None;
+        u32::try_from(at).ok()
+    }
+
+    /// A CPU serves this queue no longer, or does so from now on: what was known of it is gone.
+    pub fn forget_cpu(&mut self, cpu: u32) {
+        if let (Some(owner), Some(standing)) = (self.owners.get_mut(cpu as usize), self.cpus.get_mut(cpu as usize)) {
+            *owner = None;
+            *standing = Standing::Busy;
+        }
     }
 
     /// How many wait.
@@ -72,10 +129,10 @@ impl<T> RunQueue<T> {
         self.waiting.is_empty()
     }
 
-    /// Whether somebody waits for whom `fits` holds.
+    /// Whether somebody waits whom a CPU may take and for whom `fits` holds.
     #[must_use]
-    pub fn has(&self, fits: impl Fn(&T) -> bool) -> bool {
-        self.waiting.iter().any(|(_, unit)| fits(unit))
+    pub fn has(&self, cpu: u32, fits: impl Fn(&T) -> bool) -> bool {
+        self.first(cpu, fits).is_some()
     }
 
     /// Makes room for `count` vCPUs in all, so that [`RunQueue::insert`] needs no memory. False: there is none.
@@ -85,9 +142,9 @@ impl<T> RunQueue<T> {
 
     /// Puts a vCPU on the queue, after those with the same credit. The CPU that has to be told, if one has.
     pub fn insert(&mut self, mut account: Account, unit: T, now: Nanos, wish: Wish) -> Option<u32> {
-        account.refresh(self.round);
-        let at = self.waiting.partition_point(|(other, _)| self.credit(other) < account.credit);
-        self.waiting.insert(at, (account, unit));
+        account.refresh(self.round, self.rules.allowance());
+        let at = self.waiting.partition_point(|other| self.credit(&other.account) < account.credit);
+        self.waiting.insert(at, Entry { account, key: wish.key, unit });
         let cpu = self.idle_one(wish).or_else(|| self.weakest(&account, now, wish))?;
         // It is told once, and somebody else the next time.
         *self.cpus.get_mut(cpu as usize)? = Standing::Busy;
@@ -96,7 +153,7 @@ impl<T> RunQueue<T> {
 
     /// A CPU that has nothing to do.
     fn idle_one(&self, wish: Wish) -> Option<u32> {
-        let is_idle = |cpu: &u32| self.cpus.get(*cpu as usize) == Some(&Standing::Idle);
+        let is_idle = |cpu: &u32| self.cpus.get(*cpu as usize) == Some(&Standing::Idle) && self.is_for(*cpu, wish.key);
         let better = wish.allowed.and(wish.preferred);
         [better, wish.allowed].into_iter().find_map(|among| {
             Some(wish.last).filter(|last| among.has(*last) && is_idle(last)).or_else(|| among.iter().find(is_idle))
@@ -105,10 +162,13 @@ impl<T> RunQueue<T> {
 
     /// The CPU whose vCPU has the least credit by now, if that is less than this one's, or if it would never look.
     fn weakest(&self, account: &Account, now: Nanos, wish: Wish) -> Option<u32> {
+        if self.is_null() {
+            return None;
+        }
         let credit = |cpu: u32| match self.cpus.get(cpu as usize) {
             Some(Standing::Runs { account, since, alone }) => {
                 let mut running = *account;
-                running.refresh(self.round);
+                running.refresh(self.round, self.rules.allowance());
                 running.burn(now.since(*since));
                 Some((running.credit, cpu, *alone))
             }
@@ -121,24 +181,27 @@ impl<T> RunQueue<T> {
     /// The credit of one that waits.
     fn credit(&self, account: &Account) -> i64 {
         let mut account = *account;
-        account.refresh(self.round);
+        account.refresh(self.round, self.rules.allowance());
         account.credit
-    }
-
-    /// The credit of the first that waits and fits.
-    fn front(&self, fits: impl Fn(&T) -> bool) -> Option<i64> {
-        self.waiting.iter().rev().find(|(_, unit)| fits(unit)).map(|(account, _)| self.credit(account))
     }
 
     /// Takes one off.
     fn take(&mut self, at: usize) -> (Account, T) {
-        let (mut account, unit) = self.waiting.remove(at);
-        account.refresh(self.round);
+        let Entry { mut account, unit, .. } = self.waiting.remove(at);
+        account.refresh(self.round, self.rules.allowance());
         (account, unit)
     }
 
+    /// The credit of the first that waits and fits, where anybody waits for what another one runs on.
+    fn front(&self, fits: impl Fn(&T) -> bool) -> Option<i64> {
+        if self.is_null() {
+            return None;
+        }
+        self.waiting.iter().rev().find(|entry| fits(&entry.unit)).map(|entry| self.credit(&entry.account))
+    }
+
     /// Gives everyone a new allowance, when it is looked at next.
-    fn next_round(&mut self) {
+    const fn next_round(&mut self) {
         self.round = self.round.wrapping_add(1);
     }
 
@@ -146,7 +209,7 @@ impl<T> RunQueue<T> {
     #[must_use]
     pub fn should_switch(&self, running: &Account, fits: impl Fn(&T) -> bool) -> bool {
         let mut current = *running;
-        current.refresh(self.round);
+        current.refresh(self.round, self.rules.allowance());
         self.front(fits).is_some_and(|front| front > current.credit)
     }
 
@@ -154,16 +217,19 @@ impl<T> RunQueue<T> {
     #[must_use]
     pub fn give_way(&self, running: &mut Account, fits: impl Fn(&T) -> bool) -> bool {
         let Some(front) = self.front(fits) else { return false };
-        running.refresh(self.round);
+        running.refresh(self.round, self.rules.allowance());
         running.credit = running.credit.min(front);
         true
     }
 
-    /// Takes off the first that fits.
-    pub fn pop(&mut self, fits: impl Fn(&T) -> bool) -> Option<(Account, T)> {
-        let at = self.waiting.iter().rposition(|(_, unit)| fits(unit))?;
-        let (account, _) = self.waiting.get(at)?;
-        if self.credit(account) <= 0 {
+    /// Takes off the first that a CPU may take and that fits; under null the CPU is its own from then on.
+    pub fn pop(&mut self, cpu: u32, fits: impl Fn(&T) -> bool) -> Option<(Account, T)> {
+        let at = self.first(cpu, fits)?;
+        let entry = self.waiting.get(at)?;
+        let (key, spent) = (entry.key, self.credit(&entry.account) <= 0);
+        if self.is_null() {
+            *self.owners.get_mut(cpu as usize)? = Some(key);
+        } else if spent {
             self.next_round();
         }
         Some(self.take(at))
@@ -171,27 +237,39 @@ impl<T> RunQueue<T> {
 
     /// Takes off the first that fits, for a CPU of another queue that has nothing to do.
     pub fn steal(&mut self, fits: impl Fn(&T) -> bool) -> Option<(Account, T)> {
-        let at = self.waiting.iter().rposition(|(_, unit)| fits(unit))?;
+        let owned = |key| self.owners.contains(&Some(key));
+        let at = self.waiting.iter().rposition(|entry| fits(&entry.unit) && !owned(entry.key))?;
         Some(self.take(at))
     }
 
     /// Takes off those for which `gone` holds.
     pub fn remove(&mut self, gone: impl Fn(&T) -> bool) -> usize {
         let before = self.waiting.len();
-        self.waiting.retain(|(_, unit)| !gone(unit));
+        self.waiting.retain(|entry| !gone(&entry.unit));
         before - self.waiting.len()
+    }
+
+    /// Takes off one for which `lost` holds: none of the CPUs here is for it any more.
+    pub fn take_lost(&mut self, lost: impl Fn(&T) -> bool) -> Option<T> {
+        let at = self.waiting.iter().position(|entry| lost(&entry.unit))?;
+        let entry = self.waiting.remove(at);
+        self.release(entry.key);
+        Some(entry.unit)
     }
 
     /// A CPU begins to run a vCPU. How long it may run before the next look; `None`: as long as it likes.
     pub fn begin(&mut self, cpu: u32, account: &mut Account, now: Nanos, fits: impl Fn(&T) -> bool) -> Option<Nanos> {
-        account.refresh(self.round);
-        if account.credit <= 0 {
+        account.refresh(self.round, self.rules.allowance());
+        if account.credit <= 0 && !self.is_null() {
             self.next_round();
-            account.refresh(self.round);
+            account.refresh(self.round, self.rules.allowance());
         }
         let front = self.front(fits);
         if let Some(standing) = self.cpus.get_mut(cpu as usize) {
             *standing = Standing::Runs { account: *account, since: now, alone: front.is_none() };
+        }
+        if self.rules.scheduler == Scheduler::Credit {
+            return front.map(|_| self.rules.time_slice);
         }
         let floor = front?.max(account.credit.saturating_sub(CREDIT_INIT));
         let slice = account.time_until(floor);

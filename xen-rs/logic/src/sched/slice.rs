@@ -48,16 +48,16 @@ impl Account {
         Nanos(time.unsigned_abs())
     }
 
-    /// Adds the allowances of the rounds it has missed.
-    pub fn refresh(&mut self, round: u32) {
+    /// Adds the allowances of the rounds it has missed; more than one cannot be saved up.
+    pub fn refresh(&mut self, round: u32, allowance: i64) {
         let missed = round.wrapping_sub(self.round);
         if missed == 0 {
             return;
         }
         // A vCPU that comes from another queue may be ahead of this one's round: it gets nothing.
         if missed < u32::MAX / 2 {
-            let gift = i64::from(missed).saturating_mul(CREDIT_INIT);
-            self.credit = self.credit.saturating_add(gift).min(CREDIT_INIT);
+            let gift = i64::from(missed).saturating_mul(allowance);
+            self.credit = self.credit.saturating_add(gift).min(allowance);
         }
         self.round = round;
     }

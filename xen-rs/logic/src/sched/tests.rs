@@ -95,14 +95,14 @@ proptest! {
         for (n, credit) in credits.iter().enumerate() {
             let _ = queue.insert(Account { credit: *credit, round: 0, weight: WEIGHT_DEFAULT }, n, Nanos(0), ANYWHERE);
         }
-        let order: Vec<usize> = core::iter::from_fn(|| queue.pop(|_| true)).map(|(_, n)| n).collect();
+        let order: Vec<usize> = core::iter::from_fn(|| queue.pop(0, |_| true)).map(|(_, n)| n).collect();
         let mut want: Vec<usize> = (0..credits.len()).collect();
         want.sort_by_key(|n| (-credits[*n], *n));
         prop_assert_eq!(order, want);
     }
 }
 
-const ANYWHERE: Wish = Wish { allowed: CpuMask::ALL, preferred: CpuMask::ALL, last: 0 };
+const ANYWHERE: Wish = Wish { allowed: CpuMask::ALL, preferred: CpuMask::ALL, last: 0, key: 0 };
 
 /// What a vCPU of [`compete`] is like.
 #[derive(Clone, Copy)]
@@ -131,15 +131,22 @@ struct Ran {
     wait: u64,
 }
 
-/// Runs vCPUs on some CPUs for ten seconds, in steps of 10 us, the way the hypervisor drives a queue.
+/// [`compete_under`] the usual scheduler.
 fn compete(cpus: u32, runners: &[Runner]) -> Vec<Ran> {
+    compete_under(Scheduler::Credit2, cpus, runners)
+}
+
+/// Runs vCPUs on some CPUs for ten seconds, in steps of 10 us, the way the hypervisor drives a queue.
+fn compete_under(scheduler: Scheduler, cpus: u32, runners: &[Runner]) -> Vec<Ran> {
     const STEP: u64 = 10_000;
     struct Cpu {
         running: Option<(Account, usize, u64)>,
         end: Option<Nanos>,
         look: bool,
     }
+    let rules = Rules::new(scheduler);
     let mut queue = RunQueue::new();
+    queue.set_rules(rules);
     let mut accounts: Vec<Account> = runners.iter().map(|runner| Account::new(runner.weight)).collect();
     let mut budgets: Vec<Budget> = runners.iter().map(|_| Budget::UNLIMITED).collect();
     let mut ran = std::vec![Ran::default(); runners.len()];
@@ -153,14 +160,14 @@ fn compete(cpus: u32, runners: &[Runner]) -> Vec<Ran> {
         budget.set_cap(runner.cap, Nanos(0));
     }
     let online = CpuMask((1 << cpus) - 1);
-    let wish = |runner: &Runner| Wish { allowed: runner.cpus.and(online), preferred: online, last: 0 };
+    let wish = |n: usize| Wish { allowed: runners[n].cpus.and(online), preferred: online, last: 0, key: n as u64 };
     let mut now = 0;
     while now < 10_000_000_000 {
         for n in 0..runners.len() {
             if away[n].is_some_and(|until| until <= now) {
                 away[n] = None;
                 waits[n] = now;
-                if let Some(cpu) = queue.insert(accounts[n], n, Nanos(now), wish(&runners[n])) {
+                if let Some(cpu) = queue.insert(accounts[n], n, Nanos(now), wish(n)) {
                     all[cpu as usize].look = true;
                 }
             }
@@ -189,11 +196,11 @@ fn compete(cpus: u32, runners: &[Runner]) -> Vec<Ran> {
                     away[n] = Some(now + runners[n].rhythm.1 * 1000);
                 } else {
                     waits[n] = now;
-                    let _ = queue.insert(account, n, at, Wish { allowed: CpuMask(0), ..wish(&runners[n]) });
+                    let _ = queue.insert(account, n, at, Wish { allowed: CpuMask(0), ..wish(n) });
                 }
             }
             loop {
-                let Some((mut account, n)) = queue.pop(fits) else {
+                let Some((mut account, n)) = queue.pop(id, fits) else {
                     queue.idle(id);
                     break;
                 };
@@ -207,7 +214,11 @@ fn compete(cpus: u32, runners: &[Runner]) -> Vec<Ran> {
                     }
                 };
                 let slice = queue.begin(id, &mut account, at, fits);
-                assert!(slice.is_none_or(|slice| (SLICE_MIN..=SLICE_MAX).contains(&slice)));
+                assert!(slice.is_none_or(|slice| match scheduler {
+                    Scheduler::Credit => slice == rules.time_slice,
+                    Scheduler::Credit2 => (SLICE_MIN..=SLICE_MAX).contains(&slice),
+                    Scheduler::Null => false,
+                }));
                 cpu.end = [slice, left].into_iter().flatten().min().map(|slice| at.after(slice));
                 ran[n].wait = ran[n].wait.max(now - waits[n]);
                 cpu.running = Some((account, n, now));
@@ -227,7 +238,13 @@ fn within(got: u64, want: u64, what: &str) {
 }
 
 #[test]
-fn shares_follow_weights() {
+fn shares_follow_weights_under_both_credits() {
+    shares_follow_weights(Scheduler::Credit2, 2);
+    // Slices of 30 ms: one more or less in ten seconds of a small share is more.
+    shares_follow_weights(Scheduler::Credit, 5);
+}
+
+fn shares_follow_weights(scheduler: Scheduler, percent: u64) {
     for (cpus, weights) in [
         (1, &[256, 256, 256][..]),
         (1, &[512, 256]),
@@ -238,11 +255,14 @@ fn shares_follow_weights() {
         (4, &[100, 200, 300, 400, 500, 600, 700]),
     ] {
         let runners: Vec<Runner> = weights.iter().map(|weight| hog(*weight)).collect();
-        let ran = compete(cpus, &runners);
+        let ran = compete_under(scheduler, cpus, &runners);
         let sum: u64 = weights.iter().map(|w| u64::from(*w)).sum();
         for (ran, weight) in ran.iter().zip(weights) {
             let want = 10_000_000_000 * u64::from(cpus) * u64::from(*weight) / sum;
-            within(ran.time, want, &std::format!("{cpus} CPUs, {weights:?}, weight {weight}"));
+            assert!(
+                ran.time.abs_diff(want) * 100 <= want * percent,
+                "{scheduler:?}, {cpus} CPUs, {weights:?}: {ran:?}, {want}"
+            );
         }
     }
 }
@@ -294,7 +314,7 @@ fn a_sleeper_comes_first() {
     assert_eq!(queue.remove(|n| *n == "twin"), 1);
     assert!(queue.should_switch(&hog, any));
     assert!(!queue.should_switch(&hog, |name| *name != "sleeper"), "it does not fit");
-    let (mut sleeper, name) = queue.pop(any).unwrap();
+    let (mut sleeper, name) = queue.pop(0, any).unwrap();
     assert_eq!(name, "sleeper");
     let _ = queue.insert(hog, "hog", Nanos(3_000_000), ANYWHERE);
     assert_eq!(queue.begin(0, &mut sleeper, Nanos(3_000_000), any), Some(Nanos(3_000_000)));
@@ -323,7 +343,7 @@ fn who_is_told() {
         queue
     };
     let new = Account { credit: 5000, round: 0, weight: 256 };
-    let on = |allowed, preferred, last| Wish { allowed: CpuMask(allowed), preferred: CpuMask(preferred), last };
+    let on = |allowed, preferred, last| Wish { allowed: CpuMask(allowed), preferred: CpuMask(preferred), last, key: 0 };
     assert_eq!(start(&[9000, 0, 0]).insert(new, 1, Nanos(0), on(7, 7, 2)), Some(2), "where it was");
     assert_eq!(start(&[9000, 0, 0]).insert(new, 1, Nanos(0), on(7, 7, 0)), Some(1), "an idle one");
     assert_eq!(start(&[9000, 0, 0]).insert(new, 1, Nanos(0), on(7, 4, 0)), Some(2), "one that it likes");
@@ -342,7 +362,7 @@ fn giving_way() {
     let _ = queue.insert(Account { credit: 5, round: 0, weight: 256 }, "other", Nanos(0), ANYWHERE);
     assert!(queue.give_way(&mut me, any));
     let _ = queue.insert(me, "me", Nanos(0), ANYWHERE);
-    assert_eq!(queue.pop(any).map(|(_, name)| name), Some("other"));
+    assert_eq!(queue.pop(0, any).map(|(_, name)| name), Some("other"));
 }
 
 #[test]
@@ -363,13 +383,13 @@ fn budgets() {
 #[test]
 fn rounds() {
     let mut account = Account { credit: -5, round: 3, weight: 256 };
-    account.refresh(3);
+    account.refresh(3, CREDIT_INIT);
     assert_eq!(account.credit, -5);
-    account.refresh(4);
+    account.refresh(4, CREDIT_INIT);
     assert_eq!(account.credit, CREDIT_INIT - 5);
-    account.refresh(9);
+    account.refresh(9, CREDIT_INIT);
     assert_eq!(account.credit, CREDIT_INIT, "nobody saves up more than one allowance");
-    account.refresh(2);
+    account.refresh(2, CREDIT_INIT);
     assert_eq!((account.credit, account.round), (CREDIT_INIT, 2), "another queue's younger round gives nothing");
 }
 
@@ -394,4 +414,52 @@ fn run_clock() {
     assert_eq!((snapshot.state, snapshot.since), (2, Nanos(160)));
     assert_eq!(snapshot.time, [0, 10, 40, 50]);
     assert_eq!(clock.stored().time, [0, 10, 0, 50]);
+}
+
+#[test]
+fn under_null_each_has_a_cpu_for_itself() {
+    // Four for two CPUs: two of them run all the time, the others wait. Which two: those that came first.
+    let ran = compete_under(Scheduler::Null, 2, &[HOG, HOG, HOG, HOG]);
+    let times: Vec<u64> = ran.iter().map(|ran| ran.time).collect();
+    assert_eq!(times, [10_000_000_000, 10_000_000_000, 0, 0]);
+    // Who sleeps keeps its CPU; weights mean nothing.
+    let sleeper = Runner { rhythm: (200, 4800), ..HOG };
+    let ran = compete_under(Scheduler::Null, 2, &[sleeper, hog(1), hog(1024)]);
+    assert_eq!(ran[1].time, 10_000_000_000);
+    assert_eq!(ran[2].time, 0);
+    assert_eq!(ran[0].wait, 0);
+}
+
+#[test]
+fn under_null_a_cpu_is_given_on() {
+    let any = |_: &&str| true;
+    let mut queue = RunQueue::new();
+    queue.set_rules(Rules::new(Scheduler::Null));
+    let wish = |key| Wish { allowed: CpuMask(0b11), preferred: CpuMask(0b10), last: 0, key };
+    let account = Account::new(256);
+    queue.idle(0);
+    queue.idle(1);
+    assert_eq!(queue.insert(account, "one", Nanos(0), wish(1)), Some(1), "the better one");
+    assert_eq!(queue.pop(1, any).unwrap().1, "one");
+    assert_eq!(queue.insert(account, "two", Nanos(0), wish(2)), Some(0));
+    assert!(!queue.has(1, any), "that one is taken");
+    assert_eq!(queue.pop(0, any).unwrap().1, "two");
+    assert_eq!(queue.insert(account, "three", Nanos(0), wish(3)), None);
+    // One sleeps: its CPU waits for it.
+    queue.idle(1);
+    assert!(queue.pop(1, any).is_none());
+    assert_eq!(queue.insert(account, "one", Nanos(0), wish(1)), Some(1));
+    assert_eq!(queue.pop(1, any).unwrap().1, "one");
+    // One is taken down: its CPU is free for who waits.
+    assert_eq!(queue.release(1), Some(1));
+    assert_eq!(queue.release(1), None);
+    assert_eq!(queue.pop(1, any).unwrap().1, "three");
+    assert!(queue.steal(any).is_none());
+    assert_eq!(queue.insert(account, "four", Nanos(0), wish(4)), None);
+    assert_eq!(queue.steal(any).unwrap().1, "four", "for a CPU of another queue");
+    assert_eq!(queue.insert(account, "two", Nanos(0), wish(2)), None);
+    assert!(queue.steal(any).is_none(), "it has its own here");
+    // Its CPU goes: it is for any other one.
+    assert_eq!(queue.take_lost(any), Some("two"));
+    assert_eq!(queue.release(2), None);
 }
