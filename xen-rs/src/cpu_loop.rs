@@ -6,14 +6,14 @@
 mod cap;
 mod idle;
 mod limit;
+pub mod pools;
 mod queues;
 mod seat;
 mod switch;
 mod timer;
 
 pub use cap::set_cap;
-pub use limit::{rate_limit, set_rate_limit};
-pub use queues::{Room, event, kick, pause, unblock, unpause, waiting, wake};
+pub use queues::{Room, event, kick, pause, release, release_unless, settle_lost, unblock, unpause, waiting, wake};
 pub use seat::Seat;
 pub use timer::{CpuTimer, Key, arm, set_timer};
 

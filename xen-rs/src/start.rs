@@ -6,6 +6,7 @@ use log::LevelFilter;
 use logic::{
     boot::command_line::{self, Level, Options},
     lock::Held,
+    sched::Settings,
 };
 use machine::{
     arch::x86_64::{cpu, power, smp},
@@ -16,6 +17,7 @@ use machine::{
 use crate::{
     console,
     cpu::Cpu,
+    cpu_loop,
     domain::{self, build_dom0},
     hypercall::xen_version,
     irq, memory, time, trap,
@@ -40,6 +42,8 @@ pub fn start(boot: BootInfo, mut frames: BootFrames, mut held: Held<'_, 0>) -> !
     let cpus = smp::start_secondaries(limit);
     trap::report_safety();
     log::info!("brought up {cpus} CPUs");
+    log::info!("Using scheduler: {}", options.scheduler.name());
+    cpu_loop::pools::start(options.scheduler, settings(&options), &mut held);
     time::start(options.clock_source);
     irq::start(&mut held);
     console::start_input(&mut held);
@@ -69,6 +73,19 @@ pub fn start(boot: BootInfo, mut frames: BootFrames, mut held: Held<'_, 0>) -> !
 /// What every other CPU does once it is up.
 pub fn start_secondary(number: u32) -> ! {
     cpu::run::<Xen>(Box::new(Cpu::new(number)))
+}
+
+/// What the command line makes of the first pool's scheduler, if its limits allow that.
+fn settings(options: &Options) -> Settings {
+    let usual = Settings::DEFAULT;
+    let wanted = Settings {
+        time_slice_ms: options.credit_slice_ms.unwrap_or(usual.time_slice_ms),
+        rate_limit_us: options.rate_limit_us.unwrap_or(usual.rate_limit_us),
+    };
+    wanted.checked(options.scheduler).unwrap_or_else(|_| {
+        log::warn!("command line: the scheduler's slice or rate limit is outside its limits");
+        usual
+    })
 }
 
 /// Reads the command line; what is unknown in it is reported and does not matter.

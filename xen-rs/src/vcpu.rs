@@ -11,6 +11,7 @@ use logic::{
     event::VcpuEvents,
     lock::rank,
     regs::GuestRegs,
+    sched::pools::Slot,
     time::{Periodic, VcpuTimers},
 };
 use machine::{
@@ -90,13 +91,14 @@ impl Vcpu {
         id: VcpuId,
         shared: Option<Arc<SharedPage>>,
         paused: bool,
+        pool: Slot,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
             domain_id,
             domain: domain.clone(),
             flags: AtomicU32::new(0),
-            seat: Seat::new(id, paused),
+            seat: Seat::new(id, paused, pool),
             events: VcpuEvents::new(),
             info: VcpuInfoPlace::new(shared, id.0),
             new_periodic: Lock::new(None),

@@ -19,7 +19,7 @@ pub(super) fn wait(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
             super::interrupt(cpu, vector, held.again());
         }
         machine::mailbox::poll();
-        if queues::wants_look(id) || queues::of(id).lock(held).0.has(queues::fits(id)) {
+        if queues::wants_look(id) || queues::of(id).lock(held).0.has(queues::slot(id), queues::fits(id)) {
             break;
         }
         // Nothing better to do: clean memory, in small pieces.

@@ -1,17 +1,18 @@
 //! The run queues, and what puts vCPUs on them.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use logic::{
     lock::{Held, rank},
-    sched::{self, CpuMask, PauseState, QUEUE_CPUS, RunQueue, Runstate, Wake, Wish},
+    sched::{self, CpuMask, PauseState, QUEUE_CPUS, Rules, RunQueue, Runstate, Wake, Wish},
     time::Nanos,
 };
 use machine::{arch::x86_64::percpu, mailbox};
 
 use xen_abi::{errno::Errno, trace::TRC_SCHED_WAKE};
 
+use super::pools;
 use crate::{sync::Lock, time, trace, vcpu::Vcpu};
 
 /// The most CPUs there can be: a bit each in one word.
@@ -29,21 +30,36 @@ struct Shared {
 #[repr(align(128))]
 struct Look(AtomicBool);
 
-static QUEUES: [Shared; MAX_CPUS / QUEUE_CPUS] =
-    [const { Shared { queue: Lock::new(RunQueue::new()), waiting: AtomicUsize::new(0) } }; MAX_CPUS / QUEUE_CPUS];
+static QUEUES: [Shared; MAX_CPUS] =
+    [const { Shared { queue: Lock::new(RunQueue::new()), waiting: AtomicUsize::new(0) } }; MAX_CPUS];
+/// The queue of each CPU among those of its neighbours: 0 for the first of them. At first all neighbours share that one;
+/// those of different pools have different ones. There are as many as CPUs, so one is always left.
+static PLACES: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(0) }; MAX_CPUS];
 static LOOKS: [Look; MAX_CPUS] = [const { Look(AtomicBool::new(false)) }; MAX_CPUS];
 /// vCPUs that there are or are about to be.
 static VCPUS: AtomicUsize = AtomicUsize::new(0);
 /// CPUs that have nothing to run.
 static IDLE: AtomicU64 = AtomicU64::new(0);
 
+/// The number of a CPU's queue.
+#[inline]
+fn index(cpu: u32) -> usize {
+    let cpu = cpu as usize % MAX_CPUS;
+    cpu / QUEUE_CPUS * QUEUE_CPUS + usize::from(PLACES[cpu].load(Ordering::Relaxed)) % QUEUE_CPUS
+}
+
 fn shared(cpu: u32) -> &'static Shared {
-    &QUEUES[cpu as usize / QUEUE_CPUS % QUEUES.len()]
+    &QUEUES[index(cpu) % MAX_CPUS]
 }
 
 /// The queue of a CPU.
 pub(super) fn of(cpu: u32) -> &'static Lock<RunQueue<Arc<Vcpu>>, { rank::RUN_QUEUE }> {
     &shared(cpu).queue
+}
+
+/// Whether two CPUs share a queue.
+pub(super) fn is_shared(one: u32, other: u32) -> bool {
+    index(one) == index(other)
 }
 
 /// A CPU's place among those of its queue.
@@ -54,8 +70,7 @@ pub(super) const fn slot(cpu: u32) -> u32 {
 
 /// Who may run on a CPU.
 pub(super) fn fits(cpu: u32) -> impl Fn(&Arc<Vcpu>) -> bool + Copy {
-    let online = mailbox::online();
-    move |vcpu| vcpu.seat.may_run_on(online).has(cpu)
+    move |vcpu| vcpu.seat.may_run_on().has(cpu)
 }
 
 /// Room for so many vCPUs on each queue, so that putting one there needs no memory.
@@ -67,8 +82,12 @@ impl Room {
     pub fn new(vcpus: usize, held: &mut Held<'_, 0>) -> Result<Self, Errno> {
         let room = Room(vcpus);
         let all = VCPUS.fetch_add(vcpus, Ordering::SeqCst) + vcpus;
-        let mut queues = mailbox::online().iter().filter(|cpu| slot(*cpu) == 0);
-        if queues.all(|cpu| of(cpu).lock(held).0.reserve(all)) { Ok(room) } else { Err(Errno::ENOMEM) }
+        // A CPU that is in no pool makes room when it gets into one.
+        if mailbox::online().iter().all(|cpu| of(cpu).lock(held).0.reserve(all)) {
+            Ok(room)
+        } else {
+            Err(Errno::ENOMEM)
+        }
     }
 }
 
@@ -92,7 +111,8 @@ pub(super) fn wants_look(cpu: u32) -> bool {
 
 /// The CPU is about to look.
 pub(super) fn looks(cpu: u32) {
-    look(cpu).store(false, Ordering::Release);
+    // Whoever told it has changed something before, which is to be seen from here on.
+    look(cpu).swap(false, Ordering::AcqRel);
 }
 
 pub(super) fn set_waiting(cpu: u32, count: usize) {
@@ -124,33 +144,148 @@ pub(super) fn set_idle(cpu: u32, idle: bool) {
 #[must_use]
 pub fn place(vcpu: &Vcpu) -> u32 {
     let seat = &vcpu.seat;
-    let online = mailbox::online();
-    let hard = seat.may_run_on(online);
+    let hard = seat.may_run_on();
+    let last = seat.processor();
+    // Under null it has a CPU there, or waits there for one.
+    if pools::is_null(seat.pool()) && hard.has(last) {
+        return last;
+    }
     let affinity = match hard.and(seat.soft_affinity()) {
         CpuMask(0) => hard,
         both => both,
     };
-    sched::place(seat.processor(), affinity, online, idle_cpus(), waiting)
+    sched::place(last, affinity, hard, idle_cpus(), waiting)
 }
 
-/// Puts a vCPU on the queue of a CPU. The caller has got [`Wake::Enqueue`] for it, or the like.
+/// Its part of the CPUs of a queue.
+const fn part(mask: CpuMask, first: u32) -> CpuMask {
+    CpuMask(mask.0 >> first & ((1 << QUEUE_CPUS) - 1))
+}
+
+/// Puts a vCPU on the queue of a CPU, or of another one if that is not for it any more. The caller has got
+/// [`Wake::Enqueue`] for it, or the like.
 pub(super) fn enqueue<const H: u8>(vcpu: &Arc<Vcpu>, cpu: u32, now: Nanos, held: &mut Held<'_, H>) {
+    let mut cpu = cpu;
+    // What a CPU is for changes by a sysctl alone.
+    while !try_enqueue(vcpu, cpu, now, held) {
+        cpu = place(vcpu);
+    }
+}
+
+fn try_enqueue<const H: u8>(vcpu: &Arc<Vcpu>, cpu: u32, now: Nanos, held: &mut Held<'_, H>) -> bool {
     let seat = &vcpu.seat;
-    seat.set_processor(cpu);
     let first = cpu - slot(cpu);
-    let part = |mask: CpuMask| CpuMask(mask.0 >> first & ((1 << QUEUE_CPUS) - 1));
-    let allowed = part(seat.may_run_on(mailbox::online()));
-    let wish = Wish { allowed, preferred: part(seat.soft_affinity()), last: slot(cpu) };
     let told = {
-        let (mut queue, _held) = of(cpu).lock(held);
+        let queue_of = index(cpu);
+        let (mut queue, _held) = QUEUES[queue_of % MAX_CPUS].queue.lock(held);
+        let allowed = seat.may_run_on();
+        if !allowed.has(cpu) || index(cpu) != queue_of {
+            return false;
+        }
+        seat.set_processor(cpu);
+        let wish = Wish {
+            allowed: part(allowed, first),
+            preferred: part(seat.soft_affinity(), first),
+            last: slot(cpu),
+            key: key(vcpu),
+        };
         let told = queue.insert(seat.account(), vcpu.clone(), now, wish);
         set_waiting(cpu, queue.len());
         told
     };
-    if let Some(slot) = told {
-        let cpu = first + slot;
-        look(cpu).store(true, Ordering::Release);
-        mailbox::kick(cpu);
+    match told {
+        Some(slot) => tell(first + slot),
+        // CPUs of other queues that have nothing to do are not asked but under null, where nobody here will ever give way.
+        None if pools::is_null(seat.pool()) => seat.may_run_on().and(idle_cpus()).iter().for_each(tell),
+        None => {}
+    }
+    true
+}
+
+/// Has a CPU look at its queue.
+fn tell(cpu: u32) {
+    look(cpu).store(true, Ordering::Release);
+    mailbox::kick(cpu);
+}
+
+/// What queues know a vCPU by.
+fn key(vcpu: &Vcpu) -> u64 {
+    u64::from(vcpu.domain_id.0) << 32 | u64::from(vcpu.id.0)
+}
+
+/// A vCPU needs the CPU no longer that it has for itself (null).
+pub fn release<const H: u8>(vcpu: &Vcpu, held: &mut Held<'_, H>) {
+    release_unless(vcpu, CpuMask(0), held);
+}
+
+/// The same, unless that CPU is one of those.
+pub fn release_unless<const H: u8>(vcpu: &Vcpu, stays: CpuMask, held: &mut Held<'_, H>) {
+    if !pools::is_null(vcpu.seat.pool()) {
+        return;
+    }
+    let cpu = vcpu.seat.processor();
+    let first = cpu - slot(cpu);
+    let freed = of(cpu).lock(held).0.release(key(vcpu), part(stays, first));
+    if let Some(slot) = freed {
+        tell(first + slot);
+    }
+}
+
+/// A CPU that was in no pool begins to serve the queue of another one, or its own if there is no other one. False: there is
+/// no memory.
+pub(super) fn join<const H: u8>(cpu: u32, peer: Option<u32>, rules: Rules, held: &mut Held<'_, H>) -> bool {
+    if let Some(peer) = peer {
+        let place = PLACES[peer as usize % MAX_CPUS].load(Ordering::Relaxed);
+        PLACES[cpu as usize % MAX_CPUS].store(place, Ordering::SeqCst);
+    }
+    let (mut queue, _held) = of(cpu).lock(held);
+    queue.forget_cpu(slot(cpu));
+    queue.set_rules(rules);
+    queue.reserve(VCPUS.load(Ordering::SeqCst))
+}
+
+/// A CPU is in no pool any more: from now on it has a queue for itself, which stays empty. Who waits where it was and cannot
+/// run there any more finds another place.
+pub(super) fn leave<const H: u8>(cpu: u32, held: &mut Held<'_, H>) {
+    let first = cpu - slot(cpu);
+    let others = |place: u8| {
+        let shares = |at: &usize| {
+            let other = first as usize + at;
+            other != cpu as usize && PLACES[other % MAX_CPUS].load(Ordering::Relaxed) == place
+        };
+        (0..QUEUE_CPUS).any(|at| shares(&at))
+    };
+    let old = index(cpu) % MAX_CPUS;
+    {
+        let (mut queue, _held) = QUEUES[old].queue.lock(held);
+        queue.forget_cpu(slot(cpu));
+        if others(PLACES[cpu as usize % MAX_CPUS].load(Ordering::Relaxed))
+            && let Some(own) = (0..QUEUE_CPUS).filter_map(|at| u8::try_from(at).ok()).find(|place| !others(*place))
+        {
+            PLACES[cpu as usize % MAX_CPUS].store(own, Ordering::SeqCst);
+        }
+    }
+    of(cpu).lock(held).0.forget_cpu(slot(cpu));
+    settle_lost_of(old, first, held);
+}
+
+/// Finds another place for those who wait where a CPU looks and cannot run there.
+pub fn settle_lost<const H: u8>(cpu: u32, held: &mut Held<'_, H>) {
+    settle_lost_of(index(cpu) % MAX_CPUS, cpu - slot(cpu), held);
+}
+
+fn settle_lost_of<const H: u8>(queue: usize, first: u32, held: &mut Held<'_, H>) {
+    loop {
+        let lost = {
+            let (mut waiting, _held) = QUEUES[queue].queue.lock(held);
+            let serving = (0..QUEUE_CPUS).filter_map(|at| u32::try_from(at).ok().map(|at| first + at));
+            let serving = serving.filter(|cpu| index(*cpu) == queue).fold(0, |mask, cpu| mask | CpuMask::one(cpu).0);
+            let lost = waiting.take_lost(|vcpu| vcpu.seat.may_run_on().and(CpuMask(serving)) == CpuMask(0));
+            QUEUES[queue].waiting.store(waiting.len(), Ordering::Relaxed);
+            lost
+        };
+        let Some(vcpu) = lost else { return };
+        enqueue(&vcpu, place(&vcpu), time::now(), held);
     }
 }
 

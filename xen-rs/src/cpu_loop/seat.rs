@@ -1,10 +1,11 @@
 //! A vCPU's place in the scheduler.
 
-use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use logic::sched::{Account, CpuMask, Readiness, RunClock, WEIGHT_DEFAULT};
+use logic::sched::{Account, CpuMask, Readiness, RunClock, WEIGHT_DEFAULT, pools::Slot};
 use xen_abi::ids::VcpuId;
 
+use super::pools;
 use crate::time;
 
 /// Whether a vCPU may run, where, and for how long.
@@ -20,33 +21,51 @@ pub struct Seat {
     /// The only CPU for now (`SCHEDOP_pin_override`), plus 1.
     pin: AtomicU32,
     weight: AtomicU32,
+    /// Its domain's pool, by its place.
+    pool: AtomicU8,
     // The account. Only the CPU that runs the vCPU or is about to queue it touches these.
     credit: AtomicI64,
     round: AtomicU32,
 }
 
 impl Seat {
-    /// Of a vCPU that is down, paused once if its domain is.
+    /// Of a vCPU of a pool that is down, paused once if its domain is.
     #[must_use]
-    pub fn new(id: VcpuId, paused: bool) -> Self {
+    pub fn new(id: VcpuId, paused: bool, pool: Slot) -> Self {
         let account = Account::new(WEIGHT_DEFAULT);
         let ready = Readiness::new();
         if paused {
             // It is down: there is nobody to kick.
             let _ = ready.pause();
         }
-        let cpus = machine::mailbox::online().0.count_ones();
-        Self {
+        let cpus = pools::cpus(pool);
+        let turn = id.0 as usize % (cpus.0.count_ones() as usize).max(1);
+        let seat = Self {
             ready,
             clock: RunClock::new(time::now()),
-            processor: AtomicU32::new(id.0 % cpus.max(1)),
+            processor: AtomicU32::new(cpus.iter().nth(turn).unwrap_or(0)),
             hard: AtomicU64::new(CpuMask::ALL.0),
             soft: AtomicU64::new(CpuMask::ALL.0),
             pin: AtomicU32::new(0),
             weight: AtomicU32::new(WEIGHT_DEFAULT.into()),
+            pool: AtomicU8::new(0),
             credit: AtomicI64::new(account.credit),
             round: AtomicU32::new(account.round),
-        }
+        };
+        seat.set_pool(pool);
+        seat
+    }
+
+    /// Its domain's pool.
+    #[must_use]
+    #[inline]
+    pub fn pool(&self) -> Slot {
+        Slot::of(self.pool.load(Ordering::SeqCst).into()).unwrap_or(Slot::FIRST)
+    }
+
+    /// Its domain is in another pool.
+    pub fn set_pool(&self, pool: Slot) {
+        self.pool.store(u8::try_from(pool.index()).unwrap_or(0), Ordering::SeqCst);
     }
 
     /// The CPU it runs or ran on, or on whose queue it is.
@@ -69,13 +88,20 @@ impl Seat {
         }
     }
 
-    /// The CPUs of `online` it may run on: all of them when none is left of its affinity.
+    /// The CPUs of its pool that it may run on: all of them when none is left of its affinity.
     #[must_use]
-    pub fn may_run_on(&self, online: CpuMask) -> CpuMask {
-        match self.hard_affinity().and(online) {
-            CpuMask(0) => online,
+    pub fn may_run_on(&self) -> CpuMask {
+        let pool = pools::cpus(self.pool());
+        match self.hard_affinity().and(pool) {
+            CpuMask(0) => pool,
             some => some,
         }
+    }
+
+    /// The CPU that it is tied to, whatever its affinity says.
+    #[must_use]
+    pub fn pinned(&self) -> Option<u32> {
+        self.pin.load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// Ties it to one CPU whatever its affinity says, unless it is tied to one. Whether it was done.

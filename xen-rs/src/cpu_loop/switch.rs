@@ -12,9 +12,10 @@ use logic::{
 use machine::arch::x86_64::{interrupts, speculation};
 use xen_abi::{ids::DomId, trace::TRC_SCHED_SWITCH};
 
-use super::{cap, idle, limit, queues, timer};
+use super::{cap, idle, limit, pools, queues, timer};
 use crate::{
     cpu::{Cpu, Running},
+    domain::Life,
     time, trace, trap,
     vcpu::Vcpu,
 };
@@ -44,7 +45,7 @@ pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>
         if seat.ready.is_runnable() && queues::fits(id)(&running.vcpu) {
             let (mut queue, queue_held) = queues::of(id).lock(held);
             let fits = queues::fits(id);
-            let keeps = limit::keeps_until(sched.started);
+            let keeps = limit::keeps_until(id, sched.started);
             let slice = if yields && queue.give_way(&mut account, fits) {
                 None
             } else if !queue.should_switch(&account, fits) {
@@ -109,9 +110,15 @@ fn put_back(cpu: &mut Cpu, regs: &GuestRegs, now: Nanos, held: &mut Held<'_, 0>)
         if resting != Runstate::Runnable {
             seat.clock.change(Runstate::Runnable, now);
         }
-        let to = if queues::fits(cpu.local.id)(&vcpu) { cpu.local.id } else { queues::place(&vcpu) };
+        let fits = queues::fits(cpu.local.id)(&vcpu);
+        if !fits {
+            queues::release(&vcpu, held);
+        }
+        let to = if fits { cpu.local.id } else { queues::place(&vcpu) };
         queues::enqueue(&vcpu, to, now, held);
         queues::looks(cpu.local.id);
+    } else if !seat.ready.is_up() {
+        queues::release(&vcpu, held);
     }
 }
 
@@ -120,7 +127,7 @@ fn take_next(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) -> boo
     loop {
         let next = {
             let (mut queue, _held) = queues::of(cpu.local.id).lock(held);
-            let next = queue.pop(queues::fits(cpu.local.id));
+            let next = queue.pop(queues::slot(cpu.local.id), queues::fits(cpu.local.id));
             queues::set_waiting(cpu.local.id, queue.len());
             next
         };
@@ -137,11 +144,17 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
     let id = cpu.local.id;
     seat.set_processor(id);
     // When its domain is gone, so is everyone who could miss it.
-    let Some(domain) = vcpu.domain() else { return false };
+    let Some(domain) = vcpu.domain() else {
+        queues::release(&vcpu, held);
+        return false;
+    };
     let now = time::now();
     let left = cap::settle(&domain, &vcpu, Nanos::ZERO, now, (id, &mut cpu.local.sched.timer), held);
     if !seat.ready.switch_in() {
         seat.set_account(account);
+        if domain.life.get() != Life::Alive || !seat.ready.is_up() {
+            queues::release(&vcpu, held);
+        }
         return false;
     }
     let Some(mut state) = vcpu.parked.lock(held).0.take() else { return false };
@@ -179,8 +192,8 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
 /// Moves a vCPU that waits for another CPU to this one, which has nothing to do.
 fn steal(cpu: &Cpu, held: &mut Held<'_, 0>) -> bool {
     let own = cpu.local.id;
-    let queue_of = |cpu: u32| cpu - queues::slot(cpu);
-    let others = machine::mailbox::online().iter().filter(|other| queue_of(*other) != queue_of(own));
+    let Some(pool) = pools::of_cpu(own) else { return false };
+    let others = pools::cpus(pool).iter().filter(|other| !queues::is_shared(*other, own));
     let Some(busiest) = others.max_by_key(|other| queues::waiting(*other)) else { return false };
     if queues::waiting(busiest) == 0 {
         return false;

@@ -179,6 +179,7 @@ fn with_kernel(
         privilege: Privilege::Control,
         create_flags: 0,
         handle: [0; 16],
+        pool: logic::sched::pools::FIRST,
         max_vcpus: cpus.clamp(vcpus.0, vcpus.1).min(Blueprint::MAX_VCPUS),
         max_event_port: u32::MAX,
         max_grant_frames: Blueprint::DEFAULT_GRANT_FRAMES,

@@ -81,6 +81,8 @@ pub struct Domain {
     vcpus: Once<(Box<[Arc<Vcpu>]>, cpu_loop::Room)>,
     /// What its vCPUs may run under its cap.
     pub budget: Lock<Budget, { rank::LEAF }>,
+    /// The pool of CPUs that it is in.
+    pub pool: cpu_loop::pools::Member,
     /// What CPUID tells it.
     pub cpuid: DomainPolicy,
     this: Weak<Self>,
@@ -97,6 +99,8 @@ pub struct Blueprint {
     pub create_flags: u32,
     /// The UUID.
     pub handle: [u8; 16],
+    /// The number of its pool of CPUs.
+    pub pool: u32,
     /// How many vCPUs it has.
     pub max_vcpus: u32,
     /// Its highest event channel.
@@ -124,6 +128,7 @@ impl Domain {
         let (frames, maptrack) = (blueprint.max_grant_frames, blueprint.max_maptrack_frames);
         let grants = grant::DomainGrants::new(blueprint.id, frames, maptrack, blueprint.grant_version, held)?;
         let events = event::DomainEvents::new(blueprint.id, blueprint.max_event_port, held)?;
+        let pool = cpu_loop::pools::Member::join(blueprint.pool, held)?;
         Ok(Arc::new_cyclic(|this| {
             let domain = Self {
                 id: blueprint.id,
@@ -144,6 +149,7 @@ impl Domain {
                 max_vcpus: blueprint.max_vcpus,
                 vcpus: Once::new(),
                 budget: Lock::new(Budget::UNLIMITED),
+                pool,
                 cpuid: DomainPolicy::new(),
                 this: this.clone(),
             };
@@ -173,11 +179,13 @@ impl Domain {
             vcpus.push(self.new_vcpu(VcpuId(id), paused));
         }
         self.vcpus.call_once(|| (vcpus.into_boxed_slice(), room));
+        // It may have been moved meanwhile.
+        self.vcpus().iter().for_each(|vcpu| vcpu.seat.set_pool(self.pool.slot()));
         Ok(())
     }
 
     fn new_vcpu(&self, id: VcpuId, paused: bool) -> Arc<Vcpu> {
-        let vcpu = Vcpu::new(&self.this, self.id, id, self.events.shared_slot().share(), paused);
+        let vcpu = Vcpu::new(&self.this, self.id, id, self.events.shared_slot().share(), paused, self.pool.slot());
         crate::time::show_time(&vcpu);
         vcpu
     }

@@ -30,7 +30,7 @@ pub fn hardware(held: &mut Held<'_, 0>) -> Option<Arc<Domain>> {
 
 /// The first domain whose number is not below `from`: a step of a listing.
 #[must_use]
-pub fn next_from(from: DomId, held: &mut Held<'_, 0>) -> Option<Arc<Domain>> {
+pub fn next_from<const H: u8>(from: DomId, held: &mut Held<'_, H>) -> Option<Arc<Domain>> {
     DOMAINS.lock(held).0.range(from.0..).next().map(|(_, domain)| domain.clone())
 }
 

@@ -18,6 +18,7 @@ const PORTS_PER_STEP: u32 = 64;
 pub fn step(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> Outcome {
     if domain.life.begin_death() {
         domain.pause(held);
+        domain.vcpus().iter().for_each(|vcpu| cpu_loop::release(vcpu, held));
         // Else the control domain could make it a port that nobody closes any more.
         domain.events.table.lock(held).0.set_dying();
     }

@@ -132,7 +132,7 @@ fn remote_shutdown(cx: &mut Context<'_>, allowed: Allowed<Op>, va: u64) -> Resul
 fn pin_override(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     let op: abi::SchedPinOverride = guest::read(va)?;
     match u32::try_from(op.pcpu) {
-        Ok(cpu) if machine::mailbox::online().has(cpu) => {
+        Ok(cpu) if cx.domain.pool.cpus().has(cpu) => {
             if !cx.vcpu.seat.pin(cpu) {
                 return Err(Errno::EBUSY);
             }

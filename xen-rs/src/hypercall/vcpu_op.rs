@@ -116,6 +116,7 @@ fn down(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>) -> Result<(), Errno> {
         cx.domain.shut_down(crate::domain::Shutdown(xen_abi::sched::SHUTDOWN_POWEROFF), &mut cx.held);
     }
     let _ = vcpu.seat.ready.take_down();
+    cpu_loop::release(vcpu, &mut cx.held);
     cpu_loop::kick(vcpu);
     Ok(())
 }
@@ -217,7 +218,7 @@ fn register_time(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, myself: bool, va: u64) 
 
 /// `VCPUOP_get_physid`: for the hardware domain's vCPUs that are pinned.
 fn physical_id(cx: &Context<'_>, vcpu: &Vcpu, va: u64) -> Result<(), Errno> {
-    let pinned = vcpu.seat.hard_affinity().and(machine::mailbox::online());
+    let pinned = vcpu.seat.hard_affinity().and(cx.domain.pool.cpus());
     if !cx.domain.is_control() || pinned.0.count_ones() != 1 {
         return Err(Errno::EINVAL);
     }

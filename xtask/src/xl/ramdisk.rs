@@ -110,8 +110,11 @@ run xl list
 run xl create -p /guest/pv.cfg
 run xl list
 run xl unpause debian
+# xl console takes keys from a terminal only: busybox's telnetd has one.
+ifconfig lo up
+telnetd -p 23 -l /guest/console
 mkfifo /tmp/keys
-xl console debian < /tmp/keys > /tmp/console 2>&1 &
+nc 127.0.0.1 23 < /tmp/keys > /tmp/console 2>&1 &
 exec 3> /tmp/keys
 wait_for '~ #'
 echo 'echo in-$((40 + 2))-guest' >&3
@@ -224,6 +227,7 @@ fn ramdisk(name: &str, script: &str) -> Result<PathBuf> {
     archive.directory("etc/xen")?;
     archive.file("etc/xen/xl.conf", b"autoballoon=\"off\"\n")?;
     archive.file("guest/pv.cfg", CONFIG.as_bytes())?;
+    archive.program("guest/console", b"#!/bin/sh\nexec xl console debian\n")?;
     archive.file("guest/vmlinuz", &std::fs::read(Fetched::CloudKernel.get()?)?)?;
     archive.file("guest/initrd", &std::fs::read(ramdisk::ramdisk()?)?)?;
     archive.program("init", script.replace("'END'", &format!("'{END}'")).as_bytes())?;

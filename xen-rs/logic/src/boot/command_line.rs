@@ -5,6 +5,7 @@
 
 mod values;
 
+use crate::sched::Scheduler;
 use arrayvec::ArrayVec;
 
 use crate::speculation::Wishes;
@@ -123,8 +124,12 @@ pub struct Options {
     pub dom0_pvh: bool,
     /// `dom0_vcpus_pin`
     pub dom0_pinned: bool,
-    /// `sched=`; every name is served by the one scheduler.
-    pub scheduler_named: bool,
+    /// `sched=`: what the first pool of CPUs has.
+    pub scheduler: Scheduler,
+    /// `sched_credit_tslice_ms=`, where it is given.
+    pub credit_slice_ms: Option<u32>,
+    /// `sched_ratelimit_us=`, where it is given.
+    pub rate_limit_us: Option<u32>,
     /// `noreboot`
     pub no_reboot: bool,
     /// `maxcpus=`, 0 for all
@@ -177,7 +182,9 @@ impl Default for Options {
             dom0_vcpus: (1, u32::MAX),
             dom0_pvh: false,
             dom0_pinned: false,
-            scheduler_named: false,
+            scheduler: Scheduler::Credit2,
+            credit_slice_ms: None,
+            rate_limit_us: None,
             no_reboot: false,
             max_cpus: 0,
             no_smp: false,
@@ -275,7 +282,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "loglvl_limit",
     "pku",
     "shim_mem",
-    "sched_credit_tslice_ms",
     "real-mode",
     "hpet",
     "hardware_dom",
@@ -375,11 +381,13 @@ impl Options {
                 }
             }
             "sched" => {
-                let known = ["credit", "credit2", "rtds", "null", "arinc653"];
-                self.scheduler_named = known.contains(&text()?);
-                if !self.scheduler_named {
-                    return Err(bad);
-                }
+                self.scheduler = Scheduler::of_name(text()?).ok_or(bad)?;
+            }
+            "sched_credit_tslice_ms" => {
+                self.credit_slice_ms = Some(number(text()?).and_then(|n| n.try_into().ok()).ok_or(bad)?);
+            }
+            "sched_ratelimit_us" => {
+                self.rate_limit_us = Some(number(text()?).and_then(|n| n.try_into().ok()).ok_or(bad)?);
             }
             "maxcpus" => self.max_cpus = number(text()?).and_then(|n| n.try_into().ok()).ok_or(bad)?,
             "clocksource" => {

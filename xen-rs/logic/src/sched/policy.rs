@@ -110,13 +110,10 @@ pub struct Settings {
     pub rate_limit_us: u32,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Settings { time_slice_ms: TIME_SLICE_MS, rate_limit_us: RATE_LIMIT_US }
-    }
-}
-
 impl Settings {
+    /// As a pool starts.
+    pub const DEFAULT: Self = Settings { time_slice_ms: TIME_SLICE_MS, rate_limit_us: RATE_LIMIT_US };
+
     /// `EINVAL` where one is outside its limits, or the rate limit is longer than credit's slice.
     pub fn checked(self, scheduler: Scheduler) -> Result<Self, Errno> {
         let rate = self.rate_limit_us;

@@ -102,9 +102,12 @@ impl<T> RunQueue<T> {
         self.waiting.iter().rposition(|entry| fits(&entry.unit) && self.is_for(cpu, entry.key))
     }
 
-    /// A vCPU needs its CPU no longer (null). That CPU, if it had one.
-    pub fn release(&mut self, key: u64) -> Option<u32> {
+    /// A vCPU needs its CPU no longer (null), unless that is one of `stays`. That CPU, if it had one.
+    pub fn release(&mut self, key: u64, stays: CpuMask) -> Option<u32> {
         let at = self.owners.iter().position(|owner| *owner == Some(key))?;
+        if u32::try_from(at).is_ok_and(|at| stays.has(at)) {
+            return None;
+        }
         *self.owners.get_mut(at)? = None;
         u32::try_from(at).ok()
     }
@@ -253,7 +256,7 @@ impl<T> RunQueue<T> {
     pub fn take_lost(&mut self, lost: impl Fn(&T) -> bool) -> Option<T> {
         let at = self.waiting.iter().position(|entry| lost(&entry.unit))?;
         let entry = self.waiting.remove(at);
-        self.release(entry.key);
+        self.release(entry.key, CpuMask(0));
         Some(entry.unit)
     }
 

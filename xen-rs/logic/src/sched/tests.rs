@@ -451,8 +451,9 @@ fn under_null_a_cpu_is_given_on() {
     assert_eq!(queue.insert(account, "one", Nanos(0), wish(1)), Some(1));
     assert_eq!(queue.pop(1, any).unwrap().1, "one");
     // One is taken down: its CPU is free for who waits.
-    assert_eq!(queue.release(1), Some(1));
-    assert_eq!(queue.release(1), None);
+    assert_eq!(queue.release(1, CpuMask(0b10)), None, "it may stay");
+    assert_eq!(queue.release(1, CpuMask(0)), Some(1));
+    assert_eq!(queue.release(1, CpuMask(0)), None);
     assert_eq!(queue.pop(1, any).unwrap().1, "three");
     assert!(queue.steal(any).is_none());
     assert_eq!(queue.insert(account, "four", Nanos(0), wish(4)), None);
@@ -461,5 +462,5 @@ fn under_null_a_cpu_is_given_on() {
     assert!(queue.steal(any).is_none(), "it has its own here");
     // Its CPU goes: it is for any other one.
     assert_eq!(queue.take_lost(any), Some("two"));
-    assert_eq!(queue.release(2), None);
+    assert_eq!(queue.release(2, CpuMask(0)), None);
 }

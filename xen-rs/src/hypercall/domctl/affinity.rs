@@ -7,13 +7,22 @@ use xen_abi::{
 };
 
 use super::{Reply, put};
-use crate::{cpu::Target, cpu_loop, hypercall::bitmap};
+use crate::{
+    cpu::{Context, Target},
+    cpu_loop,
+    hypercall::bitmap,
+};
 
 /// `XEN_DOMCTL_setvcpuaffinity`; what is in force then goes back into the caller's bitmaps.
-pub(super) fn set(target: &Target, arg: &abi::VcpuAffinity, raw: &mut Domctl) -> Result<Reply, Errno> {
+pub(super) fn set(
+    cx: &mut Context<'_>,
+    target: &Target,
+    arg: &abi::VcpuAffinity,
+    raw: &mut Domctl,
+) -> Result<Reply, Errno> {
     check(arg)?;
     let vcpu = target.vcpu(arg.vcpu).ok_or(Errno::EINVAL)?;
-    let online = machine::mailbox::online();
+    let online = target.pool.cpus();
     let (mut hard, mut soft) = (vcpu.seat.hard_affinity(), vcpu.seat.soft_affinity());
     if arg.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
         let wanted = bitmap::read(&arg.cpumap_hard)?;
@@ -29,7 +38,10 @@ pub(super) fn set(target: &Target, arg: &abi::VcpuAffinity, raw: &mut Domctl) ->
         vcpu.seat.unpin();
     }
     vcpu.seat.set_affinity(hard, soft);
-    cpu_loop::look_again(vcpu.seat.processor());
+    let processor = vcpu.seat.processor();
+    cpu_loop::release_unless(vcpu, vcpu.seat.may_run_on(), &mut cx.held);
+    cpu_loop::settle_lost(processor, &mut cx.held);
+    cpu_loop::look_again(processor);
     cpu_loop::kick(vcpu);
     if arg.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
         bitmap::write(&arg.cpumap_hard, hard.and(online))?;

@@ -38,6 +38,7 @@ pub(super) fn create(
         privilege: Privilege::Guest,
         create_flags: config.flags,
         handle: config.handle,
+        pool: config.cpupool_id,
         max_vcpus: config.max_vcpus,
         max_event_port: config.max_evtchn_port,
         max_grant_frames: limit(config.max_grant_frames, 1, Blueprint::DEFAULT_GRANT_FRAMES)?,
@@ -70,6 +71,5 @@ fn check(config: &abi::CreateDomain) -> Result<Version, Errno> {
     if !acceptable {
         return Err(Errno::EINVAL);
     }
-    let version = Version::new(grant_version).ok_or(Errno::EINVAL)?;
-    if config.cpupool_id == 0 { Ok(version) } else { Err(Errno::ENOENT) }
+    Version::new(grant_version).ok_or(Errno::EINVAL)
 }

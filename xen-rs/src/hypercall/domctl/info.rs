@@ -34,6 +34,7 @@ pub fn describe(domain: &Domain, held: &mut Held<'_, 0>) -> abi::GetDomainInfo {
     info.outstanding_pages = domain.memory.outstanding();
     info.shared_info_frame = domain.shared_info_frame().0;
     info.handle = domain.handle();
+    info.cpupool = domain.pool.id();
     info.max_vcpu_id = abi::XEN_INVALID_MAX_VCPU_ID;
     info.gpaddr_bits = crate::topology::physical_address_bits();
     let (mut online, mut running, mut waiting) = (0, false, true);

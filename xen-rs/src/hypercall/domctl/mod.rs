@@ -103,7 +103,7 @@ fn carry_out(cx: &mut Context<'_>, op: &Allowed<DomctlOp>, raw: &mut Domctl) -> 
         DomctlOp::SendTrigger => vcpu::send_trigger(cx, &target, &argument(raw)?),
         DomctlOp::GetCpuPolicy => policy::get(&target, &argument(raw)?, raw),
         DomctlOp::SetCpuPolicy => policy::set(cx, &target, &argument(raw)?, raw),
-        DomctlOp::SetVcpuAffinity => affinity::set(&target, &argument(raw)?, raw),
+        DomctlOp::SetVcpuAffinity => affinity::set(cx, &target, &argument(raw)?, raw),
         DomctlOp::GetVcpuAffinity => affinity::get(&target, &argument(raw)?, raw),
     }
 }

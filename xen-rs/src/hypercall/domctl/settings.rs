@@ -1,6 +1,9 @@
 //! Settings of a domain that the toolstack makes while building it.
 
-use logic::lock::Held;
+use logic::{
+    lock::Held,
+    sched::{Scheduler, WEIGHT_DEFAULT},
+};
 use xen_abi::{
     domctl::{self as abi, Domctl},
     errno::Errno,
@@ -72,35 +75,43 @@ pub(super) fn get_tsc_info(raw: &mut Domctl) -> Result<Reply, Errno> {
     put(raw, &info)
 }
 
-/// `XEN_DOMCTL_scheduler_op`: weight (0: as it is) and cap (0: none) of credit2, which are those of a domain as a whole.
+/// `XEN_DOMCTL_scheduler_op`: weight (0: as it is) and cap (0: none), which are those of a domain as a whole.
 pub(super) fn scheduler_op(
     target: &Target,
     arg: &abi::SchedulerOp,
     raw: &mut Domctl,
     held: &mut Held<'_, 0>,
 ) -> Result<Reply, Errno> {
-    if arg.sched_id != abi::XEN_SCHEDULER_CREDIT2 {
+    /// Credit: the cap stays as it is.
+    const AS_IT_IS: u16 = u16::MAX;
+    let scheduler = target.pool.scheduler();
+    if arg.sched_id != scheduler.number() {
         return Err(Errno::EINVAL);
     }
-    match arg.cmd {
-        abi::XEN_DOMCTL_SCHEDOP_PUTINFO => {
-            let (wanted, _) = abi::SchedCredit2::read_from_prefix(arg.u.as_bytes()).map_err(|_| Errno::EINVAL)?;
-            if wanted.weight != 0 {
-                target.vcpus().iter().for_each(|vcpu| vcpu.seat.set_weight(wanted.weight));
-            }
-            if wanted.cap != target.budget.lock_leaf(|budget| budget.cap()) {
-                cpu_loop::set_cap(target, wanted.cap, held);
-            }
-            Ok(Reply::Nothing)
-        }
-        abi::XEN_DOMCTL_SCHEDOP_GETINFO => {
-            let weight = target.vcpus().first().map_or(0, |vcpu| vcpu.seat.weight());
-            let mut reply = *arg;
-            let info = abi::SchedCredit2 { weight, cap: target.budget.lock_leaf(|budget| budget.cap()) };
-            info.write_to_prefix(reply.u.as_mut_bytes()).map_err(|_| Errno::EINVAL)?;
-            put(raw, &reply)
-        }
+    let puts = match arg.cmd {
+        abi::XEN_DOMCTL_SCHEDOP_PUTINFO => true,
+        abi::XEN_DOMCTL_SCHEDOP_GETINFO => false,
         // Single vCPUs have none of their own.
-        _ => Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL),
+    };
+    if scheduler == Scheduler::Null {
+        return put(raw, arg);
     }
+    // Both credits have the same two numbers.
+    let (wanted, _) = abi::SchedCredit2::read_from_prefix(arg.u.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let cap = target.budget.lock_leaf(|budget| budget.cap());
+    if puts {
+        if wanted.weight != 0 {
+            target.vcpus().iter().for_each(|vcpu| vcpu.seat.set_weight(wanted.weight));
+        }
+        let stays = scheduler == Scheduler::Credit && wanted.cap == AS_IT_IS;
+        if !stays && wanted.cap != cap {
+            cpu_loop::set_cap(target, wanted.cap, held);
+        }
+        return Ok(Reply::Nothing);
+    }
+    let weight = target.vcpus().first().map_or(WEIGHT_DEFAULT, |vcpu| vcpu.seat.weight());
+    let mut reply = *arg;
+    abi::SchedCredit2 { weight, cap }.write_to_prefix(reply.u.as_mut_bytes()).map_err(|_| Errno::EINVAL)?;
+    put(raw, &reply)
 }

@@ -1,14 +1,14 @@
 //! What there is to know about the host: CPUs, memory, scheduler.
 
+use logic::sched::{Scheduler, Settings, pools::FIRST};
 use xen_abi::{
-    domctl::XEN_SCHEDULER_CREDIT2,
     errno::Errno,
     sysctl::{self as abi, CpuTopo, CpuTopoInfo, MemInfo, NumaInfo, PhysInfo, SchedId, Sysctl},
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::put;
-use crate::{cpu::Context, cpu_loop, guest, memory, time};
+use crate::{cpu::Context, cpu_loop::pools, guest, memory, time};
 
 /// `XEN_SYSCTL_physinfo`. `hw_cap` is in the order of Xen's feature words.
 pub(super) fn physical_info(cx: &mut Context<'_>, raw: &mut Sysctl) -> Result<(), Errno> {
@@ -31,35 +31,56 @@ pub(super) fn physical_info(cx: &mut Context<'_>, raw: &mut Sysctl) -> Result<()
     put(raw, &info)
 }
 
-/// `XEN_SYSCTL_sched_id`.
-pub(super) fn scheduler(raw: &mut Sysctl) -> Result<(), Errno> {
-    put(raw, &SchedId { sched_id: XEN_SCHEDULER_CREDIT2 })
+/// `XEN_SYSCTL_sched_id`: the first pool's.
+pub(super) fn scheduler(cx: &mut Context<'_>, raw: &mut Sysctl) -> Result<(), Errno> {
+    let (scheduler, _) = pools::settings(FIRST, &mut cx.held)?;
+    put(raw, &SchedId { sched_id: scheduler.number() })
 }
 
-/// `XEN_SYSCTL_scheduler_op`: the rate limit of credit2, in the one pool that there is.
-pub(super) fn scheduler_op(arg: &abi::SchedulerOp, raw: &mut Sysctl) -> Result<(), Errno> {
+/// `XEN_SYSCTL_scheduler_op`: what can be set of a pool's scheduler.
+pub(super) fn scheduler_op(cx: &mut Context<'_>, arg: &abi::SchedulerOp, raw: &mut Sysctl) -> Result<(), Errno> {
     if !matches!(arg.cmd, abi::XEN_SYSCTL_SCHEDOP_PUTINFO | abi::XEN_SYSCTL_SCHEDOP_GETINFO) {
         return Err(Errno::EINVAL);
     }
-    if arg.cpupool_id != 0 {
-        return Err(Errno::ESRCH);
-    }
-    if arg.sched_id != XEN_SCHEDULER_CREDIT2 {
+    let (scheduler, is) = pools::settings(arg.cpupool_id, &mut cx.held)?;
+    if arg.sched_id != scheduler.number() {
         return Err(Errno::EINVAL);
     }
-    match arg.cmd {
-        abi::XEN_SYSCTL_SCHEDOP_PUTINFO => {
+    let puts = arg.cmd == abi::XEN_SYSCTL_SCHEDOP_PUTINFO;
+    let mut reply = *arg;
+    match scheduler {
+        Scheduler::Credit2 => {
             let (wanted, _) = abi::Credit2Schedule::read_from_prefix(arg.u.as_bytes()).map_err(|_| Errno::EINVAL)?;
-            cpu_loop::set_rate_limit(wanted.ratelimit_us)
-        }
-        abi::XEN_SYSCTL_SCHEDOP_GETINFO => {
-            let mut reply = *arg;
-            let info = abi::Credit2Schedule { ratelimit_us: cpu_loop::rate_limit() };
+            if puts {
+                let wanted = Settings { rate_limit_us: wanted.ratelimit_us, ..is };
+                return pools::set_settings(arg.cpupool_id, wanted, &mut cx.held);
+            }
+            let info = abi::Credit2Schedule { ratelimit_us: is.rate_limit_us };
             info.write_to_prefix(reply.u.as_mut_bytes()).map_err(|_| Errno::EINVAL)?;
-            put(raw, &reply)
         }
-        _ => Err(Errno::EINVAL),
+        Scheduler::Credit => {
+            let (wanted, _) = abi::CreditSchedule::read_from_prefix(arg.u.as_bytes()).map_err(|_| Errno::EINVAL)?;
+            if puts {
+                // Nothing is known of how warm a cache is.
+                if wanted.vcpu_migr_delay_us != 0 {
+                    return Err(Errno::EINVAL);
+                }
+                let wanted = Settings { time_slice_ms: wanted.tslice_ms, rate_limit_us: wanted.ratelimit_us };
+                pools::set_settings(arg.cpupool_id, wanted, &mut cx.held)?;
+            }
+            // As set, and told after setting, too.
+            let (_, is) = pools::settings(arg.cpupool_id, &mut cx.held)?;
+            let info = abi::CreditSchedule {
+                tslice_ms: is.time_slice_ms,
+                ratelimit_us: is.rate_limit_us,
+                vcpu_migr_delay_us: 0,
+            };
+            info.write_to_prefix(reply.u.as_mut_bytes()).map_err(|_| Errno::EINVAL)?;
+        }
+        // It has nothing to set.
+        Scheduler::Null => {}
     }
+    put(raw, &reply)
 }
 
 /// `XEN_SYSCTL_cputopoinfo`: all CPUs as cores of one socket of one node.
