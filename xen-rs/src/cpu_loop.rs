@@ -13,7 +13,7 @@ mod switch;
 mod timer;
 
 pub use cap::set_cap;
-pub use queues::{Room, event, kick, pause, release, release_unless, settle_lost, unblock, unpause, waiting, wake};
+pub use queues::{Room, event, kick, pause, release, resettle, unblock, unpause, waiting, wake};
 pub use seat::Seat;
 pub use timer::{CpuTimer, Key, arm, set_timer};
 

@@ -11,6 +11,7 @@ pub mod cpu;
 pub mod domain;
 pub mod hostile;
 pub mod pointers;
+pub mod pools;
 pub mod smp;
 pub mod user;
 pub mod values;

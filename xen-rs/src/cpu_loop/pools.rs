@@ -95,10 +95,10 @@ pub(super) fn rate_limit(slot: Slot) -> u32 {
 pub struct Member(AtomicU8);
 
 impl Member {
-    /// In the pool of a number. `ENOENT`: there is none; `ENODEV`: it has no CPU.
+    /// In the pool of a number. `ESRCH`: there is none; `ENODEV`: it has no CPU.
     pub fn join(id: u32, held: &mut Held<'_, 0>) -> Result<Self, Errno> {
         let (table, _held) = TABLE.lock(held);
-        let pool = table.find(id).ok_or(Errno::ENOENT)?;
+        let pool = table.find(id).ok_or(Errno::ESRCH)?;
         if pool.cpus == CpuMask(0) {
             return Err(Errno::ENODEV);
         }
@@ -310,8 +310,7 @@ fn enter(domain: &Arc<Domain>, to: Slot, held: &mut Held<'_, { rank::CONTROL }>)
         seat.set_affinity(CpuMask::ALL, CpuMask::ALL);
         seat.set_weight(WEIGHT_DEFAULT);
         queues::settle_lost(from, held);
-        look_again(from);
-        queues::kick(vcpu);
+        queues::resettle(vcpu, held);
     }
 }
 

@@ -269,6 +269,19 @@ pub(super) fn leave<const H: u8>(cpu: u32, held: &mut Held<'_, H>) {
     settle_lost_of(old, first, held);
 }
 
+/// It is known anew where a vCPU may run: it leaves its CPU or its queue if that is nothing for it any more, and if it
+/// waits, whoever has nothing to do looks for it.
+pub fn resettle<const H: u8>(vcpu: &Arc<Vcpu>, held: &mut Held<'_, H>) {
+    let seat = &vcpu.seat;
+    let (cpu, allowed) = (seat.processor(), seat.may_run_on());
+    release_unless(vcpu, allowed, held);
+    settle_lost(cpu, held);
+    tell(cpu);
+    if !seat.ready.is_running() && seat.ready.is_runnable() {
+        allowed.and(idle_cpus()).iter().for_each(tell);
+    }
+}
+
 /// Finds another place for those who wait where a CPU looks and cannot run there.
 pub fn settle_lost<const H: u8>(cpu: u32, held: &mut Held<'_, H>) {
     settle_lost_of(index(cpu) % MAX_CPUS, cpu - slot(cpu), held);

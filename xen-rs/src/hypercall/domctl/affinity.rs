@@ -38,11 +38,7 @@ pub(super) fn set(
         vcpu.seat.unpin();
     }
     vcpu.seat.set_affinity(hard, soft);
-    let processor = vcpu.seat.processor();
-    cpu_loop::release_unless(vcpu, vcpu.seat.may_run_on(), &mut cx.held);
-    cpu_loop::settle_lost(processor, &mut cx.held);
-    cpu_loop::look_again(processor);
-    cpu_loop::kick(vcpu);
+    cpu_loop::resettle(vcpu, &mut cx.held);
     if arg.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
         bitmap::write(&arg.cpumap_hard, hard.and(online))?;
     }
@@ -52,15 +48,16 @@ pub(super) fn set(
     put(raw, arg)
 }
 
-/// `XEN_DOMCTL_getvcpuaffinity`: as it was set.
+/// `XEN_DOMCTL_getvcpuaffinity`: as it was set, of the CPUs that there are.
 pub(super) fn get(target: &Target, arg: &abi::VcpuAffinity, raw: &mut Domctl) -> Result<Reply, Errno> {
     check(arg)?;
     let vcpu = target.vcpu(arg.vcpu).ok_or(Errno::EINVAL)?;
+    let there = machine::mailbox::online();
     if arg.flags & abi::XEN_VCPUAFFINITY_HARD != 0 {
-        bitmap::write(&arg.cpumap_hard, vcpu.seat.hard_affinity())?;
+        bitmap::write(&arg.cpumap_hard, vcpu.seat.hard_affinity().and(there))?;
     }
     if arg.flags & abi::XEN_VCPUAFFINITY_SOFT != 0 {
-        bitmap::write(&arg.cpumap_soft, vcpu.seat.soft_affinity())?;
+        bitmap::write(&arg.cpumap_soft, vcpu.seat.soft_affinity().and(there))?;
     }
     put(raw, arg)
 }

@@ -165,9 +165,6 @@ impl Policy {
         if self.msrs.platform_info & !most.msrs.platform_info != 0 {
             return Err(Culprit::Msr(PLATFORM_INFO));
         }
-        if self.msrs.arch_capabilities & !most.msrs.arch_capabilities != 0 {
-            return Err(Culprit::Msr(ARCH_CAPABILITIES));
-        }
         self.cut_to(most);
         Ok(self)
     }
@@ -218,7 +215,6 @@ impl Policy {
         let least = if set.has(features::PAE) { 36 } else { 32 };
         let bits = (self.extended[8].a & 0xff).min(most.extended[8].a & 0xff).max(least);
         self.extended[8].a = self.extended[8].a & !0xff | bits;
-        self.topology = [Leaf::ZERO; TOPOLOGY];
         self.clear_structure();
     }
 }

@@ -1,6 +1,6 @@
 //! What a guest is not told of the host's structure.
 
-use super::{CACHE, COMMON_1D, EXTENDED_INTEL, Policy};
+use super::{CACHE, COMMON_1D, EXTENDED_INTEL, Policy, TOPOLOGY};
 use crate::cpuid::{Leaf, Vendor, features};
 
 impl Policy {
@@ -11,6 +11,7 @@ impl Policy {
         for leaf in [5, 6, 8, 0xa, 0xb, 0xc] {
             self.basic[leaf] = Leaf::ZERO;
         }
+        self.topology = [Leaf::ZERO; TOPOLOGY];
         self.extended[1].d &= !COMMON_1D;
         let power = &mut self.extended[7];
         *power = Leaf { d: power.d, ..Leaf::ZERO };

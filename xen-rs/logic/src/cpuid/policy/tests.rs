@@ -84,3 +84,20 @@ fn the_hardware_domains_kernel_sees_more() {
     assert_eq!(dom0.answer(1, 0, &Live { in_kernel: false, ..KERNEL }).d >> 12 & 1, 0);
     assert_eq!(dom0.answer(0x8000_0007, 0, &KERNEL), Leaf { d: 1 << 8, ..Leaf::ZERO }, "ITSC");
 }
+
+#[test]
+fn a_policy_that_is_set_as_it_is_stays() {
+    let all = Policy::of_host(host, Msrs::default());
+    let (usual, most) = (all.for_pv(false), all.most_for_pv());
+    let mut leaves = std::vec::Vec::new();
+    usual.each_leaf(|leaf| Ok(leaves.push(leaf))).unwrap();
+    let mut again = usual.clone();
+    for leaf in &leaves {
+        again.take_leaf(leaf).unwrap();
+    }
+    let mut told = std::vec::Vec::new();
+    again.agreed(&most).unwrap().each_leaf(|leaf| Ok(told.push(leaf))).unwrap();
+    assert_eq!(told, leaves);
+}
+
+extern crate std;
