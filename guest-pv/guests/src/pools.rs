@@ -1,4 +1,6 @@
 //! Pools of CPUs, and domains in them that always want to run.
+//!
+//! Unsafe: the hypervisor is told where a set of CPUs is to be written.
 
 use crate::domain::Tiny;
 use guest_pv::call::{domctl, sysctl};
@@ -38,7 +40,7 @@ pub fn operation(op: u32, id: u32, change: impl FnOnce(&mut CpupoolOp)) -> Resul
     change(&mut arg);
     // SAFETY: the map is as long as it says.
     unsafe { sysctl::payload(XEN_SYSCTL_CPUPOOL_OP, &mut arg) }?;
-    // SAFETY: written behind the compiler's back.
+    // SAFETY: a variable of this function, written behind the compiler's back.
     let cpus = unsafe { core::ptr::read_volatile(&raw const bits) };
     Ok(Pool { id: arg.cpupool_id, sched: arg.sched_id, domains: arg.n_dom, cpus })
 }
