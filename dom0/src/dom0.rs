@@ -20,7 +20,7 @@ use toolstack::images::Images;
 use toolstack::lifecycle;
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::VIRQ_DOM_EXC;
-use xen_abi::ids::{DomId, Port};
+use xen_abi::ids::{DomId, GrantRef, Port};
 use xenstore::NO_TRANSACTION;
 
 /// Ports that are served before everything else has its turn.
@@ -103,7 +103,7 @@ impl Dom0 {
         for (path, value) in entries {
             dom0.xenstored.store.write(DomId(0), NO_TRANSACTION, path.as_bytes(), value.as_bytes())?;
         }
-        warm_up();
+        warm_up(&disks);
         dom0.blk = Blk::start(disks, &mut dom0.xenstored.store)?;
         Ok(dom0)
     }
@@ -272,14 +272,25 @@ impl Dom0 {
     }
 }
 
-/// Maps a page of our own for a moment. The first mapping of all makes the hypervisor allocate a page for the list of
-/// dom0's mappings; that page belongs to dom0's start and not to the first guest, whose end does not give it back.
-fn warm_up() {
-    let Some(page) = Frame::zeroed() else {
-        return;
-    };
-    if let Ok(reference) = grants::grant(DomId(0), page.mfn(), Access::ReadWrite) {
-        drop(grants::map(DomId(0), &[reference], Access::ReadWrite));
+/// Maps pages of our own for a moment, as many times as a guest's disk may have pages mapped at once. The hypervisor
+/// allocates pages for the list of dom0's mappings as it grows; those belong to dom0's start and not to the first guest,
+/// whose end does not give them back.
+fn warm_up(disks: &Disks) {
+    /// One grant can be mapped 255 times.
+    const TIMES: usize = 128;
+    let pages = if disks.list().is_empty() { 1 } else { crate::backend::MAPPED.div_ceil(TIMES) };
+    let times = if disks.list().is_empty() { 1 } else { TIMES };
+    let granted: Vec<(Frame, GrantRef)> = (0..pages)
+        .filter_map(|_| {
+            let page = Frame::zeroed()?;
+            let reference = grants::grant(DomId(0), page.mfn(), Access::ReadWrite).ok()?;
+            Some((page, reference))
+        })
+        .collect();
+    let all: Vec<GrantRef> =
+        granted.iter().flat_map(|(_, reference)| core::iter::repeat_n(*reference, times)).collect();
+    drop(grants::map(DomId(0), &all, Access::ReadWrite));
+    for (page, reference) in granted {
         if grants::revoke(reference).is_err() {
             // It is still mapped, for whatever reason: then nobody else may get the page.
             mem::forget(page);

@@ -1,7 +1,7 @@
 //! A device's interrupt, as an event channel. The hypervisor owns the vectors, so it programs the messages; dom0 switches
 //! MSI-X on, names the entry, and binds what it gets.
 
-use crate::pci::{Device, MSI_X};
+use crate::pci::{Device, MSI, MSI_X};
 use guest_pv::call::physdev;
 use guest_pv::events;
 use xen_abi::errno::Errno;
@@ -10,6 +10,8 @@ use xen_abi::ids::Port;
 /// Message control of MSI-X (PCI local bus 3.0, 6.8.2.3): it is on; all messages are masked.
 const ENABLE: u16 = 1 << 15;
 const MASK_ALL: u16 = 1 << 14;
+/// Message control of MSI (6.8.1.3): it is on.
+const MSI_ENABLE: u16 = 1 << 0;
 
 /// An interrupt that comes as an event. It is given back when this is dropped.
 #[derive(Debug)]
@@ -38,6 +40,24 @@ impl Interrupt {
         let this = Self { port, pirq, needs_eoi: physdev::needs_end(pirq).unwrap_or(false) };
         device.write16(capability + 2, (device.read16(capability + 2) | ENABLE) & !MASK_ALL);
         Ok(this)
+    }
+
+    /// A device's only interrupt: by MSI-X where it has that, else by MSI.
+    ///
+    /// # Errors
+    /// What the hypervisor says; `ENODEV` for a device that has neither.
+    pub fn of(device: &Device) -> Result<Self, Errno> {
+        if device.capability(MSI_X).is_some() {
+            return Self::message(device, 0);
+        }
+        let capability = device.capability(MSI).ok_or(Errno::ENODEV)?;
+        let address = device.address();
+        let pirq = physdev::map_message(address.bus, address.devfn, 0, 0)?;
+        let port = events::bind_pirq(pirq).inspect_err(|_| {
+            let _ = physdev::unmap(pirq);
+        })?;
+        device.write16(capability + 2, device.read16(capability + 2) | MSI_ENABLE);
+        Ok(Self { port, pirq, needs_eoi: physdev::needs_end(pirq).unwrap_or(false) })
     }
 
     /// Its event channel.

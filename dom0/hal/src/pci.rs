@@ -33,6 +33,8 @@ const STATUS_CAPABILITIES: u16 = 1 << 4;
 /// Capability identifiers.
 pub const VENDOR_SPECIFIC: u8 = 0x09;
 /// See [`VENDOR_SPECIFIC`].
+pub const MSI: u8 = 0x05;
+/// See [`VENDOR_SPECIFIC`].
 pub const MSI_X: u8 = 0x11;
 
 /// A function's place on segment 0.

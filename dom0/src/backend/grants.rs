@@ -12,7 +12,7 @@ use guest_pv::mem::Access;
 use xen_abi::ids::{DomId, GrantRef};
 
 /// Pages that are kept of one device, at most: what Linux's back end keeps.
-const MOST: usize = 1056;
+pub const MOST: usize = 1056;
 
 /// A page: which of some that are mapped side by side.
 #[derive(Clone, Debug)]

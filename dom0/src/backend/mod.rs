@@ -3,3 +3,6 @@
 pub mod blk;
 mod grants;
 pub mod vbd;
+
+/// Pages that are mapped for one device at a time, or nearly: those that are kept, and the rings.
+pub const MAPPED: usize = grants::MOST + 64;

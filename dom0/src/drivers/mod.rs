@@ -3,6 +3,8 @@
 //! A driver takes requests without waiting, and gives each back as [`Done`]: when the device has answered, when it did
 //! not in time and was reset, or when it is gone. Until then it holds the request's memory.
 
+pub mod ahci;
+pub mod nvme;
 pub mod ram;
 pub mod virtio;
 
@@ -162,6 +164,15 @@ fn start(device: &Device) -> Option<Result<Vec<Found>, String>> {
             let driver: Box<dyn Driver> = Box::new(disk);
             Vec::from([Found { prefix: "vd", driver }])
         }));
+    }
+    if nvme::is_one(device) {
+        return Some(
+            nvme::Disk::start(device).map(|disk| Vec::from([Found { prefix: "nvme", driver: Box::new(disk) }])),
+        );
+    }
+    if ahci::is_one(device) {
+        let found = |disk| Found { prefix: "sd", driver: Box::new(disk) };
+        return Some(ahci::start(device).map(|disks| disks.into_iter().map(found).collect()));
     }
     None
 }

@@ -1,0 +1,80 @@
+//! A block front end that writes whatever it likes into its ring, between the back end's steps.
+#![no_main]
+#![forbid(unsafe_code)]
+
+use libfuzzer_sys::fuzz_target;
+use ring_protocol::blk::back::{Disk, Pages, Queue, Work};
+use ring_protocol::blk::wire::{Direction, Status};
+use ring_protocol::page::Page;
+use std::cell::RefCell;
+
+const DISK: Disk = Disk { sectors: 4096, sector_size: 4096, read_only: false, flush: true, discard: true, indirect: 64 };
+
+struct Memory(RefCell<Vec<u8>>);
+
+impl Page for Memory {
+    fn load_u32(&self, offset: usize) -> u32 {
+        let mut bytes = [0; 4];
+        self.read(offset, &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+    fn store_u32(&self, offset: usize, value: u32) {
+        self.write(offset, &value.to_le_bytes());
+    }
+    fn read(&self, offset: usize, to: &mut [u8]) {
+        to.copy_from_slice(&self.0.borrow()[offset..offset + to.len()]);
+    }
+    fn write(&self, offset: usize, from: &[u8]) {
+        self.0.borrow_mut()[offset..offset + from.len()].copy_from_slice(from);
+    }
+    fn fence(&self) {}
+}
+
+fuzz_target!(|data: &[u8]| {
+    let page = Memory(RefCell::new(vec![0; 4096]));
+    let Ok(mut queue) = Queue::attach(&page, 4096) else { return };
+    let mut held = Vec::new();
+    let mut left = data;
+    while let Some((&[step, high, low], rest)) = left.split_first_chunk() {
+        left = rest;
+        match step % 5 {
+            0 => {
+                // Some bytes anywhere.
+                let at = usize::from(u16::from_be_bytes([high, low])) % 4096;
+                let len = left.len().min(usize::from(step / 5) + 1).min(4096 - at);
+                let (bytes, rest) = left.split_at(len);
+                page.write(at, bytes);
+                left = rest;
+            }
+            1 => {
+                if let Ok(Some((taken, operation))) = queue.take(&page) {
+                    match DISK.check(operation) {
+                        Ok(Work::Transfer { sector, pages: Pages::Direct(segments), .. }) => {
+                            let sectors: u64 = segments.iter().map(|segment| segment.sectors()).sum();
+                            assert!(sectors > 0 && sector + sectors <= DISK.sectors && sector % 8 == 0);
+                        }
+                        Ok(Work::Transfer { sector, pages: Pages::Listed { count, lists }, .. }) => {
+                            assert!(count <= DISK.indirect && !lists.is_empty());
+                            let mut sectors = 0;
+                            let each = |segment: ring_protocol::blk::wire::Segment| sectors += segment.sectors();
+                            let list = left.get(..usize::from(count) * 8).unwrap_or(left);
+                            if DISK.segments(Direction::Read, sector, count, list, each).is_ok() {
+                                assert!(sector + sectors <= DISK.sectors);
+                            }
+                        }
+                        Ok(Work::Discard { sector, count }) => assert!(sector + count <= DISK.sectors),
+                        Ok(Work::Barrier { .. } | Work::Flush) | Err(_) => {}
+                    }
+                    held.push(taken);
+                    assert!(held.len() <= 32, "more under way than the ring has slots");
+                }
+            }
+            2 if !held.is_empty() => {
+                let taken = held.swap_remove(usize::from(high) % held.len());
+                queue.answer(&page, taken, Status::Okay);
+            }
+            3 => drop(queue.announce(&page)),
+            _ => drop(queue.sleep(&page)),
+        }
+    }
+});
