@@ -42,6 +42,16 @@ pub struct DomainMemory {
     map: Lock<Vec<E820Entry>, { rank::LEAF }>,
 }
 
+/// A page of a dying domain.
+enum Next {
+    /// Something may refer to it still.
+    Page(Frame<'static>),
+    /// Nothing does: it is off the list.
+    Alone(Stolen<'static>),
+    /// All were looked at.
+    None,
+}
+
 /// Work on page tables that the death of a domain has begun.
 struct Owed {
     /// Tables given up that are not devalidated yet.
@@ -203,6 +213,17 @@ impl DomainMemory {
         }
     }
 
+    /// Puts a page of the domain, to which the caller has a reference, last on its list: a dying domain is taken apart from
+    /// there.
+    pub fn put_last(&self, f: Frame<'_>, held: &mut Held<'_, 0>) {
+        let (mut pages, _held) = self.pages.lock(held);
+        // The order says which pages of a dying domain were looked at.
+        if self.to_relinquish.load(Ordering::Relaxed) == u64::MAX {
+            pages.remove(frames(), f);
+            pages.push(frames(), f);
+        }
+    }
+
     /// Takes the pages away from a dying domain whose vCPUs hold no roots any more; false: call again.
     ///
     /// Pages that others still map stay on the list and leave it when those mappings go. A table that takes long is left
@@ -245,8 +266,15 @@ impl DomainMemory {
             let next = match work.page.take().and_then(|mfn| frames().ram(mfn)) {
                 Some(page) => page,
                 None => match self.next_to_relinquish(held) {
-                    Some(page) => page,
-                    None => {
+                    Next::Page(page) => page,
+                    Next::Alone(page) => {
+                        pv_pte::set_m2p(page.frame(), u64::MAX);
+                        if let Some(block) = batch.add(page.into_block(tlb::now())) {
+                            memory::free(block, held);
+                        }
+                        continue;
+                    }
+                    Next::None => {
                         let mut mm = mmu_within(budget, held.again(), domain, &mut work.deferred, batch);
                         return memory::finish(&mut mm);
                     }
@@ -262,17 +290,24 @@ impl DomainMemory {
         false
     }
 
-    /// The next page of the list that was not looked at; it goes to the end, behind those that were.
-    fn next_to_relinquish(&self, held: &mut Held<'_, 0>) -> Option<Frame<'static>> {
+    /// The next page of the list that was not looked at. One that nothing refers to any more is off the list; another goes to
+    /// its front, before those that were looked at. From the end on, where the pinned tables are: when they are gone, nothing
+    /// refers to what they mapped.
+    #[inline(always)]
+    fn next_to_relinquish(&self, held: &mut Held<'_, 0>) -> Next {
         let (mut pages, _held) = self.pages.lock(held);
         let left = self.to_relinquish.load(Ordering::Relaxed);
         if left == 0 {
-            return None;
+            return Next::None;
         }
-        let page = pages.pop(frames())?;
-        pages.push(frames(), page);
+        let Some(page) = pages.pop_last(frames()) else { return Next::None };
         self.to_relinquish.store(left - 1, Ordering::Relaxed);
-        Some(page)
+        if let Some(alone) = Stolen::of_list(page) {
+            self.total.store(pages.len(), Ordering::Relaxed);
+            return Next::Alone(alone);
+        }
+        pages.push_front(frames(), page);
+        Next::Page(page)
     }
 
     /// Whether all that its death can take has been taken.

@@ -154,6 +154,11 @@ fn pin(cx: &mut Context<'_>, command: u32, mfn: Mfn, owner: DomId) -> Result<(),
     let target = target.as_ref().unwrap_or(cx.domain);
     let mut mm = memory::mmu_with(cx.held.again(), cx.domain, target, &mut cx.state.paging.deferred);
     mm.pin(mfn, kind, owner)?;
+    if let Some(f) = mm.get_page(mfn, owner) {
+        target.memory.put_last(f, &mut cx.held.again());
+        memory::mmu(cx.held.again(), target, &mut cx.state.paging.deferred).put_page(f);
+    }
+    let mut mm = memory::mmu_with(cx.held.again(), cx.domain, target, &mut cx.state.paging.deferred);
     // A foreign domain may have begun to die meanwhile, and its pins may have been given up already.
     if owner != cx.domain.id && target.life.get() != Life::Alive {
         mm.pin_raced_with_death(mfn);

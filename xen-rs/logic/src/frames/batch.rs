@@ -69,7 +69,9 @@ mod tests {
     fn neighbours_are_put_together() {
         assert_eq!(collect(512..1024), [(512, 9)]);
         assert_eq!(collect(5..13), [(5, 0), (6, 1), (8, 2), (12, 0)]);
-        assert_eq!(collect([4, 5, 7, 6]), [(4, 1), (6, 0), (7, 0)], "only in order");
+        assert_eq!(collect((512..1024).rev()), [(512, 9)], "in either order");
+        assert_eq!(collect([4, 5, 7, 6]), [(4, 2)]);
+        assert_eq!(collect([4, 7, 5, 6]), [(4, 0), (5, 0), (6, 0), (7, 0)], "one after the other only");
         assert_eq!(collect([1, 2]), [(1, 0), (2, 0)], "neighbours, but not halves of one block");
     }
 

@@ -104,6 +104,13 @@ impl PageList {
         Some(f)
     }
 
+    /// Takes the last page off.
+    pub fn pop_last<'f>(&mut self, table: FrameTable<'f>) -> Option<Frame<'f>> {
+        let f = table.ram(self.last(table)?)?;
+        self.remove(table, f);
+        Some(f)
+    }
+
     /// The page after this one of the list.
     #[must_use]
     pub fn after(&self, f: Frame<'_>) -> Option<Mfn> {

@@ -92,16 +92,14 @@ impl Block {
         Block { mfn, order }
     }
 
-    /// Puts `next` behind it where the two are the halves of one block; else gives both back.
+    /// Puts the two together where they are the halves of one block, in whatever order; else gives both back.
     ///
     /// # Errors
     /// The two.
-    pub fn join(self, next: Self) -> Result<Self, (Self, Self)> {
-        let halves = self.order == next.order
-            && self.order < MAX_ORDER
-            && self.mfn.0 & (1 << self.order) == 0
-            && next.mfn.0 == self.mfn.0 | (1 << self.order);
-        if halves { Ok(Self { mfn: self.mfn, order: self.order + 1 }) } else { Err((self, next)) }
+    #[inline(always)]
+    pub fn join(self, other: Self) -> Result<Self, (Self, Self)> {
+        let halves = self.order == other.order && self.order < MAX_ORDER && self.mfn.0 ^ other.mfn.0 == 1 << self.order;
+        if halves { Ok(Self { mfn: Mfn(self.mfn.0 & other.mfn.0), order: self.order + 1 }) } else { Err((self, other)) }
     }
 
     /// Number of the first frame.

@@ -1,4 +1,4 @@
-//! Taking pages away from an owner who alone refers to them (`XENMEM_exchange`).
+//! Taking pages away from an owner who alone refers to them: by `XENMEM_exchange`, and when the owner dies.
 
 use xen_abi::Errno;
 use xen_abi::ids::{DomId, Mfn};
@@ -16,6 +16,13 @@ use crate::frames::Block;
 pub struct Stolen<'f>(Frame<'f>);
 
 impl<'f> Stolen<'f> {
+    /// Takes a page that was just found on its owner's list, under the lock of that list, if nothing refers to it but the
+    /// allocation itself.
+    #[inline(always)]
+    pub fn of_list(f: Frame<'f>) -> Option<Self> {
+        f.info().seize().then_some(Self(f))
+    }
+
     /// The frame.
     #[must_use]
     pub const fn frame(&self) -> Frame<'f> {
