@@ -239,6 +239,20 @@ impl Host for Client<'_> {
         self.dom0().file(path)
     }
 
+    fn save(&mut self, name: &str) -> Result<(), Errno> {
+        self.with(|request| request.save(name));
+        Ok(())
+    }
+
+    fn save_bytes(&mut self, bytes: &[u8]) -> bool {
+        if bytes.iter().all(|byte| *byte == 0) {
+            self.with(|request| request.say_zeros(bytes.len() as u64));
+        } else {
+            self.say(Stream::File, bytes);
+        }
+        !self.with(|request| request.interrupted)
+    }
+
     fn print(&mut self, text: &str) {
         self.say(Stream::Out, text.as_bytes());
     }

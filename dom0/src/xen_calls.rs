@@ -1,5 +1,6 @@
 //! The toolstack's hypercalls, over the guest runtime. They keep no state, so [`impl_xen_calls!`] gives them to any type.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -131,6 +132,21 @@ pub fn write_frames(dom: DomId, frames: &[Mfn], offset: usize, fill: Fill<'_>) -
     Ok(())
 }
 
+pub fn read_frames(dom: DomId, frames: &[Mfn], content: &mut Vec<u8>) -> Result<(), Errno> {
+    let frames: Vec<u64> = frames.iter().map(|mfn| mfn.0).collect();
+    let window = Mapping::foreign(dom, &frames, Access::ReadOnly).map_err(|error| error.errno)?;
+    let at = content.len();
+    content.resize(at + frames.len() * PAGE, 0);
+    window.read(0, content.get_mut(at..).unwrap_or_default());
+    Ok(())
+}
+
+pub fn vcpu_context(dom: DomId, vcpu: VcpuId) -> Result<Box<VcpuGuestContext>, Errno> {
+    let mut context = Box::new(VcpuGuestContext::default());
+    domctl::get_vcpu_context(dom, vcpu, &mut context)?;
+    Ok(context)
+}
+
 pub fn grant_table_frame(dom: DomId) -> Result<Mfn, Errno> {
     let mut frames = [0];
     match grant_table::setup_table(dom, &mut frames)? {
@@ -219,6 +235,7 @@ macro_rules! impl_xen_calls {
         #[rustfmt::skip]
         const _: () = {
             use $crate::xen_calls as calls;
+            use guest_pv::alloc::boxed::Box;
             use guest_pv::alloc::vec::Vec;
             use guest_pv::call::{domctl, sysctl};
             use toolstack::calls::{Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, Share, VcpuInfo, VersionInfo, XenCalls};
@@ -270,6 +287,17 @@ macro_rules! impl_xen_calls {
                 fn write_frames(&mut self, dom: DomId, frames: &[Mfn], offset: usize, fill: Fill<'_>) -> Result<(), Errno> {
                     $crate::fuse::burn()?;
                     calls::write_frames(dom, frames, offset, fill)
+                }
+                fn frame_types(&mut self, dom: DomId, frames: &mut [u64]) -> Result<(), Errno> {
+                    domctl::frame_types(dom, frames)
+                }
+                fn frame_limit(&mut self) -> Result<u64, Errno> { Ok(guest_pv::mem::machine_end()) }
+                fn pfn_of(&mut self, frame: Mfn) -> Option<Pfn> { guest_pv::mem::any_m2p(frame) }
+                fn read_frames(&mut self, dom: DomId, frames: &[Mfn], content: &mut Vec<u8>) -> Result<(), Errno> {
+                    calls::read_frames(dom, frames, content)
+                }
+                fn vcpu_context(&mut self, dom: DomId, vcpu: VcpuId) -> Result<Box<VcpuGuestContext>, Errno> {
+                    calls::vcpu_context(dom, vcpu)
                 }
                 fn pin_root(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> { $crate::fuse::burn()?; calls::pin_root(dom, frame) }
                 fn alloc_unbound(&mut self, dom: DomId, remote: DomId) -> Result<Port, Errno> { $crate::fuse::burn()?; calls::alloc_unbound(dom, remote) }

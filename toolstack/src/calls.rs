@@ -1,6 +1,7 @@
 //! What the toolstack asks of the hypervisor, as one trait. The program above implements it with hypercalls; tests
 //! implement it with a table.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -228,6 +229,16 @@ pub trait XenCalls {
     fn populate(&mut self, dom: DomId, order: u32, pfns: &[Pfn], mfns: &mut [Mfn]) -> Result<usize, Errno>;
     /// Writes to frames of the domain, taken as one run: maps them for as long as it takes.
     fn write_frames(&mut self, dom: DomId, frames: &[Mfn], offset: usize, fill: Fill<'_>) -> Result<(), Errno>;
+    /// domctl `getpageframeinfo3`: replaces frames of the machine, 1024 at most, by what the domain uses them as.
+    fn frame_types(&mut self, dom: DomId, frames: &mut [u64]) -> Result<(), Errno>;
+    /// The number after the machine's last frame of memory.
+    fn frame_limit(&mut self) -> Result<u64, Errno>;
+    /// Which of its domain's pages a frame is, by the machine-to-physical table.
+    fn pfn_of(&mut self, frame: Mfn) -> Option<Pfn>;
+    /// Appends the content of frames of the domain.
+    fn read_frames(&mut self, dom: DomId, frames: &[Mfn], content: &mut Vec<u8>) -> Result<(), Errno>;
+    /// domctl `getvcpucontext`.
+    fn vcpu_context(&mut self, dom: DomId, vcpu: VcpuId) -> Result<Box<VcpuGuestContext>, Errno>;
     /// mmuext_op `PIN_L4_TABLE`.
     fn pin_root(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno>;
 

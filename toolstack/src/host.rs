@@ -147,6 +147,19 @@ pub trait Host: XenCalls + Store + Consoles {
     /// # Errors
     /// `ENOENT` and the like.
     fn file(&mut self, path: &str) -> Result<Cow<'static, [u8]>, Errno>;
+    /// Begins a file of the user's, at most one for each command.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where there is no place for files.
+    fn save(&mut self, name: &str) -> Result<(), Errno> {
+        let _ = name;
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// Adds to it; false when the user does not want it any more.
+    fn save_bytes(&mut self, bytes: &[u8]) -> bool {
+        let _ = bytes;
+        false
+    }
     /// Prints to the terminal; lines end with "\n".
     fn print(&mut self, text: &str);
     /// Prints what went wrong. Apart from the output where there are two streams.

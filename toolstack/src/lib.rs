@@ -13,6 +13,7 @@ pub mod build;
 pub mod calls;
 pub mod cmd;
 pub mod config;
+pub mod core_file;
 pub mod cpus;
 pub mod device;
 pub mod domains;

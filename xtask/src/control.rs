@@ -8,8 +8,10 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use toolstack_cli::client::{Client, End, Request};
 use toolstack_cli::hub::Hub;
@@ -80,17 +82,61 @@ impl Drop for Listener {
 
 /// Starts a machine whose second serial port has a hub.
 pub fn start(machine: &Machine, payload: &Payload) -> Result<(Running, Input, Hub)> {
+    start_with(machine, payload, |line| line)
+}
+
+/// The same, with something done to the line.
+pub fn start_with(
+    machine: &Machine,
+    payload: &Payload,
+    with: impl FnOnce(Line) -> Line,
+) -> Result<(Running, Input, Hub)> {
     let (listener, address) = Listener::new(machine.emulator)?;
     let machine = Machine { control: Some(address), ..machine.clone() };
     let (running, input) = machine.start(payload)?;
     let deadline = Instant::now() + CONNECTS_WITHIN;
     while Instant::now() < deadline {
         if let Some(line) = listener.accept()? {
-            return Ok((running, input, Hub::start(line)));
+            return Ok((running, input, Hub::start(with(line))));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
     bail!("the machine's second serial port does not connect")
+}
+
+/// Takes a machine's console into a file, until it is dropped, and the machine with it.
+pub struct Drain {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drain {
+    /// Begins to.
+    pub fn begin(mut running: Running, mut file: std::fs::File) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let hear = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !hear.load(Ordering::Relaxed) {
+                match running.read(Instant::now() + LOOK) {
+                    // A log that cannot be written is no reason to fail.
+                    Serial::Bytes(bytes) => drop(file.write_all(&bytes)),
+                    Serial::Quiet => {}
+                    Serial::Closed => return,
+                }
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It does not panic.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// How a script ended.

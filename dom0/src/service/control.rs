@@ -42,6 +42,14 @@ pub struct Controld {
     pub uploads: BTreeMap<String, Vec<u8>>,
 }
 
+/// What waits to be said.
+#[derive(Debug)]
+enum Piece {
+    Text(Stream, Vec<u8>),
+    /// On the stream of the file.
+    Zeros(u64),
+}
+
 /// What the host asked for.
 #[derive(Debug)]
 pub struct Request {
@@ -62,7 +70,7 @@ pub struct Request {
     pub held_notices: Vec<String>,
     /// Where the cursor is, as far as it matters.
     pub fresh_line: bool,
-    output: VecDeque<(Stream, Vec<u8>)>,
+    output: VecDeque<Piece>,
     waiting: usize,
     save: Option<String>,
     /// Bytes that the host may still be sent, and that it has not been told to have been read.
@@ -114,8 +122,22 @@ impl Request {
         }
         self.waiting += bytes.len();
         match self.output.back_mut() {
-            Some((last, text)) if *last == stream => text.extend_from_slice(bytes),
-            _ => self.output.push_back((stream, bytes.to_vec())),
+            Some(Piece::Text(last, text)) if *last == stream => text.extend_from_slice(bytes),
+            _ => self.output.push_back(Piece::Text(stream, bytes.to_vec())),
+        }
+    }
+
+    /// Begins a file of the host's.
+    pub fn save(&mut self, name: &str) {
+        self.save = Some(name.to_string());
+    }
+
+    /// Adds zeros to it.
+    pub fn say_zeros(&mut self, more: u64) {
+        match self.output.back_mut() {
+            Some(Piece::Zeros(count)) => *count += more,
+            _ if self.gone => {}
+            _ => self.output.push_back(Piece::Zeros(more)),
         }
     }
 
@@ -171,8 +193,13 @@ impl Request {
         if let Some(name) = self.save.take() {
             return Some(ToHost::Save { id, name });
         }
-        let Some((stream, text)) = self.output.front_mut() else {
-            return self.end.map(|status| ToHost::Done { id, status });
+        let (stream, text) = match self.output.front_mut() {
+            None => return self.end.map(|status| ToHost::Done { id, status }),
+            Some(&mut Piece::Zeros(count)) => {
+                self.output.pop_front();
+                return Some(ToHost::Zeros { id, count });
+            }
+            Some(Piece::Text(stream, text)) => (stream, text),
         };
         let count = text.len().min(MAX_PIECE).min(usize::try_from(self.credit).unwrap_or(0));
         if count == 0 {

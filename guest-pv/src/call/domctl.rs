@@ -8,16 +8,16 @@
 use super::{check, raw};
 use xen_abi::arch_x86::{CpuidLeaf, MsrEntry, VcpuGuestContext};
 use xen_abi::domctl::{
-    AddressSize, Bitmap, CpuPolicy, CreateDomain, Domctl, GetDomainInfo, GetVcpuInfo, HvmContext, HypercallInit,
-    MaxMem, MaxVcpus, PagingMempool, SchedCredit2, SchedulerOp, SendTrigger, SetDomainHandle, SetVirqHandler, TscInfo,
-    VcpuAffinity, VcpuContext, XEN_DOMCTL_CREATEDOMAIN, XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GET_ADDRESS_SIZE,
-    XEN_DOMCTL_GET_CPU_POLICY, XEN_DOMCTL_GETDOMAININFO, XEN_DOMCTL_GETHVMCONTEXT, XEN_DOMCTL_GETVCPUAFFINITY,
-    XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_GETVCPUINFO, XEN_DOMCTL_HYPERCALL_INIT, XEN_DOMCTL_INTERFACE_VERSION,
-    XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_MAX_VCPUS, XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SCHEDOP_GETINFO,
-    XEN_DOMCTL_SCHEDOP_PUTINFO, XEN_DOMCTL_SCHEDULER_OP, XEN_DOMCTL_SENDTRIGGER, XEN_DOMCTL_SET_ADDRESS_SIZE,
-    XEN_DOMCTL_SET_CPU_POLICY, XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE, XEN_DOMCTL_SET_VIRQ_HANDLER,
-    XEN_DOMCTL_SETDOMAINHANDLE, XEN_DOMCTL_SETHVMCONTEXT, XEN_DOMCTL_SETTSCINFO, XEN_DOMCTL_SETVCPUAFFINITY,
-    XEN_DOMCTL_SETVCPUCONTEXT, XEN_DOMCTL_UNPAUSEDOMAIN, XEN_SCHEDULER_CREDIT2,
+    AddressSize, Bitmap, CpuPolicy, CreateDomain, Domctl, GetDomainInfo, GetPageFrameInfo3, GetVcpuInfo, HvmContext,
+    HypercallInit, MaxMem, MaxVcpus, PagingMempool, SchedCredit2, SchedulerOp, SendTrigger, SetDomainHandle,
+    SetVirqHandler, TscInfo, VcpuAffinity, VcpuContext, XEN_DOMCTL_CREATEDOMAIN, XEN_DOMCTL_DESTROYDOMAIN,
+    XEN_DOMCTL_GET_ADDRESS_SIZE, XEN_DOMCTL_GET_CPU_POLICY, XEN_DOMCTL_GETDOMAININFO, XEN_DOMCTL_GETHVMCONTEXT,
+    XEN_DOMCTL_GETPAGEFRAMEINFO3, XEN_DOMCTL_GETVCPUAFFINITY, XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_GETVCPUINFO,
+    XEN_DOMCTL_HYPERCALL_INIT, XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_MAX_VCPUS,
+    XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SCHEDOP_GETINFO, XEN_DOMCTL_SCHEDOP_PUTINFO, XEN_DOMCTL_SCHEDULER_OP,
+    XEN_DOMCTL_SENDTRIGGER, XEN_DOMCTL_SET_ADDRESS_SIZE, XEN_DOMCTL_SET_CPU_POLICY, XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE,
+    XEN_DOMCTL_SET_VIRQ_HANDLER, XEN_DOMCTL_SETDOMAINHANDLE, XEN_DOMCTL_SETHVMCONTEXT, XEN_DOMCTL_SETTSCINFO,
+    XEN_DOMCTL_SETVCPUAFFINITY, XEN_DOMCTL_SETVCPUCONTEXT, XEN_DOMCTL_UNPAUSEDOMAIN, XEN_SCHEDULER_CREDIT2,
 };
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::HYPERVISOR_DOMCTL;
@@ -219,6 +219,16 @@ pub fn set_vcpu_context(domain: DomId, vcpu: VcpuId, context: &VcpuGuestContext)
     let mut arg = VcpuContext { vcpu, _pad: 0, ctxt: core::ptr::from_ref(context) as u64 };
     // SAFETY: the hypervisor reads the context; it refuses the calling domain.
     unsafe { payload(XEN_DOMCTL_SETVCPUCONTEXT, domain, &mut arg) }.map(drop)
+}
+
+/// Replaces machine frames by what the domain uses them as (`XEN_DOMCTL_PFINFO_*`).
+///
+/// # Errors
+/// Those of the hypercall: `E2BIG` for more than 1024.
+pub fn frame_types(domain: DomId, frames: &mut [u64]) -> Result<(), Errno> {
+    let mut arg = GetPageFrameInfo3 { num: frames.len() as u64, array: frames.as_mut_ptr() as u64 };
+    // SAFETY: the hypervisor reads and writes the array, which we hold exclusively.
+    unsafe { payload(XEN_DOMCTL_GETPAGEFRAMEINFO3, domain, &mut arg) }.map(drop)
 }
 
 /// Reads a vCPU's registers and tables.

@@ -63,6 +63,21 @@ pub fn m2p(mfn: Mfn) -> Option<Pfn> {
     (p2m(pfn) == Some(mfn)).then_some(pfn)
 }
 
+/// The pseudo-physical frame of whatever domain that a machine frame backs, as the domain says.
+pub fn any_m2p(mfn: Mfn) -> Option<Pfn> {
+    /// `INVALID_M2P_ENTRY`, `SHARED_M2P_ENTRY`: no such frame.
+    const NONE: u64 = u64::MAX - 1;
+    if mfn.0 >= MAX_MFN.load(Ordering::Relaxed) {
+        return None;
+    }
+    traps::peek(MACH2PHYS_VIRT_START + mfn.0 * 8).filter(|pfn| *pfn < NONE).map(Pfn)
+}
+
+/// The machine frame after the last that there is.
+pub fn machine_end() -> u64 {
+    MAX_MFN.load(Ordering::Relaxed)
+}
+
 /// Where a pseudo-physical frame is mapped.
 pub const fn address(pfn: Pfn) -> u64 {
     DIRECT_MAP + pfn.0 * PAGE_SIZE

@@ -5,7 +5,7 @@ use crate::local::Sent;
 use anyhow::{Context, Result, bail};
 use control_protocol::message::{CREDIT, MAX_NAME, MAX_PIECE, Notices, Part, Stream, ToDom0, ToHost, VERSION};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -206,6 +206,15 @@ impl Running<'_> {
                     self.client.tell(&ToDom0::More { id: ID, count })?;
                 }
             }
+            ToHost::Zeros { count, .. } => match &mut self.saving {
+                // A hole, where the file system knows such.
+                Some((path, file)) => {
+                    let end = file.stream_position()?.saturating_add(count);
+                    file.set_len(end).with_context(|| path.display().to_string())?;
+                    file.seek(SeekFrom::Start(end))?;
+                }
+                None => bail!("dom0 sends a file without a name"),
+            },
             ToHost::Save { name, .. } => {
                 if !request.may_save.contains(&name) {
                     bail!("dom0 wants to write a file that it was not asked to: {name}");

@@ -15,8 +15,8 @@ pub struct Line {
     pub from: Box<dyn Read + Send>,
     /// What is said to it.
     pub to: Box<dyn Write + Send>,
-    /// Keeps other programs off.
-    pub(crate) lock: Option<File>,
+    /// What keeps other programs off.
+    pub lock: Option<File>,
 }
 
 impl Line {

@@ -129,6 +129,13 @@ pub enum ToHost {
         /// The file's name.
         name: String,
     },
+    /// So many zeros on [`Stream::File`].
+    Zeros {
+        /// The request.
+        id: Id,
+        /// The number.
+        count: u64,
+    },
     /// So many more bytes of parts and input may come.
     More {
         /// The request.
@@ -206,6 +213,7 @@ impl ToHost {
         match self {
             Self::Output { id, .. }
             | Self::Save { id, .. }
+            | Self::Zeros { id, .. }
             | Self::More { id, .. }
             | Self::Done { id, .. }
             | Self::Failed { id, .. } => *id,
@@ -218,6 +226,7 @@ impl ToHost {
         match &mut self {
             Self::Output { id, .. }
             | Self::Save { id, .. }
+            | Self::Zeros { id, .. }
             | Self::More { id, .. }
             | Self::Done { id, .. }
             | Self::Failed { id, .. } => *id = new,

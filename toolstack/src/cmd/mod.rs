@@ -16,6 +16,7 @@ mod destroy;
 mod dmesg;
 mod domid;
 mod domname;
+mod dump_core;
 mod help;
 mod info;
 mod list;
@@ -95,6 +96,7 @@ pub const COMMANDS: &[Command] = &[
     uptime::COMMAND,
     info::COMMAND,
     dmesg::COMMAND,
+    dump_core::COMMAND,
     debug_keys::COMMAND,
     sched_credit2::COMMAND,
     resources::COMMAND,

@@ -174,6 +174,29 @@ impl XenCalls for Machine {
         }
         Ok(())
     }
+    fn frame_types(&mut self, dom: DomId, frames: &mut [u64]) -> Result<(), Errno> {
+        assert!(frames.len() <= 1024);
+        for frame in frames {
+            let owned = self.frames.get(frame).is_some_and(|f| f.owner == dom);
+            *frame = if owned { 0 } else { 0xf000_0000 };
+        }
+        Ok(())
+    }
+    fn frame_limit(&mut self) -> Result<u64, Errno> {
+        Ok(self.next_mfn + 1)
+    }
+    fn pfn_of(&mut self, frame: Mfn) -> Option<Pfn> {
+        Some(Pfn(frame.0 ^ 0x5_0000))
+    }
+    fn read_frames(&mut self, _: DomId, frames: &[Mfn], content: &mut Vec<u8>) -> Result<(), Errno> {
+        for frame in frames {
+            content.extend(self.frame(*frame));
+        }
+        Ok(())
+    }
+    fn vcpu_context(&mut self, dom: DomId, _: VcpuId) -> Result<Box<VcpuGuestContext>, Errno> {
+        self.dom(dom)?.context.clone().ok_or(Errno::EINVAL)
+    }
     fn pin_root(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> {
         self.call("pin_root")?;
         self.dom(dom)?.pinned = Some(frame);

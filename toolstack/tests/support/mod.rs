@@ -49,6 +49,8 @@ pub struct Machine {
     pub frames: BTreeMap<u64, Frame>,
     pub free: u64,
     pub next_mfn: u64,
+    /// What was saved for the user.
+    pub saved: Option<(String, Vec<u8>)>,
     pub next_dom: u16,
     /// No 2 MiB extents are left when false.
     pub superpages: bool,
@@ -82,6 +84,7 @@ impl Default for Machine {
             frames: BTreeMap::new(),
             free: 0x1_0000,
             next_mfn: 0x1_0000,
+            saved: None,
             next_dom: 1,
             superpages: true,
             fuse: None,
@@ -340,6 +343,14 @@ impl Consoles for Machine {
 impl Host for Machine {
     fn file(&mut self, path: &str) -> Result<Cow<'static, [u8]>, Errno> {
         self.files.get(path).cloned().map(Cow::Owned).ok_or(Errno::ENOENT)
+    }
+    fn save(&mut self, name: &str) -> Result<(), Errno> {
+        self.saved = Some((name.into(), Vec::new()));
+        Ok(())
+    }
+    fn save_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.saved.as_mut().unwrap().1.extend_from_slice(bytes);
+        true
     }
     fn print(&mut self, text: &str) {
         self.out.push_str(text);

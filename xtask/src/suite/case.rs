@@ -45,6 +45,9 @@ pub struct Case {
     /// With `script`: the status it must end with.
     #[serde(default)]
     pub status: i32,
+    /// Instead of a script: programs on the host drive dom0 (`xtask/src/suite/asked.rs`).
+    #[serde(default)]
+    pub asked_by_host: bool,
     /// The machine is to end, so that no script's end is seen.
     pub ends_machine: Option<Ends>,
     /// With `script`: more files for dom0, by part names; the default guest is always there.
@@ -188,6 +191,7 @@ impl Case {
             rounds: once(),
             around: None,
             status: 0,
+            asked_by_host: false,
             ends_machine: None,
             files: Vec::new(),
             append: String::new(),

@@ -1,5 +1,6 @@
 //! Runs one row in the emulator and judges it by what the serial port says.
 
+use super::asked;
 use super::case::{Case, Ends, Shape};
 use super::clock::Stamps;
 use super::hostile;
@@ -99,6 +100,8 @@ impl Row {
         let append = format!("{} {}", self.hypervisor.base_options(&self.machine()?), self.case.append);
         let modules = if let Some(script) = self.case.whole_script(self.hypervisor) {
             dom0::modules(&dom0::Files::Default { more: &self.case.files }, Some(&script))?
+        } else if self.case.asked_by_host {
+            dom0::modules_to_be_asked(&dom0::Files::Default { more: &self.case.files }, Some(""))?
         } else {
             let mut modules = Vec::new();
             for text in &self.case.modules {
@@ -115,6 +118,13 @@ impl Row {
         // Building and fetching does not count into the row's time.
         let payload = self.payload()?;
         let began = Instant::now();
+        if self.case.asked_by_host {
+            let machine = self.machine()?;
+            std::fs::write(&log, format!("# {}\n", emulator::shell_line(&machine.command_line(&payload))))?;
+            let asked = asked::run(self, &machine, &payload, &log);
+            let note = asked.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
+            return Ok(Verdict { note, passed: asked.is_ok(), seconds: began.elapsed().as_secs_f32(), log });
+        }
         let (text, end, progress) = self.boot(&payload, &log)?;
         let (mut passed, mut note) = self.judge(&text, &progress, end);
         if let Some(record) = self.case.warnings_as_in.as_deref().filter(|_| passed) {

@@ -16,6 +16,7 @@ operations! {
         SetVcpuContext = XEN_DOMCTL_SETVCPUCONTEXT, Control;
         GetVcpuContext = XEN_DOMCTL_GETVCPUCONTEXT, Control;
         GetVcpuInfo = XEN_DOMCTL_GETVCPUINFO, Control;
+        GetPageFrameInfo3 = XEN_DOMCTL_GETPAGEFRAMEINFO3, Control;
         MaxVcpus = XEN_DOMCTL_MAX_VCPUS, Control;
         SchedulerOp = XEN_DOMCTL_SCHEDULER_OP, Control;
         SetDomainHandle = XEN_DOMCTL_SETDOMAINHANDLE, Control;
@@ -58,7 +59,6 @@ operations! {
         XEN_DOMCTL_GETHVMCONTEXT_PARTIAL, Control, ENOSYS, "no HVM domains";
         XEN_DOMCTL_VM_EVENT_OP, Control, ENOSYS, "no HVM domains";
         XEN_DOMCTL_MEM_SHARING_OP, Control, ENOSYS, "no HVM domains";
-        XEN_DOMCTL_GETPAGEFRAMEINFO3, Control, ENOSYS, "not yet";
         XEN_DOMCTL_SETVCPUEXTSTATE, Control, ENOSYS, "not yet";
         XEN_DOMCTL_GETVCPUEXTSTATE, Control, ENOSYS, "not yet";
         XEN_DOMCTL_SET_ACCESS_REQUIRED, Control, ENOSYS, "no HVM domains";

@@ -1,0 +1,139 @@
+//! `dump-core`: a domain's memory and registers as a file, for `crash` and the like.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use xen_abi::domctl::{XEN_DOMCTL_PFINFO_BROKEN, XEN_DOMCTL_PFINFO_LTAB_MASK};
+use xen_abi::errno::Errno;
+use xen_abi::ids::{DomId, Mfn, Pfn, VcpuId};
+
+use super::options::{Options, flag};
+use super::{Command, FAILURE, SUCCESS, Status, target};
+use crate::calls::DomainInfo;
+use crate::core_file::{Core, PAGE};
+use crate::host::Host;
+
+pub const COMMAND: Command = Command {
+    name: "dump-core",
+    usage: "[-L] <Domain> <Filename>",
+    about: "Core dump the specified domain (paused meanwhile, but for -L)",
+    flags: &[flag('L', "live")],
+    needs: 2,
+    run,
+};
+
+/// Frames that are asked about in one hypercall: the most that Xen takes.
+const BATCH: u64 = 1024;
+/// Pages that are copied at a time.
+const PAGES: usize = 64;
+
+fn run(host: &mut dyn Host, options: &Options) -> Status {
+    let dom = match target::resolve(host, options.arg(0).unwrap_or_default()) {
+        Ok(dom) => dom,
+        Err(status) => return status,
+    };
+    if dom == DomId(0) {
+        host.print_error("domain 0 cannot dump itself\n");
+        return FAILURE;
+    }
+    let name = options.arg(1).unwrap_or_default();
+    let stops = !options.has('L');
+    if stops && let Err(errno) = host.pause_domain(dom) {
+        return target::failed(host, "pausing", dom, errno);
+    }
+    let dumped = dump(host, dom, name);
+    if stops && let Err(errno) = host.unpause_domain(dom) {
+        // It may have been destroyed meanwhile.
+        return target::failed(host, "unpausing", dom, errno);
+    }
+    match dumped {
+        Ok(Dumped::Whole { pages }) => {
+            host.print(&format!("{name}: {pages} pages of domain {dom}\n"));
+            SUCCESS
+        }
+        Ok(Dumped::Stopped) => FAILURE,
+        Err(Errno::EOPNOTSUPP) => {
+            host.print_error("dump-core: there is no place for a file here; use \"xrs dump-core\" on the host\n");
+            FAILURE
+        }
+        Err(errno) => target::failed(host, "dumping", dom, errno),
+    }
+}
+
+enum Dumped {
+    Whole { pages: usize },
+    Stopped,
+}
+
+fn dump(host: &mut dyn Host, dom: DomId, name: &str) -> Result<Dumped, Errno> {
+    let info = host.domain_info(dom)?;
+    let pages = pages(host, dom)?;
+    let mut contexts = Vec::new();
+    for vcpu in 0..=info.max_vcpu_id {
+        // A vCPU that was never brought up has none.
+        if let Ok(context) = host.vcpu_context(dom, VcpuId(vcpu)) {
+            contexts.push(context);
+        }
+    }
+    let mut shared_info = Vec::new();
+    // The format can do without.
+    let _ = host.read_frames(dom, &[info.shared_info_frame], &mut shared_info);
+    let version = host.version()?;
+    let core = Core { version: &version, contexts: &contexts, shared_info: &shared_info, pages: pages.len() };
+    host.save(name)?;
+    if !host.save_bytes(&core.before_pages()) {
+        return Ok(Dumped::Stopped);
+    }
+    let mut content = Vec::with_capacity(PAGES * PAGE);
+    for some in pages.chunks(PAGES) {
+        let frames: Vec<Mfn> = some.iter().map(|(_, mfn)| *mfn).collect();
+        content.clear();
+        read(host, dom, &frames, &mut content)?;
+        // Pages of zeros are said in a word, so each is said alone.
+        if !content.chunks(PAGE).all(|page| host.save_bytes(page)) {
+            return Ok(Dumped::Stopped);
+        }
+    }
+    let end = core.after_pages(pages.iter().copied());
+    if !host.save_bytes(&end) {
+        return Ok(Dumped::Stopped);
+    }
+    Ok(Dumped::Whole { pages: pages.len() })
+}
+
+/// Copies frames. What the domain has given back meanwhile reads as zeros.
+fn read(host: &mut dyn Host, dom: DomId, frames: &[Mfn], content: &mut Vec<u8>) -> Result<(), Errno> {
+    let before = content.len();
+    if host.read_frames(dom, frames, content).is_ok() {
+        return Ok(());
+    }
+    content.truncate(before);
+    for (mfn, number) in frames.iter().zip(1..) {
+        let _ = host.read_frames(dom, &[*mfn], content);
+        content.resize(before + number * PAGE, 0);
+    }
+    // A domain that is gone has no content at all.
+    host.domain_info(dom).and_then(|info| if info.is(DomainInfo::DYING) { Err(Errno::ESRCH) } else { Ok(()) })
+}
+
+/// All pages of a domain by their numbers in it. The hypervisor is asked about every frame of the machine: what the domain
+/// says of itself may be wrong, or missing.
+fn pages(host: &mut dyn Host, dom: DomId) -> Result<Vec<(Pfn, Mfn)>, Errno> {
+    let end = host.frame_limit()?;
+    let mut pages = Vec::new();
+    let mut types = Vec::new();
+    for first in (0..end).step_by(usize::try_from(BATCH).unwrap_or(1)) {
+        let frames = first..end.min(first + BATCH);
+        types.clear();
+        types.extend(frames.clone());
+        host.frame_types(dom, &mut types)?;
+        for (mfn, kind) in frames.zip(&types) {
+            let there = kind & u64::from(XEN_DOMCTL_PFINFO_LTAB_MASK) < u64::from(XEN_DOMCTL_PFINFO_BROKEN);
+            if there && let Some(pfn) = host.pfn_of(Mfn(mfn)) {
+                pages.push((pfn, Mfn(mfn)));
+            }
+        }
+    }
+    pages.sort_unstable_by_key(|(pfn, _)| *pfn);
+    Ok(pages)
+}

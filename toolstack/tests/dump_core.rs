@@ -1,0 +1,66 @@
+//! `dump-core`: the file is one that readers of Xen's format and of ELF understand.
+
+mod support;
+
+use elf::ElfBytes;
+use elf::endian::LittleEndian;
+use support::*;
+use toolstack::cmd;
+
+fn words(bytes: &[u8]) -> Vec<u64> {
+    bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect()
+}
+
+#[test]
+fn a_core_holds_all_pages_and_says_which_is_which() {
+    let mut machine = Machine::with_guest();
+    assert_eq!(cmd::run(&mut machine, &["create", "-pq", "/files/debian.cfg"]), 0, "{}", machine.err);
+    assert_eq!(cmd::run(&mut machine, &["dump-core", "debian", "/tmp/core"]), 0, "{}", machine.err);
+    let (name, file) = machine.saved.take().unwrap();
+    assert_eq!(name, "/tmp/core");
+    let core = ElfBytes::<LittleEndian>::minimal_parse(&file).unwrap();
+    assert_eq!((core.ehdr.e_type, core.ehdr.e_machine, core.ehdr.e_phnum), (4, 62, 0));
+    let section = |name: &str| {
+        let header = core.section_header_by_name(name).unwrap().unwrap_or_else(|| panic!("{name}"));
+        core.section_data(&header).unwrap().0.to_vec()
+    };
+    let (pages, p2m) = (section(".xen_pages"), words(&section(".xen_p2m")));
+    let owned = machine.frames.values().filter(|frame| frame.owner.0 == 1).count();
+    assert_eq!((pages.len() / 4096, p2m.len() / 2), (owned, owned));
+    for (page, entry) in pages.chunks(4096).zip(p2m.chunks(2)) {
+        assert_eq!(entry[0], entry[1] ^ 0x5_0000);
+        assert_eq!(page, machine.frame(xen_abi::ids::Mfn(entry[1])));
+    }
+    assert!(p2m.chunks(2).map(|entry| entry[0]).is_sorted());
+    let context = machine.domains[&1].context.clone().unwrap();
+    assert_eq!(section(".xen_prstatus"), zerocopy::IntoBytes::as_bytes(&*context));
+    assert_eq!(section(".xen_shared_info").len(), 4096);
+    let header = core.section_header_by_name(".note.Xen").unwrap().unwrap();
+    let notes: Vec<_> = core.section_data_as_notes(&header).unwrap().collect();
+    let kinds: Vec<u64> = notes
+        .iter()
+        .map(|note| match note {
+            elf::note::Note::Unknown(note) => {
+                assert_eq!(note.name, b"Xen\0");
+                note.n_type
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(kinds, [0x200_0000, 0x200_0001, 0x200_0002, 0x200_0003]);
+    let elf::note::Note::Unknown(header) = &notes[1] else { panic!("the header") };
+    assert_eq!(words(header.desc), [0xf00f_ebed, 1, owned as u64, 4096]);
+    let elf::note::Note::Unknown(version) = &notes[2] else { panic!("the version") };
+    assert_eq!(version.desc.len(), 1280);
+    // It goes on where it was.
+    assert_eq!(machine.domains[&1].pauses, 1);
+}
+
+#[test]
+fn what_cannot_be_dumped_is_said() {
+    let mut machine = Machine::with_guest();
+    assert_eq!(cmd::run(&mut machine, &["dump-core", "0", "/tmp/core"]), 1);
+    assert_eq!(cmd::run(&mut machine, &["dump-core", "7", "/tmp/core"]), 1);
+    assert!(machine.err.contains("no such domain"), "{}", machine.err);
+    assert!(machine.saved.is_none());
+}

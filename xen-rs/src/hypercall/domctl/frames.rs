@@ -1,0 +1,60 @@
+//! What a domain's frames are used as: for tools that copy its memory.
+
+use logic::page::Kind;
+use machine::mem::{frame_table, guest_copy};
+use xen_abi::{
+    domctl as abi,
+    errno::Errno,
+    ids::{DomId, Mfn},
+};
+use zerocopy::IntoBytes;
+
+use super::Reply;
+use crate::cpu::Target;
+
+/// Frames in a call, as in Xen.
+const MOST: u64 = 1024;
+/// Frames that are copied at a time.
+const CHUNK: usize = 64;
+
+/// `XEN_DOMCTL_getpageframeinfo3`: the array's frames are replaced by their types. `E2BIG`: too many; `EFAULT`: what was
+/// answered before stays.
+pub(super) fn types(target: &Target, arg: &abi::GetPageFrameInfo3) -> Result<Reply, Errno> {
+    if arg.num > MOST {
+        return Err(Errno::E2BIG);
+    }
+    let mut left = usize::try_from(arg.num).map_err(|_| Errno::E2BIG)?;
+    let mut at = arg.array;
+    let mut frames = [0_u64; CHUNK];
+    while left > 0 {
+        let count = left.min(CHUNK);
+        let chunk = frames.get_mut(..count).ok_or(Errno::EINVAL)?;
+        guest_copy::copy_in(at, chunk.as_mut_bytes()).map_err(|_| Errno::EFAULT)?;
+        for frame in chunk.iter_mut() {
+            *frame = u64::from(type_of(Mfn(*frame), target.id));
+        }
+        guest_copy::copy_out(at, chunk.as_bytes()).map_err(|_| Errno::EFAULT)?;
+        at = at.wrapping_add(count as u64 * 8);
+        left -= count;
+    }
+    Ok(Reply::Nothing)
+}
+
+/// A frame that is not the domain's, or is the hypervisor's own on its behalf, has no type.
+fn type_of(mfn: Mfn, owner: DomId) -> u32 {
+    let Some(frame) = frame_table::frames().ram(mfn) else {
+        return abi::XEN_DOMCTL_PFINFO_XTAB;
+    };
+    if !frame.info().is_owned_by(owner) || frame.info().is_special() {
+        return abi::XEN_DOMCTL_PFINFO_XTAB;
+    }
+    let word = frame.word();
+    let table = match word.kind() {
+        Kind::L1 => abi::XEN_DOMCTL_PFINFO_L1TAB,
+        Kind::L2 => abi::XEN_DOMCTL_PFINFO_L2TAB,
+        Kind::L3 => abi::XEN_DOMCTL_PFINFO_L3TAB,
+        Kind::L4 => abi::XEN_DOMCTL_PFINFO_L4TAB,
+        Kind::None | Kind::SegDesc | Kind::Writable => abi::XEN_DOMCTL_PFINFO_NOTAB,
+    };
+    table | if word.is_pinned() { abi::XEN_DOMCTL_PFINFO_LPINTAB } else { 0 }
+}

@@ -1,0 +1,209 @@
+//! A row in which programs on the host drive dom0 over a line that spoils a byte now and then: commands and consoles side by
+//! side, a host's own files, programs that go away in the middle, a core dump.
+
+use super::emulated::Row;
+use crate::control::{self, Drain};
+use crate::emulator::{Machine, Payload};
+use anyhow::{Context, Result, bail, ensure};
+use control_protocol::message::Notices;
+use elf::ElfBytes;
+use elf::endian::LittleEndian;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+use toolstack_cli::client::{Client, End, Request};
+use toolstack_cli::hub::Hub;
+use toolstack_cli::line::Line;
+use toolstack_cli::local;
+
+/// One byte of so many is spoiled, in each direction.
+const SPOILED: usize = 4001;
+/// More requests than dom0 takes at a time.
+const TOO_MANY: usize = 70;
+/// What the guest has in its memory.
+const PATTERN: &[u8] = b"the guest reached its main function";
+
+/// Runs it; why it failed is the error.
+pub fn run(row: &Row, machine: &Machine, payload: &Payload, log: &Path) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(row.case.timeout);
+    let spoil = |line: Line| Line {
+        from: Box::new(Spoiled { inner: line.from, count: 0 }),
+        to: Box::new(Spoiled { inner: line.to, count: 0 }),
+        ..line
+    };
+    let (running, _input, hub) = control::start_with(machine, payload, spoil)?;
+    let _console = Drain::begin(running, std::fs::File::options().append(true).create(true).open(log)?);
+    let dir = Directory::new()?;
+    let host = Host { hub: &hub, deadline };
+
+    ensure!(host.well("list")?.contains("Domain-0"), "no list of domains");
+    let (status, said) = host.ask("no-such-command")?;
+    ensure!(status == 1 && said.contains("no such command"), "a command that is none: {status}, {said}");
+
+    let config = dir.file("host.cfg");
+    let text = "type = 'pv'\nname = 'h'\nkernel = '/files/hello'\nmemory = 16\non_poweroff = 'preserve'\n";
+    std::fs::write(&config, text)?;
+    host.well(&format!("create {config}; console --until 'main function' --timeout 30 h"))?;
+
+    side_by_side(&host)?;
+    for _ in 0..TOO_MANY {
+        // Dropped in the middle of its command.
+        let mut client = host.client()?;
+        let request = Request { deadline: Some(Instant::now()), ..request("sleep 1000", &[]) };
+        ensure!(client.run(request, &mut |_, _| Ok(()))? == End::Deadline, "a long sleep was short");
+    }
+    ensure!(host.well("list h")?.contains(" 16 "), "the guest is not there any more");
+
+    let core = dir.file("core");
+    host.well(&format!("dump-core h {core}"))?;
+    check(&std::fs::read(&core)?)?;
+    host.well("destroy h")?;
+    Ok(())
+}
+
+/// The shortest ends first, whatever was begun before it.
+fn side_by_side(host: &Host<'_>) -> Result<()> {
+    let scripts = ["console --until 'never said' --timeout 3 h", "sleep 1", "echo short"];
+    let (sender, ended) = channel();
+    std::thread::scope(|scope| {
+        for script in scripts {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                // The receiver waits for all of them.
+                let _ = sender.send((script, host.ask(script).map(|(status, _)| status)));
+            });
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    drop(sender);
+    let mut order = Vec::new();
+    for (script, status) in ended {
+        order.push((script, status?));
+    }
+    let [console, sleep, echo] = scripts;
+    ensure!(order == [(echo, 0), (sleep, 0), (console, 1)], "side by side they ended as {order:?}");
+    Ok(())
+}
+
+/// The core's pages hold what the guest has in memory, each at its place.
+fn check(file: &[u8]) -> Result<()> {
+    let core = ElfBytes::<LittleEndian>::minimal_parse(file)?;
+    let section = |name: &str| -> Result<&[u8]> {
+        let header = core.section_header_by_name(name)?.with_context(|| format!("no section {name}"))?;
+        Ok(core.section_data(&header)?.0)
+    };
+    let (pages, p2m) = (section(".xen_pages")?, section(".xen_p2m")?);
+    ensure!(pages.len() / 4096 == p2m.len() / 16, "{} bytes of pages, {} of their numbers", pages.len(), p2m.len());
+    // 16 MiB, but for what the hypervisor has of it.
+    ensure!((4000..=4200).contains(&(pages.len() / 4096)), "{} pages", pages.len() / 4096);
+    ensure!(pages.windows(PATTERN.len()).any(|window| window == PATTERN), "the guest's text is not in its pages");
+    let status = section(".xen_prstatus")?;
+    ensure!(status.len() == 5168, "{} bytes of registers", status.len());
+    ensure!(section(".xen_shared_info")?.len() == 4096, "half a shared info page");
+    let notes = core.section_header_by_name(".note.Xen")?.context("no notes")?;
+    ensure!(core.section_data_as_notes(&notes)?.count() == 4, "not four notes");
+    Ok(())
+}
+
+fn request<'a>(script: &'a str, may_save: &'a [String]) -> Request<'a> {
+    Request { script, files: Vec::new(), notices: Notices::Hidden, input: false, may_save, deadline: None }
+}
+
+struct Host<'a> {
+    hub: &'a Hub,
+    deadline: Instant,
+}
+
+impl Host<'_> {
+    fn client(&self) -> Result<Client> {
+        let client = Client::new(self.hub.connect()?)?;
+        if !client.wait(self.deadline.saturating_duration_since(Instant::now()))? {
+            bail!("dom0 does not answer");
+        }
+        Ok(client)
+    }
+
+    /// As `xrs` does: the status, and all that was said.
+    fn ask(&self, script: &str) -> Result<(i32, String)> {
+        let words = local::words(script);
+        let request =
+            Request { files: local::files(script)?, deadline: Some(self.deadline), ..request(script, &words) };
+        let mut said = Vec::new();
+        let end = self.client()?.run(request, &mut |_, bytes| {
+            said.extend_from_slice(bytes);
+            Ok(())
+        });
+        match end.with_context(|| script.to_owned())? {
+            End::Status(status) => Ok((status, String::from_utf8_lossy(&said).into_owned())),
+            End::Deadline => bail!("{script:?} did not end in time"),
+        }
+    }
+
+    fn well(&self, script: &str) -> Result<String> {
+        match self.ask(script)? {
+            (0, said) => Ok(said),
+            (status, said) => bail!("{script:?} ended with status {status}: {said}"),
+        }
+    }
+}
+
+/// A direction of a line that is not perfect.
+struct Spoiled<T> {
+    inner: T,
+    count: usize,
+}
+
+impl<T> Spoiled<T> {
+    fn spoil(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            self.count += 1;
+            if self.count.is_multiple_of(SPOILED) {
+                *byte ^= 0x41;
+            }
+        }
+    }
+}
+
+impl<T: Read> Read for Spoiled<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.spoil(buffer.get_mut(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+impl<T: Write> Write for Spoiled<T> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut bytes = bytes.to_vec();
+        self.spoil(&mut bytes);
+        self.inner.write_all(&bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// A directory for the row's own files.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("xen-rs-asked-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Left behind, it would only take up room.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
