@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use control_protocol::message::{CREDIT, MAX_NAME, MAX_PIECE, Notices, Part, Stream, ToDom0, ToHost, VERSION};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -154,6 +155,13 @@ impl Client {
             }
             running.step(&request, out)?;
         }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // The thread that reads has the connection, too. It may be closed already.
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 

@@ -11,6 +11,7 @@ use control_protocol::message::{CREDIT, Id, ToDom0, ToHost, VERSION};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -148,6 +149,13 @@ struct Client {
     requests: BTreeMap<Id, Id>,
 }
 
+impl Drop for Client {
+    fn drop(&mut self) {
+        // The thread that reads has the connection, too. It may be closed already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
 /// A request on the link.
 struct Request {
     client: u64,
@@ -276,8 +284,8 @@ impl State {
     }
 
     fn gone(&mut self, key: u64) {
-        let Some(client) = self.clients.remove(&key) else { return };
-        for on_link in client.requests.into_values() {
+        let Some(mut client) = self.clients.remove(&key) else { return };
+        for on_link in std::mem::take(&mut client.requests).into_values() {
             if let Some(request) = self.requests.get_mut(&on_link) {
                 request.waiting.clear();
                 if request.begun {

@@ -42,7 +42,7 @@ pub fn run(row: &Row, machine: &Machine, payload: &Payload, log: &Path) -> Resul
     ensure!(status == 1 && said.contains("no such command"), "a command that is none: {status}, {said}");
 
     let config = dir.file("host.cfg");
-    let text = "type = 'pv'\nname = 'h'\nkernel = '/files/hello'\nmemory = 16\non_poweroff = 'preserve'\n";
+    let text = "type = 'pv'\nname = 'h'\nkernel = '/files/hello'\nmemory = 8\non_poweroff = 'preserve'\n";
     std::fs::write(&config, text)?;
     host.well(&format!("create {config}; console --until 'main function' --timeout 30 h"))?;
 
@@ -53,7 +53,7 @@ pub fn run(row: &Row, machine: &Machine, payload: &Payload, log: &Path) -> Resul
         let request = Request { deadline: Some(Instant::now()), ..request("sleep 1000", &[]) };
         ensure!(client.run(request, &mut |_, _| Ok(()))? == End::Deadline, "a long sleep was short");
     }
-    ensure!(host.well("list h")?.contains(" 16 "), "the guest is not there any more");
+    ensure!(host.well("list h")?.contains("  8 "), "the guest is not there any more");
 
     let core = dir.file("core");
     host.well(&format!("dump-core h {core}"))?;
@@ -95,8 +95,8 @@ fn check(file: &[u8]) -> Result<()> {
     };
     let (pages, p2m) = (section(".xen_pages")?, section(".xen_p2m")?);
     ensure!(pages.len() / 4096 == p2m.len() / 16, "{} bytes of pages, {} of their numbers", pages.len(), p2m.len());
-    // 16 MiB, but for what the hypervisor has of it.
-    ensure!((4000..=4200).contains(&(pages.len() / 4096)), "{} pages", pages.len() / 4096);
+    // 8 MiB, but for what the hypervisor has of it.
+    ensure!((2000..=2100).contains(&(pages.len() / 4096)), "{} pages", pages.len() / 4096);
     ensure!(pages.windows(PATTERN.len()).any(|window| window == PATTERN), "the guest's text is not in its pages");
     let status = section(".xen_prstatus")?;
     ensure!(status.len() == 5168, "{} bytes of registers", status.len());
