@@ -24,6 +24,8 @@ use zerocopy::IntoBytes;
 const WINDOW: usize = 2048;
 const PAGE: usize = 4096;
 
+pub mod pools;
+
 pub fn create_domain(new: &NewDomain) -> Result<DomId, Errno> {
     let config = CreateDomain {
         handle: new.uuid.0,
@@ -32,6 +34,7 @@ pub fn create_domain(new: &NewDomain) -> Result<DomId, Errno> {
         max_grant_frames: new.max_grant_frames,
         max_maptrack_frames: new.max_maptrack_frames,
         grant_opts: new.max_grant_version,
+        cpupool_id: new.pool,
         ..Default::default()
     };
     domctl::create_domain(DomId(0), &config)
@@ -238,10 +241,9 @@ macro_rules! impl_xen_calls {
             use guest_pv::alloc::boxed::Box;
             use guest_pv::alloc::vec::Vec;
             use guest_pv::call::{domctl, sysctl};
-            use toolstack::calls::{Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, Share, VcpuInfo, VersionInfo, XenCalls};
+            use toolstack::calls::{Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, PoolChange, PoolInfo, Schedule, Share, VcpuInfo, VersionInfo, XenCalls};
             use toolstack::cpus::CpuSet;
             use xen_abi::arch_x86::VcpuGuestContext;
-            use xen_abi::domctl::SchedCredit2;
             use xen_abi::errno::Errno;
             use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
 
@@ -262,16 +264,17 @@ macro_rules! impl_xen_calls {
                 }
                 fn set_max_vcpus(&mut self, dom: DomId, count: u32) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::max_vcpus(dom, count) }
                 fn set_max_mem(&mut self, dom: DomId, kib: u64) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::max_mem(dom, kib) }
-                fn share(&mut self, dom: DomId) -> Result<Share, Errno> {
-                    domctl::credit2(dom).map(|info| Share { weight: info.weight, cap: info.cap })
+                fn share(&mut self, dom: DomId, scheduler: u32) -> Result<Share, Errno> { calls::pools::share(dom, scheduler) }
+                fn set_share(&mut self, dom: DomId, scheduler: u32, share: Share) -> Result<(), Errno> {
+                    calls::pools::set_share(dom, scheduler, share)
                 }
-                fn set_share(&mut self, dom: DomId, share: Share) -> Result<(), Errno> {
-                    domctl::set_credit2(dom, SchedCredit2 { weight: share.weight, cap: share.cap })
+                fn schedule(&mut self, pool: u32, scheduler: u32) -> Result<Schedule, Errno> { calls::pools::schedule(pool, scheduler) }
+                fn set_schedule(&mut self, pool: u32, scheduler: u32, schedule: Schedule) -> Result<(), Errno> {
+                    calls::pools::set_schedule(pool, scheduler, schedule)
                 }
-                fn rate_limit(&mut self) -> Result<u32, Errno> { sysctl::credit2_rate_limit() }
-                fn set_rate_limit(&mut self, microseconds: u32) -> Result<(), Errno> {
-                    sysctl::set_credit2_rate_limit(microseconds)
-                }
+                fn pool_info(&mut self, from: u32) -> Result<PoolInfo, Errno> { calls::pools::info(from) }
+                fn free_cpus(&mut self) -> Result<CpuSet, Errno> { calls::pools::free_cpus() }
+                fn change_pool(&mut self, change: PoolChange) -> Result<u32, Errno> { calls::pools::change(change) }
                 fn set_tsc_mode(&mut self, dom: DomId, mode: u32) -> Result<(), Errno> { $crate::fuse::burn()?; calls::set_tsc_mode(dom, mode) }
                 fn set_address_size(&mut self, dom: DomId, bits: u32) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::set_address_size(dom, bits) }
                 fn set_memory_map(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno> { $crate::fuse::burn()?; calls::set_memory_map(dom, bytes) }

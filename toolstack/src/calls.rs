@@ -27,6 +27,8 @@ pub struct NewDomain {
     pub max_maptrack_frames: i32,
     /// The newest version of grant tables.
     pub max_grant_version: u32,
+    /// Its pool of CPUs.
+    pub pool: u32,
 }
 
 /// A domain as it is (`XEN_DOMCTL_getdomaininfo`).
@@ -253,14 +255,20 @@ pub trait XenCalls {
     fn version(&mut self) -> Result<VersionInfo, Errno>;
     /// sysctl `sched_id`: `XEN_SCHEDULER_*`.
     fn scheduler(&mut self) -> Result<u32, Errno>;
-    /// domctl `scheduler_op` `getinfo`.
-    fn share(&mut self, dom: DomId) -> Result<Share, Errno>;
+    /// domctl `scheduler_op` `getinfo`, for the domain's scheduler (`XEN_SCHEDULER_*`).
+    fn share(&mut self, dom: DomId, scheduler: u32) -> Result<Share, Errno>;
     /// domctl `scheduler_op` `putinfo`.
-    fn set_share(&mut self, dom: DomId, share: Share) -> Result<(), Errno>;
-    /// sysctl `scheduler_op` `getinfo`: credit2's rate limit in microseconds.
-    fn rate_limit(&mut self) -> Result<u32, Errno>;
+    fn set_share(&mut self, dom: DomId, scheduler: u32, share: Share) -> Result<(), Errno>;
+    /// sysctl `scheduler_op` `getinfo`, of a pool with that scheduler.
+    fn schedule(&mut self, pool: u32, scheduler: u32) -> Result<Schedule, Errno>;
     /// sysctl `scheduler_op` `putinfo`.
-    fn set_rate_limit(&mut self, microseconds: u32) -> Result<(), Errno>;
+    fn set_schedule(&mut self, pool: u32, scheduler: u32, schedule: Schedule) -> Result<(), Errno>;
+    /// sysctl `cpupool_op` `info`: the pool of a number, or the next one. `ENOENT`: there is no further one.
+    fn pool_info(&mut self, from: u32) -> Result<PoolInfo, Errno>;
+    /// sysctl `cpupool_op` `freeinfo`: CPUs in no pool.
+    fn free_cpus(&mut self) -> Result<CpuSet, Errno>;
+    /// The other operations of sysctl `cpupool_op`; the pool's number.
+    fn change_pool(&mut self, change: PoolChange) -> Result<u32, Errno>;
     /// sysctl `readconsole`: all that is in the console ring.
     fn read_console(&mut self, clear: Clear) -> Result<Vec<u8>, Errno>;
     /// sysctl `debug_keys`.
@@ -272,7 +280,46 @@ pub trait XenCalls {
     }
 }
 
-/// A domain's share of the CPUs under credit2 (domctl `scheduler_op`).
+/// What can be set of a pool's scheduler (sysctl `scheduler_op`). Credit2 has the rate limit alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// How long one runs while others wait.
+    pub time_slice_ms: u32,
+    /// How long one runs at least.
+    pub rate_limit_us: u32,
+    /// How long one that has run stays where it is.
+    pub migration_delay_us: u32,
+}
+
+/// A pool of CPUs (sysctl `cpupool_op`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolInfo {
+    /// Its number.
+    pub id: u32,
+    /// `XEN_SCHEDULER_*`.
+    pub scheduler: u32,
+    /// Domains in it.
+    pub domains: u32,
+    /// Its CPUs.
+    pub cpus: CpuSet,
+}
+
+/// What to do with a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolChange {
+    /// A new one, with a scheduler.
+    Create(u32),
+    /// It goes.
+    Destroy(u32),
+    /// It gets a CPU.
+    Add(u32, u32),
+    /// It loses one. `EAGAIN` is asked again.
+    Remove(u32, u32),
+    /// A domain moves to it.
+    Move(u32, DomId),
+}
+
+/// A domain's share of the CPUs (domctl `scheduler_op`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     /// Relative to other domains'.

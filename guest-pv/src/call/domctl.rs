@@ -155,6 +155,27 @@ pub fn credit2(domain: DomId) -> Result<SchedCredit2, Errno> {
     Ok(info)
 }
 
+/// A domain's weight and cap under its scheduler, which is credit or credit2.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn share(domain: DomId, scheduler: u32) -> Result<(u16, u16), Errno> {
+    let mut arg = SchedulerOp { sched_id: scheduler, cmd: XEN_DOMCTL_SCHEDOP_GETINFO, ..Default::default() };
+    plain(XEN_DOMCTL_SCHEDULER_OP, domain, &mut arg)?;
+    let (info, _) = SchedCredit2::read_from_prefix(arg.u.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    Ok((info.weight, info.cap))
+}
+
+/// Sets both.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn set_share(domain: DomId, scheduler: u32, weight: u16, cap: u16) -> Result<(), Errno> {
+    let mut arg = SchedulerOp { sched_id: scheduler, cmd: XEN_DOMCTL_SCHEDOP_PUTINFO, ..Default::default() };
+    SchedCredit2 { weight, cap }.write_to_prefix(arg.u.as_mut_bytes()).map_err(|_| Errno::EINVAL)?;
+    plain(XEN_DOMCTL_SCHEDULER_OP, domain, &mut arg)
+}
+
 /// Sets what credit2 gives to a domain.
 ///
 /// # Errors

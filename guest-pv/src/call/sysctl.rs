@@ -5,15 +5,15 @@
 use super::{check, raw};
 use alloc::vec;
 use alloc::vec::Vec;
-use xen_abi::domctl::{GetDomainInfo, XEN_SCHEDULER_CREDIT2};
+use xen_abi::domctl::{Bitmap, GetDomainInfo, XEN_SCHEDULER_CREDIT2};
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::HYPERVISOR_SYSCTL;
 use xen_abi::ids::DomId;
 use xen_abi::sysctl::{
-    CpuFeatureset, Credit2Schedule, DebugKeys, GetDomainInfoList, PhysInfo, ReadConsole, SchedId, SchedulerOp, Sysctl,
-    XEN_SYSCTL_DEBUG_KEYS, XEN_SYSCTL_GET_CPU_FEATURESET, XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION,
-    XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_READCONSOLE, XEN_SYSCTL_SCHED_ID, XEN_SYSCTL_SCHEDOP_GETINFO,
-    XEN_SYSCTL_SCHEDOP_PUTINFO, XEN_SYSCTL_SCHEDULER_OP,
+    CpuFeatureset, CpupoolOp, Credit2Schedule, DebugKeys, GetDomainInfoList, PhysInfo, ReadConsole, SchedId,
+    SchedulerOp, Sysctl, XEN_SYSCTL_CPUPOOL_OP, XEN_SYSCTL_DEBUG_KEYS, XEN_SYSCTL_GET_CPU_FEATURESET,
+    XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION, XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_READCONSOLE,
+    XEN_SYSCTL_SCHED_ID, XEN_SYSCTL_SCHEDOP_GETINFO, XEN_SYSCTL_SCHEDOP_PUTINFO, XEN_SYSCTL_SCHEDULER_OP,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -100,6 +100,33 @@ pub fn credit2_rate_limit() -> Result<u32, Errno> {
 /// Those of the hypercall.
 pub fn set_credit2_rate_limit(microseconds: u32) -> Result<(), Errno> {
     credit2(XEN_SYSCTL_SCHEDOP_PUTINFO, microseconds).map(drop)
+}
+
+/// What can be set of a pool's scheduler (`XEN_SYSCTL_SCHEDOP_*`), word by word.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn schedule(pool: u32, scheduler: u32, cmd: u32, words: [u32; 3]) -> Result<[u32; 3], Errno> {
+    let mut arg = SchedulerOp { cpupool_id: pool, sched_id: scheduler, cmd, ..Default::default() };
+    words.write_to_prefix(arg.u.as_mut_bytes()).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: no pointers.
+    unsafe { payload(XEN_SYSCTL_SCHEDULER_OP, &mut arg) }?;
+    <[u32; 3]>::read_from_prefix(arg.u.as_bytes()).map(|(words, _)| words).map_err(|_| Errno::EINVAL)
+}
+
+/// An operation on a pool of CPUs (`XEN_SYSCTL_CPUPOOL_OP_*`). `argument` is a scheduler, or a domain; `cpus` is filled with a
+/// set of CPUs where there is one to tell.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn cpupool(op: u32, pool: u32, argument: u32, cpu: u32, cpus: &mut [u64]) -> Result<CpupoolOp, Errno> {
+    let nr_bits = u32::try_from(cpus.len() * 64).map_err(|_| Errno::EINVAL)?;
+    let cpumap = Bitmap { bitmap: cpus.as_mut_ptr() as u64, nr_bits, ..Default::default() };
+    let mut arg =
+        CpupoolOp { op, cpupool_id: pool, sched_id: argument, domid: argument, cpu, cpumap, ..Default::default() };
+    // SAFETY: the hypervisor writes at most as many bits as there are.
+    unsafe { payload(XEN_SYSCTL_CPUPOOL_OP, &mut arg) }?;
+    Ok(arg)
 }
 
 /// Reads the hypervisor's log from `*index` on and moves the index; returns the number of bytes.

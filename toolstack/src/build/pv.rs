@@ -29,6 +29,8 @@ pub struct Request<'a> {
     pub kernel: &'a Kernel<'a>,
     /// Its ramdisk, possibly empty.
     pub ramdisk: &'a [u8],
+    /// Its pool of CPUs.
+    pub pool: u32,
 }
 
 /// What was built: the domain, paused, and where its rings are.
@@ -85,6 +87,7 @@ fn new_domain(request: &Request<'_>, host: &PhysInfo) -> NewDomain {
         max_grant_frames: frames(config.max_grant_frames),
         max_maptrack_frames: frames(config.max_maptrack_frames),
         max_grant_version: config.max_grant_version.unwrap_or(newest),
+        pool: request.pool,
     }
 }
 
@@ -99,10 +102,11 @@ fn fill(xen: &mut dyn XenCalls, dom: DomId, request: &Request<'_>, plan: &Plan) 
         }
     }
     if config.cpu_weight.is_some() || config.cap.is_some() {
-        let default = xen.share(dom).doing("ask for the domain's scheduling parameters")?;
+        let scheduler = xen.pool_info(request.pool).doing("ask for its pool of CPUs")?.scheduler;
+        let default = xen.share(dom, scheduler).doing("ask for the domain's scheduling parameters")?;
         let share =
             Share { weight: config.cpu_weight.unwrap_or(default.weight), cap: config.cap.unwrap_or(default.cap) };
-        xen.set_share(dom, share).doing("set the domain's scheduling parameters")?;
+        xen.set_share(dom, scheduler, share).doing("set the domain's scheduling parameters")?;
     }
     xen.set_max_mem(dom, config.memory_kib + MAXMEM_SLACK_KIB).doing("set the domain's memory limit")?;
     xen.set_memory_map(dom, config.max_memory_kib * 1024).doing("set the domain's memory map")?;

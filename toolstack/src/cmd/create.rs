@@ -11,7 +11,7 @@ use xen_abi::errno::Errno;
 use xen_abi::ids::DomId;
 
 use super::options::{Options, flag, value};
-use super::{Command, FAILURE, SUCCESS, Status, console, destroy, target};
+use super::{Command, FAILURE, SUCCESS, Status, console, destroy, pools, target};
 use crate::build::{self, BuildError};
 use crate::config::{DomainConfig, Uuid};
 use crate::device::disk::{self, DiskError};
@@ -45,6 +45,8 @@ pub enum CreateError {
     NameTaken(String),
     /// There is one with this UUID.
     UuidTaken(Uuid),
+    /// There is no such pool of CPUs.
+    Pool(String),
     /// A file cannot be read.
     File {
         /// What it was to be.
@@ -84,6 +86,7 @@ impl fmt::Display for CreateError {
         match self {
             Self::NameTaken(name) => write!(f, "a domain with name \"{name}\" already exists"),
             Self::UuidTaken(uuid) => write!(f, "a domain with UUID {uuid} already exists"),
+            Self::Pool(name) => write!(f, "there is no pool of CPUs \"{name}\""),
             Self::File { what, path, errno } => {
                 let why = if *errno == Errno::ENOENT { "no such file" } else { errno.name() };
                 write!(f, "{what} {path}: {why}")
@@ -250,7 +253,11 @@ fn build_domain(host: &mut dyn Host, config: &DomainConfig, uuid: Uuid) -> Resul
     let wrong = |error| CreateError::Kernel { path: config.kernel.clone(), error };
     let image = host.images().unpack(file).map_err(wrong)?;
     let kernel = Kernel::parse(&image).map_err(wrong)?;
-    let request = build::Request { config, uuid, kernel: &kernel, ramdisk: &ramdisk };
+    let pool = match &config.pool {
+        Some(name) => pools::resolve(host, name).ok_or_else(|| CreateError::Pool(name.clone()))?,
+        None => 0,
+    };
+    let request = build::Request { config, uuid, kernel: &kernel, ramdisk: &ramdisk, pool };
     build::build(host, &request).map_err(CreateError::Build)
 }
 

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use super::options::{Options, flag};
-use super::{Command, FAILURE, SUCCESS, Status, target};
+use super::{Command, FAILURE, SUCCESS, Status, pools, target};
 use crate::calls::DomainInfo;
 use crate::host::Host;
 use crate::json::{self, quote};
@@ -84,7 +84,7 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
             let _ = write!(text, " {:>16}", "-");
         }
         if options.has('c') {
-            let pool = if info.cpupool == 0 { "Pool-0".to_string() } else { info.cpupool.to_string() };
+            let pool = pools::name(host, info.cpupool);
             let _ = write!(text, "{pool:>16}");
         }
         text.push('\n');

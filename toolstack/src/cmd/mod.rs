@@ -23,11 +23,12 @@ mod list;
 mod memory;
 mod options;
 mod pause;
+mod pools;
 mod power;
 mod reboot;
 mod rename;
 mod resources;
-mod sched_credit2;
+mod sched;
 mod shutdown;
 mod sysrq;
 mod target;
@@ -98,7 +99,16 @@ pub const COMMANDS: &[Command] = &[
     dmesg::COMMAND,
     dump_core::COMMAND,
     debug_keys::COMMAND,
-    sched_credit2::COMMAND,
+    sched::CREDIT,
+    sched::CREDIT2,
+    pools::CREATE,
+    pools::LIST,
+    pools::DESTROY,
+    pools::RENAME,
+    pools::CPU_ADD,
+    pools::CPU_REMOVE,
+    pools::MIGRATE,
+    pools::NUMA_SPLIT,
     resources::COMMAND,
     power::POWEROFF,
     power::REBOOT_HOST,

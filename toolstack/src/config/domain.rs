@@ -130,6 +130,8 @@ pub struct DomainConfig {
     pub cpu_weight: Option<u16>,
     /// The most of the CPUs it may use, in percent of one; None or 0 for all.
     pub cap: Option<u16>,
+    /// Its pool of CPUs, by name or number; None for the first one.
+    pub pool: Option<String>,
     /// The CPUs its vCPUs must run on.
     pub cpus: Cpus,
     /// The CPUs they had better run on.
@@ -408,6 +410,7 @@ impl Reader {
             max_vcpus: u32::try_from(max_vcpu_count).unwrap_or(1),
             cpu_weight: self.short("cpu_weight", 1..=0xffff)?,
             cap: self.short("cap", 0..=0xffff)?,
+            pool: self.text("pool")?.map(|pool| pool.value),
             cpus: self.cpus("cpus")?,
             cpus_soft: self.cpus("cpus_soft")?,
             tsc_mode: self.word("tsc_mode", tsc_modes, TscMode::Default)?,

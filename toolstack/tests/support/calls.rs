@@ -9,8 +9,14 @@ impl XenCalls for Machine {
         self.next_dom += 1;
         self.free -= 2;
         let shared_info_frame = self.take_frame(dom);
-        let info =
-            DomainInfo { id: dom, flags: DomainInfo::PAUSED, shared_info_frame, uuid: new.uuid, ..Default::default() };
+        let info = DomainInfo {
+            id: dom,
+            flags: DomainInfo::PAUSED,
+            shared_info_frame,
+            uuid: new.uuid,
+            cpupool: new.pool,
+            ..Default::default()
+        };
         self.take_frame(dom);
         self.domains.insert(dom.0, Domain { pauses: 1, ..Domain::new(info, *new) });
         Ok(dom)
@@ -87,20 +93,57 @@ impl XenCalls for Machine {
         self.dom(dom)?.max_mem_kib = kib;
         Ok(())
     }
-    fn share(&mut self, dom: DomId) -> Result<Share, Errno> {
-        self.dom(dom).map(|domain| domain.share)
+    fn share(&mut self, dom: DomId, scheduler: u32) -> Result<Share, Errno> {
+        let domain = self.dom(dom)?;
+        let (pool, share) = (domain.info.cpupool, domain.share);
+        if self.pool(pool)?.scheduler == scheduler { Ok(share) } else { Err(Errno::EINVAL) }
     }
-    fn set_share(&mut self, dom: DomId, share: Share) -> Result<(), Errno> {
+    fn set_share(&mut self, dom: DomId, _: u32, share: Share) -> Result<(), Errno> {
         self.call("set_share")?;
         self.dom(dom)?.share = share;
         Ok(())
     }
-    fn rate_limit(&mut self) -> Result<u32, Errno> {
-        Ok(self.rate_limit)
+    fn schedule(&mut self, pool: u32, scheduler: u32) -> Result<Schedule, Errno> {
+        if self.pool(pool)?.scheduler == scheduler { Ok(self.schedule) } else { Err(Errno::EINVAL) }
     }
-    fn set_rate_limit(&mut self, microseconds: u32) -> Result<(), Errno> {
-        self.rate_limit = microseconds;
+    fn set_schedule(&mut self, _: u32, _: u32, schedule: Schedule) -> Result<(), Errno> {
+        self.schedule = schedule;
         Ok(())
+    }
+    fn pool_info(&mut self, from: u32) -> Result<PoolInfo, Errno> {
+        let mut pool = *self.pools.range(from..).next().ok_or(Errno::ENOENT)?.1;
+        pool.domains = self.domains.values().filter(|domain| domain.info.cpupool == pool.id).count() as u32;
+        Ok(pool)
+    }
+    fn free_cpus(&mut self) -> Result<CpuSet, Errno> {
+        let mut free = CpuSet::default();
+        (0..4).filter(|cpu| !self.pools.values().any(|pool| pool.cpus.has(*cpu))).for_each(|cpu| free.add(cpu));
+        Ok(free)
+    }
+    fn change_pool(&mut self, change: PoolChange) -> Result<u32, Errno> {
+        let free = self.free_cpus()?;
+        match change {
+            PoolChange::Create(scheduler) => {
+                let id = self.pools.keys().last().map_or(0, |last| last + 1);
+                self.pools.insert(id, PoolInfo { id, scheduler, domains: 0, cpus: CpuSet::default() });
+                return Ok(id);
+            }
+            PoolChange::Destroy(id) => {
+                let pool = self.pool(id)?;
+                if pool.cpus != CpuSet::default() {
+                    return Err(Errno::EBUSY);
+                }
+                self.pools.remove(&id);
+            }
+            PoolChange::Add(id, cpu) if free.has(cpu) => self.pool(id)?.cpus.add(cpu),
+            PoolChange::Remove(id, cpu) if self.pool(id)?.cpus.has(cpu) && cpu != 0 => self.pool(id)?.cpus.remove(cpu),
+            PoolChange::Add(..) | PoolChange::Remove(..) => return Err(Errno::EADDRNOTAVAIL),
+            PoolChange::Move(id, dom) => {
+                self.pool(id)?;
+                self.dom(dom)?.info.cpupool = id;
+            }
+        }
+        Ok(0)
     }
     fn set_tsc_mode(&mut self, dom: DomId, _: u32) -> Result<(), Errno> {
         self.call("set_tsc_mode")?;
@@ -216,7 +259,8 @@ impl XenCalls for Machine {
     fn phys_info(&mut self) -> Result<PhysInfo, Errno> {
         self.call("phys_info")?;
         Ok(PhysInfo {
-            nr_cpus: 1,
+            nr_cpus: self.cpus,
+            max_cpu_id: self.cpus - 1,
             nr_nodes: 1,
             threads_per_core: 1,
             cores_per_socket: 1,

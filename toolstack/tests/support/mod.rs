@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use toolstack::calls::{
-    Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, Share, VcpuInfo, VersionInfo, XenCalls,
+    Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, PoolChange, PoolInfo, Schedule, Share, VcpuInfo,
+    VersionInfo, XenCalls,
 };
 use toolstack::config::Uuid;
 use toolstack::cpus::CpuSet;
@@ -66,7 +67,9 @@ pub struct Machine {
     pub out: String,
     pub err: String,
     pub clock: u64,
-    pub rate_limit: u32,
+    pub cpus: u32,
+    pub schedule: Schedule,
+    pub pools: BTreeMap<u32, PoolInfo>,
     pub records: Domains,
     pub images: Images,
     pub power: Option<PowerAction>,
@@ -97,7 +100,12 @@ impl Default for Machine {
             out: String::new(),
             err: String::new(),
             clock: 5_000_000_000,
-            rate_limit: 1000,
+            cpus: 1,
+            schedule: Schedule { time_slice_ms: 30, rate_limit_us: 1000, migration_delay_us: 0 },
+            pools: BTreeMap::from([(
+                0,
+                PoolInfo { id: 0, scheduler: 6, domains: 0, cpus: CpuSet([0b1111, 0, 0, 0, 0, 0, 0, 0]) },
+            )]),
             records: Domains::default(),
             images: Images::new(64 << 20),
             power: None,
@@ -123,6 +131,7 @@ impl Default for Machine {
                     max_grant_frames: -1,
                     max_maptrack_frames: -1,
                     max_grant_version: 1,
+                    pool: 0,
                 },
             ),
         );
@@ -207,6 +216,10 @@ impl Machine {
 
     fn dom(&mut self, dom: DomId) -> Result<&mut Domain, Errno> {
         self.domains.get_mut(&dom.0).ok_or(Errno::ESRCH)
+    }
+
+    fn pool(&mut self, id: u32) -> Result<&mut PoolInfo, Errno> {
+        self.pools.get_mut(&id).ok_or(Errno::ENOENT)
     }
 
     fn take_frame(&mut self, owner: DomId) -> Mfn {
