@@ -405,4 +405,4 @@ impl DomainMemory {
 }
 
 /// Pages that one slice of a death looks at.
-const PAGES_PER_SLICE: u32 = 256;
+const PAGES_PER_SLICE: u32 = 128;

@@ -29,7 +29,7 @@ static FREE: Lock<Buddy, { rank::FRAMES }> = Lock::new(Buddy::new());
 static MAP: Once<(Vec<MemoryRange>, u64)> = Once::new();
 
 /// Frames that an allocation zeroes in one go.
-const SCRUB_LIMIT: usize = 64;
+const SCRUB_LIMIT: usize = 32;
 /// Frames that an idle CPU scrubs in one go, as a power of two.
 const SCRUB_ORDER: u8 = 4;
 /// Free frames that idle CPUs are scrubbing at the moment; changes under the lock of `FREE`.

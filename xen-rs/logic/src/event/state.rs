@@ -46,7 +46,7 @@ pub(super) fn is_busy<D: EventDomain>(domain: &D, port: Port) -> bool {
 }
 
 /// Ports that are looked at in one go, when a layout begins or the guest adds a page of words.
-pub const PORTS_PER_ROUND: u32 = 512;
+pub const PORTS_PER_ROUND: u32 = 256;
 
 /// Carries the pending bits of the 2-level layout over to the FIFO one, which the domain uses from now on, for
 /// [`PORTS_PER_ROUND`] ports from `first` on: they are raised when the guest provides the words ([`collect_saved`]), or now

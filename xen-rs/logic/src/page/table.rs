@@ -55,7 +55,7 @@ impl<'f, E: Env> Mmu<'f, E> {
                 if stored != entry {
                     self.env.swap(table, slot, stored);
                 }
-            } else if self.env.refuse_absent(owner, entry) {
+            } else if entry.0 != 0 && self.env.refuse_absent(owner, entry) {
                 return Err((Errno::EPERM, at));
             }
             resumed = false;

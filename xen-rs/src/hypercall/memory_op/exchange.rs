@@ -190,7 +190,7 @@ impl Trade {
         new.try_reserve_exact(extents).map_err(|_| Errno::ENOMEM)?;
         let claim = self.domain.memory.outstanding();
         for _ in 0..extents {
-            if (new.len() as u64).is_multiple_of(BREATH / 2) {
+            if (new.len() as u64).is_multiple_of(BREATH / 4) {
                 breathe(&mut cx.held);
             }
             match memory::alloc_for(claim, self.taken_order, zone, &mut cx.held) {

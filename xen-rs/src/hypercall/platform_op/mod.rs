@@ -48,7 +48,7 @@ fn carry_out(cx: &mut Context<'_>, op: &Allowed<Op>, raw: &mut PlatformOp) -> Re
     match op.op() {
         Op::SetTime32 => time::set_32(cx, &payload(&raw.u)?),
         Op::SetTime64 => time::set_64(cx, &payload(&raw.u)?),
-        Op::FirmwareInfo => firmware::info(&payload(&raw.u)?),
+        Op::FirmwareInfo => firmware::info(cx.args()[0], &payload(&raw.u)?),
         Op::EnterAcpiSleep => power::sleep(&payload(&raw.u)?),
         Op::GetCpuinfo => cpu::info(payload(&raw.u)?, raw),
         Op::GetCpuVersion => cpu::version(payload(&raw.u)?, raw),

@@ -10,7 +10,7 @@ mod physical;
 
 use super::percpu::{self, REGION};
 use super::{
-    acpi, alternatives, cpu, fpu, idt, ioapic, lapic, pic, platform_timer, power, serial, smp, speculation, tsc,
+    acpi, alternatives, bios, cpu, fpu, idt, ioapic, lapic, pic, platform_timer, power, serial, smp, speculation, tsc,
 };
 use crate::boot_info::{BootInfo, MemoryKind};
 use crate::command_line::CommandLine;
@@ -255,6 +255,7 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     // SAFETY: the first page tables leave the image writable.
     unsafe { alternatives::apply(plan) };
     acpi::init(boot.rsdp, memory);
+    bios::init(memory);
     let mut frames = crate::mem::setup::init(&boot, image_phys(), EARLY_MAPPED);
     crate::mem::heap::grow_at_boot(&mut frames);
     lapic::init(&mut frames);

@@ -5,6 +5,8 @@ pub mod acpi;
 #[cfg(target_os = "none")]
 mod alternatives;
 #[cfg(target_os = "none")]
+pub mod bios;
+#[cfg(target_os = "none")]
 pub mod boot;
 #[cfg(target_os = "none")]
 pub mod cache;
