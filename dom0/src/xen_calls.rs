@@ -246,6 +246,7 @@ macro_rules! impl_xen_calls {
             use xen_abi::arch_x86::VcpuGuestContext;
             use xen_abi::errno::Errno;
             use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
+            use xen_abi::sysctl::{CpuTopo, MemInfo};
 
             impl XenCalls for $ty {
                 fn create_domain(&mut self, new: &NewDomain) -> Result<DomId, Errno> { $crate::fuse::burn()?; calls::create_domain(new) }
@@ -307,6 +308,8 @@ macro_rules! impl_xen_calls {
                 fn grant_table_frame(&mut self, dom: DomId) -> Result<Mfn, Errno> { $crate::fuse::burn()?; calls::grant_table_frame(dom) }
                 fn phys_info(&mut self) -> Result<PhysInfo, Errno> { calls::phys_info() }
                 fn version(&mut self) -> Result<VersionInfo, Errno> { calls::version_info() }
+                fn cpu_topology(&mut self) -> Result<Vec<CpuTopo>, Errno> { sysctl::cpu_topology() }
+                fn numa(&mut self) -> Result<Vec<(MemInfo, Vec<u32>)>, Errno> { sysctl::numa() }
                 fn scheduler(&mut self) -> Result<u32, Errno> { sysctl::sched_id() }
                 fn read_console(&mut self, clear: Clear) -> Result<Vec<u8>, Errno> { calls::read_console(clear) }
                 fn debug_keys(&mut self, keys: &str) -> Result<(), Errno> { sysctl::debug_keys(keys.as_bytes()) }

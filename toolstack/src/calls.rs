@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use xen_abi::arch_x86::VcpuGuestContext;
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
+use xen_abi::sysctl::{CpuTopo, MemInfo};
 
 use crate::config::Uuid;
 use crate::cpus::CpuSet;
@@ -251,6 +252,10 @@ pub trait XenCalls {
 
     /// sysctl `physinfo`.
     fn phys_info(&mut self) -> Result<PhysInfo, Errno>;
+    /// sysctl `cputopoinfo`: of each CPU its core, socket and node.
+    fn cpu_topology(&mut self) -> Result<Vec<CpuTopo>, Errno>;
+    /// sysctl `numainfo`: of each node its memory, and its distances.
+    fn numa(&mut self) -> Result<Vec<(MemInfo, Vec<u32>)>, Errno>;
     /// `xen_version`.
     fn version(&mut self) -> Result<VersionInfo, Errno>;
     /// sysctl `sched_id`: `XEN_SCHEDULER_*`.

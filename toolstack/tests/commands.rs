@@ -78,6 +78,12 @@ fn info() {
     ] {
         assert!(machine.out.lines().any(|l| l == line), "{line} in {}", machine.out);
     }
+    machine.run("info -n");
+    let tables = "cpu_topology           :\ncpu:    core    socket     node\n  0:       0        0        0\n  1:       1        0        0\n\
+                  device topology        :\ndevice           node\nNo device topology data available\n\
+                  numa_info              :\nnode:    memsize    memfree    distances\n   0:      1024        256      10\n\
+                  xen_major              : 4\n";
+    assert!(machine.out.contains(tables), "{}", machine.out);
     machine.run("info free_memory");
     assert_eq!(machine.out, "256\n");
     machine.run("dmesg");

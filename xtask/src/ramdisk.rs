@@ -56,11 +56,20 @@ while ! : < /dev/hvc0; do sleep 1; done 2> /dev/null
 exit 0
 ";
 
-/// With `cpus=hotplug` CPUs that appear are brought up, as udev's rules do it.
+/// With `cpus=hotplug` CPUs that appear are brought up, as udev's rules do it, and the guest tells what it has whenever
+/// that changes: the memory that its kernel manages against what it began with, and its CPUs.
 const HOTPLUG: &str = "\
 #!/bin/sh
 grep -q cpus=hotplug /proc/cmdline || exit 0
+total() { sed -n 's/MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo; }
+cpus() { cat /sys/devices/system/cpu/online; }
+first=$(total) less=0 online=$(cpus)
 while sleep 1; do
+    now=$(( (first - $(total) + 512) / 1024 ))
+    [ $now = $less ] || echo \"guest: $now MiB less than at first\" > /dev/console
+    less=$now now=$(cpus)
+    [ $now = $online ] || echo \"guest: CPUs $online -> $now\" > /dev/console
+    online=$now
     for cpu in /sys/devices/system/cpu/cpu[1-9]*; do
         [ \"$(cat $cpu/online)\" = 0 ] && echo 1 > $cpu/online && echo \"guest: ${cpu##*/} is up\" > /dev/console
     done

@@ -10,10 +10,11 @@ use xen_abi::errno::Errno;
 use xen_abi::hypercall::HYPERVISOR_SYSCTL;
 use xen_abi::ids::DomId;
 use xen_abi::sysctl::{
-    CpuFeatureset, CpupoolOp, Credit2Schedule, DebugKeys, GetDomainInfoList, PhysInfo, ReadConsole, SchedId,
-    SchedulerOp, Sysctl, XEN_SYSCTL_CPUPOOL_OP, XEN_SYSCTL_DEBUG_KEYS, XEN_SYSCTL_GET_CPU_FEATURESET,
-    XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION, XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_READCONSOLE,
-    XEN_SYSCTL_SCHED_ID, XEN_SYSCTL_SCHEDOP_GETINFO, XEN_SYSCTL_SCHEDOP_PUTINFO, XEN_SYSCTL_SCHEDULER_OP,
+    CpuFeatureset, CpuTopo, CpuTopoInfo, CpupoolOp, Credit2Schedule, DebugKeys, GetDomainInfoList, MemInfo, NumaInfo,
+    PhysInfo, ReadConsole, SchedId, SchedulerOp, Sysctl, XEN_SYSCTL_CPUPOOL_OP, XEN_SYSCTL_CPUTOPOINFO,
+    XEN_SYSCTL_DEBUG_KEYS, XEN_SYSCTL_GET_CPU_FEATURESET, XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION,
+    XEN_SYSCTL_NUMAINFO, XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_READCONSOLE, XEN_SYSCTL_SCHED_ID, XEN_SYSCTL_SCHEDOP_GETINFO,
+    XEN_SYSCTL_SCHEDOP_PUTINFO, XEN_SYSCTL_SCHEDULER_OP,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -46,6 +47,40 @@ pub fn physinfo() -> Result<PhysInfo, Errno> {
     // SAFETY: no pointers.
     unsafe { payload(XEN_SYSCTL_PHYSINFO, &mut info) }?;
     Ok(info)
+}
+
+/// Where each CPU sits.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn cpu_topology() -> Result<Vec<CpuTopo>, Errno> {
+    let mut arg = CpuTopoInfo::default();
+    // SAFETY: a null pointer asks for the number only.
+    unsafe { payload(XEN_SYSCTL_CPUTOPOINFO, &mut arg) }?;
+    let mut cpus = vec![CpuTopo::default(); arg.num_cpus as usize];
+    arg.cputopo = cpus.as_mut_ptr() as u64;
+    // SAFETY: the hypervisor writes at most `num_cpus` entries.
+    unsafe { payload(XEN_SYSCTL_CPUTOPOINFO, &mut arg) }?;
+    cpus.truncate(arg.num_cpus as usize);
+    Ok(cpus)
+}
+
+/// The memory of each node, and how far it is from each of them.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn numa() -> Result<Vec<(MemInfo, Vec<u32>)>, Errno> {
+    let mut arg = NumaInfo::default();
+    // SAFETY: null pointers ask for the number only.
+    unsafe { payload(XEN_SYSCTL_NUMAINFO, &mut arg) }?;
+    let nodes = arg.num_nodes as usize;
+    let (mut memory, mut distances) = (vec![MemInfo::default(); nodes], vec![0_u32; nodes * nodes]);
+    arg.meminfo = memory.as_mut_ptr() as u64;
+    arg.distance = distances.as_mut_ptr() as u64;
+    // SAFETY: the hypervisor writes at most `num_nodes` entries, and as many distances of each.
+    unsafe { payload(XEN_SYSCTL_NUMAINFO, &mut arg) }?;
+    let rows = distances.chunks(nodes.max(1)).map(<[u32]>::to_vec);
+    Ok(memory.into_iter().zip(rows).take(arg.num_nodes as usize).collect())
 }
 
 /// All domains from number `first` on, at most `max`.

@@ -13,9 +13,9 @@ use crate::json;
 
 pub const COMMAND: Command = Command {
     name: "info",
-    usage: "[key]",
+    usage: "[-n] [key]",
     about: "Get information about Xen host",
-    flags: &[flag('j', "json")],
+    flags: &[flag('n', "numa"), flag('j', "json")],
     needs: 0,
     run,
 };
@@ -25,7 +25,8 @@ const SCHEDULERS: &[(u32, &str)] =
     &[(4, "sedf"), (5, "credit"), (6, "credit2"), (7, "arinc653"), (8, "rtds"), (9, "null")];
 
 fn run(host: &mut dyn Host, options: &Options) -> Status {
-    let lines = match lines(host) {
+    let numa = if options.has('n') && !options.has('j') { numa(host) } else { Ok(String::new()) };
+    let lines = match numa.and_then(|numa| lines(host, &numa)) {
         Ok(lines) => lines,
         Err(errno) => {
             host.print_error(&format!("cannot ask about the machine: {}\n", errno.name()));
@@ -42,7 +43,8 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         None => lines,
         Some(key) => lines
             .lines()
-            .filter(|line| line.starts_with(key))
+            // Those of the tables are not among xl's keys.
+            .filter(|line| line.starts_with(key) && line.get(23..25) == Some(": "))
             .filter_map(|line| line.split_once(": "))
             .map(|(_, value)| format!("{value}\n"))
             .collect(),
@@ -51,7 +53,27 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
     SUCCESS
 }
 
-fn lines(host: &mut dyn Host) -> Result<String, Errno> {
+/// The tables of option `-n`: CPUs, devices and nodes. dom0 knows of no devices but those the hypervisor has nothing to say
+/// of.
+fn numa(host: &mut dyn Host) -> Result<String, Errno> {
+    let mut text = format!("{:<23}:\ncpu:    core    socket     node\n", "cpu_topology");
+    // A CPU of which the hypervisor does not know the core is left out, as xl does.
+    let places = host.cpu_topology()?;
+    for (cpu, place) in places.iter().enumerate().filter(|(_, place)| place.core != u32::MAX) {
+        text.push_str(&format!("{cpu:>3}:    {:>4}     {:>4}     {:>4}\n", place.core, place.socket, place.node));
+    }
+    text.push_str(&format!("{:<23}:\ndevice           node\nNo device topology data available\n", "device topology"));
+    text.push_str(&format!("{:<23}:\nnode:    memsize    memfree    distances\n", "numa_info"));
+    for (node, (memory, distances)) in host.numa()?.iter().enumerate() {
+        let distances: Vec<String> = distances.iter().map(u32::to_string).collect();
+        let (size, free) = (memory.memsize >> 20, memory.memfree >> 20);
+        text.push_str(&format!("{node:>4}:    {size:>6}     {free:>6}      {}\n", distances.join(",")));
+    }
+    Ok(text)
+}
+
+/// All lines; the tables come between what is said of the machine and of the hypervisor.
+fn lines(host: &mut dyn Host, tables: &str) -> Result<String, Errno> {
     let uname = host.uname();
     let phys = host.phys_info()?;
     let version = host.version()?;
@@ -81,6 +103,8 @@ fn lines(host: &mut dyn Host) -> Result<String, Errno> {
     line("outstanding_claims", &mib(phys.outstanding_pages));
     line("free_cpus", "0");
 
+    text.push_str(tables);
+    let mut line = |key: &str, value: &str| text.push_str(&format!("{key:<23}: {value}\n"));
     line("xen_major", &version.major.to_string());
     line("xen_minor", &version.minor.to_string());
     line("xen_extra", &version.extra);

@@ -281,6 +281,12 @@ impl XenCalls for Machine {
             ..Default::default()
         })
     }
+    fn cpu_topology(&mut self) -> Result<Vec<CpuTopo>, Errno> {
+        Ok((0..2).map(|core| CpuTopo { core, socket: 0, node: 0 }).collect())
+    }
+    fn numa(&mut self) -> Result<Vec<(MemInfo, Vec<u32>)>, Errno> {
+        Ok(vec![(MemInfo { memsize: 1 << 30, memfree: 256 << 20 }, vec![10])])
+    }
     fn scheduler(&mut self) -> Result<u32, Errno> {
         Ok(6)
     }

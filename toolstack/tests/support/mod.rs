@@ -16,6 +16,7 @@ use toolstack::images::Images;
 use xen_abi::arch_x86::VcpuGuestContext;
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
+use xen_abi::sysctl::{CpuTopo, MemInfo};
 
 mod calls;
 #[path = "../../image/tests/support/mod.rs"]
