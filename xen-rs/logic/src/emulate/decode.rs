@@ -245,6 +245,18 @@ struct Prefixes {
     rex: u8,
 }
 
+impl Prefixes {
+    const NONE: Self = Prefixes {
+        operand16: false,
+        address: false,
+        repeat: false,
+        repeat_ne: false,
+        lock: false,
+        segment: None,
+        rex: 0,
+    };
+}
+
 struct Bytes<'a> {
     all: &'a [u8],
     at: usize,
@@ -267,7 +279,12 @@ impl Bytes<'_> {
 /// See [`Undecoded`].
 pub fn decode(code: &[u8], size: CodeSize) -> Result<Instruction, Undecoded> {
     let mut bytes = Bytes { all: code, at: 0 };
-    let (prefixes, opcode) = prefixes(&mut bytes, size)?;
+    let mut prefixes = Prefixes::NONE;
+    let opcode = match code.first() {
+        // Most have no prefixes.
+        Some(0x0f) => bytes.next()?,
+        _ => skip_prefixes(&mut bytes, size, &mut prefixes)?,
+    };
     let op = match opcode {
         0x0f => two_byte(&mut bytes, prefixes, size)?,
         0x6c..=0x6f => {
@@ -314,16 +331,9 @@ pub const fn begins_with_forced_cpuid(code: u64) -> bool {
     code << 8 == WANTED << 8
 }
 
-fn prefixes(bytes: &mut Bytes<'_>, size: CodeSize) -> Result<(Prefixes, u8), Undecoded> {
-    let mut found = Prefixes {
-        operand16: false,
-        address: false,
-        repeat: false,
-        repeat_ne: false,
-        lock: false,
-        segment: None,
-        rex: 0,
-    };
+/// The opcode behind the prefixes, which are `found`.
+#[inline(never)]
+fn skip_prefixes(bytes: &mut Bytes<'_>, size: CodeSize, found: &mut Prefixes) -> Result<u8, Undecoded> {
     loop {
         let byte = bytes.next()?;
         match byte {
@@ -344,7 +354,7 @@ fn prefixes(bytes: &mut Bytes<'_>, size: CodeSize) -> Result<(Prefixes, u8), Und
                 found.rex = byte;
                 continue;
             }
-            opcode => return Ok((found, opcode)),
+            opcode => return Ok(opcode),
         }
         found.rex = 0;
     }
