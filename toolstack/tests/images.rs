@@ -21,15 +21,9 @@ fn packed(mark: u8) -> (Vec<u8>, Vec<u8>) {
         file.extend((!len).to_le_bytes());
         file.extend(block);
     }
-    file.extend(crc32(&kernel).to_le_bytes());
+    file.extend(crc32fast::hash(&kernel).to_le_bytes());
     file.extend(u32::try_from(kernel.len()).unwrap().to_le_bytes());
     (file, kernel)
-}
-
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
-    })
 }
 
 fn same(a: &Image, b: &Image) -> bool {

@@ -1,7 +1,7 @@
 //! The checksum that the kernel's build appends to a bzImage (Linux, Documentation/arch/x86/boot.rst, "The image
 //! checksum"). Of the payload's formats lz4's and lzma's have none of their own, so this is all that tells damage.
 
-use crate::crc32::Crc32;
+use crc32fast::Hasher;
 
 /// The first version whose build appends none.
 const DROPPED: (u32, u32) = (6, 15);
@@ -17,6 +17,9 @@ pub enum Checksum {
     None,
 }
 
+/// The state of a checksum over something that ends with its own: the kernel's build does not invert it.
+const NOTHING_LEFT: u32 = !0;
+
 /// Compares. A kernel that was signed has other bytes than when it was built in two fields of its PE header, the
 /// checksum and the place of the certificates, which were zero then; the signature itself comes after what is counted.
 pub fn check(file: &[u8]) -> Checksum {
@@ -24,23 +27,21 @@ pub fn check(file: &[u8]) -> Checksum {
         return Checksum::None;
     }
     let Some(counted) = counted(file) else { return Checksum::None };
-    if Crc32::new().with(counted).remainder() == 0 {
-        return Checksum::Right;
+    let mut crc = Hasher::new();
+    let mut rest = counted;
+    if let Some(fields) = signed_fields(counted) {
+        for (at, length) in fields {
+            let Some((before, behind)) = rest.split_at_checked(at - (counted.len() - rest.len())) else {
+                return Checksum::Wrong;
+            };
+            crc.update(before);
+            crc.update(&[0; 8][..length]);
+            let Some(behind) = behind.get(length..) else { return Checksum::Wrong };
+            rest = behind;
+        }
     }
-    let Some((checksum, certificates)) = signed_fields(counted) else { return Checksum::Wrong };
-    let parts = [
-        counted.get(..checksum),
-        Some(&[0; 4][..]),
-        counted.get(checksum + 4..certificates),
-        Some(&[0; 8][..]),
-        counted.get(certificates + 8..),
-    ];
-    let mut crc = Crc32::new();
-    for part in parts {
-        let Some(part) = part else { return Checksum::Wrong };
-        crc = crc.with(part);
-    }
-    if crc.remainder() == 0 { Checksum::Right } else { Checksum::Wrong }
+    crc.update(rest);
+    if crc.finalize() == NOTHING_LEFT { Checksum::Right } else { Checksum::Wrong }
 }
 
 fn word(file: &[u8], at: usize) -> Option<usize> {
@@ -58,16 +59,16 @@ fn counted(file: &[u8]) -> Option<&[u8]> {
     file.get(..end)
 }
 
-/// Where the PE header has its checksum and the directory entry of the certificates ("PE Format", optional header of
-/// PE32+). `None` where there is no such header.
-fn signed_fields(file: &[u8]) -> Option<(usize, usize)> {
+/// Where the PE header has its checksum and the directory entry of the certificates, and how long they are ("PE Format",
+/// optional header of PE32+). `None` where there is no such header.
+fn signed_fields(file: &[u8]) -> Option<[(usize, usize); 2]> {
     const PE32_PLUS: [u8; 2] = [0x0b, 0x02];
     let pe = word(file, 0x3c)?;
     if !file.get(pe..)?.starts_with(b"PE\0\0") {
         return None;
     }
     let optional = pe.checked_add(24)?;
-    file.get(optional..)?.starts_with(&PE32_PLUS).then_some((optional + 64, optional + 144))
+    file.get(optional..)?.starts_with(&PE32_PLUS).then_some([(optional + 64, 4), (optional + 144, 8)])
 }
 
 /// The kernel's version, from the text that its header points to.

@@ -12,7 +12,6 @@ extern crate alloc;
 extern crate std;
 
 mod checksum;
-mod crc32;
 pub mod error;
 pub mod kernel;
 pub mod layout;

@@ -4,7 +4,6 @@ use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
-use crate::crc32::Crc32;
 use crate::error::ImageError;
 use crate::payload::Format;
 
@@ -51,7 +50,7 @@ pub fn unpack(data: &[u8], out: &mut [u8]) -> Result<usize, ImageError> {
             let rest = body.get(read..).unwrap_or_default();
             let (crc, len) = trailer(rest).ok_or(damaged("the checksum is cut short"))?;
             let unpacked = out.get(..written).unwrap_or_default();
-            if Crc32::new().with(unpacked).value() != crc {
+            if crc32fast::hash(unpacked) != crc {
                 return Err(damaged("wrong checksum"));
             }
             if u32::try_from(written & 0xffff_ffff) != Ok(len) {
