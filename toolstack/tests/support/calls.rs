@@ -112,7 +112,8 @@ impl XenCalls for Machine {
     }
     fn pool_info(&mut self, from: u32) -> Result<PoolInfo, Errno> {
         let mut pool = *self.pools.range(from..).next().ok_or(Errno::ENOENT)?.1;
-        pool.domains = self.domains.values().filter(|domain| domain.info.cpupool == pool.id).count() as u32;
+        let domains = self.domains.values().filter(|domain| domain.info.cpupool == pool.id).count();
+        pool.domains = u32::try_from(domains).unwrap();
         Ok(pool)
     }
     fn free_cpus(&mut self) -> Result<CpuSet, Errno> {
