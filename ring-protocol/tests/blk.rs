@@ -1,5 +1,7 @@
 //! Both ends of a block device's queue over memory, and peers that write what they like.
 
+mod support;
+
 use arrayvec::ArrayVec;
 use proptest::prelude::*;
 use ring_protocol::blk::back::{self, Disk, Pages, Work};
@@ -9,40 +11,10 @@ use ring_protocol::blk::wire::{self, Direction, Operation, SEGMENT, Segment, Sta
 use ring_protocol::page::Page;
 use ring_protocol::sring::Wake;
 use ring_protocol::xenbus::State;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
+use support::Memory;
 use xen_abi::ids::{GrantRef, Port};
 use xen_abi::io::ring::{REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD};
-
-/// Pages in one thread.
-struct Memory(RefCell<Vec<u8>>);
-
-impl Memory {
-    fn new(pages: usize) -> Self {
-        Self(RefCell::new(vec![0; 4096 * pages]))
-    }
-    fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
-}
-
-impl Page for Memory {
-    fn load_u32(&self, offset: usize) -> u32 {
-        let mut bytes = [0; 4];
-        self.read(offset, &mut bytes);
-        u32::from_le_bytes(bytes)
-    }
-    fn store_u32(&self, offset: usize, value: u32) {
-        self.write(offset, &value.to_le_bytes());
-    }
-    fn read(&self, offset: usize, to: &mut [u8]) {
-        to.copy_from_slice(&self.0.borrow()[offset..offset + to.len()]);
-    }
-    fn write(&self, offset: usize, from: &[u8]) {
-        self.0.borrow_mut()[offset..offset + from.len()].copy_from_slice(from);
-    }
-    fn fence(&self) {}
-}
 
 const DISK: Disk =
     Disk { sectors: 1000, sector_size: 512, read_only: false, flush: true, discard: true, indirect: 600 };

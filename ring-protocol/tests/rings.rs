@@ -1,44 +1,19 @@
 //! Both ends of each ring over a page in memory, and peers that write what they like.
 
+mod support;
+
 use proptest::prelude::*;
 use ring_protocol::page::Page;
 use ring_protocol::peer::Fault;
 use ring_protocol::xenbus::State;
 use ring_protocol::{console, xenstore};
-use std::cell::RefCell;
+use support::Memory;
 use xen_abi::io::console::interface as console_page;
 use xen_abi::xs_wire::interface as store_page;
 
-/// A page in one thread.
-struct Memory(RefCell<Vec<u8>>);
-
-impl Memory {
-    fn new() -> Self {
-        Self(RefCell::new(vec![0; 4096]))
-    }
-}
-
-impl Page for Memory {
-    fn load_u32(&self, offset: usize) -> u32 {
-        let mut bytes = [0; 4];
-        self.read(offset, &mut bytes);
-        u32::from_le_bytes(bytes)
-    }
-    fn store_u32(&self, offset: usize, value: u32) {
-        self.write(offset, &value.to_le_bytes());
-    }
-    fn read(&self, offset: usize, to: &mut [u8]) {
-        to.copy_from_slice(&self.0.borrow()[offset..offset + to.len()]);
-    }
-    fn write(&self, offset: usize, from: &[u8]) {
-        self.0.borrow_mut()[offset..offset + from.len()].copy_from_slice(from);
-    }
-    fn fence(&self) {}
-}
-
 #[test]
 fn a_console_carries_both_ways() {
-    let page = Memory::new();
+    let page = Memory::new(1);
     let mut host = console::Host::attach(&page).unwrap();
     let mut guest = console::Guest::attach(&page).unwrap();
     assert_eq!(guest.write(&page, b"login: "), Ok(7));
@@ -54,7 +29,7 @@ fn a_console_carries_both_ways() {
 
 #[test]
 fn full_rings_take_no_more() {
-    let page = Memory::new();
+    let page = Memory::new(1);
     let mut host = console::Host::attach(&page).unwrap();
     let mut guest = console::Guest::attach(&page).unwrap();
     assert_eq!(guest.write(&page, &[1; 3000]), Ok(2048));
@@ -67,7 +42,7 @@ fn full_rings_take_no_more() {
 
 #[test]
 fn indices_go_round() {
-    let page = Memory::new();
+    let page = Memory::new(1);
     for offset in [store_page::REQ_CONS, store_page::REQ_PROD, store_page::RSP_CONS, store_page::RSP_PROD] {
         page.store_u32(offset, u32::MAX - 5);
     }
@@ -87,7 +62,7 @@ fn indices_go_round() {
 
 #[test]
 fn impossible_indices_are_faults() {
-    let page = Memory::new();
+    let page = Memory::new(1);
     let mut host = console::Host::attach(&page).unwrap();
     page.store_u32(console_page::OUT_PROD, 2049);
     assert_eq!(host.read(&page, &mut [0; 8]), Err(Fault::Indices { consumer: 0, producer: 2049 }));
@@ -96,7 +71,7 @@ fn impossible_indices_are_faults() {
     assert_eq!(host.write(&page, b"x"), Err(Fault::Indices { consumer: 1, producer: 0 }));
     assert!(console::Host::attach(&page).is_err());
 
-    let page = Memory::new();
+    let page = Memory::new(1);
     let mut server = xenstore::Server::attach(&page).unwrap();
     page.store_u32(store_page::REQ_PROD, 1025);
     assert!(server.read(&page, &mut [0; 8]).is_err());
@@ -108,7 +83,7 @@ fn impossible_indices_are_faults() {
 
 #[test]
 fn our_own_indices_are_not_read_back() {
-    let page = Memory::new();
+    let page = Memory::new(1);
     let mut host = console::Host::attach(&page).unwrap();
     let mut guest = console::Guest::attach(&page).unwrap();
     guest.write(&page, b"abcdef").unwrap();
@@ -123,7 +98,7 @@ fn our_own_indices_are_not_read_back() {
 
 #[test]
 fn a_server_says_what_it_can_do_and_why_it_stops() {
-    let page = Memory::new();
+    let page = Memory::new(1);
     let _server = xenstore::Server::attach(&page).unwrap();
     assert_eq!(page.load_u32(store_page::SERVER_FEATURES), 2);
     xenstore::Server::complain(&page, xenstore::Complaint::Protocol);
@@ -159,7 +134,7 @@ proptest! {
     /// Bytes come out in order and once, however reads and writes interleave.
     #[test]
     fn a_ring_is_a_queue(start: u32, steps in proptest::collection::vec(step(), 1..60)) {
-        let page = Memory::new();
+        let page = Memory::new(1);
         page.store_u32(console_page::OUT_CONS, start);
         page.store_u32(console_page::OUT_PROD, start);
         let mut host = console::Host::attach(&page).unwrap();
@@ -188,7 +163,7 @@ proptest! {
     /// more bytes than the ring holds.
     #[test]
     fn a_hostile_guest_is_contained(steps in proptest::collection::vec(step(), 1..60)) {
-        let page = Memory::new();
+        let page = Memory::new(1);
         let mut host = console::Host::attach(&page).unwrap();
         let offsets = [console_page::IN_CONS, console_page::IN_PROD, console_page::OUT_CONS, console_page::OUT_PROD];
         for step in steps {

@@ -2,36 +2,20 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
+#[path = "../../../ring-protocol/tests/support/mod.rs"]
+mod support;
+
 use libfuzzer_sys::fuzz_target;
 use ring_protocol::blk::back::{Disk, Pages, Queue, Work};
 use ring_protocol::blk::wire::{Direction, Status};
 use ring_protocol::page::Page;
-use std::cell::RefCell;
+use support::Memory;
 
-const DISK: Disk = Disk { sectors: 4096, sector_size: 4096, read_only: false, flush: true, discard: true, indirect: 64 };
-
-struct Memory(RefCell<Vec<u8>>);
-
-impl Page for Memory {
-    fn load_u32(&self, offset: usize) -> u32 {
-        let mut bytes = [0; 4];
-        self.read(offset, &mut bytes);
-        u32::from_le_bytes(bytes)
-    }
-    fn store_u32(&self, offset: usize, value: u32) {
-        self.write(offset, &value.to_le_bytes());
-    }
-    fn read(&self, offset: usize, to: &mut [u8]) {
-        to.copy_from_slice(&self.0.borrow()[offset..offset + to.len()]);
-    }
-    fn write(&self, offset: usize, from: &[u8]) {
-        self.0.borrow_mut()[offset..offset + from.len()].copy_from_slice(from);
-    }
-    fn fence(&self) {}
-}
+const DISK: Disk =
+    Disk { sectors: 4096, sector_size: 4096, read_only: false, flush: true, discard: true, indirect: 64 };
 
 fuzz_target!(|data: &[u8]| {
-    let page = Memory(RefCell::new(vec![0; 4096]));
+    let page = Memory::new(1);
     let Ok(mut queue) = Queue::attach(&page, 4096) else { return };
     let mut held = Vec::new();
     let mut left = data;

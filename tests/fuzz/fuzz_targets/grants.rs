@@ -125,7 +125,7 @@ fuzz_target!(|data: &[u8]| {
                         assert_eq!(freed.via(), gone);
                         let Live { write, via, .. } = &mut live[index];
                         assert_eq!(*write, freed.access() == Access::Write);
-                        (via.host, via.device) = (via.host && !gone.host, via.device && !gone.device);
+                        *via = via.without(gone);
                         if !via.any() {
                             live.remove(index);
                         }

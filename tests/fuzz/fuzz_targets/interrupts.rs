@@ -46,12 +46,12 @@ fuzz_target!(|data: &[u8]| {
                 }
             }
             2 => {
-                if let Some(irq) = mine.unmap(pirq) {
-                    if let Some(desc) = irqs.get_mut(irq) {
-                        let last = desc.unbind(domain, pirq, None);
-                        if matches!(last, Some(Unbound::Last | Unbound::Unmask)) {
-                            masked.remove(&irq.0);
-                        }
+                if let Some(irq) = mine.unmap(pirq)
+                    && let Some(desc) = irqs.get_mut(irq)
+                {
+                    let last = desc.unbind(domain, pirq, None);
+                    if matches!(last, Some(Unbound::Last | Unbound::Unmask)) {
+                        masked.remove(&irq.0);
                     }
                 }
             }

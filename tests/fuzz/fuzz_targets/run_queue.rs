@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
         let is_running = running.iter().flatten().any(|(_, other, _)| *other == who);
         match step % 4 {
             0 if !waits[usize::from(who)] && !is_running => {
-                let wish = Wish { allowed: all, preferred: all, last: u32::from(who) % 4 };
+                let wish = Wish { allowed: all, preferred: all, last: u32::from(who) % 4, key: who.into() };
                 let told = queue.insert(Account::new(u16::from(bytes.u8()) + 1), who, now, wish);
                 assert!(told.is_none_or(|cpu| cpu < 4));
                 (waits[usize::from(who)], passed[usize::from(who)]) = (true, 0);
@@ -31,11 +31,11 @@ fuzz_target!(|data: &[u8]| {
             1 => {
                 if let Some((mut account, unit, since)) = running[cpu].take() {
                     account.burn(now.since(since));
-                    let wish = Wish { allowed: all, preferred: all, last: cpu as u32 };
+                    let wish = Wish { allowed: all, preferred: all, last: cpu as u32, key: unit.into() };
                     let _ = queue.insert(account, unit, now, wish);
                     (waits[usize::from(unit)], passed[usize::from(unit)]) = (true, 0);
                 }
-                let next = queue.pop(|_| true);
+                let next = queue.pop(cpu as u32, |_| true);
                 assert_eq!(next.is_some(), waits.iter().any(|waits| *waits));
                 let Some((mut account, unit)) = next else {
                     queue.idle(cpu as u32);
@@ -49,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
             2 => {
                 if let Some((account, unit)) = queue.steal(|unit| *unit >= who) {
                     assert!(unit >= who && std::mem::take(&mut waits[usize::from(unit)]), "twice");
-                    let wish = Wish { allowed: all, preferred: all, last: 0 };
+                    let wish = Wish { allowed: all, preferred: all, last: 0, key: unit.into() };
                     let _ = queue.insert(account, unit, now, wish);
                     waits[usize::from(unit)] = true;
                 }

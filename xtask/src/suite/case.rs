@@ -32,6 +32,9 @@ pub struct Case {
     /// Only with `--full`.
     #[serde(default)]
     pub full: bool,
+    /// Not with `--quick`.
+    #[serde(default)]
+    pub slow: bool,
     /// Modules, by the names of `xtask/src/parts.rs`, each with its command line.
     #[serde(default)]
     pub modules: Vec<String>,
@@ -185,6 +188,7 @@ impl Case {
         Self {
             name: name.to_owned(),
             full: false,
+            slow: false,
             modules: Vec::new(),
             script: None,
             hostile: None,

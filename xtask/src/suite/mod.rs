@@ -45,6 +45,9 @@ pub struct Test {
     /// Every combination of every matrix, and the long cases; records the results in docs/results/
     #[arg(long)]
     full: bool,
+    /// What one runs while changing things: each case on one machine, without the slow ones
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
     /// The hypervisor the emulated suites run on
     #[arg(long, value_enum, value_name = "HYPERVISOR", default_value_t = Hypervisor::XenRs)]
     on: Hypervisor,
@@ -74,6 +77,7 @@ impl Test {
         Self {
             suites: Vec::new(),
             full: false,
+            quick: false,
             on: Hypervisor::XenRs,
             emulator: Emulator::Qemu,
             compare: false,
@@ -233,17 +237,20 @@ impl Test {
         };
         let mut rows = Vec::new();
         for mut case in cases {
-            if !case.holds_on(self.on) || (case.full && !self.full) {
+            if !case.holds_on(self.on) || (case.full && !self.full) || (case.slow && self.quick) {
                 continue;
             }
             case.reject.get_or_insert_with(|| file.reject.clone());
             if self.full && judge == Judge::Tap && case.bochs.is_empty() {
                 case.bochs.push(1);
             }
-            let shapes = match self.emulator {
+            let mut shapes = match self.emulator {
                 Emulator::Qemu => case.shapes(self.full),
                 Emulator::Bochs => case.shapes_in_bochs(self.full),
             };
+            if self.quick {
+                shapes.truncate(1);
+            }
             let one_of_many = shapes.len() > 1;
             for shape in shapes {
                 // Xen does not come up there.

@@ -90,13 +90,25 @@ fn a_policy_that_is_set_as_it_is_stays() {
     let all = Policy::of_host(host, Msrs::default());
     let (usual, most) = (all.for_pv(false), all.most_for_pv());
     let mut leaves = std::vec::Vec::new();
-    usual.each_leaf(|leaf| Ok(leaves.push(leaf))).unwrap();
+    usual
+        .each_leaf(|leaf| {
+            leaves.push(leaf);
+            Ok(())
+        })
+        .unwrap();
     let mut again = usual.clone();
     for leaf in &leaves {
         again.take_leaf(leaf).unwrap();
     }
     let mut told = std::vec::Vec::new();
-    again.agreed(&most).unwrap().each_leaf(|leaf| Ok(told.push(leaf))).unwrap();
+    again
+        .agreed(&most)
+        .unwrap()
+        .each_leaf(|leaf| {
+            told.push(leaf);
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(told, leaves);
 }
 
