@@ -234,7 +234,7 @@ pub enum Undecoded {
     Locked,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Prefixes {
     operand16: bool,
     address: bool,
@@ -243,18 +243,6 @@ struct Prefixes {
     lock: bool,
     segment: Option<Segment>,
     rex: u8,
-}
-
-impl Prefixes {
-    const NONE: Self = Prefixes {
-        operand16: false,
-        address: false,
-        repeat: false,
-        repeat_ne: false,
-        lock: false,
-        segment: None,
-        rex: 0,
-    };
 }
 
 struct Bytes<'a> {
@@ -279,7 +267,7 @@ impl Bytes<'_> {
 /// See [`Undecoded`].
 pub fn decode(code: &[u8], size: CodeSize) -> Result<Instruction, Undecoded> {
     let mut bytes = Bytes { all: code, at: 0 };
-    let mut prefixes = Prefixes::NONE;
+    let mut prefixes = Prefixes::default();
     let opcode = match code.first() {
         // Most have no prefixes.
         Some(0x0f) => bytes.next()?,
