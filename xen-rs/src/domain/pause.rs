@@ -54,15 +54,16 @@ impl Domain {
 
     /// Takes one of the toolstack's pauses back; false: there is none.
     pub fn unpause_by_controller(&self, held: &mut Held<'_, 0>) -> bool {
-        let taken = self
-            .controller_pauses
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1))
-            .is_ok();
-        if taken {
+        let before =
+            self.controller_pauses.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
+        if before == Ok(1) {
+            // From here on it may have seen what CPUID says.
             self.cpuid.fix();
+        }
+        if before.is_ok() {
             self.unpause(held);
         }
-        taken
+        before.is_ok()
     }
 
     /// Whether the toolstack keeps it from running.

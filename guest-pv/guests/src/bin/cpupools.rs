@@ -45,9 +45,9 @@ fn run(tap: &mut Tap) {
     domains(tap);
     credit(tap);
     tap.is(destroy(1), Ok(()), "the second pool goes");
-    tap.is(
-        info(0).map(|pool| (pool.domains, pool.cpus)),
-        Ok((1, 0b1111)),
+    // Xen counts a domain for a moment after it was destroyed.
+    tap.ok(
+        within_a_second(|| info(0).is_ok_and(|pool| (pool.domains, pool.cpus) == (1, 0b1111))),
         "and the first has what it had at the beginning",
     );
 }
