@@ -180,6 +180,7 @@ proptest! {
         }
         let (platform, complaints) = machine.read(None);
         prop_assert!(platform.apic_ids.len() <= MAX_PROCESSORS && platform.apic_ids.len() == platform.processor_ids.len());
-        prop_assert!(complaints.len() < 10);
+        // A longer root table names up to 256 tables, and any of them may be wrong.
+        prop_assert!(complaints.len() < 256 + 10);
     }
 }
