@@ -154,7 +154,10 @@ fn pin(cx: &mut Context<'_>, command: u32, mfn: Mfn, owner: DomId) -> Result<(),
     let target = target.as_ref().unwrap_or(cx.domain);
     let mut mm = memory::mmu_with(cx.held.again(), cx.domain, target, &mut cx.state.paging.deferred);
     mm.pin(mfn, kind, owner)?;
-    if let Some(f) = mm.get_page(mfn, owner) {
+    // Pages of nobody that runs are on no domain's list.
+    if target.id == owner
+        && let Some(f) = mm.get_page(mfn, owner)
+    {
         target.memory.put_last(f, &mut cx.held.again());
         memory::mmu(cx.held.again(), target, &mut cx.state.paging.deferred).put_page(f);
     }
