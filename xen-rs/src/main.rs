@@ -24,6 +24,8 @@ mod grant;
 #[cfg(target_os = "none")]
 mod guest;
 #[cfg(target_os = "none")]
+mod hvm;
+#[cfg(target_os = "none")]
 mod hypercall;
 #[cfg(target_os = "none")]
 mod irq;

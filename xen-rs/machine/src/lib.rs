@@ -13,6 +13,7 @@ extern crate alloc;
 pub mod arch;
 pub mod boot_info;
 pub mod command_line;
+pub mod container;
 pub mod mailbox;
 pub mod mem;
 pub mod upcall;

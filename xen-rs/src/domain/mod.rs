@@ -26,6 +26,7 @@ use logic::lock::{Held, rank};
 use logic::sched::Budget;
 use machine::mem::heap;
 use xen_abi::{
+    domctl::XEN_DOMCTL_CDF_HVM,
     errno::Errno,
     ids::{DomId, Mfn, VcpuId},
 };
@@ -38,7 +39,9 @@ pub use self::{
 };
 use crate::{
     console::GuestLine,
-    event, grant, irq,
+    event, grant,
+    hvm::PvhDomain,
+    irq,
     sync::{Lock, Once},
     trap::cpuid::DomainPolicy,
     vcpu::Vcpu,
@@ -85,7 +88,18 @@ pub struct Domain {
     pub pool: cpu_loop::pools::Member,
     /// What CPUID tells it.
     pub cpuid: DomainPolicy,
+    /// How its vCPUs run.
+    pub kind: Kind,
     this: Weak<Self>,
+}
+
+/// How the vCPUs of a domain run.
+#[derive(Debug)]
+pub enum Kind {
+    /// In ring 3, on page tables that are checked.
+    Pv,
+    /// In a container of the hardware's.
+    Pvh(Box<PvhDomain>),
 }
 
 /// How a domain is made.
@@ -120,6 +134,12 @@ impl Blueprint {
     pub const DEFAULT_GRANT_FRAMES: u32 = 64;
     /// Xen's `gnttab_max_maptrack_frames`.
     pub const DEFAULT_MAPTRACK_FRAMES: u32 = 1024;
+
+    /// Whether it is a PVH domain's.
+    #[must_use]
+    pub const fn is_pvh(&self) -> bool {
+        self.create_flags & XEN_DOMCTL_CDF_HVM != 0
+    }
 }
 
 impl Domain {
@@ -129,6 +149,7 @@ impl Domain {
         let grants = grant::DomainGrants::new(blueprint.id, frames, maptrack, blueprint.grant_version, held)?;
         let events = event::DomainEvents::new(blueprint.id, blueprint.max_event_port, held)?;
         let pool = cpu_loop::pools::Member::join(blueprint.pool, held)?;
+        let kind = if blueprint.is_pvh() { Kind::Pvh(Box::new(PvhDomain::new())) } else { Kind::Pv };
         Ok(Arc::new_cyclic(|this| {
             let domain = Self {
                 id: blueprint.id,
@@ -151,6 +172,7 @@ impl Domain {
                 budget: Lock::new(Budget::UNLIMITED),
                 pool,
                 cpuid: DomainPolicy::new(),
+                kind,
                 this: this.clone(),
             };
             domain.set_handle(blueprint.handle);
@@ -219,6 +241,16 @@ impl Domain {
     #[must_use]
     pub fn assists(&self, kind: u32) -> bool {
         self.vm_assist.load(core::sync::atomic::Ordering::Relaxed) >> kind & 1 != 0
+    }
+
+    /// What it has as a PVH domain; `None` for a PV domain.
+    #[inline]
+    #[must_use]
+    pub fn pvh(&self) -> Option<&PvhDomain> {
+        match &self.kind {
+            Kind::Pv => None,
+            Kind::Pvh(pvh) => Some(pvh),
+        }
     }
 
     /// Whether it may control other domains.

@@ -24,6 +24,8 @@ const EXTRAVERSION: &str = ".0-xen-rs";
 /// The name in reports.
 pub const BANNER: &str = "Xen-4.17.0-xen-rs";
 const CAPABILITIES: &str = "xen-3.0-x86_64 ";
+/// Where there is hardware for PVH guests.
+const PVH_CAPABILITIES: &str = "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ";
 const DENIED: &str = "<denied>";
 const PAGE_SIZE: u64 = 4096;
 
@@ -68,7 +70,7 @@ fn answer(cx: &Context<'_>, command: u64, buffer: u64) -> Result<u64, Errno> {
                 compile_date: text(""),
             },
         )?,
-        Question::Capabilities => guest::write(buffer, &text::<1024>(CAPABILITIES))?,
+        Question::Capabilities => guest::write(buffer, &text::<1024>(capabilities()))?,
         Question::Changeset => guest::write(buffer, &text::<64>(env!("CARGO_PKG_VERSION")))?,
         Question::PlatformParameters => {
             guest::write(buffer, &PlatformParameters { virt_start: HYPERVISOR_VIRT_START })?
@@ -85,6 +87,10 @@ fn answer(cx: &Context<'_>, command: u64, buffer: u64) -> Result<u64, Errno> {
         Question::BuildId => return build_id(buffer),
     }
     Ok(0)
+}
+
+fn capabilities() -> &'static str {
+    if machine::container::vendor().is_some() { PVH_CAPABILITIES } else { CAPABILITIES }
 }
 
 /// Writes the build id behind the length at `buffer`; without a buffer the length alone is told.

@@ -136,7 +136,7 @@ pub struct Options {
     pub max_cpus: u32,
     /// `nosmp`
     pub no_smp: bool,
-    /// `smep`, `smap`, `x2apic`, `pcid`, `xsave`, `fsgsbase`: `Some(false)` when denied.
+    /// `smep`, `smap`, `x2apic`, `pcid`, `xsave`, `hap`: `Some(false)` when denied.
     pub features: Features,
     /// `mem=`: use no more of the host's memory than that.
     pub memory_limit: Option<u64>,
@@ -168,6 +168,8 @@ pub struct Features {
     pub pcid: bool,
     /// XSAVE.
     pub xsave: bool,
+    /// Hardware-assisted paging: without it there are no PVH guests.
+    pub hap: bool,
 }
 
 impl Default for Options {
@@ -188,7 +190,7 @@ impl Default for Options {
             no_reboot: false,
             max_cpus: 0,
             no_smp: false,
-            features: Features { smep: true, smap: true, x2apic: true, pcid: true, xsave: true },
+            features: Features { smep: true, smap: true, x2apic: true, pcid: true, xsave: true, hap: true },
             memory_limit: None,
             watchdog: false,
             timestamps: false,
@@ -246,7 +248,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "credit2_runqueue",
     "psr",
     "vpmu",
-    "hap",
     "nmi",
     "pci",
     "low_crashinfo",
@@ -435,6 +436,7 @@ impl Options {
             "x2apic" => &mut self.features.x2apic,
             "pcid" => &mut self.features.pcid,
             "xsave" => &mut self.features.xsave,
+            "hap" => &mut self.features.hap,
             "watchdog" => &mut self.watchdog,
             "console_timestamps" => &mut self.timestamps,
             "sync_console" => &mut self.sync_console,

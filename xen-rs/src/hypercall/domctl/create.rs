@@ -1,7 +1,7 @@
 //! `XEN_DOMCTL_createdomain`: a new domain, paused, without memory and vCPUs.
 
 use xen_abi::{
-    arch_x86::XEN_X86_MSR_RELAXED,
+    arch_x86::{XEN_X86_EMU_LAPIC, XEN_X86_MSR_RELAXED},
     domctl::{self as abi, Domctl},
     errno::Errno,
     ids::{DOMID_FIRST_RESERVED, DomId},
@@ -13,10 +13,13 @@ use crate::{
     domain::{self, Blueprint, Domain},
 };
 use logic::{access::Privilege, grant::Version};
-use machine::mem::heap;
+use machine::{container, mem::heap};
 
 /// Flags that a PV domain can be created with. `s3_integrity` and `oos_off` change nothing for it, as on Xen.
 const PV_FLAGS: u32 = abi::XEN_DOMCTL_CDF_S3_INTEGRITY | abi::XEN_DOMCTL_CDF_OOS_OFF | abi::XEN_DOMCTL_CDF_XS_DOMAIN;
+
+/// Flags that a PVH domain is created with, both of them.
+const PVH_FLAGS: u32 = abi::XEN_DOMCTL_CDF_HVM | abi::XEN_DOMCTL_CDF_HAP;
 
 /// Creates it under the number wished for, or under the next free one.
 pub(super) fn create(
@@ -57,19 +60,27 @@ pub(super) fn create(
     put(raw, config)
 }
 
-/// Refuses what a PV domain cannot have, with the errors of Xen's `sanitise_domain_config`. Gives the highest version of
-/// its grant table.
+/// Refuses what a domain of its kind cannot have, with the errors of Xen's `sanitise_domain_config` and `emulation_flags_ok`.
+/// Gives the highest version of its grant table.
 fn check(config: &abi::CreateDomain) -> Result<Version, Errno> {
     let grant_version = config.grant_opts & abi::XEN_DOMCTL_GRANT_VERSION_MASK;
-    let acceptable = config.flags & !PV_FLAGS == 0
+    let pvh = config.flags & abi::XEN_DOMCTL_CDF_HVM != 0;
+    let flags = if pvh { PV_FLAGS | PVH_FLAGS } else { PV_FLAGS };
+    let acceptable = config.flags & !flags == 0
+        // Nested paging is the only kind there is.
+        && (!pvh || container::vendor().is_some() && config.flags & PVH_FLAGS == PVH_FLAGS)
         && config.iommu_opts == 0
         && (1..=Blueprint::MAX_VCPUS).contains(&config.max_vcpus)
         && config.vmtrace_size == 0
         && config.grant_opts == grant_version
-        && config.arch.emulation_flags == 0
+        && (pvh || config.arch.emulation_flags == 0)
         && config.arch.misc_flags & !XEN_X86_MSR_RELAXED == 0;
     if !acceptable {
         return Err(Errno::EINVAL);
+    }
+    // The local APIC and nothing else: no device model runs for a domain.
+    if pvh && config.arch.emulation_flags != XEN_X86_EMU_LAPIC {
+        return Err(Errno::EOPNOTSUPP);
     }
     Version::new(grant_version).ok_or(Errno::EINVAL)
 }

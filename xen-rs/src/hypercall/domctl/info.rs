@@ -65,6 +65,9 @@ pub fn describe(domain: &Domain, held: &mut Held<'_, 0>) -> abi::GetDomainInfo {
     if let Some(reason) = domain.life.shutdown() {
         flags |= abi::XEN_DOMINF_SHUTDOWN | (reason.0 & abi::XEN_DOMINF_SHUTDOWNMASK) << abi::XEN_DOMINF_SHUTDOWNSHIFT;
     }
+    if domain.pvh().is_some() {
+        flags |= abi::XEN_DOMINF_HVM_GUEST | abi::XEN_DOMINF_HAP;
+    }
     if domain.create_flags & abi::XEN_DOMCTL_CDF_XS_DOMAIN != 0 {
         flags |= abi::XEN_DOMINF_XS_DOMAIN;
     }

@@ -34,7 +34,8 @@ pub(super) fn max_vcpus(cx: &mut Context<'_>, target: &Target, arg: &abi::MaxVcp
 /// `XEN_DOMCTL_setvcpucontext`.
 pub(super) fn set_context(cx: &mut Context<'_>, target: &Target, arg: &abi::VcpuContext) -> Result<Reply, Errno> {
     let vcpu = target.vcpu(arg.vcpu).ok_or(Errno::EINVAL)?;
-    if target.id == cx.domain.id {
+    // A PVH domain's goes by `sethvmcontext`.
+    if target.id == cx.domain.id || target.pvh().is_some() {
         return Err(Errno::EINVAL);
     }
     if arg.ctxt == 0 {

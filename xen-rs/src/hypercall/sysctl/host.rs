@@ -22,6 +22,9 @@ pub(super) fn physical_info(cx: &mut Context<'_>, raw: &mut Sysctl) -> Result<()
     info.nr_nodes = 1;
     info.cpu_khz = time::tsc_khz();
     info.capabilities = abi::XEN_SYSCTL_PHYSCAP_PV | abi::XEN_SYSCTL_PHYSCAP_GNTTAB_V1;
+    if machine::container::vendor().is_some() {
+        info.capabilities |= abi::XEN_SYSCTL_PHYSCAP_HVM | abi::XEN_SYSCTL_PHYSCAP_HAP;
+    }
     info.total_pages = frames.total;
     info.free_pages = frames.free;
     info.outstanding_pages = frames.claimed;

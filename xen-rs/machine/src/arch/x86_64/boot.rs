@@ -14,6 +14,7 @@ use super::{
 };
 use crate::boot_info::{BootInfo, MemoryKind};
 use crate::command_line::CommandLine;
+use crate::container;
 use crate::mem::boot_frames::BootFrames;
 use crate::mem::layout::{IMAGE_OFFSET, PAGE_SIZE};
 use core::arch::global_asm;
@@ -262,6 +263,7 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     ioapic::init(&mut frames);
     crate::mem::window::init_device_pages(&mut frames);
     platform_timer::init(line, &mut frames);
+    container::detect(command_line::parse(boot.command_line, |_| {}).features.hap);
     // SAFETY: one CPU.
     unsafe { percpu::create(&mut frames, 0) };
     smp::prepare(&boot, &mut frames);
@@ -316,6 +318,7 @@ extern "C" fn boot_on_own_stack() -> ! {
         cpu::init_this();
     }
     fpu::detect();
+    container::start_this();
     lapic::init_this();
     tsc::init();
     // SAFETY: the binary's `bind!` defines it with this signature.

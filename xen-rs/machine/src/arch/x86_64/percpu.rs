@@ -80,6 +80,8 @@ pub struct PerCpu {
     pub(super) ldt_pages: AtomicU32,
     /// Descriptors in the LDT.
     pub(super) ldt_entries: AtomicU32,
+    /// Physical address of two pages of this CPU for containers, 0 where there is no such hardware.
+    pub(crate) container_pages: AtomicU64,
     /// The task state segment.
     pub(super) tss: Tss,
 }
@@ -187,6 +189,7 @@ pub(super) unsafe fn create(frames: &mut crate::mem::boot_frames::BootFrames, nu
     let main = zeroed(REGION - GUARD - PAGE_SIZE);
     let gdt_page = zeroed(PAGE_SIZE);
     let no_descriptors = zeroed(PAGE_SIZE);
+    let container = if crate::container::vendor().is_some() { zeroed(2 * PAGE_SIZE) } else { 0 };
     write_stubs(stub, region);
     tables.map(region, stub, PAGE_SIZE, Access::Execute);
     tables.map(region + IST_STACKS, ist, GUARD - IST_STACKS, Access::Write);
@@ -214,6 +217,7 @@ pub(super) unsafe fn create(frames: &mut crate::mem::boot_frames::BootFrames, nu
         (*block).window_entries = AtomicU64::new(window_entries as u64);
         (*block).no_descriptors =
             AtomicU64::new(no_descriptors | crate::mem::hypervisor_map::page_bits(Access::ReadLocal));
+        (*block).container_pages = AtomicU64::new(container);
         (*block).tss.rsp0 = region + TOP;
         (*block).tss.io_map_base = size_of::<Tss>() as u16;
         let mut stacks = [0u64; 7];

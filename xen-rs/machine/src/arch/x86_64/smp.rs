@@ -252,6 +252,7 @@ extern "C" fn secondary_main() -> ! {
         cpu::write_cr3(idle_root());
     }
     fpu::init_this();
+    crate::container::start_this();
     lapic::init_this();
     ARRIVED.store(number, Ordering::Release);
     tsc::compare();

@@ -1,0 +1,72 @@
+//! Containers: the hardware that runs a PVH guest's vCPU beside the hypervisor, AMD's SVM or Intel's VMX, behind one
+//! interface. Which of the two it is, is asked with a `match`.
+//!
+//! A [`Container`] belongs to one vCPU. The CPU that runs the vCPU [loads](Container::load) it, [runs](Container::run) it as
+//! often as it comes back with an [`Exit`], and [leaves](Container::leave) it before another CPU may have it.
+//!
+//! Unsafe: none here.
+
+mod exit;
+mod state;
+#[cfg(target_os = "none")]
+mod svm;
+
+pub use exit::{Access, Event, EventKind, Exit, PortAccess};
+pub use state::{CpuState, DescriptorTable, Segment, attributes};
+
+#[cfg(target_os = "none")]
+pub use machine_side::*;
+
+#[cfg(target_os = "none")]
+mod machine_side {
+    use core::sync::atomic::{AtomicU8, Ordering};
+
+    use super::svm;
+
+    /// Whose hardware it is.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Vendor {
+        /// AMD-V.
+        Svm,
+        /// VT-x.
+        Vmx,
+    }
+
+    const NONE: u8 = 0;
+    const SVM: u8 = 1;
+    const VMX: u8 = 2;
+
+    /// What the boot processor has found.
+    static FOUND: AtomicU8 = AtomicU8::new(NONE);
+
+    /// The hardware that PVH guests run in; `None`: there are none.
+    #[inline]
+    #[must_use]
+    pub fn vendor() -> Option<Vendor> {
+        match FOUND.load(Ordering::Relaxed) {
+            SVM => Some(Vendor::Svm),
+            VMX => Some(Vendor::Vmx),
+            _ => None,
+        }
+    }
+
+    /// Looks what there is, and says so, on the boot processor. `wanted`: PVH guests are not forbidden (`hvm=`).
+    pub(crate) fn detect(wanted: bool) {
+        if !wanted {
+            return log::info!("HVM: switched off");
+        }
+        let found = if svm::detect() { SVM } else { NONE };
+        FOUND.store(found, Ordering::Relaxed);
+        if found == NONE {
+            log::info!("HVM: not supported by this machine, only PV guests can be created");
+        }
+    }
+
+    /// Switches the hardware on, on this CPU.
+    pub(crate) fn start_this() {
+        match vendor() {
+            Some(Vendor::Svm) => svm::start_this(),
+            Some(Vendor::Vmx) | None => {}
+        }
+    }
+}

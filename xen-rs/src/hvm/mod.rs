@@ -1,0 +1,13 @@
+//! PVH guests: what the hypervisor keeps of a domain that runs in a container of the hardware's.
+
+/// What a PVH domain has that a PV domain has not.
+#[derive(Debug, Default)]
+pub struct PvhDomain {}
+
+impl PvhDomain {
+    /// Of a new domain.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {}
+    }
+}
