@@ -116,13 +116,11 @@ pub fn tell(cpu: &mut Cpu, regs: &mut GuestRegs, notify: Notify, mut held: Held<
 #[inline(never)]
 pub fn iret(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Return {
     let Some(running) = &mut cpu.running else { return leave(cpu, regs, held) };
-    if !iret::at_once(running, regs) {
-        return any_iret(cpu, regs, held);
-    }
-    if cpu_loop::is_quiet(&cpu.local, running) {
-        return Return::to(regs).keeping();
-    }
-    cpu_loop::leave(cpu, regs, held)
+    let Some(frame) = iret::at_once(running, regs.rsp) else { return any_iret(cpu, regs, held) };
+    // Looked at first: of registers that were loaded just now `Return::to` knows that they are harmless.
+    let quiet = cpu_loop::is_quiet(&cpu.local, running);
+    logic::trap::iret::load(regs, &frame);
+    if quiet { Return::to(regs).keeping() } else { cpu_loop::leave(cpu, regs, held) }
 }
 
 #[inline(never)]
