@@ -21,6 +21,7 @@ pub mod console;
 mod entry;
 pub mod events;
 pub mod fiber;
+pub mod front;
 pub mod grants;
 mod heap;
 pub mod mark;

@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub const EMULATED: [&str; 5] = ["boot", "conformance", "kernel", "toolstack", "hostile"];
 
 /// Programs among the guests that are no tests by themselves.
-const NO_TESTS: [&str; 3] = [crate::bench::GUEST, "hostile", "neighbour"];
+const NO_TESTS: [&str; 4] = [crate::bench::GUEST, "bad_disk", "hostile", "neighbour"];
 
 /// Run the tests: everything that CI runs, or the suites that are named.
 ///
