@@ -16,6 +16,7 @@ pub mod event;
 pub mod frames;
 pub mod grant;
 pub mod guest;
+pub mod hvm;
 pub mod hypercall;
 pub mod irq;
 pub mod lock;

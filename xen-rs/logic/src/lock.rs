@@ -59,6 +59,8 @@ pub mod rank {
     pub const GRANT: u8 = 50;
     /// The grants that a domain has mapped.
     pub const MAPTRACK: u8 = 55;
+    /// The physical map of a domain in a hardware container: its nested page tables.
+    pub const PHYSMAP: u8 = 58;
     /// A domain's physical-to-machine map or page bookkeeping.
     pub const P2M: u8 = 60;
     /// A domain's event channels.

@@ -13,6 +13,8 @@ pub mod heap;
 pub mod hypervisor_map;
 pub mod layout;
 #[cfg(target_os = "none")]
+pub mod nested;
+#[cfg(target_os = "none")]
 pub mod pv_pte;
 #[cfg(target_os = "none")]
 pub(crate) mod setup;
