@@ -45,6 +45,11 @@ pub fn step(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> Outcome {
     if domain.events.shared_info().is_some() {
         release_shared_pages(domain, held);
     }
+    if let Some(pvh) = domain.pvh()
+        && !pvh.physmap.take_apart(domain, held)
+    {
+        return Outcome::Again;
+    }
     // The last page may have buried the domain on the way.
     if !domain.memory.relinquish(domain, held) && domain.life.get() != Life::Dead {
         return Outcome::Again;

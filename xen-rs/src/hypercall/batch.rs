@@ -6,9 +6,16 @@
 use alloc::sync::Arc;
 
 use logic::num;
-use logic::{hypercall::Outcome, page::Fail};
+use logic::{
+    hvm::p2m::Found,
+    hypercall::Outcome,
+    page::{Entry, Fail},
+};
 use machine::mem::guest_copy;
-use xen_abi::{errno::Errno, ids::DomId};
+use xen_abi::{
+    errno::Errno,
+    ids::{DomId, Gfn},
+};
 
 use crate::{
     cpu::Context,
@@ -107,4 +114,25 @@ pub fn page_owner(cx: &mut Context<'_>, id: u16) -> Option<DomId> {
         return Some(id);
     }
     domain::find(id, &mut cx.held).map(|d| d.id)
+}
+
+/// The domain, if it is a PVH domain: what a caller says of its pages are guest frame numbers.
+pub fn translated(cx: &mut Context<'_>, pages: DomId) -> Option<Arc<Domain>> {
+    if pages == cx.domain.id {
+        return None;
+    }
+    domain::find(pages, &mut cx.held).filter(|domain| domain.pvh().is_some())
+}
+
+/// An entry that names a page of such a domain by its guest frame number, with the frame that is there now. Whoever counts
+/// the entry finds out whether the frame is the domain's. `EINVAL`.
+pub fn translate(new: Entry, find: impl FnOnce(Gfn) -> Option<Found>) -> Result<Entry, Errno> {
+    if !new.is_present() {
+        return Ok(new);
+    }
+    let found = find(Gfn(new.mfn().0)).ok_or(Errno::EINVAL)?;
+    if new.is_writable() && !found.access.write {
+        return Err(Errno::EINVAL);
+    }
+    Ok(new.with_mfn(found.mfn))
 }

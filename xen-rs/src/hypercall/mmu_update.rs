@@ -48,6 +48,8 @@ struct Parties {
     tables: DomId,
     /// Whose pages: a domain, `DOMID_IO` or `DOMID_XEN`.
     pages: DomId,
+    /// That domain, if it is a PVH domain: entries name guest frames.
+    translated: Option<Arc<Domain>>,
 }
 
 /// The hypercall: `(requests, count, done_out, foreign)`.
@@ -121,7 +123,13 @@ fn any(cx: &mut Context<'_>) -> Outcome {
     let Some(pages) = batch::page_owner(cx, num::domid(foreign.into()).0) else {
         return batch.end(cx, 0, Err(Fail::Refused(Errno::ESRCH)));
     };
-    let parties = Parties { caller: cx.domain.id, caller_is_control: cx.domain.is_control(), tables: tables.id, pages };
+    let parties = Parties {
+        caller: cx.domain.id,
+        caller_is_control: cx.domain.is_control(),
+        tables: tables.id,
+        pages,
+        translated: batch::translated(cx, pages),
+    };
     let (done, result, old_tables) = run(cx, &batch, tables, &parties);
     if old_tables {
         tlb::flush(tlb::cpus_of(parties.tables), Forget::All);
@@ -165,9 +173,14 @@ fn one(mm: &mut Mm<'_>, request: &MmuUpdate, who: &Parties) -> Result<Changed, F
         MMU_MACHPHYS_UPDATE => return machphys(mm, mfn, request.val, who).map(|()| Changed::Data),
         _ => return Err(Fail::Refused(Errno::ENOSYS)),
     };
-    let new = Entry(request.val);
+    let mut new = Entry(request.val);
     if who.tables != who.caller || who.pages != who.caller {
         may_update(new, who).map_err(Fail::Refused)?;
+    }
+    if let Some(domain) = &who.translated
+        && command != MMU_PT_UPDATE_NO_TRANSLATE
+    {
+        new = batch::translate(new, |gfn| mm.env.find_gfn(domain, gfn)).map_err(Fail::Refused)?;
     }
     let f = mm.frames.ram(mfn).ok_or(Fail::Refused(Errno::EINVAL))?;
     let slot = Slot::of_address(request.ptr);

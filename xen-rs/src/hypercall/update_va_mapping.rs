@@ -20,8 +20,8 @@ use crate::{cpu::Context, memory};
 
 /// The hypercall: `(va, entry, flags)`.
 pub fn update_va_mapping(cx: &mut Context<'_>) -> Outcome {
-    let pages = cx.domain.id;
-    update(cx, pages)
+    let (pages, entry) = (cx.domain.id, Entry(cx.args()[1]));
+    update(cx, pages, entry)
 }
 
 /// The hypercall: `(va, entry, flags, domain whose page it is)`.
@@ -30,17 +30,25 @@ pub fn other_domain(cx: &mut Context<'_>) -> Outcome {
     if pages != cx.domain.id && pages != DomId::IO && !cx.domain.is_control() && Entry(cx.args()[1]).is_present() {
         return Outcome::Fail(Errno::EPERM);
     }
-    update(cx, pages)
+    let mut entry = Entry(cx.args()[1]);
+    if let Some(domain) = batch::translated(cx, pages) {
+        let find = |gfn| domain.pvh()?.physmap.find(gfn, &mut cx.held);
+        match batch::translate(entry, find) {
+            Ok(translated) => entry = translated,
+            Err(errno) => return Outcome::Fail(errno),
+        }
+    }
+    update(cx, pages, entry)
 }
 
 #[inline]
-fn update(cx: &mut Context<'_>, pages: DomId) -> Outcome {
-    let [va, entry, flags, ..] = cx.args();
+fn update(cx: &mut Context<'_>, pages: DomId, entry: Entry) -> Outcome {
+    let [va, _, flags, ..] = cx.args();
     let owner = cx.domain.id;
     let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
     let Some((f, slot, _)) = pv_pte::walk(va) else { return Outcome::Fail(Errno::EINVAL) };
     let owners = Owners { pages, caller: owner };
-    match mm.update_data(f, slot, Entry(entry), Replace::Whole, owner, owners) {
+    match mm.update_data(f, slot, entry, Replace::Whole, owner, owners) {
         Ok(()) => flush(cx, va, flags),
         Err(errno) => Outcome::Fail(errno),
     }

@@ -4,6 +4,7 @@ use alloc::{sync::Arc, vec::Vec};
 
 use logic::{
     frames::Batch,
+    hvm::p2m::Found,
     hypercall::Budget,
     lock::Held,
     page::{Deferred, Entry, Env, Freed, Mmu, Slot, Stamp, Table},
@@ -22,7 +23,7 @@ use machine::{
 };
 use spin::RelaxStrategy;
 use xen_abi::{
-    ids::{DomId, Mfn},
+    ids::{DomId, Gfn, Mfn},
     vm_assist::VMASST_TYPE_M2P_STRICT,
 };
 
@@ -92,6 +93,12 @@ impl Environment<'_> {
         }
         let domain = domain::find(id, held)?;
         Some(f(&domain, held))
+    }
+
+    /// What is at a guest frame number of a PVH domain.
+    #[must_use]
+    pub fn find_gfn(&mut self, domain: &Domain, gfn: Gfn) -> Option<Found> {
+        domain.pvh()?.physmap.find(gfn, &mut self.held)
     }
 
     /// Charges work between operations to the slice; true when it is used up.

@@ -75,6 +75,12 @@ impl Entry {
         Mfn((self.0 & bit::ADDRESS) >> 12)
     }
 
+    /// The same for another frame.
+    #[must_use]
+    pub const fn with_mfn(self, mfn: Mfn) -> Self {
+        Entry(self.0 & !bit::ADDRESS | (mfn.0 << 12) & bit::ADDRESS)
+    }
+
     /// Whether it points to the table that it is in.
     #[inline(always)]
     pub(super) fn is_own(self, table: &Table<'_>) -> bool {

@@ -105,6 +105,8 @@ fn carry_out(cx: &mut Context<'_>, op: &Allowed<DomctlOp>, raw: &mut Domctl) -> 
         DomctlOp::SendTrigger => vcpu::send_trigger(cx, &target, &argument(raw)?),
         DomctlOp::GetCpuPolicy => policy::get(&target, &argument(raw)?, raw),
         DomctlOp::SetCpuPolicy => policy::set(cx, &target, &argument(raw)?, raw),
+        DomctlOp::GetPagingMempoolSize => settings::get_paging_pool(&target, raw),
+        DomctlOp::SetPagingMempoolSize => settings::set_paging_pool(cx, &target, &argument(raw)?),
         DomctlOp::SetVcpuAffinity => affinity::set(cx, &target, &argument(raw)?, raw),
         DomctlOp::GetVcpuAffinity => affinity::get(&target, &argument(raw)?, raw),
     }

@@ -17,6 +17,8 @@ use crate::{
     cpu_loop,
 };
 
+/// Bytes of a page.
+const PAGE_SIZE: u64 = 4096;
 /// Kibibytes in a page, as a shift.
 const KIB_PER_PAGE_SHIFT: u32 = 2;
 
@@ -30,6 +32,22 @@ const TSC_MODE_NEVER_EMULATE: u32 = 2;
 /// `XEN_DOMCTL_max_mem`: how much memory it may have, in KiB; below what it has is allowed, growth is refused then.
 pub(super) fn max_mem(cx: &mut Context<'_>, target: &Target, arg: &abi::MaxMem) -> Result<Reply, Errno> {
     target.memory.set_maximum(arg.max_memkb >> KIB_PER_PAGE_SHIFT, &mut cx.held);
+    Ok(Reply::Nothing)
+}
+
+/// `XEN_DOMCTL_get_paging_mempool_size`: how much memory its nested page tables may take.
+pub(super) fn get_paging_pool(target: &Target, raw: &mut Domctl) -> Result<Reply, Errno> {
+    let pvh = target.pvh().ok_or(Errno::EOPNOTSUPP)?;
+    put(raw, &abi::PagingMempool { size: pvh.physmap.pool() * PAGE_SIZE })
+}
+
+/// `XEN_DOMCTL_set_paging_mempool_size`. Xen takes the frames at once, here they are taken as they are needed.
+pub(super) fn set_paging_pool(cx: &mut Context<'_>, target: &Target, arg: &abi::PagingMempool) -> Result<Reply, Errno> {
+    let pvh = target.pvh().ok_or(Errno::EOPNOTSUPP)?;
+    if !arg.size.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL);
+    }
+    pvh.physmap.set_pool(arg.size / PAGE_SIZE, &mut cx.held)?;
     Ok(Reply::Nothing)
 }
 

@@ -1,18 +1,23 @@
 //! Giving memory to domains and taking it: `increase_reservation`, `decrease_reservation`, `populate_physmap`.
 
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 
 use logic::{
     access::{Allowed, MemoryOp as Op},
     frames::Zone,
+    hvm::p2m,
     hypercall::Outcome,
     lock::Held,
 };
 use machine::mem::{frame_table::frames, guest_copy, pv_pte};
-use xen_abi::{errno::Errno, ids::Mfn, memory::*};
+use xen_abi::{
+    errno::Errno,
+    ids::{Gfn, Mfn},
+    memory::*,
+};
 
 use super::{LARGEST_ORDER, address_bits, zone};
-use crate::{cpu::Context, domain::Domain, memory};
+use crate::{cpu::Context, domain::Domain, hvm::PvhDomain, memory};
 
 /// Pages that one round gives or takes: each may have to be zeroed first.
 const PAGES_PER_ROUND: u64 = 24;
@@ -88,8 +93,28 @@ fn populate(domain: &Arc<Domain>, at: u64, order: u8, zone: Zone, held: &mut Hel
         Ok(first) => first,
         Err(extent) => return extent,
     };
+    if let Some(pvh) = domain.pvh() {
+        return enter(domain, pvh, (Gfn(pfn), first, order), held);
+    }
     name(first, order, pfn);
     if guest_copy::write(at, &first.0).is_err() { Extent::Stop } else { Extent::Done }
+}
+
+/// Enters an extent in the physical map of a PVH domain, which is not told the frame.
+#[cold]
+fn enter(domain: &Arc<Domain>, pvh: &PvhDomain, (gfn, first, order): (Gfn, Mfn, u8), held: &mut Held<'_, 0>) -> Extent {
+    let how = (p2m::Access::ALL, p2m::Use::Ram);
+    if pvh.physmap.enter(domain, (gfn, first, order), domain.id, how, held).is_ok() {
+        return Extent::Done;
+    }
+    // Part of it may be there: those pages are freed when they leave the map.
+    let _ = pvh.physmap.give_back(domain, gfn, order, held);
+    let mut deferred = Vec::new();
+    let mut mm = memory::mmu(held.again(), domain, &mut deferred);
+    for i in 0..1u64 << order {
+        let _ = mm.give_back(Mfn(first.0 + i), domain.id);
+    }
+    Extent::Stop
 }
 
 /// Enters an extent in the machine-to-phys table.
@@ -111,6 +136,11 @@ fn increase(domain: &Arc<Domain>, at: Option<u64>, order: u8, zone: Zone, held: 
 
 fn give_back(cx: &mut Context<'_>, domain: &Arc<Domain>, at: u64, order: u8) -> Extent {
     let Ok(first) = guest_copy::read::<u64>(at) else { return Extent::Stop };
+    if let Some(pvh) = domain.pvh() {
+        // A hole ends the call, as in Xen.
+        let whole = pvh.physmap.give_back(domain, Gfn(first), order, &mut cx.held) == Ok(1 << order);
+        return if whole { Extent::Done } else { Extent::Stop };
+    }
     let mut mm = memory::mmu_with(cx.held.again(), cx.domain, domain, &mut cx.state.paging.deferred);
     for mfn in first..first.saturating_add(1 << order) {
         if mm.give_back(Mfn(mfn), domain.id).is_err() {

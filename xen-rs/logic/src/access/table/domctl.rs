@@ -32,6 +32,8 @@ operations! {
         SetTscInfo = XEN_DOMCTL_SETTSCINFO, Control;
         SetNodeAffinity = XEN_DOMCTL_SETNODEAFFINITY, Control, "accepted; there is one node";
         GetCpuPolicy = XEN_DOMCTL_GET_CPU_POLICY, Control;
+        GetPagingMempoolSize = XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE, Control, "of PVH domains";
+        SetPagingMempoolSize = XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE, Control, "of PVH domains";
         SetCpuPolicy = XEN_DOMCTL_SET_CPU_POLICY, Control, "before the domain runs";
     }
     refused {
@@ -76,8 +78,6 @@ operations! {
         XEN_DOMCTL_SOFT_RESET, Control, ENOSYS, "not yet";
         XEN_DOMCTL_VUART_OP, Control, ENOSYS, "for Arm";
         XEN_DOMCTL_VMTRACE_OP, Control, ENOSYS, "no processor trace";
-        XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE, Control, ENOSYS, "no HVM domains";
-        XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE, Control, ENOSYS, "no HVM domains";
         XEN_DOMCTL_GDBSX_GUESTMEMIO, Control, ENOSYS, "no debugger";
         XEN_DOMCTL_GDBSX_PAUSEVCPU, Control, ENOSYS, "no debugger";
         XEN_DOMCTL_GDBSX_UNPAUSEVCPU, Control, ENOSYS, "no debugger";

@@ -1,0 +1,295 @@
+//! A PVH domain's physical map: pages entered, looked up, taken out; the frames that its tables may use.
+
+use alloc::{sync::Arc, vec::Vec};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use arrayvec::ArrayVec;
+use logic::{
+    frames::{Batch, Block, Zone},
+    hvm::p2m::{Access, Format, Found, Order, Page, Refused, Stale, Use},
+    hypercall::Budget,
+    lock::{Held, rank},
+};
+use machine::{
+    container::{self, Vendor},
+    mem::{
+        frame_table::frames,
+        nested::{self, Map, Tables},
+    },
+};
+use xen_abi::{
+    errno::Errno,
+    ids::{DomId, Gfn, Mfn},
+};
+
+use crate::{
+    domain::Domain,
+    memory,
+    sync::{Lock, Once},
+};
+
+/// Frames for tables that a domain may use before its toolstack says how many, as in Xen.
+const DEFAULT_POOL: u64 = 256;
+/// Pages that are taken out between two flushes.
+const ROUND: usize = 32;
+/// Entries that one slice of its end looks at; a large page counts as many as it has frames.
+const ENTRIES_PER_SLICE: u64 = 768;
+
+/// The physical map.
+#[derive(Debug)]
+pub struct DomainPhysmap {
+    /// `None` before the first page comes and after the domain's end.
+    map: Lock<Option<Map>, { rank::PHYSMAP }>,
+    tables: Once<Tables>,
+    /// Frames that its tables may use (`XEN_DOMCTL_set_paging_mempool_size`).
+    pool: AtomicU64,
+}
+
+impl Default for DomainPhysmap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl DomainPhysmap {
+    /// Of a new domain: empty.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { map: Lock::new(None), tables: Once::new(), pool: AtomicU64::new(DEFAULT_POOL) }
+    }
+
+    /// What its vCPUs run by, once it has memory.
+    #[inline]
+    #[must_use]
+    pub fn tables(&self) -> Option<&Tables> {
+        self.tables.get()
+    }
+
+    /// What is mapped at a guest frame number at the moment. Without a reference: who has none finds out by taking one
+    /// whether the frame still is whose it was. (A running vCPU of the domain looks things up in [`Self::tables`], without
+    /// the lock; nobody else may, since the tables go when the domain dies.)
+    #[must_use]
+    pub fn find(&self, gfn: Gfn, held: &mut Held<'_, 0>) -> Option<Found> {
+        self.map.lock(held).0.as_ref()?.find(gfn)
+    }
+
+    /// One above the highest number that was ever mapped.
+    #[must_use]
+    pub fn end(&self, held: &mut Held<'_, 0>) -> Gfn {
+        self.map.lock(held).0.as_ref().map_or(Gfn(0), Map::end)
+    }
+
+    /// How many frames its tables may use.
+    #[must_use]
+    pub fn pool(&self) -> u64 {
+        self.pool.load(Ordering::Relaxed)
+    }
+
+    /// Sets how many frames its tables may use. `ENOMEM`: it uses more, or there are not so many.
+    pub fn set_pool(&self, pages: u64, held: &mut Held<'_, 0>) -> Result<(), Errno> {
+        let free = memory::census(held).free;
+        let (map, _held) = self.map.lock(held);
+        let used = map.as_ref().map_or(0, Map::tables);
+        if pages < used || pages - used > free {
+            return Err(Errno::ENOMEM);
+        }
+        self.pool.store(pages, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Enters 2^order frames of `owner` that follow each other, by large entries where they fit. What was there is taken out;
+    /// the domain's own memory among it is freed.
+    ///
+    /// # Errors
+    /// `EINVAL`: not pages of `owner`, or a number that no guest has. `EBUSY`: in use as something else. `ENOMEM`: the
+    /// pool is used up. What was entered before stays.
+    pub fn enter(
+        &self,
+        domain: &Arc<Domain>,
+        (gfn, mfn, order): (Gfn, Mfn, u8),
+        owner: DomId,
+        how: (Access, Use),
+        held: &mut Held<'_, 0>,
+    ) -> Result<(), Errno> {
+        let mut done = 0;
+        let count = 1u64.checked_shl(order.into()).ok_or(Errno::EINVAL)?;
+        while done < count {
+            let at = Gfn(gfn.0.checked_add(done).ok_or(Errno::EINVAL)?);
+            let part = Order::fitting(at, mfn.0 + done, count - done, Order::Large);
+            match self.enter_page(domain, at, (Mfn(mfn.0 + done), part), owner, how, held) {
+                Ok(()) => done += part.frames(),
+                // Where small pages were before, there is no large one any more.
+                Err(Refused::Occupied) if part == Order::Large => {
+                    for i in 0..part.frames() {
+                        let page = (Mfn(mfn.0 + done + i), Order::Page);
+                        self.enter_page(domain, Gfn(at.0 + i), page, owner, how, held).map_err(errno)?;
+                    }
+                    done += part.frames();
+                }
+                Err(refused) => return Err(errno(refused)),
+            }
+        }
+        Ok(())
+    }
+
+    fn enter_page(
+        &self,
+        domain: &Arc<Domain>,
+        gfn: Gfn,
+        (mfn, order): (Mfn, Order),
+        owner: DomId,
+        how: (Access, Use),
+        held: &mut Held<'_, 0>,
+    ) -> Result<(), Refused> {
+        let mut deferred = Vec::new();
+        let taken =
+            Page::take(&mut memory::mmu(held.again(), domain, &mut deferred), (mfn, order), owner, how, domain.id);
+        let Ok(mut page) = taken else { return Err(Refused::Misplaced) };
+        for _ in 0..2 {
+            let entered = {
+                let (mut map, mut below) = self.map.lock(held);
+                self.feed(domain.id, &mut map, &mut below);
+                match map.as_mut() {
+                    Some(map) => map.map(gfn, page),
+                    None => Err((Refused::NeedsTables, page)),
+                }
+            };
+            let refused = match entered {
+                Ok(()) => return Ok(()),
+                Err((refused, rest)) => {
+                    page = rest;
+                    refused
+                }
+            };
+            let replaced = refused == Refused::Occupied && order == Order::Page;
+            if !replaced || self.give_back(domain, gfn, 0, held).is_err() {
+                page.give_up(&mut memory::mmu(held.again(), domain, &mut deferred));
+                return Err(refused);
+            }
+        }
+        page.give_up(&mut memory::mmu(held.again(), domain, &mut deferred));
+        Err(Refused::Occupied)
+    }
+
+    /// Lets the map have the frames for tables that the next operation may need, as far as the pool goes.
+    fn feed(&self, domain: DomId, map: &mut Option<Map>, held: &mut Held<'_, { rank::PHYSMAP }>) {
+        if map.is_none() && self.tables.get().is_none() {
+            let Ok(root) = memory::alloc(0, Zone::Any, held) else { return };
+            match nested::new(domain, format(), Order::Large, root) {
+                Ok((new, tables)) => {
+                    self.tables.call_once(|| tables);
+                    *map = Some(new);
+                }
+                Err(root) => return memory::free(root, held),
+            }
+        }
+        let Some(map) = map else { return };
+        while map.wants() > 0 && map.tables() < self.pool() {
+            let Ok(block) = memory::alloc(0, Zone::Any, held) else { return };
+            if let Err(block) = map.feed(block, frames()) {
+                return memory::free(block, held);
+            }
+        }
+    }
+
+    /// Takes 2^order pages out of the map, wherever there are any; how many there were. They stay the domain's.
+    pub fn remove(&self, domain: &Arc<Domain>, gfn: Gfn, order: u8, held: &mut Held<'_, 0>) -> Result<u64, Errno> {
+        self.take_out(domain, gfn, order, |_| false, held)
+    }
+
+    /// Takes 2^order pages out of the map; what of them is the domain's own memory is freed.
+    pub fn give_back(&self, domain: &Arc<Domain>, gfn: Gfn, order: u8, held: &mut Held<'_, 0>) -> Result<u64, Errno> {
+        self.take_out(domain, gfn, order, |usage| usage == Use::Ram, held)
+    }
+
+    fn take_out(
+        &self,
+        domain: &Arc<Domain>,
+        gfn: Gfn,
+        order: u8,
+        frees: impl Fn(Use) -> bool,
+        held: &mut Held<'_, 0>,
+    ) -> Result<u64, Errno> {
+        let count = 1u64.checked_shl(order.into()).ok_or(Errno::EINVAL)?;
+        let (mut at, end) = (gfn.0, gfn.0.checked_add(count).ok_or(Errno::EINVAL)?);
+        let (mut deferred, mut taken) = (Vec::new(), 0);
+        while at < end {
+            let mut stale = ArrayVec::<Stale<'static>, ROUND>::new();
+            {
+                let (mut map, mut below) = self.map.lock(held);
+                while at < end && !stale.is_full() {
+                    self.feed(domain.id, &mut map, &mut below);
+                    let Some(map) = map.as_mut() else {
+                        at = end;
+                        break;
+                    };
+                    let most = Order::fitting(Gfn(at), 0, end - at, Order::Large);
+                    // Something smaller may begin here, too.
+                    match map.unmap(Gfn(at), most, frames()).map_err(errno)? {
+                        Some(page) => {
+                            at += page.order().frames();
+                            stale.push(page);
+                        }
+                        None => at += 1,
+                    }
+                }
+            }
+            let Some(tables) = self.tables.get().filter(|_| !stale.is_empty()) else { continue };
+            let flushed = tables.flush();
+            let mut mm = memory::mmu(held.again(), domain, &mut deferred);
+            for page in stale {
+                let page = page.flushed(&flushed);
+                let (first, pages, usage) = (page.frame().mfn().0, page.order().frames(), page.usage());
+                taken += pages;
+                page.give_up(&mut mm);
+                if frees(usage) {
+                    for mfn in first..first + pages {
+                        // It may be given away already: then there is nothing to give back.
+                        let _ = mm.give_back(Mfn(mfn), domain.id);
+                    }
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// One step of the end of a domain whose vCPUs run no more: pages and tables go. False: call again.
+    pub fn take_apart(&self, domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> bool {
+        let Some(mut map) = self.map.lock(held).0.take() else { return true };
+        let Some(tables) = self.tables.get() else { return true };
+        let flushed = tables.flush();
+        let (mut deferred, mut batch) = (Vec::new(), Batch::new());
+        let mut blocks: ArrayVec<Block, 16> = ArrayVec::new();
+        let mut left = ENTRIES_PER_SLICE;
+        let done = {
+            let mut mm = memory::mmu_within(Budget::ROUND, held.again(), domain, &mut deferred, &mut batch);
+            let mut page = |stale: Stale<'static>| stale.flushed(&flushed).give_up(&mut mm);
+            let mut table = |block| blocks.push(block);
+            map.take_apart(frames(), &mut left, &mut page, &mut table)
+        };
+        for block in blocks {
+            memory::free(block, held);
+        }
+        memory::free_batch(batch, held);
+        if !done {
+            *self.map.lock(held).0 = Some(map);
+        }
+        done
+    }
+}
+
+fn errno(refused: Refused) -> Errno {
+    match refused {
+        Refused::NeedsTables => Errno::ENOMEM,
+        Refused::Occupied => Errno::EBUSY,
+        Refused::Misplaced => Errno::EINVAL,
+    }
+}
+
+/// The format of the machine's nested page tables.
+fn format() -> Format {
+    match container::vendor() {
+        Some(Vendor::Vmx) => Format::Ept,
+        Some(Vendor::Svm) | None => Format::Npt,
+    }
+}
