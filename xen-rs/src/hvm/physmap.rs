@@ -40,7 +40,7 @@ const ENTRIES_PER_SLICE: u64 = 768;
 pub struct DomainPhysmap {
     /// `None` before the first page comes and after the domain's end.
     map: Lock<Option<Map>, { rank::PHYSMAP }>,
-    tables: Once<Tables>,
+    tables: Once<Arc<Tables>>,
     /// Frames that its tables may use (`XEN_DOMCTL_set_paging_mempool_size`).
     pool: AtomicU64,
 }
@@ -51,6 +51,7 @@ impl Default for DomainPhysmap {
     }
 }
 
+#[allow(dead_code, reason = "what is to come asks for the rest")]
 impl DomainPhysmap {
     /// Of a new domain: empty.
     #[must_use]
@@ -61,7 +62,7 @@ impl DomainPhysmap {
     /// What its vCPUs run by, once it has memory.
     #[inline]
     #[must_use]
-    pub fn tables(&self) -> Option<&Tables> {
+    pub fn tables(&self) -> Option<&Arc<Tables>> {
         self.tables.get()
     }
 
@@ -177,7 +178,7 @@ impl DomainPhysmap {
             let Ok(root) = memory::alloc(0, Zone::Any, held) else { return };
             match nested::new(domain, format(), Order::Large, root) {
                 Ok((new, tables)) => {
-                    self.tables.call_once(|| tables);
+                    self.tables.call_once(|| Arc::new(tables));
                     *map = Some(new);
                 }
                 Err(root) => return memory::free(root, held),
