@@ -124,10 +124,22 @@ impl DomainGrants {
     }
 }
 
-/// The machine frame behind what a PV domain wrote into an entry: the same number, if the page is its own.
-pub fn granted_frame(granter: &Domain, gfn: Gfn) -> Result<Mfn, Refusal> {
-    let frame = frames().ram(Mfn(gfn.0)).ok_or(Refusal::BadPage)?;
-    if frame.info().owner() == Some(granter.id) { Ok(frame.mfn()) } else { Err(Refusal::BadPage) }
+/// The frame behind what a domain wrote into an entry, if the page is its own: for a PV domain the same number, for a PVH
+/// domain what its physical map has there.
+#[inline]
+pub fn granted_frame<const H: u8>(granter: &Domain, gfn: Gfn, held: &mut Held<'_, H>) -> Result<Mfn, Refusal> {
+    match frames().ram(Mfn(gfn.0)) {
+        // Nobody's for a PVH domain, so that other domains do not pay for asking.
+        Some(frame) if frame.info().is_owned_by(granter.frames_by_number) => Ok(frame.mfn()),
+        _ => mapped_frame(granter, gfn, held),
+    }
+}
+
+#[cold]
+fn mapped_frame<const H: u8>(granter: &Domain, gfn: Gfn, held: &mut Held<'_, H>) -> Result<Mfn, Refusal> {
+    let found = granter.pvh().and_then(|pvh| pvh.physmap.find(gfn, held)).ok_or(Refusal::BadPage)?;
+    let frame = frames().ram(found.mfn).ok_or(Refusal::BadPage)?;
+    if frame.info().is_owned_by(granter.id) { Ok(frame.mfn()) } else { Err(Refusal::BadPage) }
 }
 
 /// Handles looked at by one step of [`release_mappings`].

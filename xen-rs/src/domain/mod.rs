@@ -90,6 +90,8 @@ pub struct Domain {
     pub cpuid: DomainPolicy,
     /// How its vCPUs run.
     pub kind: Kind,
+    /// Whose frames it names by their own numbers: its own, or as a PVH domain nobody's.
+    pub frames_by_number: DomId,
     this: Weak<Self>,
 }
 
@@ -173,6 +175,7 @@ impl Domain {
                 pool,
                 cpuid: DomainPolicy::new(),
                 kind,
+                frames_by_number: if blueprint.is_pvh() { DomId::INVALID } else { blueprint.id },
                 this: this.clone(),
             };
             domain.set_handle(blueprint.handle);

@@ -51,7 +51,6 @@ impl Default for DomainPhysmap {
     }
 }
 
-#[allow(dead_code, reason = "what is to come asks for the rest")]
 impl DomainPhysmap {
     /// Of a new domain: empty.
     #[must_use]
@@ -60,6 +59,7 @@ impl DomainPhysmap {
     }
 
     /// What its vCPUs run by, once it has memory.
+    #[allow(dead_code, reason = "vCPUs in containers ask for it")]
     #[inline]
     #[must_use]
     pub fn tables(&self) -> Option<&Arc<Tables>> {
@@ -70,7 +70,7 @@ impl DomainPhysmap {
     /// whether the frame still is whose it was. (A running vCPU of the domain looks things up in [`Self::tables`], without
     /// the lock; nobody else may, since the tables go when the domain dies.)
     #[must_use]
-    pub fn find(&self, gfn: Gfn, held: &mut Held<'_, 0>) -> Option<Found> {
+    pub fn find<const H: u8>(&self, gfn: Gfn, held: &mut Held<'_, H>) -> Option<Found> {
         self.map.lock(held).0.as_ref()?.find(gfn)
     }
 

@@ -121,18 +121,20 @@ fn name(cx: &Context<'_>, end: &abi::GnttabCopyPtr, by_grant: u16) -> Result<(Na
 #[inline(always)]
 fn claim_at_once(cx: &mut Context<'_>, domain: &Arc<Domain>, name: Name, access: Access) -> Option<Mfn> {
     match name {
-        Name::Own(gfn) => granted_frame(domain, gfn).ok(),
+        Name::Own(gfn) => granted_frame(domain, gfn, &mut cx.held).ok(),
         Name::Granted(gref) => {
             let caller = cx.domain.id;
-            let (mut table, _held) = domain.grants.table.lock(&mut cx.held);
-            table.pin_at_once(gref, caller, access, |gfn| granted_frame(domain, gfn).ok())
+            let (mut table, mut held) = domain.grants.table.lock(&mut cx.held);
+            table.pin_at_once(gref, caller, access, |gfn| granted_frame(domain, gfn, &mut held).ok())
         }
     }
 }
 
 fn claim(cx: &mut Context<'_>, domain: &Arc<Domain>, name: Name, access: Access) -> Result<End, Refusal> {
     let gref = match name {
-        Name::Own(gfn) => return Ok(End { page: Page::whole(granted_frame(domain, gfn)?), origin: None }),
+        Name::Own(gfn) => {
+            return Ok(End { page: Page::whole(granted_frame(domain, gfn, &mut cx.held)?), origin: None });
+        }
         Name::Granted(gref) => gref,
     };
     match claim_grant(cx, domain, gref, cx.domain.id, access)? {
@@ -148,8 +150,8 @@ fn claim_grant(
     by: DomId,
     access: Access,
 ) -> Result<Claim, Refusal> {
-    let (mut table, _held) = domain.grants.table.lock(&mut cx.held);
-    table.claim(gref, by, access, |gfn| granted_frame(domain, gfn))
+    let (mut table, mut held) = domain.grants.table.lock(&mut cx.held);
+    table.claim(gref, by, access, |gfn| granted_frame(domain, gfn, &mut held))
 }
 
 /// `domain` passes on what another one grants it: both grants are in use then. One step is all that is allowed.

@@ -5,6 +5,7 @@ use core::mem::offset_of;
 
 use logic::{
     grant::{Access, Mapped, Purpose, Refusal, Table, Via},
+    lock::{Held, rank},
     page::{Frame, Locked, Mapping, MappingBits, Slot},
 };
 use machine::mem::{frame_table::frames, heap, pv_pte, shared::SharedPage};
@@ -87,15 +88,15 @@ fn pin_and_map(
 ) -> Result<Mapped, Refusal> {
     let caller = cx.domain.id;
     let (frame, table) = {
-        let (mut table, _held) = granter.grants.table.lock(&mut cx.held);
+        let (mut table, mut held) = granter.grants.table.lock(&mut cx.held);
         let pinned = if via == Via::HOST {
-            table.pin_at_once(arg.ref_, caller, access, |gfn| granted_frame(granter, gfn).ok())
+            table.pin_at_once(arg.ref_, caller, access, |gfn| granted_frame(granter, gfn, &mut held).ok())
         } else {
             None
         };
         let frame = match pinned {
             Some(mfn) => mfn,
-            None => pin_slowly(&mut table, granter, arg.ref_, caller, access, via)?,
+            None => pin_slowly((&mut table, &mut held), granter, arg.ref_, caller, access, via)?,
         };
         (frame, table.id())
     };
@@ -111,14 +112,14 @@ fn pin_and_map(
 
 #[cold]
 fn pin_slowly(
-    table: &mut Table<SharedPage>,
+    (table, held): (&mut Table<SharedPage>, &mut Held<'_, { rank::GRANT }>),
     granter: &Domain,
     gref: GrantRef,
     caller: DomId,
     access: Access,
     via: Via,
 ) -> Result<Mfn, Refusal> {
-    let pinned = table.pin(gref, caller, access, via, Purpose::Map, |gfn| granted_frame(granter, gfn))?;
+    let pinned = table.pin(gref, caller, access, via, Purpose::Map, |gfn| granted_frame(granter, gfn, held))?;
     Ok(pinned.frame)
 }
 

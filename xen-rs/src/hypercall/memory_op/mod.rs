@@ -2,6 +2,7 @@
 
 mod exchange;
 mod maps;
+mod physmap;
 mod refused;
 mod reservation;
 mod resource;
@@ -57,8 +58,8 @@ fn others(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> O
         Op::IncreaseReservation | Op::DecreaseReservation | Op::PopulatePhysmap => Outcome::Fail(Errno::EINVAL),
         // Calls that may be continued.
         Op::AcquireResource => resource::acquire_resource(cx, op, first, argument),
-        Op::AddToPhysmap => refused::add_to_physmap(cx, op, first, argument).into(),
-        Op::AddToPhysmapBatch => refused::add_to_physmap_batch(cx, op, first, argument).into(),
+        Op::AddToPhysmap => physmap::add(cx, op, first, argument),
+        Op::AddToPhysmapBatch => physmap::add_batch(cx, op, first, argument),
         // Which error a continuation that cannot be gets depends on where Xen would look for one.
         Op::MemoryMap
         | Op::MachineMemoryMap
@@ -86,7 +87,7 @@ fn others(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> O
         Op::MachphysMapping => maps::machphys_mapping(cx, argument).into(),
         Op::MachphysMfnList => maps::machphys_mfn_list(argument).into(),
         Op::ReservedDeviceMemoryMap => maps::reserved_device_memory(argument).into(),
-        Op::RemoveFromPhysmap => refused::remove_from_physmap(cx, op, argument).into(),
+        Op::RemoveFromPhysmap => physmap::remove(cx, op, argument).into(),
         Op::SetPodTarget | Op::GetPodTarget => refused::pod_target(cx, argument).into(),
         Op::AccessOp => refused::access_op(cx, argument).into(),
         Op::GetVnumaInfo => refused::vnuma_info(cx, op, argument).into(),
@@ -125,10 +126,13 @@ fn maximum_reservation(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> 
     Ok(domain.memory.totals(&mut cx.held).maximum)
 }
 
-/// What a PV domain has said of itself: it writes to `shared_info` how many frames its p2m list covers.
+/// The highest frame of a PVH domain's map; what a PV domain has said of itself: it writes to `shared_info` how many frames its p2m list covers.
 fn maximum_gpfn(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<u64, Errno> {
     let id = guest::read::<MemoryDomain>(argument)?.domid;
     let domain = cx.target(&op, id)?;
+    if let Some(pvh) = domain.pvh() {
+        return Ok(pvh.physmap.end(&mut cx.held).0.max(1) - 1);
+    }
     let frames = domain.events.shared_info().map_or(0, |page| page.load64(ARCH_MAX_PFN));
     Ok(frames.max(1) - 1)
 }

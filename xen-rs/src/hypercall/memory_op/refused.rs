@@ -1,4 +1,4 @@
-//! Operations on what PV domains do not have: a physmap, memory on demand, access rights per page, virtual nodes. Their
+//! Operations on what PV domains do not have: memory on demand, access rights per page, virtual nodes. Their
 //! arguments are looked at in Xen's order, so that each wrong one gets its own error.
 
 use logic::access::{Allowed, MemoryOp as Op};
@@ -7,42 +7,6 @@ use xen_abi::{errno::Errno, ids::DomId, memory::*};
 
 use super::batch;
 use crate::{cpu::Context, domain};
-
-/// The most that `add_to_physmap` can have done before: its sizes have 16 bits.
-const MOST: u64 = 0xffff;
-
-/// `add_to_physmap`.
-pub fn add_to_physmap(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> Result<(), Errno> {
-    if first > MOST {
-        return Err(Errno::EDOM);
-    }
-    let wanted: AddToPhysmap = guest_copy::read(argument)?;
-    if wanted.space == XENMAPSPACE_GMFN_FOREIGN {
-        return Err(Errno::ENOSYS);
-    }
-    cx.target(&op, wanted.domid)?;
-    Err(Errno::EACCES)
-}
-
-/// `add_to_physmap_batch`.
-pub fn add_to_physmap_batch(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> Result<(), Errno> {
-    if first > MOST {
-        return Err(Errno::EDOM);
-    }
-    let wanted: AddToPhysmapBatch = guest_copy::read(argument)?;
-    if u32::from(wanted.space) == XENMAPSPACE_GMFN_RANGE {
-        return Err(Errno::EOPNOTSUPP);
-    }
-    cx.target(&op, wanted.domid)?;
-    Err(Errno::EACCES)
-}
-
-/// `remove_from_physmap`.
-pub fn remove_from_physmap(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<(), Errno> {
-    let wanted: RemoveFromPhysmap = guest_copy::read(argument)?;
-    cx.target(&op, wanted.domid)?;
-    Err(Errno::EACCES)
-}
 
 /// `set_pod_target` and `get_pod_target`.
 pub fn pod_target(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
