@@ -201,6 +201,30 @@ impl DomainMemory {
         Ok(())
     }
 
+    /// Whether it may have one more page.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let dying = self.to_relinquish.load(Ordering::Relaxed) != u64::MAX;
+        !dying && self.total() < self.maximum.load(Ordering::Relaxed)
+    }
+
+    /// Gives the domain frames of somebody else's, with what is in them; they come back if it may not have them, or dies.
+    pub fn accept(&self, owner: DomId, block: Block, held: &mut Held<'_, 0>) -> Result<(), Block> {
+        let (mut pages, mut below) = self.pages.lock(held);
+        let total = pages.len() + block.pages();
+        let dying = self.to_relinquish.load(Ordering::Relaxed) != u64::MAX;
+        if dying || total > self.maximum.load(Ordering::Relaxed) {
+            return Err(block);
+        }
+        let outstanding = self.outstanding();
+        if outstanding > 0 {
+            self.set_outstanding(outstanding.saturating_sub(block.pages()), &mut below);
+        }
+        block.assign(frames(), owner, &mut pages);
+        self.total.store(total, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// A page of the domain has lost its last reference: takes it off the list.
     pub fn forget_page(&self, f: Frame<'_>, held: &mut Held<'_, 0>) {
         let (mut pages, mut below) = self.pages.lock(held);

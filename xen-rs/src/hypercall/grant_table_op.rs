@@ -3,8 +3,10 @@
 //! The pages are granted and tracked by `logic::grant`, their page-table entries written by `logic::page::mapping`; this
 //! file brings the two together, operation by operation. No lock is held while page references are taken or given up.
 
+mod cache_flush;
 mod copy;
 mod map;
+mod transfer;
 mod unmap;
 
 use alloc::sync::Arc;
@@ -49,6 +51,8 @@ pub fn grant_table_op(cx: &mut Context<'_>) -> Outcome {
         Op::UnmapAndReplace => unmap::batches::<abi::GnttabUnmapAndReplace>(cx, count),
         Op::Copy => each::<abi::GnttabCopy>(cx, count, copy::copy),
         Op::Swap => each::<abi::GnttabSwapGrantRef>(cx, count, swap),
+        Op::Transfer => each::<abi::GnttabTransfer>(cx, count, transfer::transfer),
+        Op::CacheFlush => cache_flush::cache_flush(cx, command & !COMMAND, count),
         Op::SetupTable => one(cx, op, va, count, setup_table),
         Op::QuerySize => one(cx, op, va, count, query_size),
         Op::GetStatusFrames => one(cx, op, va, count, get_status_frames),

@@ -136,7 +136,7 @@ pub struct Options {
     pub max_cpus: u32,
     /// `nosmp`
     pub no_smp: bool,
-    /// `smep`, `smap`, `x2apic`, `pcid`, `xsave`, `hap`: `Some(false)` when denied.
+    /// `smep`, `smap`, `x2apic`, `pcid`, `xsave`, `hap`, `global-pages`: false when denied.
     pub features: Features,
     /// `mem=`: use no more of the host's memory than that.
     pub memory_limit: Option<u64>,
@@ -162,6 +162,8 @@ pub struct Features {
     pub smep: bool,
     /// Supervisor-mode access prevention.
     pub smap: bool,
+    /// Pages that a load of CR3 does not flush.
+    pub global_pages: bool,
     /// x2APIC mode.
     pub x2apic: bool,
     /// Process-context identifiers.
@@ -190,7 +192,15 @@ impl Default for Options {
             no_reboot: false,
             max_cpus: 0,
             no_smp: false,
-            features: Features { smep: true, smap: true, x2apic: true, pcid: true, xsave: true, hap: true },
+            features: Features {
+                smep: true,
+                smap: true,
+                x2apic: true,
+                pcid: true,
+                xsave: true,
+                hap: true,
+                global_pages: true,
+            },
             memory_limit: None,
             watchdog: false,
             timestamps: false,
@@ -437,6 +447,7 @@ impl Options {
             "pcid" => &mut self.features.pcid,
             "xsave" => &mut self.features.xsave,
             "hap" => &mut self.features.hap,
+            "global-pages" => &mut self.features.global_pages,
             "watchdog" => &mut self.watchdog,
             "console_timestamps" => &mut self.timestamps,
             "sync_console" => &mut self.sync_console,

@@ -48,6 +48,7 @@ impl Privilege {
     }
 
     /// Judges an instruction. `dx` is the guest's DX.
+    #[inline(always)]
     #[must_use]
     pub const fn judge(&self, op: Op, dx: u16) -> Verdict {
         if let Some((port, bytes)) = op.ports(dx) {

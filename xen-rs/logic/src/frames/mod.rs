@@ -74,6 +74,10 @@ impl Unowned<'_> {
 }
 
 impl Stale {
+    pub(crate) const fn new(block: Block) -> Self {
+        Stale(block)
+    }
+
     /// How many frames it has.
     #[must_use]
     pub const fn pages(&self) -> u64 {

@@ -208,6 +208,11 @@ impl Active {
         self.uses.any()
     }
 
+    /// Whether the uses are that domain's.
+    pub(super) fn is_by(&self, domain: DomId) -> bool {
+        self.domain == domain
+    }
+
     /// Whether `by` may use it once more: a counter at 128 is refused, so that none can ever wrap.
     #[inline(always)]
     pub(super) fn admits(&self, by: DomId, access: Access, via: Via) -> bool {

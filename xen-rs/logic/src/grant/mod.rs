@@ -57,12 +57,14 @@ mod table;
 mod tests;
 #[cfg(test)]
 mod tests_version2;
+mod transfer;
 mod version2;
 mod whole_page;
 
 pub use entry::{Access, EntryPage, Extent, Purpose, Via};
 pub use maptrack::{Detached, Flushed, GrantMapping, Left, Mapped, Maptrack, Reserved, TableId, Unmap};
 pub use table::{Claim, ENTRIES_PER_FRAME, Freed, PassedOn, Pinned, Table, Version};
+pub use transfer::Search;
 
 use xen_abi::grant_table as abi;
 

@@ -121,6 +121,11 @@ impl<P: EntryPage> Entry<'_, P> {
         }
     }
 
+    /// Whether it is in use by that domain, for that frame.
+    pub(super) fn is_use_of(&self, by: DomId, frame: Mfn) -> bool {
+        self.active.is_pinned() && self.active.is_by(by) && self.active.frame == frame
+    }
+
     /// Clears the flags that no use justifies.
     #[inline(always)]
     fn clear_stale(&self, access: Access) {

@@ -7,7 +7,7 @@ use super::env::Env;
 use super::info::Frame;
 use super::refs::Mmu;
 use super::word::Stamp;
-use crate::frames::Block;
+use crate::frames::{Block, Stale};
 
 /// A page that nobody can refer to, not even its owner, on whose list it still is. It goes back to the owner by
 /// [`Stolen::restore`], or off the list and to the allocator.
@@ -40,6 +40,11 @@ impl<'f> Stolen<'f> {
     pub fn into_block(self, now: Stamp) -> Block {
         self.0.info().disown(now);
         Block::new(self.0.mfn(), 0)
+    }
+
+    /// The frame for another owner, who gets what is in it, once it is off the list of this one; `now`: the flush clock.
+    pub fn into_stale(self, now: Stamp) -> Stale {
+        Stale::new(self.into_block(now))
     }
 }
 

@@ -6,7 +6,7 @@ use super::boot_frames::BootFrames;
 use super::direct_map::va_of_phys;
 use super::hypervisor_map::{Access, Tables};
 use super::layout::{DIRECT_MAP, FRAME_RECORD, FRAME_TABLE, IMAGE_OFFSET, M2P, M2P_GUEST, PAGE_SHIFT, PAGE_SIZE};
-use crate::arch::x86_64::cpu::{self, cr4};
+use crate::arch::x86_64::cpu::{self, Features, cr4, has};
 use crate::boot_info::{BootInfo, MemoryKind};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -68,7 +68,9 @@ pub(crate) fn init(boot: &BootInfo, image: Range<u64>, early_limit: u64) -> Boot
     // SAFETY: the tables map the image, this stack (in the image) and the direct map as the present ones do.
     unsafe {
         cpu::write_cr3(root);
-        cpu::write_cr4(cpu::read_cr4() | cr4::PGE);
+        if has(Features::GLOBAL_PAGES) {
+            cpu::write_cr4(cpu::read_cr4() | cr4::PGE);
+        }
     }
     frames.lift_limit();
     frames

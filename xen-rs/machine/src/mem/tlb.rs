@@ -6,7 +6,7 @@
 //! a flushing CPU advances it before it flushes: so a CPU whose number is above a page's has seen the change.
 //!
 //! User mappings of PV guests are global, so that they outlive the switch between a guest's two roots; a flush of
-//! everything includes them.
+//! everything includes them. Where global pages are not used, each load of a root flushes everything.
 //!
 //! Unsafe: instructions that invalidate translations and load root tables.
 
@@ -60,8 +60,27 @@ pub fn flush_here() {
     here().flushed.store(begun, Ordering::Release);
 }
 
+/// Flushes everything.
 #[inline(always)]
 fn flush_everything() {
+    if has(Features::GLOBAL_PAGES) {
+        flush_global_pages();
+    } else {
+        // SAFETY: the root that is loaded.
+        unsafe { cpu::write_cr3(cpu::read_cr3()) };
+    }
+}
+
+/// The rest of [`flush_everything`] where a root has just been loaded.
+#[inline(always)]
+fn flush_after_load() {
+    if has(Features::GLOBAL_PAGES) {
+        flush_global_pages();
+    }
+}
+
+#[inline(always)]
+fn flush_global_pages() {
     if has(Features::INVPCID) {
         let descriptor = [0u64; 2];
         // SAFETY: forgetting translations changes nothing that memory safety rests on. Type 2: everything.
@@ -91,7 +110,7 @@ pub fn load_root(root: &TypeRef<'static, RootTable>, domain: DomId) {
     tlb.runs.store(SOMEBODY | u32::from(domain.0), Ordering::SeqCst);
     // SAFETY: a validated root holds the hypervisor's slots, and the reference keeps it valid.
     unsafe { cpu::write_cr3(root.mfn().0 << 12) };
-    flush_everything();
+    flush_after_load();
     tlb.flushed.store(begun, Ordering::Release);
 }
 
@@ -117,7 +136,7 @@ pub fn load_idle_root() {
     tlb.runs.store(0, Ordering::SeqCst);
     // SAFETY: the hypervisor's own root.
     unsafe { cpu::write_cr3(idle_root()) };
-    flush_everything();
+    flush_after_load();
     tlb.flushed.store(begun, Ordering::Release);
 }
 

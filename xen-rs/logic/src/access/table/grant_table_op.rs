@@ -16,10 +16,10 @@ operations! {
         GetStatusFrames = GNTTABOP_GET_STATUS_FRAMES, TargetOrControl, "version 1 has none";
         GetVersion = GNTTABOP_GET_VERSION, TargetOrControl;
         Swap = GNTTABOP_SWAP_GRANT_REF, Anyone;
+        Transfer = GNTTABOP_TRANSFER, Offered;
+        CacheFlush = GNTTABOP_CACHE_FLUSH, Offered, "one's own pages, and those in use by grant; else `EPERM`, `EINVAL`";
     }
     refused {
         GNTTABOP_DUMP_TABLE, Anyone, ENOSYS, "Xen has it as a debug key only";
-        GNTTABOP_TRANSFER, Anyone, ENOSYS, "deprecated; no kernel of today uses it";
-        GNTTABOP_CACHE_FLUSH, Anyone, ENOSYS, "for machines whose devices do not snoop caches";
     }
 }

@@ -56,6 +56,8 @@ bitflags::bitflags! {
         const AMD_CALLS = 1 << 21;
         /// The processor is QEMU's emulation.
         const EMULATED = 1 << 22;
+        /// Global pages are used.
+        const GLOBAL_PAGES = 1 << 23;
     }
 }
 
@@ -121,6 +123,10 @@ pub(crate) fn detect(line: crate::command_line::CommandLine<'_>) {
     put(one.edx & (1 << 16) != 0, Features::PAT);
     put(power & (1 << 8) != 0, Features::INVARIANT_TSC);
     put(amd, Features::AMD_CALLS);
+    // As Xen chooses: where AMD's processors run us as a guest, each write to CR4 is an exit to who runs us, and it takes two
+    // to flush global pages.
+    let under_another = one.ecx & (1 << 31) != 0;
+    put(line.flag("global-pages", !(amd && under_another)), Features::GLOBAL_PAGES);
     FEATURES.store(features.bits(), Ordering::Relaxed);
     log::info!("CPU features: {features:?}");
 }
@@ -285,8 +291,9 @@ pub(crate) unsafe fn init_this() {
     const EFER_NXE: u64 = 1 << 11;
     /// Write-back, write-through, uncached-, uncached, write-combining, write-protected: what Xen promises to guests.
     const PAT_VALUE: u64 = 0x0000_0501_0007_0406;
-    let mut value = cr4::PAE | cr4::PGE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::MCE | cr4::DE | cr4::PSE;
+    let mut value = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::MCE | cr4::DE | cr4::PSE;
     for (feature, bit) in [
+        (Features::GLOBAL_PAGES, cr4::PGE),
         (Features::SMEP, cr4::SMEP),
         (Features::SMAP, cr4::SMAP),
         (Features::XSAVE, cr4::OSXSAVE),
