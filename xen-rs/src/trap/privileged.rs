@@ -71,8 +71,9 @@ pub fn emulate(cx: &mut Context<'_>) -> bool {
     #[allow(clippy::cast_possible_truncation, reason = "DX")]
     let dx = cx.regs.rdx as u16;
     // The CPU does not see breakpoints on ports.
-    let hits = instruction.op.ports(dx).map_or(0, |(port, bytes)| cx.state.pv.debug.io_hits(port, bytes));
-    let done = match privilege.judge(instruction.op, dx) {
+    let ports = instruction.op.ports(dx);
+    let hits = ports.map_or(0, |(port, bytes)| cx.state.pv.debug.io_hits(port, bytes));
+    let done = match privilege.judge(instruction.op, ports) {
         Verdict::Skip => Done::Step,
         Verdict::Perform => perform(cx, instruction.op),
         Verdict::AskBitmap { port, bytes } if io::bitmap_allows(cx, port, bytes) => perform(cx, instruction.op),

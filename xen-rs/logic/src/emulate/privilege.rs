@@ -47,11 +47,11 @@ impl Privilege {
         level <= (self.iopl & rflags::IOPL) >> 12
     }
 
-    /// Judges an instruction. `dx` is the guest's DX.
+    /// Judges an instruction that uses these ports ([`Op::ports`]).
     #[inline(always)]
     #[must_use]
-    pub const fn judge(&self, op: Op, dx: u16) -> Verdict {
-        if let Some((port, bytes)) = op.ports(dx) {
+    pub const fn judge(&self, op: Op, ports: Option<(u16, u16)>) -> Verdict {
+        if let Some((port, bytes)) = ports {
             return if self.iopl_suffices() { Verdict::Perform } else { Verdict::AskBitmap { port, bytes } };
         }
         match op {
@@ -111,19 +111,19 @@ mod tests {
 
     #[test]
     fn user_mode_gets_its_fault_back() {
-        assert_eq!(USER.judge(Op::Rdmsr, 0), Verdict::Refuse);
-        assert_eq!(USER.judge(Op::Clts, 0), Verdict::Refuse);
-        assert_eq!(USER.judge(Op::Cpuid, 0), Verdict::Perform);
-        assert_eq!(USER.judge(Op::Rdtsc, 0), Verdict::Perform);
-        assert_eq!(Privilege { tsc_disabled: true, ..USER }.judge(Op::Rdtsc, 0), Verdict::Refuse);
-        assert_eq!(KERNEL.judge(Op::Rdmsr, 0), Verdict::Perform);
+        assert_eq!(USER.judge(Op::Rdmsr, None), Verdict::Refuse);
+        assert_eq!(USER.judge(Op::Clts, None), Verdict::Refuse);
+        assert_eq!(USER.judge(Op::Cpuid, None), Verdict::Perform);
+        assert_eq!(USER.judge(Op::Rdtsc, None), Verdict::Perform);
+        assert_eq!(Privilege { tsc_disabled: true, ..USER }.judge(Op::Rdtsc, None), Verdict::Refuse);
+        assert_eq!(KERNEL.judge(Op::Rdmsr, None), Verdict::Perform);
     }
 
     #[test]
     fn ports_ask_the_bitmap() {
         let op = Op::In { port: Port::Dx, width: Width::Word };
-        assert_eq!(USER.judge(op, 0x3f8), Verdict::AskBitmap { port: 0x3f8, bytes: 2 });
-        assert_eq!(Privilege { iopl: 3 << 12, ..USER }.judge(op, 0x3f8), Verdict::Perform);
+        assert_eq!(USER.judge(op, op.ports(0x3f8)), Verdict::AskBitmap { port: 0x3f8, bytes: 2 });
+        assert_eq!(Privilege { iopl: 3 << 12, ..USER }.judge(op, op.ports(0x3f8)), Verdict::Perform);
         assert!(bitmap_allows(0b0000_0000, 0x3f8, 4));
         assert!(!bitmap_allows(0b0000_1000, 0x3f8, 4));
         assert!(bitmap_allows(0b0001_0000, 0x3f8, 4));
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn interrupt_flag_is_never_changed() {
-        assert_eq!(KERNEL.judge(Op::InterruptFlag, 0), Verdict::Refuse);
-        assert_eq!(Privilege { iopl: 1 << 12, ..KERNEL }.judge(Op::InterruptFlag, 0), Verdict::Skip);
+        assert_eq!(KERNEL.judge(Op::InterruptFlag, None), Verdict::Refuse);
+        assert_eq!(Privilege { iopl: 1 << 12, ..KERNEL }.judge(Op::InterruptFlag, None), Verdict::Skip);
     }
 }
