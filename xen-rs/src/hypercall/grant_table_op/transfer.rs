@@ -24,6 +24,10 @@ pub(super) fn transfer(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
 
 /// The page is taken away first, and is lost if nobody takes it: so it is in Xen.
 fn give(cx: &mut Context<'_>, arg: &abi::GnttabTransfer) -> Result<(), Refusal> {
+    // A translated domain's pages are named by its own numbers, and Xen does not take them either.
+    if cx.domain.pvh().is_some() {
+        return Err(Refusal::GeneralError);
+    }
     let page = take(cx, Mfn(arg.mfn))?;
     let frame = page.frame();
     match hand_over(cx, arg, page) {
@@ -56,8 +60,10 @@ fn hand_over(
     page: Stolen<'static>,
 ) -> Result<u64, (Option<Stolen<'static>>, Refusal)> {
     let Some(domain) = domain::find(arg.domid, &mut cx.held) else { return Err((Some(page), Refusal::BadDomain)) };
-    let committed =
-        domain.memory.has_room() && domain.grants.table.lock(&mut cx.held).0.commit_transfer(arg.ref_, cx.domain.id);
+    // There is no way into a translated domain's memory from here.
+    let committed = domain.pvh().is_none()
+        && domain.memory.has_room()
+        && domain.grants.table.lock(&mut cx.held).0.commit_transfer(arg.ref_, cx.domain.id);
     if !committed {
         return Err((Some(page), Refusal::GeneralError));
     }
