@@ -1,7 +1,9 @@
 //! The domains this program made: what each was made from, so that its end can be dealt with and it can be made again.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::mem;
 
 use xen_abi::ids::DomId;
 use xen_abi::sched::{
@@ -26,10 +28,12 @@ pub struct Record {
     pub started: u64,
 }
 
-/// All of them.
+/// All of them. To find one costs the same however many there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Domains {
-    records: Vec<Record>,
+    records: BTreeMap<DomId, Record>,
+    names: BTreeMap<String, DomId>,
+    handles: BTreeMap<Uuid, DomId>,
 }
 
 /// What to do about a domain.
@@ -52,56 +56,66 @@ impl Domains {
     /// Adds one.
     pub fn add(&mut self, record: Record) {
         self.forget(record.dom);
-        self.records.push(record);
+        self.names.insert(record.config.name.clone(), record.dom);
+        self.handles.insert(record.uuid, record.dom);
+        self.records.insert(record.dom, record);
     }
 
     /// Removes one.
     pub fn forget(&mut self, dom: DomId) -> Option<Record> {
-        let at = self.records.iter().position(|record| record.dom == dom)?;
-        Some(self.records.swap_remove(at))
+        let record = self.records.remove(&dom)?;
+        self.names.remove(&record.config.name);
+        self.handles.remove(&record.uuid);
+        Some(record)
     }
 
     /// Looks one up.
     #[must_use]
     pub fn get(&self, dom: DomId) -> Option<&Record> {
-        self.records.iter().find(|record| record.dom == dom)
+        self.records.get(&dom)
     }
 
     /// The one of this name.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<&Record> {
-        self.records.iter().find(|record| record.config.name == name)
+        self.records.get(self.names.get(name)?)
     }
 
     /// The one with this handle.
     #[must_use]
     pub fn by_uuid(&self, uuid: &Uuid) -> Option<&Record> {
-        self.records.iter().find(|record| record.uuid == *uuid)
+        self.records.get(self.handles.get(uuid)?)
     }
 
-    /// Looks one up, to change it.
-    pub fn get_mut(&mut self, dom: DomId) -> Option<&mut Record> {
-        self.records.iter_mut().find(|record| record.dom == dom)
+    /// Changes what one is made from when it is made again; it goes on under its name. Whether there is such a domain.
+    pub fn reconfigure(&mut self, dom: DomId, change: impl FnOnce(&mut DomainConfig)) -> bool {
+        let Some(record) = self.records.get_mut(&dom) else { return false };
+        let name = record.config.name.clone();
+        change(&mut record.config);
+        record.config.name = name;
+        true
     }
 
     /// Marks one as dealt with.
     pub fn settle(&mut self, dom: DomId) {
-        if let Some(record) = self.get_mut(dom) {
+        if let Some(record) = self.records.get_mut(&dom) {
             record.settled = true;
         }
     }
 
     /// Gives one another name.
     pub fn rename(&mut self, dom: DomId, name: &str) {
-        if let Some(record) = self.get_mut(dom) {
-            record.config.name = String::from(name);
+        if let Some(record) = self.records.get_mut(&dom) {
+            let before = mem::replace(&mut record.config.name, String::from(name));
+            self.names.remove(&before);
+            self.names.insert(String::from(name), dom);
         }
     }
 
     /// Whether one would be made again from this file.
     #[must_use]
     pub fn uses(&self, file: &str) -> bool {
-        self.records.iter().any(|record| record.config.kernel == file || record.config.ramdisk.as_deref() == Some(file))
+        self.records.values().any(|record| record.config.kernel == file || record.config.ramdisk.as_deref() == Some(file))
     }
 
     /// How many there are.
@@ -121,7 +135,7 @@ impl Domains {
     #[must_use]
     pub fn decide(&self, now: &[DomainInfo]) -> Vec<Decision> {
         let mut decisions = Vec::new();
-        for record in &self.records {
+        for record in self.records.values() {
             let info = now.iter().find(|info| info.id == record.dom && info.uuid == record.uuid);
             match info {
                 None => decisions.push(Decision::Forget(record.clone())),

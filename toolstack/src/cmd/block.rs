@@ -57,9 +57,7 @@ fn attach(host: &mut dyn Host, options: &Options) -> Status {
         return FAILURE;
     }
     // It is to come back when the domain restarts.
-    if let Some(record) = host.domains().get_mut(dom) {
-        record.config.disks.push(disk);
-    }
+    host.domains().reconfigure(dom, |config| config.disks.push(disk));
     SUCCESS
 }
 
@@ -78,9 +76,7 @@ fn detach(host: &mut dyn Host, options: &Options) -> Status {
         host.print_error(&format!("block-detach: {error}\n"));
         return FAILURE;
     }
-    if let Some(record) = host.domains().get_mut(dom) {
-        record.config.disks.retain(|disk| disk.vdev.number != vdev.number);
-    }
+    host.domains().reconfigure(dom, |config| config.disks.retain(|disk| disk.vdev.number != vdev.number));
     SUCCESS
 }
 

@@ -28,17 +28,9 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         Ok(config) => config,
         Err(status) => return status,
     };
-    match host.domains().get_mut(dom) {
-        Some(record) => {
-            // It goes on under its name.
-            let name = core::mem::take(&mut record.config.name);
-            record.config = config;
-            record.config.name = name;
-            SUCCESS
-        }
-        None => {
-            host.print_error(&format!("config-update: domain {dom} was not made here\n"));
-            FAILURE
-        }
+    if !host.domains().reconfigure(dom, |record| *record = config) {
+        host.print_error(&format!("config-update: domain {dom} was not made here\n"));
+        return FAILURE;
     }
+    SUCCESS
 }

@@ -96,9 +96,7 @@ fn set_target(host: &mut dyn Host, dom: DomId, kib: u64) -> Result<Result<(), &'
     host.set_max_mem(dom, kib + MAXMEM_SLACK_KIB)?;
     host.store_write(&format!("{}/memory/target", domain_path(dom)), kib.to_string().as_bytes())?;
     // It is to come back so when it restarts.
-    if let Some(record) = host.domains().get_mut(dom) {
-        record.config.memory_kib = kib;
-    }
+    host.domains().reconfigure(dom, |config| config.memory_kib = kib);
     Ok(Ok(()))
 }
 

@@ -60,8 +60,6 @@ fn set(host: &mut dyn Host, dom: DomId, wanted: u32, max_vcpu_id: u32) -> Result
         host.store_write(&format!("{}/cpu/{vcpu}/availability", domain_path(dom)), word)?;
     }
     // It is to come back so when it restarts.
-    if let Some(record) = host.domains().get_mut(dom) {
-        record.config.vcpus = wanted;
-    }
+    host.domains().reconfigure(dom, |config| config.vcpus = wanted);
     Ok(())
 }

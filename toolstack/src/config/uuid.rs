@@ -3,7 +3,7 @@
 use core::fmt;
 
 /// 16 bytes, as the hypervisor keeps them in a domain's handle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Uuid(pub [u8; 16]);
 
 impl Uuid {
