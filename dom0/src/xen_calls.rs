@@ -7,28 +7,37 @@ use alloc::vec::Vec;
 use guest_pv::alloc;
 use guest_pv::call::{domctl, event_channel, grant_table, memory, mmu, sched, sysctl, version};
 use guest_pv::mem::{Access, Mapping};
-use toolstack::calls::{Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, Pinned, VcpuInfo, VersionInfo};
+use toolstack::calls::{Affinity, Clear, DomainInfo, Fill, Kind, NewDomain, PhysInfo, Pinned, VcpuInfo, VersionInfo};
 use toolstack::config::Uuid;
 use toolstack::cpus::CpuSet;
-use xen_abi::arch_x86::VcpuGuestContext;
+use xen_abi::arch_x86::{ArchDomainConfig, VcpuGuestContext, XEN_X86_EMU_LAPIC};
 use xen_abi::domctl::{
-    CreateDomain, GetDomainInfo, TscInfo, XEN_DOMCTL_GETVCPUAFFINITY, XEN_DOMCTL_SETVCPUAFFINITY,
-    XEN_VCPUAFFINITY_FORCE, XEN_VCPUAFFINITY_HARD, XEN_VCPUAFFINITY_SOFT,
+    CreateDomain, GetDomainInfo, TscInfo, XEN_DOMCTL_CDF_HAP, XEN_DOMCTL_CDF_HVM, XEN_DOMCTL_GETVCPUAFFINITY,
+    XEN_DOMCTL_SETVCPUAFFINITY, XEN_VCPUAFFINITY_FORCE, XEN_VCPUAFFINITY_HARD, XEN_VCPUAFFINITY_SOFT,
 };
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
-use xen_abi::memory::E820Entry;
 use zerocopy::IntoBytes;
 
 /// Pages mapped at a time while a domain's memory is written: 8 MiB.
 const WINDOW: usize = 2048;
 const PAGE: usize = 4096;
 
+pub mod containers;
 pub mod pools;
 
 pub fn create_domain(new: &NewDomain) -> Result<DomId, Errno> {
+    let (flags, emulation_flags) = match new.kind {
+        Kind::Pv => (0, 0),
+        Kind::Pvh { nested_paging } => {
+            let flags = XEN_DOMCTL_CDF_HVM | if nested_paging { XEN_DOMCTL_CDF_HAP } else { 0 };
+            (flags, XEN_X86_EMU_LAPIC)
+        }
+    };
     let config = CreateDomain {
         handle: new.uuid.0,
+        flags,
+        arch: ArchDomainConfig { emulation_flags, ..Default::default() },
         max_vcpus: new.max_vcpus,
         max_evtchn_port: new.max_evtchn_port,
         max_grant_frames: new.max_grant_frames,
@@ -96,12 +105,6 @@ pub fn set_vcpu_affinity(dom: DomId, vcpu: VcpuId, affinity: &Affinity) -> Resul
 
 pub fn set_tsc_mode(dom: DomId, mode: u32) -> Result<(), Errno> {
     domctl::set_tsc_info(dom, TscInfo { tsc_mode: mode, ..Default::default() })
-}
-
-pub fn set_memory_map(dom: DomId, bytes: u64) -> Result<(), Errno> {
-    /// The E820 type of memory.
-    const RAM: u32 = 1;
-    memory::set_memory_map(dom, &[E820Entry { addr: 0, size: bytes, type_: RAM }])
 }
 
 pub fn populate(dom: DomId, order: u32, pfns: &[Pfn], mfns: &mut [Mfn]) -> Result<usize, Errno> {
@@ -240,12 +243,13 @@ macro_rules! impl_xen_calls {
             use $crate::xen_calls as calls;
             use guest_pv::alloc::boxed::Box;
             use guest_pv::alloc::vec::Vec;
-            use guest_pv::call::{domctl, sysctl};
-            use toolstack::calls::{Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, PoolChange, PoolInfo, Schedule, Share, VcpuInfo, VersionInfo, XenCalls};
+            use guest_pv::call::{domctl, hvm, memory, sysctl};
+            use toolstack::calls::{Affinity, Clear, CpuPolicy, DomainInfo, Fill, NewDomain, PhysInfo, PoolChange, PoolInfo, Schedule, Share, VcpuInfo, VersionInfo, XenCalls};
             use toolstack::cpus::CpuSet;
             use xen_abi::arch_x86::VcpuGuestContext;
             use xen_abi::errno::Errno;
             use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
+            use xen_abi::memory::E820Entry;
             use xen_abi::sysctl::{CpuTopo, MemInfo};
 
             impl XenCalls for $ty {
@@ -278,7 +282,17 @@ macro_rules! impl_xen_calls {
                 fn change_pool(&mut self, change: PoolChange) -> Result<u32, Errno> { calls::pools::change(change) }
                 fn set_tsc_mode(&mut self, dom: DomId, mode: u32) -> Result<(), Errno> { $crate::fuse::burn()?; calls::set_tsc_mode(dom, mode) }
                 fn set_address_size(&mut self, dom: DomId, bits: u32) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::set_address_size(dom, bits) }
-                fn set_memory_map(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno> { $crate::fuse::burn()?; calls::set_memory_map(dom, bytes) }
+                fn set_memory_map(&mut self, dom: DomId, map: &[E820Entry]) -> Result<(), Errno> { $crate::fuse::burn()?; memory::set_memory_map(dom, map) }
+                fn set_paging_pool(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::set_paging_mempool_size(dom, bytes) }
+                fn set_hvm_param(&mut self, dom: DomId, index: u32, value: u64) -> Result<(), Errno> { $crate::fuse::burn()?; hvm::set_param(dom, index, value) }
+                fn hvm_context(&mut self, dom: DomId) -> Result<Vec<u8>, Errno> { $crate::fuse::burn()?; calls::containers::context(dom) }
+                fn set_hvm_context(&mut self, dom: DomId, records: &[u8]) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::set_hvm_context(dom, records) }
+                fn cpu_policy(&mut self, dom: DomId) -> Result<CpuPolicy, Errno> { $crate::fuse::burn()?; calls::containers::cpu_policy(dom) }
+                fn set_cpu_policy(&mut self, dom: DomId, policy: &CpuPolicy) -> Result<(), Errno> {
+                    $crate::fuse::burn()?;
+                    domctl::set_cpu_policy(dom, &policy.leaves, &policy.msrs)
+                }
+                fn write_grant_table(&mut self, dom: DomId, bytes: &[u8]) -> Result<(), Errno> { $crate::fuse::burn()?; calls::containers::write_grant_table(dom, bytes) }
                 fn fill_hypercall_page(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::hypercall_init(dom, frame.0) }
                 fn set_vcpu_context(&mut self, dom: DomId, vcpu: VcpuId, context: &VcpuGuestContext) -> Result<(), Errno> {
                     $crate::fuse::burn()?;

@@ -5,9 +5,10 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use xen_abi::arch_x86::VcpuGuestContext;
+use xen_abi::arch_x86::{CpuidLeaf, MsrEntry, VcpuGuestContext};
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
+use xen_abi::memory::E820Entry;
 use xen_abi::sysctl::{CpuTopo, MemInfo};
 
 use crate::config::Uuid;
@@ -18,6 +19,8 @@ use crate::cpus::CpuSet;
 pub struct NewDomain {
     /// Its handle.
     pub uuid: Uuid,
+    /// Its kind.
+    pub kind: Kind,
     /// The most vCPUs.
     pub max_vcpus: u32,
     /// The highest event channel.
@@ -30,6 +33,27 @@ pub struct NewDomain {
     pub max_grant_version: u32,
     /// Its pool of CPUs.
     pub pool: u32,
+}
+
+/// What a new domain runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Paravirtualised.
+    Pv,
+    /// A hardware container with a local APIC.
+    Pvh {
+        /// Nested page tables, which the hypervisor has to have then.
+        nested_paging: bool,
+    },
+}
+
+/// What a domain's CPUs are to its programs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CpuPolicy {
+    /// What CPUID says.
+    pub leaves: Vec<CpuidLeaf>,
+    /// What MSRs say.
+    pub msrs: Vec<MsrEntry>,
 }
 
 /// A domain as it is (`XEN_DOMCTL_getdomaininfo`).
@@ -107,6 +131,10 @@ pub struct PhysInfo {
 impl PhysInfo {
     /// `XEN_SYSCTL_PHYSCAP_gnttab_v2`.
     pub const GNTTAB_V2: u32 = 1 << 9;
+    /// `XEN_SYSCTL_PHYSCAP_hvm`: hardware containers.
+    pub const HVM: u32 = 1 << 0;
+    /// `XEN_SYSCTL_PHYSCAP_hap`: nested page tables.
+    pub const HAP: u32 = 1 << 3;
 }
 
 /// The hypervisor's account of itself (`xen_version`).
@@ -220,8 +248,20 @@ pub trait XenCalls {
     fn set_tsc_mode(&mut self, dom: DomId, mode: u32) -> Result<(), Errno>;
     /// `set_address_size`.
     fn set_address_size(&mut self, dom: DomId, bits: u32) -> Result<(), Errno>;
-    /// memory_op `set_memory_map`: RAM from 0 to this.
-    fn set_memory_map(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno>;
+    /// memory_op `set_memory_map`.
+    fn set_memory_map(&mut self, dom: DomId, map: &[E820Entry]) -> Result<(), Errno>;
+    /// domctl `set_paging_mempool_size`: bytes for tables of the hypervisor's own. Long work, which continues by itself.
+    fn set_paging_pool(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno>;
+    /// `hvm_op` `set_param`, with `HVM_PARAM_*`.
+    fn set_hvm_param(&mut self, dom: DomId, index: u32, value: u64) -> Result<(), Errno>;
+    /// domctl `gethvmcontext`: records as in the public `hvm/save.h`.
+    fn hvm_context(&mut self, dom: DomId) -> Result<Vec<u8>, Errno>;
+    /// domctl `sethvmcontext`.
+    fn set_hvm_context(&mut self, dom: DomId, records: &[u8]) -> Result<(), Errno>;
+    /// domctl `get_cpu_policy`.
+    fn cpu_policy(&mut self, dom: DomId) -> Result<CpuPolicy, Errno>;
+    /// domctl `set_cpu_policy`.
+    fn set_cpu_policy(&mut self, dom: DomId, policy: &CpuPolicy) -> Result<(), Errno>;
     /// `hypercall_init`.
     fn fill_hypercall_page(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno>;
     /// `setvcpucontext`.
@@ -247,6 +287,9 @@ pub trait XenCalls {
 
     /// event_channel_op `alloc_unbound`: a channel of `dom` that `remote` may bind to.
     fn alloc_unbound(&mut self, dom: DomId, remote: DomId) -> Result<Port, Errno>;
+    /// Writes at the start of a PVH domain's grant table, which has no frame number of its own: memory_op
+    /// `acquire_resource`.
+    fn write_grant_table(&mut self, dom: DomId, bytes: &[u8]) -> Result<(), Errno>;
     /// grant_table_op `setup_table`: the first frame of the domain's grant table.
     fn grant_table_frame(&mut self, dom: DomId) -> Result<Mfn, Errno>;
 

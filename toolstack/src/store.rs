@@ -115,7 +115,7 @@ pub fn write_domain(
 
     let mut tree = Tree::new(&PRIVATE);
     tree.node("device", &PRIVATE);
-    tree.value("type", "pv");
+    tree.value("type", config.kind.name());
     tree.node("device/console/0", &PRIVATE);
     tree.value("device/console/0/backend", &*back);
     for (key, value) in &back_entries {

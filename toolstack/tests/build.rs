@@ -27,7 +27,9 @@ fn what_the_kernel_finds() {
         assert_eq!(machine.run("create -p /files/debian.cfg"), 0, "{}", machine.err);
         assert_eq!(machine.out, "Parsing config from /files/debian.cfg\n");
         let domain = &machine.domains[&1];
-        assert_eq!((domain.info.tot_pages, domain.max_mem_kib, domain.memory_map), (4096, 17 * 1024, 16 << 20));
+        assert_eq!((domain.info.tot_pages, domain.max_mem_kib), (4096, 17 * 1024));
+        let map = domain.memory_map[0];
+        assert_eq!((domain.memory_map.len(), { map.addr }, { map.size }), (1, 0, 16 << 20));
         assert_eq!((domain.new.max_grant_version, domain.pauses), (2, 1));
         let context = domain.context.as_ref().unwrap();
         let root = Mfn(context.ctrlreg[3] >> 12);
@@ -148,12 +150,25 @@ fn nothing_is_left() {
 
 #[test]
 fn nothing_is_left_whatever_fails() {
+    let pv = whatever_fails("create /files/debian.cfg");
+    assert!(pv.len() > 60, "{pv:?}");
+    for what in ["create_domain", "populate", "pin_root", "set_vcpu_context", "store_introduce", "console_attach"] {
+        assert!(pv.contains(&what), "{what} was never tried");
+    }
+    let pvh = whatever_fails("create /files/debian.cfg type='pvh'");
+    for what in ["set_paging_pool", "set_hvm_param", "hvm_context", "set_hvm_context", "set_cpu_policy"] {
+        assert!(pvh.contains(&what), "{what} was never tried");
+    }
+}
+
+/// Runs it again and again, with each of its calls failing once. Which those were.
+fn whatever_fails(create: &str) -> Vec<&'static str> {
     let mut failed = Vec::new();
     for fuse in 0.. {
         let mut machine = Machine::with_guest();
         let before = machine.holdings();
         machine.fuse = Some(fuse);
-        let status = machine.run("create /files/debian.cfg");
+        let status = machine.run(create);
         let Some(what) = machine.blown else {
             assert_eq!(status, 0);
             break;
@@ -164,10 +179,66 @@ fn nothing_is_left_whatever_fails() {
         machine.store.retain(|path, _| before.3.contains_key(path) || path.contains("/1"));
         assert_eq!(machine.holdings(), before, "after {what} failed");
     }
-    assert!(failed.len() > 60, "{failed:?}");
-    for what in ["create_domain", "populate", "pin_root", "set_vcpu_context", "store_introduce", "console_attach"] {
-        assert!(failed.contains(&what), "{what} was never tried");
+    failed
+}
+
+#[test]
+fn what_a_pvh_kernel_finds() {
+    for superpages in [true, false] {
+        let mut machine = Machine { superpages, ..Machine::with_guest() };
+        assert_eq!(machine.run("create -p /files/debian.cfg type='pvh' vcpus=2"), 0, "{}", machine.err);
+        let domain = &machine.domains[&1];
+        // 16 MiB, 8 special pages, one of ACPI tables.
+        assert_eq!((domain.info.tot_pages, domain.paging_pool), (4096 + 8 + 1, 3 << 20));
+        let map: Vec<_> = domain.memory_map.iter().map(|e| ({ e.addr }, { e.size }, { e.type_ })).collect();
+        assert_eq!(
+            map,
+            [(0, 16 << 20, 1), (0xfc00_0000, 0x1000, 3), (0xfee0_0000, 0x1000, 2), (0xfeff_8000, 0x8000, 2)]
+        );
+
+        // The first vCPU, whose record comes after the header's.
+        let cpu = &domain.hvm_context[8 + 24 + 8..];
+        let word = |at: usize| u64::from_le_bytes(cpu[at..at + 8].try_into().unwrap());
+        let (rbx, rip) = (word(512 + 8), word(512 + 16 * 8));
+        assert_eq!(rip, 0x10_0040);
+
+        // Start info: a module, a memory map of four, the command line, the RSDP.
+        let info = Mfn(rbx >> 12);
+        let at = |offset: usize| machine.word(info, offset / 8);
+        assert_eq!(at(0), 0x1_336e_c578, "magic and version");
+        assert_eq!(at(8) >> 32, 1, "modules");
+        let module = usize::try_from(at(16) & 0xfff).unwrap();
+        assert_eq!((at(module + 8), at(48)), (70_001, 4));
+        let ramdisk = Mfn(at(module) >> 12);
+        assert_eq!(machine.frame(ramdisk)[..], machine.files["/files/initrd"][..4096]);
+        let text = usize::try_from(at(24) & 0xfff).unwrap();
+        assert!(machine.frame(info)[text..].starts_with(b"console=hvc0\0"));
+        let rsdp = at(32);
+        assert!(machine.frame(Mfn(rsdp >> 12))[usize::try_from(rsdp & 0xfff).unwrap()..].starts_with(b"RSD PTR "));
+
+        // The rings, by parameter, by grant and as the services were told.
+        let (store, console) = (0xfeffc, 0xfefff);
+        let params: Vec<_> = [1, 2, 17, 18, 12].iter().map(|index| domain.params[index]).collect();
+        assert_eq!(params, [store, 1, console, 2, 0xfeff_e000]);
+        assert_eq!(machine.introduced, [(DomId(1), Mfn(store), xen_abi::ids::Port(1))]);
+        assert_eq!(machine.consoles, [(DomId(1), Mfn(console), xen_abi::ids::Port(2))]);
+        let grants = Mfn(domain.info.shared_info_frame.0 + 1);
+        assert_eq!((machine.word(grants, 0), machine.word(grants, 1)), (1 | console << 32, 1 | store << 32));
+        assert_eq!(machine.text("/libxl/1/type"), "pvh");
     }
+}
+
+#[test]
+fn a_machine_without_containers_says_so() {
+    let mut machine = Machine { capabilities: 0x302, ..Machine::with_guest() };
+    assert_eq!(machine.run("create -q /files/debian.cfg type='pvh'"), 1);
+    assert!(
+        machine.err.starts_with("create: the machine or the hypervisor has no hardware containers"),
+        "{}",
+        machine.err
+    );
+    assert_eq!(machine.domains.len(), 1);
+    assert_eq!(machine.run("create -q /files/debian.cfg"), 0, "{}", machine.err);
 }
 
 #[test]

@@ -85,8 +85,9 @@ fn messages() {
         ("vcpus = 3\nmaxvcpus = 2", "t.cfg:4:12: maxvcpus (2) is less than vcpus (3)"),
         ("vcpus = 513", "t.cfg:3:9: vcpus must be 1 to 512, not 513"),
         ("ramdisk = 5", "t.cfg:3:11: ramdisk must be a string, not a number"),
-        ("type = 'pvh'", "t.cfg:3:8: type \"pvh\" is not supported yet: only \"pv\" is"),
-        ("type = 'vm'", "t.cfg:3:8: type must be \"pv\", not \"vm\""),
+        ("type = 'hvm'", "t.cfg:3:8: type \"hvm\" needs a device model, and there is none: \"pv\" and \"pvh\" do not"),
+        ("type = 'pvh'\nvcpus = 129", "t.cfg:4:9: vcpus must be 1 to 128, not 129"),
+        ("type = 'vm'", "t.cfg:3:8: type must be \"pv\" or \"pvh\", not \"vm\""),
         ("uuid = 'abc'", "t.cfg:3:8: uuid must be 32 hexadecimal digits, not \"abc\""),
         (
             "on_crash = 'restrat'",

@@ -14,6 +14,7 @@ pub mod console_io;
 pub mod domctl;
 pub mod event_channel;
 pub mod grant_table;
+pub mod hvm;
 pub mod memory;
 pub mod mmu;
 pub mod multicall;

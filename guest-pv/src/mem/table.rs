@@ -144,6 +144,23 @@ pub fn ensure_slot(va: u64) -> Result<u64, Errno> {
 /// # Errors
 /// What the hypervisor says about which page; the pages before it are mapped.
 pub unsafe fn set_entries(va: u64, entries: impl Iterator<Item = u64>, owner: DomId) -> Result<(), MapError> {
+    // SAFETY: by the contract above.
+    unsafe { set_entries_by(MMU_NORMAL_PT_UPDATE, va, entries, owner) }
+}
+
+/// [`set_entries`] with another command of `mmu_update`.
+///
+/// # Safety
+/// As for [`set_entries`].
+///
+/// # Errors
+/// As for [`set_entries`].
+pub unsafe fn set_entries_by(
+    command: u64,
+    va: u64,
+    entries: impl Iterator<Item = u64>,
+    owner: DomId,
+) -> Result<(), MapError> {
     let mut batch: Vec<MmuUpdate> = Vec::with_capacity(512);
     let mut done = 0;
     let mut table = None;
@@ -155,7 +172,7 @@ pub unsafe fn set_entries(va: u64, entries: impl Iterator<Item = u64>, owner: Do
             _ => ensure(page, 1).map_err(|errno| MapError { index: done + batch.len(), errno })?,
         };
         table = Some(l1);
-        batch.push(MmuUpdate { ptr: entry_address(l1, index(page, 1)) | MMU_NORMAL_PT_UPDATE, val });
+        batch.push(MmuUpdate { ptr: entry_address(l1, index(page, 1)) | command, val });
         if batch.len() == 512 || entries.peek().is_none() {
             // SAFETY: by the contract above.
             unsafe { mmu_update(&batch, owner) }.map_err(|(count, errno)| MapError { index: done + count, errno })?;

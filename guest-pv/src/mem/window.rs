@@ -12,6 +12,7 @@ use spin::Mutex;
 use xen_abi::errno::Errno;
 use xen_abi::grant_table::GnttabUnmapGrantRef;
 use xen_abi::ids::{DomId, GrantHandle};
+use xen_abi::mmu::{MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE};
 
 /// Start of the address range for windows, far behind any direct map.
 const BASE: u64 = 0xffff_a000_0000_0000;
@@ -153,9 +154,14 @@ impl Drop for Window {
 
 impl Mapping {
     fn map(frames: &[u64], flags: u64, owner: DomId) -> Result<Self, MapError> {
+        Self::map_by(MMU_NORMAL_PT_UPDATE, frames, flags, owner)
+    }
+
+    fn map_by(command: u64, frames: &[u64], flags: u64, owner: DomId) -> Result<Self, MapError> {
         let window = Window::new(frames.len()).map_err(|errno| MapError { index: 0, errno })?;
+        let entries = frames.iter().map(|mfn| mfn << 12 | flags);
         // SAFETY: the window is new.
-        let mapped = unsafe { table::set_entries(window.va, frames.iter().map(|mfn| mfn << 12 | flags), owner) };
+        let mapped = unsafe { table::set_entries_by(command, window.va, entries, owner) };
         match mapped {
             Ok(()) => Ok(window.into_mapping(Kind::Frames)),
             Err(error) => {
@@ -171,6 +177,15 @@ impl Mapping {
     /// Which page cannot be mapped, and why. Nothing stays mapped then.
     pub fn foreign(owner: DomId, frames: &[u64], access: Access) -> Result<Self, MapError> {
         Self::map(frames, access.flags(), owner)
+    }
+
+    /// Maps machine frames of another domain, as `acquire_resource` gives them: also those of a domain whose own numbers
+    /// are guest frames.
+    ///
+    /// # Errors
+    /// Which page cannot be mapped, and why. Nothing stays mapped then.
+    pub fn resource(owner: DomId, frames: &[u64], access: Access) -> Result<Self, MapError> {
+        Self::map_by(MMU_PT_UPDATE_NO_TRANSLATE, frames, access.flags(), owner)
     }
 
     /// Maps machine frames that this domain may access but that are not its memory: the shared info page, its grant

@@ -102,6 +102,9 @@ pub enum ImageError {
     /// The notes lack a PV entry.
     #[error("no PV entry: the notes do not describe a PV guest")]
     NoPvEntry,
+    /// The notes lack a PVH entry.
+    #[error("no PVH entry: the notes do not describe a PVH guest")]
+    NoPvhEntry,
     /// A note has a value that cannot be.
     #[error("Xen note {note}: {what}")]
     BadNote {

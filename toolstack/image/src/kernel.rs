@@ -95,7 +95,7 @@ impl<'a> Kernel<'a> {
     }
 }
 
-fn open(image: &[u8]) -> Result<ElfBytes<'_, LittleEndian>, ImageError> {
+pub(crate) fn open(image: &[u8]) -> Result<ElfBytes<'_, LittleEndian>, ImageError> {
     const CLASS: usize = 4;
     const CLASS_64: u8 = 2;
     if image.is_empty() {
@@ -136,7 +136,7 @@ fn bytes<'a>(image: &'a [u8], offset: u64, len: u64, what: &'static str) -> Resu
         .ok_or(truncated(what, end, image))
 }
 
-fn read_notes<'a>(file: &ElfBytes<'a, LittleEndian>, image: &'a [u8]) -> Result<Notes<'a>, ImageError> {
+pub(crate) fn read_notes<'a>(file: &ElfBytes<'a, LittleEndian>, image: &'a [u8]) -> Result<Notes<'a>, ImageError> {
     let mut notes = Notes::default();
     for header in file.segments().into_iter().flatten().filter(|h| h.p_type == PT_NOTE) {
         notes.read(bytes(image, header.p_offset, header.p_filesz, "a note segment")?)?;
@@ -149,7 +149,7 @@ fn read_notes<'a>(file: &ElfBytes<'a, LittleEndian>, image: &'a [u8]) -> Result<
     Ok(notes)
 }
 
-fn read_segments<'a>(
+pub(crate) fn read_segments<'a>(
     file: &ElfBytes<'a, LittleEndian>,
     image: &'a [u8],
     paddr_offset: u64,

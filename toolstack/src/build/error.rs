@@ -19,6 +19,8 @@ pub enum BuildError {
         /// MiB free.
         free: u64,
     },
+    /// The machine cannot run PVH domains.
+    NoContainers,
     /// A hypercall failed.
     Call {
         /// What it was to do.
@@ -48,6 +50,10 @@ impl fmt::Display for BuildError {
             Self::NoMemory { need, free } => {
                 write!(f, "not enough free memory: {need} MiB needed, {free} MiB free")
             }
+            Self::NoContainers => f.write_str(
+                "the machine or the hypervisor has no hardware containers (VT-x or AMD-V), which type=\"pvh\" needs; \
+                 type=\"pv\" does not",
+            ),
             Self::Call { what, errno } => write!(f, "cannot {what}: {}", errno.name()),
         }
     }

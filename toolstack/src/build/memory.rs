@@ -122,6 +122,33 @@ impl<'a> Memory<'a> {
     }
 }
 
+/// Gives the domain `pages` pages from guest frame `first` on.
+pub fn populate(xen: &mut dyn XenCalls, dom: DomId, first: u64, pages: u64) -> Result<(), BuildError> {
+    let mut done = 0;
+    let mut order = SUPERPAGE_ORDER;
+    while done < pages {
+        let wanted = usize::try_from((pages - done) >> order).unwrap_or(BATCH).min(BATCH);
+        if wanted == 0 {
+            order = 0;
+            continue;
+        }
+        let pfns: Vec<_> = (0..wanted as u64).map(|i| Pfn(first + done + (i << order))).collect();
+        let mut mfns = vec![Mfn(0); wanted];
+        let given = match xen.populate(dom, order, &pfns, &mut mfns) {
+            Ok(given) => given.min(wanted),
+            Err(Errno::ENOMEM) => 0,
+            Err(errno) => return Err(BuildError::Call { what: "give the domain its memory", errno }),
+        };
+        done += (given as u64) << order;
+        match order {
+            0 if given < wanted => return Err(shortage(xen, pages - done)),
+            _ if given < wanted => order = 0,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// What to say when `missing` pages are missing.
 pub fn shortage(xen: &mut dyn XenCalls, missing: u64) -> BuildError {
     let free = xen.phys_info().map_or(0, |info| info.free_pages);

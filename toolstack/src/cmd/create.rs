@@ -6,14 +6,14 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use domain_image::{ImageError, Kernel};
+use domain_image::{ImageError, Kernel, pvh};
 use xen_abi::errno::Errno;
 use xen_abi::ids::DomId;
 
 use super::options::{Options, flag, value};
 use super::{Command, FAILURE, SUCCESS, Status, console, destroy, pools, target};
 use crate::build::{self, BuildError};
-use crate::config::{DomainConfig, Uuid};
+use crate::config::{DomainConfig, DomainType, Uuid};
 use crate::device::disk::{self, DiskError};
 use crate::domains::Record;
 use crate::host::Host;
@@ -252,13 +252,18 @@ fn build_domain(host: &mut dyn Host, config: &DomainConfig, uuid: Uuid) -> Resul
     };
     let wrong = |error| CreateError::Kernel { path: config.kernel.clone(), error };
     let image = host.images().unpack(file).map_err(wrong)?;
-    let kernel = Kernel::parse(&image).map_err(wrong)?;
     let pool = match &config.pool {
         Some(name) => pools::resolve(host, name).ok_or_else(|| CreateError::Pool(name.clone()))?,
         None => 0,
     };
-    let request = build::Request { config, uuid, kernel: &kernel, ramdisk: &ramdisk, pool };
-    build::build(host, &request).map_err(CreateError::Build)
+    let mut build = |kernel| {
+        let request = build::Request { config, uuid, kernel, ramdisk: &ramdisk, pool };
+        build::build(host, &request).map_err(CreateError::Build)
+    };
+    match config.kind {
+        DomainType::Pv => build(build::Image::Pv(&Kernel::parse(&image).map_err(wrong)?)),
+        DomainType::Pvh => build(build::Image::Pvh(&pvh::Kernel::parse(&image).map_err(wrong)?)),
+    }
 }
 
 fn read(host: &mut dyn Host, what: &'static str, path: &str) -> Result<Cow<'static, [u8]>, CreateError> {

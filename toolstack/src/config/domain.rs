@@ -16,6 +16,19 @@ use crate::cpus::CpuSet;
 pub enum DomainType {
     /// Paravirtualised.
     Pv,
+    /// In a hardware container, without a device model.
+    Pvh,
+}
+
+impl DomainType {
+    /// libxl's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pv => "pv",
+            Self::Pvh => "pvh",
+        }
+    }
 }
 
 /// What to do when a domain ends one way or another (xl.cfg(5), "Event Actions").
@@ -169,8 +182,10 @@ pub struct Parsed {
     pub warnings: Vec<ConfigError>,
 }
 
-/// The most vCPUs a PV domain can have.
+/// The most vCPUs a PV domain can have, and a PVH domain (Xen's HVM_MAX_VCPUS: the numbers of local APICs have 8 bits, and
+/// a vCPU takes two).
 const MAX_VCPUS: u64 = 512;
+const MAX_PVH_VCPUS: u64 = 128;
 /// The most memory, MiB (1 PiB).
 const MAX_MEMORY_MIB: u64 = 1 << 30;
 
@@ -331,11 +346,14 @@ impl Reader {
             if let Some(Located { value, place }) = self.text(key)? {
                 return match value.as_str() {
                     "pv" | "generic" | "linux" => Ok(DomainType::Pv),
-                    "hvm" | "pvh" => Err(ConfigError {
+                    "pvh" if key == "type" => Ok(DomainType::Pvh),
+                    "hvm" => Err(ConfigError {
                         place,
-                        message: format!("{key} \"{value}\" is not supported yet: only \"pv\" is"),
+                        message: format!(
+                            "{key} \"{value}\" needs a device model, and there is none: \"pv\" and \"pvh\" do not"
+                        ),
                     }),
-                    _ => Err(wrong(&place, key, "\"pv\"", &format!("\"{value}\""))),
+                    _ => Err(wrong(&place, key, "\"pv\" or \"pvh\"", &format!("\"{value}\""))),
                 };
             }
         }
@@ -383,8 +401,10 @@ impl Reader {
             let message = format!("maxmem ({}) is less than memory ({memory_mib})", maxmem.value);
             return Err(ConfigError { place: maxmem.place.clone(), message });
         }
-        let vcpus = self.number("vcpus", 1..=MAX_VCPUS)?;
-        let max_vcpus = self.number("maxvcpus", 1..=MAX_VCPUS)?;
+        let kind = self.kind()?;
+        let most = if kind == DomainType::Pvh { MAX_PVH_VCPUS } else { MAX_VCPUS };
+        let vcpus = self.number("vcpus", 1..=most)?;
+        let max_vcpus = self.number("maxvcpus", 1..=most)?;
         let vcpu_count = vcpus.as_ref().or(max_vcpus.as_ref()).map_or(1, |v| v.value);
         if let Some(max) = max_vcpus.as_ref().filter(|m| m.value < vcpu_count) {
             let message = format!("maxvcpus ({}) is less than vcpus ({vcpu_count})", max.value);
@@ -399,7 +419,7 @@ impl Reader {
             &[("default", TscMode::Default), ("always_emulate", TscMode::AlwaysEmulate), ("native", TscMode::Native)];
         let config = DomainConfig {
             name: name.value,
-            kind: self.kind()?,
+            kind,
             uuid,
             kernel: kernel.value,
             ramdisk: self.text("ramdisk")?.map(|r| r.value).filter(|r| !r.is_empty()),

@@ -155,10 +155,50 @@ impl XenCalls for Machine {
         assert_eq!((bits, self.dom(dom)?.info.tot_pages), (64, 0), "only an empty domain can change");
         Ok(())
     }
-    fn set_memory_map(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno> {
+    fn set_memory_map(&mut self, dom: DomId, map: &[E820Entry]) -> Result<(), Errno> {
         self.call("set_memory_map")?;
-        self.dom(dom)?.memory_map = bytes;
+        self.dom(dom)?.memory_map = map.to_vec();
         Ok(())
+    }
+    fn set_paging_pool(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno> {
+        self.call("set_paging_pool")?;
+        self.dom(dom)?.paging_pool = bytes;
+        Ok(())
+    }
+    fn set_hvm_param(&mut self, dom: DomId, index: u32, value: u64) -> Result<(), Errno> {
+        self.call("set_hvm_param")?;
+        self.dom(dom)?.params.insert(index, value);
+        Ok(())
+    }
+    fn hvm_context(&mut self, dom: DomId) -> Result<Vec<u8>, Errno> {
+        self.call("hvm_context")?;
+        let vcpus = u16::try_from(self.dom(dom)?.new.max_vcpus).unwrap();
+        let record = |code: u16, instance: u16, len: usize| {
+            let mut bytes = [code.to_le_bytes(), instance.to_le_bytes()].concat();
+            bytes.extend(u32::try_from(len).unwrap().to_le_bytes());
+            bytes.extend(vec![0; len]);
+            bytes
+        };
+        let mtrrs = (0..vcpus).flat_map(|vcpu| record(14, vcpu, size_of::<xen_abi::hvm::HvmHwMtrr>()));
+        Ok(record(1, 0, 24).into_iter().chain(mtrrs).chain(record(0, 0, 0)).collect())
+    }
+    fn set_hvm_context(&mut self, dom: DomId, records: &[u8]) -> Result<(), Errno> {
+        self.call("set_hvm_context")?;
+        self.dom(dom)?.hvm_context = records.to_vec();
+        Ok(())
+    }
+    fn cpu_policy(&mut self, _: DomId) -> Result<CpuPolicy, Errno> {
+        self.call("cpu_policy")?;
+        Ok(CpuPolicy { leaves: vec![CpuidLeaf { leaf: 1, b: 0x1_0000, ..Default::default() }], msrs: vec![] })
+    }
+    fn set_cpu_policy(&mut self, _: DomId, policy: &CpuPolicy) -> Result<(), Errno> {
+        self.call("set_cpu_policy")?;
+        assert_eq!(policy.leaves[0].b, 0x2_0000, "room for twice the numbers");
+        Ok(())
+    }
+    fn write_grant_table(&mut self, dom: DomId, bytes: &[u8]) -> Result<(), Errno> {
+        let frame = Mfn(self.dom(dom)?.info.shared_info_frame.0 + 1);
+        self.write_frames(dom, &[frame], 0, Fill::Bytes(bytes))
     }
     fn fill_hypercall_page(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> {
         self.call("fill_hypercall_page")?;
@@ -185,6 +225,18 @@ impl XenCalls for Machine {
             let allowed = self.dom(dom)?.max_mem_kib / 4;
             if self.free < 1 << order || expected + (1 << order) > allowed {
                 break;
+            }
+            if let Kind::Pvh { .. } = self.dom(dom)?.new.kind {
+                // Its frames are numbered by its own memory, and what stands in the array stays.
+                expected += 1 << order;
+                *mfn = Mfn(pfn.0);
+                self.free -= 1 << order;
+                for frame in pfn.0..pfn.0 + (1 << order) {
+                    let there = self.frames.insert(frame, Frame { owner: dom, bytes: None });
+                    assert!(there.is_none(), "{frame:#x} is there already");
+                }
+                done += 1;
+                continue;
             }
             assert_eq!(pfn.0, expected, "pages come in order");
             expected += 1 << order;
@@ -266,7 +318,7 @@ impl XenCalls for Machine {
             threads_per_core: 1,
             cores_per_socket: 1,
             cpu_khz: 2_596_122,
-            capabilities: 0x31b,
+            capabilities: self.capabilities,
             total_pages: 0x2_0000,
             free_pages: self.free,
             ..Default::default()

@@ -5,17 +5,18 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use toolstack::calls::{
-    Affinity, Clear, DomainInfo, Fill, NewDomain, PhysInfo, PoolChange, PoolInfo, Schedule, Share, VcpuInfo,
-    VersionInfo, XenCalls,
+    Affinity, Clear, CpuPolicy, DomainInfo, Fill, Kind, NewDomain, PhysInfo, PoolChange, PoolInfo, Schedule, Share,
+    VcpuInfo, VersionInfo, XenCalls,
 };
 use toolstack::config::Uuid;
 use toolstack::cpus::CpuSet;
 use toolstack::domains::Domains;
 use toolstack::host::{Access, ConsoleEnd, Consoles, Host, Permission, PowerAction, Store};
 use toolstack::images::Images;
-use xen_abi::arch_x86::VcpuGuestContext;
+use xen_abi::arch_x86::{CpuidLeaf, VcpuGuestContext};
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
+use xen_abi::memory::E820Entry;
 use xen_abi::sysctl::{CpuTopo, MemInfo};
 
 mod calls;
@@ -30,7 +31,11 @@ pub struct Domain {
     pub context: Option<Box<VcpuGuestContext>>,
     pub pauses: u32,
     pub max_mem_kib: u64,
-    pub memory_map: u64,
+    pub memory_map: Vec<E820Entry>,
+    pub paging_pool: u64,
+    /// HVM_PARAM_*.
+    pub params: BTreeMap<u32, u64>,
+    pub hvm_context: Vec<u8>,
     pub hypercall_page: Option<Mfn>,
     /// Hard and soft, by vCPU.
     pub affinity: BTreeMap<u32, (CpuSet, CpuSet)>,
@@ -54,6 +59,8 @@ pub struct Machine {
     /// What was saved for the user.
     pub saved: Option<(String, Vec<u8>)>,
     pub next_dom: u16,
+    /// `XEN_SYSCTL_PHYSCAP_*`.
+    pub capabilities: u32,
     /// No 2 MiB extents are left when false.
     pub superpages: bool,
     /// Calls that may fail until one does; None for never.
@@ -90,6 +97,7 @@ impl Default for Machine {
             next_mfn: 0x1_0000,
             saved: None,
             next_dom: 1,
+            capabilities: 0x31b,
             superpages: true,
             fuse: None,
             blown: None,
@@ -127,6 +135,7 @@ impl Default for Machine {
                 info,
                 NewDomain {
                     uuid: Uuid::default(),
+                    kind: Kind::Pv,
                     max_vcpus: 1,
                     max_evtchn_port: 1023,
                     max_grant_frames: -1,
@@ -151,7 +160,10 @@ impl Domain {
             context: None,
             pauses: 0,
             max_mem_kib: 0,
-            memory_map: 0,
+            memory_map: Vec::new(),
+            paging_pool: 0,
+            params: BTreeMap::new(),
+            hvm_context: Vec::new(),
             hypercall_page: None,
             affinity: BTreeMap::new(),
             triggers: Vec::new(),

@@ -32,6 +32,7 @@ pub fn linux_notes(skip: &[u32]) -> Vec<u8> {
         (16, 1u64.to_le_bytes().to_vec()),
         (12, 0xffff_8000_0000_0000u64.to_le_bytes().to_vec()),
         (4, 0u64.to_le_bytes().to_vec()),
+        (18, 0x10_0040u32.to_le_bytes().to_vec()),
     ];
     all.iter().filter(|(kind, _)| !skip.contains(kind)).flat_map(|(kind, desc)| note(*kind, desc)).collect()
 }
