@@ -96,6 +96,7 @@ impl MachineOptions {
             chipset: self.machine.clone(),
             icount: self.icount,
             control: None,
+            monitor: None,
             extra: self.emulator_arg.clone(),
         }
     }

@@ -10,40 +10,60 @@ pub const NAMES: [&str; 6] = ["virtio-blk", "virtio-blk-4k", "ahci", "nvme", "vi
 /// Bytes of the disk.
 const DISK: usize = 4 << 20;
 
+/// What a disk may have behind its name and a colon. One that is pulled lies in a slot of its own (`addr` below), which QEMU's
+/// monitor empties on `pc` as the firmware's code would: `o /w 0xae08 MASK`.
+const FAULTS: &str = "faults";
+const NO_FLUSH: &str = "no-flush";
+const PULLED: &str = "pulled";
+
+/// What fails on a disk with faults: sectors of 512 bytes, read always, written always, written once.
+const FAILURES: [&str; 3] = ["iotype=read,sector=2048", "iotype=write,sector=4096", "iotype=write,sector=6144,once=on"];
+/// What fails on a disk that cannot be flushed.
+const FLUSH: [&str; 1] = ["iotype=flush"];
+
 /// The emulator's arguments for a device. What is written to a disk is gone when the machine is.
 pub fn arguments(name: &str) -> Result<Vec<String>> {
-    let disk = || -> Result<String> { Ok(disk()?.display().to_string().replace(',', ",,")) };
-    let words = match name {
-        "virtio-blk" => vec![
-            "-drive".to_owned(),
-            format!("if=none,id=disk0,format=raw,snapshot=on,file={}", disk()?),
-            "-device".to_owned(),
-            "virtio-blk-pci,drive=disk0".to_owned(),
-        ],
-        "virtio-blk-4k" => vec![
-            "-drive".to_owned(),
-            format!("if=none,id=disk4k,format=raw,snapshot=on,file={}", disk()?),
-            "-device".to_owned(),
-            "virtio-blk-pci,drive=disk4k,logical_block_size=4096,physical_block_size=4096".to_owned(),
-        ],
-        "nvme" => vec![
-            "-drive".to_owned(),
-            format!("if=none,id=disk2,format=raw,snapshot=on,file={}", disk()?),
-            "-device".to_owned(),
-            "nvme,drive=disk2,serial=xen-rs".to_owned(),
-        ],
-        "ahci" => vec![
-            "-drive".to_owned(),
-            format!("if=none,id=disk1,format=raw,snapshot=on,file={}", disk()?),
-            "-device".to_owned(),
-            "ich9-ahci,id=ahci1".to_owned(),
-            "-device".to_owned(),
-            "ide-hd,drive=disk1,bus=ahci1.0".to_owned(),
-        ],
-        "virtio-net" => network("net0", "virtio-net-pci"),
-        "e1000e" => network("net1", "e1000e"),
+    let (name, how) = name.split_once(':').unwrap_or((name, ""));
+    match name {
+        "virtio-blk" => disk("disk0", ",addr=10", how, |place| vec![format!("virtio-blk-pci,drive=disk0{place}")]),
+        "virtio-blk-4k" => disk("disk4k", ",addr=13", how, |place| {
+            vec![format!("virtio-blk-pci,drive=disk4k,logical_block_size=4096,physical_block_size=4096{place}")]
+        }),
+        "nvme" => disk("disk2", ",addr=12", how, |place| vec![format!("nvme,drive=disk2,serial=xen-rs{place}")]),
+        "ahci" => disk("disk1", ",addr=11", how, |place| {
+            vec![format!("ich9-ahci,id=ahci1{place}"), "ide-hd,drive=disk1,bus=ahci1.0".to_owned()]
+        }),
+        "virtio-net" => Ok(network("net0", "virtio-net-pci")),
+        "e1000e" => Ok(network("net1", "e1000e")),
         other => bail!("no device {other}, only {}", NAMES.join(", ")),
+    }
+}
+
+/// A disk and its devices, which are given their place.
+fn disk(id: &str, slot: &'static str, how: &str, devices: impl Fn(&str) -> Vec<String>) -> Result<Vec<String>> {
+    let quoted = |path: PathBuf| path.display().to_string().replace(',', ",,");
+    let failing = |failures: &[&str]| -> Result<String> {
+        let mut drive = format!(
+            "format=raw,file.driver=blkdebug,file.image.driver=file,file.image.locking=off,file.image.filename={}",
+            quoted(scratch(id)?)
+        );
+        for (number, failure) in failures.iter().enumerate() {
+            for setting in ["event=none"].into_iter().chain(failure.split(',')) {
+                drive.push_str(&format!(",file.inject-error.{number}.{setting}"));
+            }
+        }
+        Ok(drive)
     };
+    let whole = || -> Result<String> { Ok(format!("format=raw,snapshot=on,file={}", quoted(shared()?))) };
+    let (drive, place) = match how {
+        FAULTS => (failing(&FAILURES)?, ""),
+        NO_FLUSH => (failing(&FLUSH)?, ""),
+        PULLED => (whole()?, slot),
+        "" => (whole()?, ""),
+        other => bail!("no disk is {other}, only {FAULTS}, {NO_FLUSH} or {PULLED}"),
+    };
+    let mut words = vec!["-drive".to_owned(), format!("if=none,id={id},{drive}")];
+    words.extend(devices(place).into_iter().flat_map(|device| ["-device".to_owned(), device]));
     Ok(words)
 }
 
@@ -54,8 +74,16 @@ fn network(id: &str, device: &str) -> Vec<String> {
         .into()
 }
 
-/// The disk: 32-bit numbers that count up.
-fn disk() -> Result<PathBuf> {
+/// A disk of one machine's own: what fails cannot lie below a snapshot.
+fn scratch(id: &str) -> Result<PathBuf> {
+    let path = workspace::path("target/guest").join(format!("scratch-{id}"));
+    std::fs::create_dir_all(workspace::path("target/guest"))?;
+    std::fs::write(&path, content())?;
+    Ok(path)
+}
+
+/// The disk of all others: 32-bit numbers that count up.
+fn shared() -> Result<PathBuf> {
     let path = workspace::path("target/guest").join("disk");
     if !path.is_file() {
         std::fs::create_dir_all(workspace::path("target/guest"))?;
@@ -80,6 +108,8 @@ mod tests {
             assert!(!arguments(name).unwrap().is_empty());
         }
         assert!(arguments("floppy").is_err());
+        assert!(arguments("nvme:pulled").unwrap().concat().ends_with("addr=12"));
+        assert!(arguments("nvme:purple").is_err());
         assert_eq!(content().len(), DISK);
     }
 }

@@ -4,6 +4,7 @@
 pub mod bochs;
 mod disk;
 mod loader;
+pub mod monitor;
 
 pub use loader::Loader;
 
@@ -58,6 +59,8 @@ pub struct Machine {
     pub icount: bool,
     /// The second serial port is a connection to this socket of ours: for QEMU a path, for Bochs `HOST:PORT`.
     pub control: Option<String>,
+    /// QEMU's monitor listens at this socket of its own.
+    pub monitor: Option<PathBuf>,
     /// More arguments for the emulator, as they are.
     pub extra: Vec<String>,
 }
@@ -73,6 +76,7 @@ impl Default for Machine {
             chipset: "pc".into(),
             icount: false,
             control: None,
+            monitor: None,
             extra: Vec::new(),
         }
     }
@@ -126,7 +130,7 @@ impl Machine {
         }
         let mut line: Vec<OsString> = vec![QEMU.into()];
         let mut add = |text: &str| line.push(text.into());
-        for text in ["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-nodefaults"] {
+        for text in ["-display", "none", "-serial", "stdio", "-no-reboot", "-nodefaults"] {
             add(text);
         }
         for (option, value) in [
@@ -137,6 +141,11 @@ impl Machine {
         ] {
             add(option);
             add(&value);
+        }
+        add("-monitor");
+        match &self.monitor {
+            Some(path) => add(&format!("unix:{},server=on,wait=off", path.display().to_string().replace(',', ",,"))),
+            None => add("none"),
         }
         if self.icount {
             add("-icount");

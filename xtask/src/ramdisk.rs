@@ -143,7 +143,9 @@ fn archive() -> Result<Archive> {
     archive.file("etc/inittab", INITTAB.as_bytes())?;
     archive.program("etc/start", START.replace("FIRST_LINE", FIRST_LINE).as_bytes())?;
     archive.program("etc/hotplug", HOTPLUG.as_bytes())?;
-    archive.program("etc/test-disks", disks::SCRIPT.as_bytes())?;
+    for (name, script) in [("disks", disks::SCRIPT), ("faults", disks::FAULTS), ("watch", disks::WATCH)] {
+        archive.program(&format!("etc/test-{name}"), script.as_bytes())?;
+    }
     drivers(&mut archive)?;
     archive.program("etc/session", SESSION.as_bytes())?;
     archive.file("etc/profile", PROFILE.as_bytes())?;

@@ -2,7 +2,7 @@
 
 pub mod partition;
 
-use crate::drivers::{self, Action, Done, Driver, Failure, Geometry, Request, Tag, ram};
+use crate::drivers::{self, Action, Done, Driver, Failure, Geometry, Name, Request, Tag, ram};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
@@ -69,12 +69,14 @@ impl Disks {
         let mut this = Self::default();
         let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
         for found in drivers::probe() {
-            let count = counts.entry(found.prefix).or_default();
-            let name = match found.prefix {
-                "nvme" => format!("nvme{count}n1"),
-                prefix => format!("{prefix}{}", letter(*count)),
+            let name = match found.name {
+                Name::Namespace { controller, namespace } => format!("nvme{controller}n{namespace}"),
+                Name::Letter(prefix) => {
+                    let count = counts.entry(prefix).or_default();
+                    *count += 1;
+                    format!("{prefix}{}", letter(*count - 1))
+                }
             };
-            *count += 1;
             this.add(name, found.driver);
         }
         this
@@ -107,7 +109,8 @@ impl Disks {
         let mut all = Vec::new();
         for (index, disk) in self.disks.iter().enumerate() {
             let geometry = disk.driver.geometry();
-            all.push((whole(index, disk), disk.driver.model()));
+            let lost = if disk.driver.is_dead() { " (lost)" } else { "" };
+            all.push((whole(index, disk), format!("{}{lost}", disk.driver.model())));
             let grain = u64::from(geometry.sector_size) / SECTOR;
             for part in &disk.partitions {
                 let separator = if disk.name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };

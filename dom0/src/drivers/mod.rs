@@ -9,16 +9,21 @@ pub mod ram;
 pub mod virtio;
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Debug;
 use dom0_hal::dma::Segment;
 use dom0_hal::pci::{self, Device};
-use guest_pv::println;
+use guest_pv::{println, time};
 use xen_abi::ids::Port;
 
 /// A request may take so long, in nanoseconds.
-pub const PATIENCE: u64 = 20_000_000_000;
+const PATIENCE: u64 = 20_000_000_000;
+/// So long a device may take to stop, to start, to say what it is, while dom0 itself starts and nobody waits.
+const SOON: u64 = 5_000_000_000;
+/// And so long each of that while dom0 runs: all others wait meanwhile.
+const BRIEFLY: u64 = 1_000_000_000;
 
 /// Names a request to whoever made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +76,42 @@ pub struct Request {
     pub action: Action,
 }
 
+/// A request that a device has. It holds the memory.
+#[derive(Debug)]
+pub struct UnderWay {
+    /// The request.
+    pub request: Request,
+    /// When it was submitted.
+    pub since: u64,
+}
+
+impl UnderWay {
+    fn new(request: Request) -> Self {
+        Self { request, since: time::now() }
+    }
+
+    /// Whether it takes too long.
+    fn is_late(&self, now: u64) -> bool {
+        now.saturating_sub(self.since) > PATIENCE
+    }
+
+    /// Its end.
+    fn done(&self, result: Result<(), Failure>) -> Done {
+        Done { tag: self.request.tag, result }
+    }
+}
+
+/// Waits, so long at most, until something is so.
+fn wait(what: &str, limit: u64, mut so: impl FnMut() -> bool) -> Result<(), String> {
+    let end = time::now() + limit;
+    while !so() {
+        if time::now() > end {
+            return Err(format!("{what} takes too long"));
+        }
+    }
+    Ok(())
+}
+
 /// Why something did not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -116,23 +157,40 @@ pub trait Driver: Debug {
     fn model(&self) -> String;
     /// What the disk is.
     fn geometry(&self) -> Geometry;
+    /// It is lost: every request fails.
+    fn is_dead(&self) -> bool;
     /// Takes a request, or gives it back while there is no room for it.
     fn submit(&mut self, request: Request) -> Option<Request>;
     /// Tells the device of what was submitted.
     fn kick(&mut self);
     /// Looks what is done.
     fn collect(&mut self, done: &mut Vec<Done>);
-    /// Gives up what takes too long. To be called from time to time.
+    /// Looks after the device: collects what no interrupt told of, gives up what takes too long. To be called from time
+    /// to time while requests are under way.
     fn expire(&mut self, now: u64, done: &mut Vec<Done>);
     /// The event that says that something is done.
     fn port(&self) -> Option<Port>;
 }
 
+/// How Linux names disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// By a letter after this.
+    Letter(&'static str),
+    /// By its controller and its namespace there.
+    Namespace {
+        /// The controller: the how manieth.
+        controller: usize,
+        /// The namespace.
+        namespace: u32,
+    },
+}
+
 /// A disk that was found.
 #[derive(Debug)]
 pub struct Found {
-    /// How its name begins: as Linux names such disks.
-    pub prefix: &'static str,
+    /// How it is named.
+    pub name: Name,
     /// Its driver.
     pub driver: Box<dyn Driver>,
 }
@@ -144,35 +202,34 @@ pub fn probe() -> Vec<Found> {
         return Vec::new();
     }
     let mut found = Vec::new();
+    let mut controllers = 0;
     for device in pci::enumerate() {
-        let started = match start(&device) {
-            Some(started) => started,
-            None => continue,
-        };
-        match started {
-            Ok(disks) => found.extend(disks),
-            Err(why) => println!("pci {}: {why}", device.address()),
+        match start(&device, &mut controllers) {
+            None => {}
+            Some(Ok(disks)) => found.extend(disks),
+            Some(Err(why)) => println!("pci {}: {why}", device.address()),
         }
     }
     found
 }
 
-/// Starts a device that is of a known kind.
-fn start(device: &Device) -> Option<Result<Vec<Found>, String>> {
+/// Starts a device that is of a known kind. `controllers` counts those that Linux counts.
+fn start(device: &Device, controllers: &mut usize) -> Option<Result<Vec<Found>, String>> {
+    fn all<D: Driver + 'static>(disks: Vec<D>, name: impl Fn(&D) -> Name) -> Vec<Found> {
+        disks.into_iter().map(|disk| Found { name: name(&disk), driver: Box::new(disk) }).collect()
+    }
     if virtio::blk::is_one(device) {
-        return Some(virtio::blk::Disk::start(device).map(|disk| {
-            let driver: Box<dyn Driver> = Box::new(disk);
-            Vec::from([Found { prefix: "vd", driver }])
-        }));
+        let disk = virtio::blk::Disk::start(device);
+        return Some(disk.map(|disk| all(Vec::from([disk]), |_| Name::Letter("vd"))));
     }
     if nvme::is_one(device) {
-        return Some(
-            nvme::Disk::start(device).map(|disk| Vec::from([Found { prefix: "nvme", driver: Box::new(disk) }])),
-        );
+        let controller = *controllers;
+        *controllers += 1;
+        let name = |disk: &nvme::Disk| Name::Namespace { controller, namespace: disk.namespace() };
+        return Some(nvme::start(device).map(|disks| all(disks, name)));
     }
     if ahci::is_one(device) {
-        let found = |disk| Found { prefix: "sd", driver: Box::new(disk) };
-        return Some(ahci::start(device).map(|disks| disks.into_iter().map(found).collect()));
+        return Some(ahci::start(device).map(|disks| all(disks, |_| Name::Letter("sd"))));
     }
     None
 }

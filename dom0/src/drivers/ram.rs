@@ -48,6 +48,10 @@ impl Driver for Disk {
         }
     }
 
+    fn is_dead(&self) -> bool {
+        false
+    }
+
     fn submit(&mut self, request: Request) -> Option<Request> {
         match &request.action {
             Action::Read { sector, segments } => {

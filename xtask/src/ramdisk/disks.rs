@@ -39,3 +39,48 @@ done
 say "features $(dmesg | grep -o 'blkfront: .*' | tr '\n' ';')"
 say "end"
 "#;
+
+/// What it does with disks that fail, when its kernel's command line has `test=faults`: blocks of 4096 bytes are read and
+/// written next to those that fail (`xtask/src/devices.rs`) and in them, while others are read all the time, none of which may fail.
+pub const FAULTS: &str = r#"#!/bin/sh
+say() { echo "faults: $*"; }
+put() { dd if=/tmp/data of=/dev/$disk bs=4096 seek=$1 count=1 conv=fsync 2> /dev/null && echo -n " ok" || echo -n " failed"; }
+get() { echo 7 > /proc/sys/vm/drop_caches; dd if=/dev/$disk of=/tmp/got bs=4096 skip=$1 count=1 2> /dev/null && echo -n " ok" || echo -n " failed"; }
+dd if=/dev/urandom of=/tmp/data bs=4096 count=1 2> /dev/null
+for path in /sys/block/xvd*; do
+    disk=${path##*/}
+    dd if=/dev/$disk of=/tmp/good bs=4096 skip=900 count=100 2> /dev/null
+    for reader in 1 2 3; do
+        ( while [ ! -e /tmp/enough ]; do
+            dd if=/dev/$disk bs=4096 skip=900 count=100 2> /dev/null | cmp - /tmp/good || echo "faults: $disk another one was hurt"
+            sleep 0.1
+        done ) &
+    done
+    say "$disk written:$(for block in 511 511 512 513 768 768 512 767; do put $block; done)"
+    say "$disk read:$(for block in 255 256 257 256 511 512 768; do get $block; done)"
+    touch /tmp/enough
+    wait
+    rm /tmp/enough
+done
+say "end"
+"#;
+
+/// What it does when its kernel's command line has `test=watch`: reads its disks all the time and tells when that works and when it
+/// fails, and every now and then that it goes on.
+pub const WATCH: &str = r#"#!/bin/sh
+watch() {
+    last= count=0
+    while true; do
+        echo 7 > /proc/sys/vm/drop_caches
+        if dd if=/dev/$1 of=/dev/null bs=65536 count=8 2> /dev/null; then now=works; else now=fails; fi
+        [ "$now" = "$last" ] || echo "watch: $1 $now"
+        last=$now count=$((count + 1))
+        [ $((count % 10)) = 0 ] && echo "watch: $1 $now, $count"
+        sleep 0.1
+    done
+}
+for path in /sys/block/xvd*; do
+    watch ${path##*/} &
+done
+wait
+"#;

@@ -3,6 +3,7 @@
 
 use super::hostile::Plan;
 use crate::boot::Hypervisor;
+use crate::emulator::monitor::Order;
 use crate::emulator::{Emulator, Loader};
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -91,6 +92,9 @@ pub struct Case {
     /// Devices of the machine, by the names of `xtask/src/devices.rs`.
     #[serde(default)]
     pub devices: Vec<String>,
+    /// Commands for QEMU's monitor, each once a text has come.
+    #[serde(default)]
+    pub monitor: Vec<Order>,
     /// Text that must appear, in this order.
     #[serde(default)]
     pub expect: Vec<String>,
@@ -209,6 +213,7 @@ impl Case {
             emulator_args: Vec::new(),
             icount: false,
             devices: Vec::new(),
+            monitor: Vec::new(),
             expect: Vec::new(),
             reject: None,
             warnings_as_in: None,

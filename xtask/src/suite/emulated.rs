@@ -10,6 +10,7 @@ use super::tap::Tap;
 use super::warnings::{self, Warnings};
 use crate::boot::Hypervisor;
 use crate::dom0;
+use crate::emulator::monitor::Orders;
 use crate::emulator::{self, End, Machine, Module, Next, Payload};
 use crate::packages::Fetched;
 use crate::{devices, parts, symbols, workspace};
@@ -92,6 +93,7 @@ impl Row {
             chipset: self.shape.machine.clone(),
             icount: self.case.icount,
             control: None,
+            monitor: None,
             extra,
         })
     }
@@ -187,6 +189,8 @@ impl Row {
         if let Some(longest) = self.stretches {
             stretches::count(&mut machine, log, longest)?;
         }
+        let mut orders = Orders::new(&self.case.monitor);
+        machine.monitor = orders.as_ref().map(|orders| orders.socket().to_owned());
         let mut progress = Progress::default();
         let mut text = String::new();
         let line = emulator::shell_line(&machine.command_line(payload));
@@ -201,6 +205,12 @@ impl Row {
                 progress.clock.take(Instant::now(), since(&text, news));
             }
             if let Err(error) = log.write_all(since(&text, news).as_bytes()) {
+                logged = Err(error.into());
+                return Next::Stop;
+            }
+            if let Some(orders) = &mut orders
+                && let Err(error) = orders.follow(&text)
+            {
                 logged = Err(error);
                 return Next::Stop;
             }

@@ -2,14 +2,14 @@
 
 use super::queue::{Broken, PARTS, PRIVATE, Part, Queue};
 use super::transport::{INDIRECT, Transport};
-use crate::drivers::{Action, Done, Driver, Failure, Geometry, PATIENCE, Request};
+use crate::drivers::{Action, Done, Driver, Failure, Geometry, Request, UnderWay};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use dom0_hal::msi::Interrupt;
 use dom0_hal::pci::Device;
-use guest_pv::{println, time};
+use guest_pv::println;
 use xen_abi::ids::Port;
 
 const VENDOR: u16 = 0x1af4;
@@ -68,12 +68,6 @@ pub struct Disk {
     /// It was reset in vain, or is gone: everything fails.
     dead: bool,
     queued: bool,
-}
-
-#[derive(Debug)]
-struct UnderWay {
-    request: Request,
-    since: u64,
 }
 
 /// Is it a virtio disk?
@@ -153,16 +147,16 @@ impl Disk {
     /// Ends all that is under way: the device was reset or is gone, so it does not touch the memory any more.
     fn give_up(&mut self, why: Failure, done: &mut Vec<Done>) {
         let all = self.under_way.iter_mut().filter_map(Option::take);
-        done.extend(all.map(|under_way| Done { tag: under_way.request.tag, result: Err(why) }));
+        done.extend(all.map(|under_way| under_way.done(Err(why))));
     }
 
     /// Begins anew with a device that does not do what it should.
-    fn restart(&mut self, why: Failure, done: &mut Vec<Done>) {
-        println!("pci {}: virtio disk: reset ({why:?})", self.device.address());
+    fn restart(&mut self, why: Failure, text: &str, done: &mut Vec<Done>) {
+        println!("pci {}: virtio disk: reset, {text}", self.device.address());
         let restarted = if self.device.is_there() {
             self.transport.negotiate(WANTED).and_then(|_| self.queue.hand_over(&self.transport, VECTOR))
         } else {
-            Err(String::from("the device is gone"))
+            Err(String::from("it is gone"))
         };
         match restarted {
             Ok(()) => self.transport.go(),
@@ -185,6 +179,10 @@ impl Driver for Disk {
         self.geometry
     }
 
+    fn is_dead(&self) -> bool {
+        self.dead
+    }
+
     fn submit(&mut self, request: Request) -> Option<Request> {
         let Some(slot) = self.queue.reserve() else {
             return Some(request);
@@ -198,7 +196,7 @@ impl Driver for Disk {
             self.queued = true;
         }
         if let Some(place) = self.under_way.get_mut(at) {
-            *place = Some(UnderWay { request, since: time::now() });
+            *place = Some(UnderWay::new(request));
         }
         None
     }
@@ -224,7 +222,7 @@ impl Driver for Disk {
             match self.queue.pop() {
                 Ok(None) => break,
                 Err(Broken) => {
-                    self.restart(Failure::Device, done);
+                    self.restart(Failure::Device, "it names requests that are not under way", done);
                     break;
                 }
                 Ok(Some(slot)) => {
@@ -238,7 +236,7 @@ impl Driver for Disk {
                         Some(S_UNSUPPORTED) => Err(Failure::Unsupported),
                         _ => Err(Failure::Device),
                     };
-                    done.push(Done { tag: under_way.request.tag, result });
+                    done.push(under_way.done(result));
                 }
             }
         }
@@ -246,14 +244,15 @@ impl Driver for Disk {
     }
 
     fn expire(&mut self, now: u64, done: &mut Vec<Done>) {
-        let late = |under_way: &UnderWay| now.saturating_sub(under_way.since) > PATIENCE;
-        if !self.under_way.iter().flatten().any(late) {
+        // An interrupt may have been lost.
+        self.collect(done);
+        if self.dead || self.under_way.iter().flatten().next().is_none() {
             return;
         }
-        // The interrupt may have been lost.
-        self.collect(done);
-        if self.under_way.iter().flatten().any(late) {
-            self.restart(Failure::Timeout, done);
+        if !self.device.is_there() {
+            self.restart(Failure::Device, "it does not work", done);
+        } else if self.under_way.iter().flatten().any(|under_way| under_way.is_late(now)) {
+            self.restart(Failure::Timeout, "it does not answer", done);
         }
     }
 

@@ -1,10 +1,10 @@
 //! Finding a virtio device's registers and agreeing on features (virtio 1.2, 3.1 and 4.1).
 
+use crate::drivers::{BRIEFLY, wait};
 use alloc::format;
 use alloc::string::String;
 use dom0_hal::pci::{Device, VENDOR_SPECIFIC};
 use dom0_hal::registers::Registers;
-use guest_pv::time;
 
 /// `VIRTIO_F_INDIRECT_DESC`.
 pub const INDIRECT: u64 = 1 << 28;
@@ -39,9 +39,6 @@ mod common {
     pub const QUEUE_DRIVER: usize = 40;
     pub const QUEUE_DEVICE: usize = 48;
 }
-
-/// A device may take so long to reset, in nanoseconds.
-const RESET: u64 = 1_000_000_000;
 
 /// The registers of a device.
 #[derive(Debug)]
@@ -93,13 +90,7 @@ impl Transport {
     /// Resets the device: it does not touch any memory afterwards.
     pub fn reset(&self) -> Result<(), String> {
         self.common.write8(common::STATUS, 0);
-        let end = time::now() + RESET;
-        while self.status() != 0 {
-            if time::now() > end {
-                return Err(String::from("the device does not reset"));
-            }
-        }
-        Ok(())
+        wait("the reset", BRIEFLY, || self.status() == 0)
     }
 
     /// Resets the device and agrees on features: those of `wanted` that it has.

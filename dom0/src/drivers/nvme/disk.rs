@@ -1,0 +1,287 @@
+//! A namespace of an NVMe controller.
+
+use super::queue::{Command, Pair, SLOTS};
+use super::{Controller, OF_NAMESPACE};
+use crate::drivers::{Action, Done, Driver, Failure, Geometry, Request, UnderWay};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use dom0_hal::dma::{Page, Segment};
+use dom0_hal::msi::Interrupt;
+use guest_pv::mem::PAGE_BYTES;
+use xen_abi::ids::Port;
+
+/// Segments of one request: each may become a command of its own.
+pub const SEGMENTS: usize = 32;
+
+/// Commands.
+const FLUSH: u8 = 0x00;
+const WRITE: u8 = 0x01;
+const READ: u8 = 0x02;
+const MANAGE: u8 = 0x09;
+
+/// Numbers requests.
+type Serial = u64;
+
+/// A disk.
+#[derive(Debug)]
+pub struct Disk {
+    controller: Rc<Controller>,
+    namespace: u32,
+    queues: Pair,
+    interrupt: Rc<Interrupt>,
+    /// A page for each command's list of pages.
+    lists: Vec<Page>,
+    /// Of which request each command is.
+    slots: [Option<Serial>; SLOTS],
+    under_way: BTreeMap<Serial, Commands>,
+    next: Serial,
+    geometry: Geometry,
+    queued: bool,
+    /// The controller's resets that we know of.
+    resets: u32,
+}
+
+/// A request, in as many commands as its memory takes.
+#[derive(Debug)]
+struct Commands {
+    under_way: UnderWay,
+    left: usize,
+    failed: bool,
+}
+
+impl Disk {
+    /// Starts a namespace.
+    pub(super) fn start(controller: &Rc<Controller>, namespace: u32) -> Result<Self, String> {
+        let geometry = identify(controller, namespace)?;
+        let (queues, interrupt) = controller.add_queues()?;
+        Ok(Self {
+            controller: controller.clone(),
+            namespace,
+            queues,
+            interrupt,
+            lists: (0..SLOTS).map(|_| Page::new()).collect::<Option<_>>().ok_or("no memory")?,
+            slots: [None; SLOTS],
+            under_way: BTreeMap::new(),
+            next: 0,
+            geometry,
+            queued: false,
+            resets: controller.resets.get(),
+        })
+    }
+
+    /// Its number, as Linux counts.
+    pub fn namespace(&self) -> u32 {
+        self.namespace
+    }
+
+    /// Runs of segments that one command can name: all but the first begin with their page, all but the last end with it.
+    fn runs<'a>(&self, segments: &'a [Segment]) -> Vec<&'a [Segment]> {
+        let page = PAGE_BYTES as u64;
+        let joins = |a: &Segment, b: &Segment| {
+            (a.machine_address() + a.len() as u64).is_multiple_of(page) && b.machine_address().is_multiple_of(page)
+        };
+        segments.chunk_by(joins).flat_map(|run| run.chunks(self.controller.pages.get())).collect()
+    }
+
+    fn command(&mut self, serial: Serial, command: &mut Command, pages: &[Segment]) {
+        let Some(slot) = self.slots.iter().position(Option::is_none) else {
+            return;
+        };
+        let (Some(place), Some(list)) = (self.slots.get_mut(slot), self.lists.get(slot)) else {
+            return;
+        };
+        *place = Some(serial);
+        if let [first, rest @ ..] = pages {
+            command.prp[0] = first.machine_address();
+            command.prp[1] = match rest {
+                [] => 0,
+                [second] => second.machine_address(),
+                more => {
+                    for (index, segment) in more.iter().enumerate() {
+                        list.store_u64(index * 8, segment.machine_address());
+                    }
+                    list.machine_address()
+                }
+            };
+        }
+        self.queues.push(u16::try_from(slot).unwrap_or(0), command);
+        self.queued = true;
+    }
+
+    fn transfer(&mut self, code: u8, serial: Serial, sector: u64, segments: &[Segment]) {
+        let grain = u64::from(self.geometry.sector_size);
+        let mut at = sector * 512 / grain;
+        for run in self.runs(segments) {
+            let blocks = run.iter().map(|segment| segment.len() as u64).sum::<u64>() / grain;
+            let half = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or(0);
+            let words = [half(at), half(at >> 32), half(blocks.saturating_sub(1))];
+            self.command(serial, &mut Command { code, namespace: self.namespace, prp: [0; 2], words }, run);
+            at += blocks;
+        }
+    }
+
+    /// Ends all that was under way when the controller was reset.
+    fn follow_reset(&mut self, why: Failure, done: &mut Vec<Done>) {
+        let resets = self.controller.resets.get();
+        if self.resets != resets {
+            self.resets = resets;
+            self.queues.reset();
+            self.give_up(why, done);
+        }
+    }
+
+    fn give_up(&mut self, why: Failure, done: &mut Vec<Done>) {
+        self.slots = [None; SLOTS];
+        let all = core::mem::take(&mut self.under_way);
+        done.extend(all.into_values().map(|commands| commands.under_way.done(Err(why))));
+    }
+
+    /// Takes what is done; whether the answers make sense.
+    fn take(&mut self, done: &mut Vec<Done>) -> bool {
+        let mut any = false;
+        while let Some((id, status)) = self.queues.pop() {
+            any = true;
+            let Some(serial) = self.slots.get_mut(usize::from(id)).and_then(Option::take) else {
+                return false;
+            };
+            let Some(commands) = self.under_way.get_mut(&serial) else {
+                continue;
+            };
+            commands.failed |= status != 0;
+            commands.left = commands.left.saturating_sub(1);
+            if commands.left == 0 {
+                let result = if commands.failed { Err(Failure::Device) } else { Ok(()) };
+                done.push(commands.under_way.done(result));
+                self.under_way.remove(&serial);
+            }
+        }
+        if any {
+            self.controller.ring(&self.queues, 1, self.queues.head);
+        }
+        true
+    }
+}
+
+/// What a namespace is.
+fn identify(controller: &Controller, namespace: u32) -> Result<Geometry, String> {
+    let page = Page::new().ok_or("no memory")?;
+    controller.ask(&page, namespace, OF_NAMESPACE)?;
+    let blocks = page.load_u64(0);
+    let mut byte = [0];
+    page.read(26, &mut byte);
+    let format = page.load_u32(128 + usize::from(byte[0] & 0xf) * 4);
+    let (metadata, exponent) = (format & 0xffff, format >> 16 & 0xff);
+    if blocks == 0 || metadata != 0 || !matches!(exponent, 9 | 12) {
+        return Err(format!("{blocks} blocks of 2^{exponent} bytes with {metadata} more: not supported"));
+    }
+    let sector_size = 1 << exponent;
+    Ok(Geometry {
+        sectors: blocks.saturating_mul(u64::from(sector_size) / 512),
+        sector_size,
+        physical_sector_size: sector_size,
+        read_only: false,
+        flush: true,
+        discard: controller.discard.get(),
+        segments: SEGMENTS,
+    })
+}
+
+impl Driver for Disk {
+    fn model(&self) -> String {
+        let controller = &self.controller;
+        format!(
+            "NVMe disk at {} namespace {}: {}",
+            controller.device.address(),
+            self.namespace,
+            controller.model.borrow()
+        )
+    }
+
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn is_dead(&self) -> bool {
+        self.controller.dead.get()
+    }
+
+    fn submit(&mut self, request: Request) -> Option<Request> {
+        let commands = self.runs(request.action.segments()).len().max(1);
+        // What a reset has ended must be told first.
+        let lost = self.resets != self.controller.resets.get();
+        if lost || self.slots.iter().filter(|slot| slot.is_none()).count() < commands {
+            return Some(request);
+        }
+        let (serial, action) = (self.next, request.action.clone());
+        self.next += 1;
+        let under_way = UnderWay::new(request);
+        self.under_way.insert(serial, Commands { under_way, left: commands, failed: false });
+        if self.is_dead() {
+            return None;
+        }
+        let namespace = self.namespace;
+        match action {
+            Action::Read { sector, segments } => self.transfer(READ, serial, sector, &segments),
+            Action::Write { sector, segments } => self.transfer(WRITE, serial, sector, &segments),
+            Action::Flush => {
+                self.command(serial, &mut Command { code: FLUSH, namespace, ..Default::default() }, &[]);
+            }
+            Action::Discard { sector, count } => {
+                // One range, in the page that is the command's own: it is the next free slot's.
+                let grain = u64::from(self.geometry.sector_size) / 512;
+                let slot = self.slots.iter().position(Option::is_none);
+                let list = slot.and_then(|slot| self.lists.get(slot))?;
+                list.store_u32(0, 0);
+                list.store_u32(4, u32::try_from(count / grain).unwrap_or(u32::MAX));
+                list.store_u64(8, sector / grain);
+                let prp = [list.machine_address(), 0];
+                // One range, to be deallocated.
+                let words = [0, 1 << 2, 0];
+                self.command(serial, &mut Command { code: MANAGE, namespace, prp, words }, &[]);
+            }
+        }
+        None
+    }
+
+    fn kick(&mut self) {
+        if self.queued && !self.is_dead() {
+            self.queued = false;
+            self.controller.ring(&self.queues, 0, self.queues.tail);
+        }
+    }
+
+    fn collect(&mut self, done: &mut Vec<Done>) {
+        self.follow_reset(Failure::Device, done);
+        if self.is_dead() {
+            self.give_up(Failure::Device, done);
+            return;
+        }
+        if !self.take(done) {
+            self.controller.reset("it names commands that are not under way");
+            self.follow_reset(Failure::Device, done);
+        }
+        self.interrupt.done();
+    }
+
+    fn expire(&mut self, now: u64, done: &mut Vec<Done>) {
+        // An interrupt may have been lost.
+        self.collect(done);
+        if self.is_dead() || self.under_way.is_empty() {
+            return;
+        }
+        if !self.controller.is_well() {
+            self.controller.reset("it does not work");
+            self.follow_reset(Failure::Device, done);
+        } else if self.under_way.values().any(|commands| commands.under_way.is_late(now)) {
+            self.controller.reset("it does not answer");
+            self.follow_reset(Failure::Timeout, done);
+        }
+    }
+
+    fn port(&self) -> Option<Port> {
+        Some(self.interrupt.port())
+    }
+}

@@ -1,0 +1,71 @@
+//! A pair of NVMe queues: commands go, answers come (NVM Express 1.4, 4.1).
+
+use dom0_hal::dma::Page;
+use guest_pv::mem::PAGE_BYTES;
+
+/// Entries of each queue: a page of commands.
+pub const ENTRIES: u16 = 64;
+/// Commands under way at most, so that a queue is never full.
+pub const SLOTS: usize = 63;
+
+/// A pair of queues.
+#[derive(Debug)]
+pub struct Pair {
+    pub number: u16,
+    pub commands: Page,
+    pub answers: Page,
+    pub tail: u16,
+    pub head: u16,
+    phase: bool,
+}
+
+/// A command.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Command {
+    pub code: u8,
+    pub namespace: u32,
+    pub prp: [u64; 2],
+    pub words: [u32; 3],
+}
+
+impl Pair {
+    /// Empty queues.
+    pub fn new(number: u16) -> Option<Self> {
+        Some(Self { number, commands: Page::new()?, answers: Page::new()?, tail: 0, head: 0, phase: true })
+    }
+
+    /// Empties them, as a controller that was reset has them.
+    pub fn reset(&mut self) {
+        self.answers.zero(0, PAGE_BYTES);
+        (self.tail, self.head, self.phase) = (0, 0, true);
+    }
+
+    /// Puts a command at the end.
+    pub fn push(&mut self, id: u16, command: &Command) {
+        let at = usize::from(self.tail) * 64;
+        self.commands.zero(at, 64);
+        self.commands.store_u32(at, u32::from(command.code) | u32::from(id) << 16);
+        self.commands.store_u32(at + 4, command.namespace);
+        self.commands.store_u64(at + 24, command.prp[0]);
+        self.commands.store_u64(at + 32, command.prp[1]);
+        for (index, word) in command.words.iter().enumerate() {
+            self.commands.store_u32(at + 40 + index * 4, *word);
+        }
+        self.tail = (self.tail + 1) % ENTRIES;
+    }
+
+    /// The next answer: which command, and its status.
+    pub fn pop(&mut self) -> Option<(u16, u16)> {
+        let at = usize::from(self.head) * 16 + 12;
+        let word = self.answers.load_u32(at);
+        if (word & 1 << 16 != 0) != self.phase {
+            return None;
+        }
+        self.head = (self.head + 1) % ENTRIES;
+        if self.head == 0 {
+            self.phase = !self.phase;
+        }
+        let [low, high] = [word & 0xffff, word >> 17].map(|half| u16::try_from(half).unwrap_or(u16::MAX));
+        Some((low, high))
+    }
+}
