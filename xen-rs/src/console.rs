@@ -2,11 +2,15 @@
 
 use alloc::vec::Vec;
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use logic::lock::{Held, rank};
-use machine::arch::x86_64::{ioapic, serial};
-use xen_abi::{hypercall::VIRQ_CONSOLE, ids::VcpuId};
+use machine::arch::x86_64::{ioapic, percpu, serial};
+use xen_abi::{
+    hypercall::{VIRQ_CON_RING, VIRQ_CONSOLE},
+    ids::VcpuId,
+};
 
-use crate::{debug_keys, domain, event, irq, sync::Lock};
+use crate::{cpu_loop, debug_keys, domain, event, irq, sync::Lock};
 
 /// Bytes of the ring: Xen's default for `conring_size`.
 const RING: usize = 16 << 10;
@@ -91,9 +95,35 @@ struct Input {
 static KEYBOARD: Lock<Input, { rank::LEAF }> =
     Lock::new(Input { bytes: [0; INPUT], start: 0, length: 0, switches: 0, taken: false });
 
-/// From now on all that is written to the console is kept.
+/// Whether what the control domain writes is kept, too (`console_to_ring`).
+static FROM_CONTROL: AtomicBool = AtomicBool::new(false);
+/// Something was kept that the control domain has not heard of.
+static NEWS: AtomicBool = AtomicBool::new(false);
+
+/// From now on all that is logged is kept.
 pub fn start() {
     serial::set_tap(tap);
+}
+
+/// Keeps what the control domain writes, too.
+pub fn keep_control() {
+    FROM_CONTROL.store(true, Ordering::Relaxed);
+}
+
+/// The control domain writes to the console, as much as can be written now; how much that was.
+pub fn write_control(text: &[u8]) -> usize {
+    let sent = serial::write_now(text);
+    if FROM_CONTROL.load(Ordering::Relaxed) {
+        tap(text.get(..sent).unwrap_or_default());
+    }
+    sent
+}
+
+/// `VIRQ_CON_RING`: there is more to read, if there is.
+pub fn tell_reader(held: &mut Held<'_, 0>) {
+    if NEWS.load(Ordering::Relaxed) && NEWS.swap(false, Ordering::Relaxed) {
+        event::raise_control_virq(VIRQ_CON_RING, held);
+    }
 }
 
 /// From now on input reaches dom0, by the UART's interrupt.
@@ -117,6 +147,10 @@ fn tap(text: &[u8]) {
     // The last words of a CPU that stopped in the middle of this must not hang here.
     let Some(mut ring) = CONSOLE.try_lock() else { return };
     text.iter().for_each(|byte| ring.put(*byte));
+    drop(ring);
+    // Whoever logs may hold any lock: it is told on the way back to a guest.
+    NEWS.store(true, Ordering::Relaxed);
+    cpu_loop::look_again(percpu::number());
 }
 
 /// Everything has left the machine when this returns: the UART is written to as fast as it takes text, and only the

@@ -29,6 +29,9 @@ pub fn start(boot: BootInfo, mut frames: BootFrames, mut held: Held<'_, 0>) -> !
     console::start();
     xen_version::set_command_line(boot.command_line);
     let options = options(boot.command_line);
+    if options.console_to_ring {
+        console::keep_control();
+    }
     let image = build_dom0::unpack(&boot.modules, &mut frames);
     memory::init(&boot, frames, &mut held);
     if let Some(size) = options.ring_size {

@@ -25,6 +25,7 @@ use crate::{
 pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) {
     crate::memory::feed_heap(held);
     trace::tell_monitor(held);
+    crate::console::tell_reader(held);
     let before = cpu.running.as_ref().map(|running| trace::ids(&running.vcpu));
     queues::looks(cpu.local.id);
     while let Some(vector) = interrupts::take() {

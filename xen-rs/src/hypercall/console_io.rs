@@ -1,7 +1,7 @@
 //! `HYPERVISOR_console_io`: the hypervisor's own console.
 
 use logic::{access::ConsoleIo, hypercall::Outcome};
-use machine::{arch::x86_64::serial, mem::guest_copy};
+use machine::mem::guest_copy;
 use xen_abi::{console as abi, errno::Errno};
 
 use crate::{console, cpu::Context, guest};
@@ -61,7 +61,7 @@ fn write(cx: &mut Context<'_>) -> Outcome {
 /// Shows dom0's text as it is, as much as can be written now; other guests' by the line. How much was taken.
 fn show(cx: &mut Context<'_>, text: &[u8]) -> usize {
     if cx.domain.is_control() {
-        return serial::write_now(text);
+        return console::write_control(text);
     }
     let (mut line, _held) = cx.domain.console_line.lock(&mut cx.held);
     line.add(text, |line| log::debug!(target: console::GUEST, "(d{}) {line}", cx.domain.id));

@@ -144,6 +144,8 @@ pub struct Options {
     pub watchdog: bool,
     /// `console_timestamps`
     pub timestamps: bool,
+    /// `console_to_ring`: what the control domain writes to the console is kept, too.
+    pub console_to_ring: bool,
     /// `sync_console`
     pub sync_console: bool,
     /// `conring_size=`
@@ -205,6 +207,7 @@ impl Default for Options {
             watchdog: false,
             timestamps: false,
             sync_console: false,
+            console_to_ring: false,
             ring_size: None,
             clock_source: ClockSource::Best,
             speculation: Wishes::default(),
@@ -282,9 +285,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "ats",
     "bootscrub",
     "bootscrub_chunk",
-    "console_to_ring",
     "gdb",
-    "global-pages",
     "ioapic_ack",
     "ler",
     "nolapic",
@@ -451,6 +452,7 @@ impl Options {
             "watchdog" => &mut self.watchdog,
             "console_timestamps" => &mut self.timestamps,
             "sync_console" => &mut self.sync_console,
+            "console_to_ring" => &mut self.console_to_ring,
             "dom0_vcpus_pin" => &mut self.dom0_pinned,
             _ if WITHOUT_EFFECT.contains(&plain) => return Err(Complaint::NoEffect(word)),
             _ => return Err(Complaint::Unknown(word)),

@@ -116,7 +116,7 @@ pub fn base() -> Option<u16> {
     Some(BASE.load(Ordering::Relaxed)).filter(|base| *base != 0)
 }
 
-/// Installs a function that is shown every byte written to the console, in order, on the CPU that writes it. It must not
+/// Installs a function that is shown every byte that is logged, in order, on the CPU that writes it. It must not
 /// log.
 pub fn set_tap(tap: fn(&[u8])) {
     TAP.store(tap as usize, Ordering::Release);
@@ -206,7 +206,6 @@ pub fn write_now(bytes: &[u8]) -> usize {
         STUCK.store(true, Ordering::Relaxed);
         sent = bytes.len();
     }
-    tap(bytes.get(..sent).unwrap_or_default());
     sent
 }
 
