@@ -241,8 +241,10 @@ fn floating_point(tap: &mut Tap) {
     let unmasked: u32 = 0x1f80 & !0x200;
     let sse = trap_of(instruction!("ldmxcsr [{}]", "xorps xmm0, xmm0", "mov eax, 0x3f800000", "movd xmm1, eax",
         "divss xmm1, xmm0", in(reg) &raw const unmasked, out("eax") _, out("xmm0") _, out("xmm1") _));
-    // The emulator knows no exceptions of SSE.
-    tap.ok(matches!(sse, None | Some((19, 0))), "a division by zero of SSE, where it is noticed");
+    // QEMU's emulation knows no exceptions of SSE. It says that it is one, where Bochs plays a bare machine.
+    let noticed = core::arch::x86_64::__cpuid(1).ecx >> 31 == 0;
+    let want = if noticed { sse == Some((19, 0)) } else { matches!(sse, None | Some((19, 0))) };
+    tap.ok(want, "a division by zero of SSE, where it is noticed");
     let masked: u32 = 0x1f80;
     tap.is(trap_of(instruction!("ldmxcsr [{}]", in(reg) &raw const masked)), None, "is masked again");
     fpu_taskswitch(true).expect("always");
@@ -343,12 +345,26 @@ fn nmi(tap: &mut Tap) {
         }
         DEPTH.fetch_sub(1, Ordering::SeqCst);
     }
+    fn with_a_fault(frame: &mut traps::Frame) {
+        let depth = DEPTH.fetch_add(1, Ordering::SeqCst);
+        let seen = NMIS.fetch_add(1 + (depth << 16) + (u64::from(frame.from_user()) << 32), Ordering::SeqCst);
+        if seen & 0xffff == 0 {
+            let _ = send_nmi();
+            let _ = traps::peek(0x5000);
+        }
+        DEPTH.fetch_sub(1, Ordering::SeqCst);
+    }
     tap.is(call(HYPERVISOR_VCPU_OP, [VCPUOP_SEND_NMI.into(), 1000, 0]), Err(Errno::ENOENT), "an NMI for nobody");
     let argument = call(HYPERVISOR_VCPU_OP, [VCPUOP_SEND_NMI.into(), 0, 0x1000]);
     tap.is(argument, Err(Errno::EINVAL), "an NMI has no argument");
     traps::set_handler(2, Some(count));
     tap.is(send_nmi(), Ok(0), "an NMI for oneself");
     tap.is(NMIS.swap(0, Ordering::SeqCst), 2, "comes at once, and those sent by its handler once, after it");
+    traps::set_handler(2, Some(with_a_fault));
+    tap.is(send_nmi(), Ok(0), "an NMI whose handler has a fault");
+    let seen = NMIS.swap(0, Ordering::SeqCst);
+    tap.is(seen, 2 + (1 << 16), "the fault's iret ends the mask: what the handler sent comes while it runs still");
+    traps::set_handler(2, Some(count));
     events::set_upcall_mask(true);
     NMIS.store(5, Ordering::SeqCst);
     tap.is(send_nmi(), Ok(0), "an NMI while events are masked");
