@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use guest_pv::alloc;
-use guest_pv::call::{domctl, event_channel, grant_table, memory, mmu, sched, sysctl, version};
+use guest_pv::call::{domctl, event_channel, memory, mmu, sched, sysctl, version};
 use guest_pv::mem::{Access, Mapping};
 use toolstack::calls::{Affinity, Clear, DomainInfo, Fill, Kind, NewDomain, PhysInfo, Pinned, VcpuInfo, VersionInfo};
 use toolstack::config::Uuid;
@@ -17,6 +17,7 @@ use xen_abi::domctl::{
 };
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
+use xen_abi::memory::{XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED};
 use zerocopy::IntoBytes;
 
 /// Pages mapped at a time while a domain's memory is written: 8 MiB.
@@ -153,12 +154,13 @@ pub fn vcpu_context(dom: DomId, vcpu: VcpuId) -> Result<Box<VcpuGuestContext>, E
     Ok(context)
 }
 
-pub fn grant_table_frame(dom: DomId) -> Result<Mfn, Errno> {
+pub fn write_grant_table(dom: DomId, bytes: &[u8]) -> Result<(), Errno> {
     let mut frames = [0];
-    match grant_table::setup_table(dom, &mut frames)? {
-        0 => Ok(Mfn(frames[0])),
-        _ => Err(Errno::EINVAL),
-    }
+    let (kind, shared) = (XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED);
+    memory::acquire_resource(dom, kind, shared, 0, &mut frames)?;
+    let table = Mapping::resource(dom, &frames, Access::ReadWrite).map_err(|error| error.errno)?;
+    table.write(0, bytes);
+    Ok(())
 }
 
 pub fn phys_info() -> Result<PhysInfo, Errno> {
@@ -292,7 +294,7 @@ macro_rules! impl_xen_calls {
                     $crate::fuse::burn()?;
                     domctl::set_cpu_policy(dom, &policy.leaves, &policy.msrs)
                 }
-                fn write_grant_table(&mut self, dom: DomId, bytes: &[u8]) -> Result<(), Errno> { $crate::fuse::burn()?; calls::containers::write_grant_table(dom, bytes) }
+                fn write_grant_table(&mut self, dom: DomId, bytes: &[u8]) -> Result<(), Errno> { $crate::fuse::burn()?; calls::write_grant_table(dom, bytes) }
                 fn fill_hypercall_page(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::hypercall_init(dom, frame.0) }
                 fn set_vcpu_context(&mut self, dom: DomId, vcpu: VcpuId, context: &VcpuGuestContext) -> Result<(), Errno> {
                     $crate::fuse::burn()?;
@@ -319,7 +321,6 @@ macro_rules! impl_xen_calls {
                 }
                 fn pin_root(&mut self, dom: DomId, frame: Mfn) -> Result<(), Errno> { $crate::fuse::burn()?; calls::pin_root(dom, frame) }
                 fn alloc_unbound(&mut self, dom: DomId, remote: DomId) -> Result<Port, Errno> { $crate::fuse::burn()?; calls::alloc_unbound(dom, remote) }
-                fn grant_table_frame(&mut self, dom: DomId) -> Result<Mfn, Errno> { $crate::fuse::burn()?; calls::grant_table_frame(dom) }
                 fn phys_info(&mut self) -> Result<PhysInfo, Errno> { calls::phys_info() }
                 fn version(&mut self) -> Result<VersionInfo, Errno> { calls::version_info() }
                 fn cpu_topology(&mut self) -> Result<Vec<CpuTopo>, Errno> { sysctl::cpu_topology() }

@@ -287,11 +287,8 @@ pub trait XenCalls {
 
     /// event_channel_op `alloc_unbound`: a channel of `dom` that `remote` may bind to.
     fn alloc_unbound(&mut self, dom: DomId, remote: DomId) -> Result<Port, Errno>;
-    /// Writes at the start of a PVH domain's grant table, which has no frame number of its own: memory_op
-    /// `acquire_resource`.
+    /// Writes at the start of the domain's grant table, got by memory_op `acquire_resource`.
     fn write_grant_table(&mut self, dom: DomId, bytes: &[u8]) -> Result<(), Errno>;
-    /// grant_table_op `setup_table`: the first frame of the domain's grant table.
-    fn grant_table_frame(&mut self, dom: DomId) -> Result<Mfn, Errno>;
 
     /// sysctl `physinfo`.
     fn phys_info(&mut self) -> Result<PhysInfo, Errno>;

@@ -115,7 +115,9 @@ impl Domains {
     /// Whether one would be made again from this file.
     #[must_use]
     pub fn uses(&self, file: &str) -> bool {
-        self.records.values().any(|record| record.config.kernel == file || record.config.ramdisk.as_deref() == Some(file))
+        self.records
+            .values()
+            .any(|record| record.config.kernel == file || record.config.ramdisk.as_deref() == Some(file))
     }
 
     /// How many there are.

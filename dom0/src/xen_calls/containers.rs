@@ -4,13 +4,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use guest_pv::alloc;
-use guest_pv::call::{domctl, memory};
-use guest_pv::mem::{Access, Mapping};
+use guest_pv::call::domctl;
 use toolstack::calls::CpuPolicy;
 use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
 use xen_abi::errno::Errno;
 use xen_abi::ids::DomId;
-use xen_abi::memory::{XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED};
 
 /// Room for CPUID leaves and MSRs, more than any policy has (sysctl `get_cpu_policy` would say how many).
 const LEAVES: usize = 256;
@@ -30,13 +28,4 @@ pub fn cpu_policy(dom: DomId) -> Result<CpuPolicy, Errno> {
     leaves.truncate(leaf_count);
     msrs.truncate(msr_count);
     Ok(CpuPolicy { leaves, msrs })
-}
-
-pub fn write_grant_table(dom: DomId, bytes: &[u8]) -> Result<(), Errno> {
-    let mut frames = [0];
-    let (kind, shared) = (XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED);
-    memory::acquire_resource(dom, kind, shared, 0, &mut frames)?;
-    let table = Mapping::resource(dom, &frames, Access::ReadWrite).map_err(|error| error.errno)?;
-    table.write(0, bytes);
-    Ok(())
 }

@@ -1,13 +1,13 @@
 //! What the builders of all kinds of domains do alike.
 
 use xen_abi::errno::Errno;
-use xen_abi::grant_table::{GTF_PERMIT_ACCESS, GrantEntryV1};
+use xen_abi::grant_table::{GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE, GTF_PERMIT_ACCESS, GrantEntryV1};
 use xen_abi::ids::{DomId, Mfn, VcpuId};
-use zerocopy::FromZeros;
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::error::{BuildError, Doing};
 use super::memory::{Memory, shortage};
-use super::{MAXMEM_SLACK_KIB, Request, SERVICE_DOMAIN};
+use super::{Built, MAXMEM_SLACK_KIB, Request, SERVICE_DOMAIN};
 use crate::calls::{Affinity, Fill, Kind, NewDomain, PhysInfo, Pinned, Share, XenCalls};
 
 /// Creates an empty domain, if there is memory for one of `pages`.
@@ -87,8 +87,15 @@ pub fn load_ramdisk(memory: &mut Memory<'_>, at: u64, ramdisk: &[u8]) -> Result<
     memory.write(at + ramdisk.len() as u64, Fill::Zeros(tail))
 }
 
+/// Seeds the reserved grants by which the services map their rings.
+pub fn seed_grants(xen: &mut dyn XenCalls, built: &Built) -> Result<(), BuildError> {
+    const _: () = assert!(GNTTAB_RESERVED_CONSOLE == 0 && GNTTAB_RESERVED_XENSTORE == 1);
+    let entries = [service_grant(built.console_frame)?, service_grant(built.store_frame)?];
+    xen.write_grant_table(built.dom, entries.as_bytes()).doing("seed the grant table")
+}
+
 /// The entry of a grant by which a service maps a ring.
-pub fn service_grant(ring: Mfn) -> Result<GrantEntryV1, BuildError> {
+fn service_grant(ring: Mfn) -> Result<GrantEntryV1, BuildError> {
     let mut entry = GrantEntryV1::new_zeroed();
     entry.flags = GTF_PERMIT_ACCESS;
     entry.domid = SERVICE_DOMAIN;

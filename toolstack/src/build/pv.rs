@@ -3,7 +3,6 @@
 use domain_image::start_of_day::{Console, StartInputs};
 use domain_image::{Kernel, PAGE_SHIFT, Plan, Role};
 use xen_abi::arch_x86::{SharedInfo, VcpuInfo, XEN_LEGACY_MAX_VCPUS};
-use xen_abi::grant_table::{GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE, GrantEntryV1};
 use xen_abi::ids::{DomId, Pfn, VcpuId};
 use xen_abi::memory::{E820Entry, e820};
 use zerocopy::{FromZeros, IntoBytes};
@@ -65,7 +64,7 @@ fn fill(xen: &mut dyn XenCalls, dom: DomId, request: &Request<'_>, plan: &Plan) 
         xen.fill_hypercall_page(dom, frame).doing("fill the hypercall page")?;
     }
     write_shared_info(xen, &info)?;
-    seed_grants(xen, &built)?;
+    domain::seed_grants(xen, &built)?;
     xen.pin_root(dom, root).doing("pin the domain's page tables")?;
     xen.set_vcpu_context(dom, VcpuId(0), &plan.vcpu_context(root)).doing("set the first vCPU's state")?;
     Ok(built)
@@ -91,21 +90,7 @@ fn write_tables(memory: &mut Memory<'_>, plan: &Plan) -> Result<(), BuildError> 
 fn write_shared_info(xen: &mut dyn XenCalls, info: &DomainInfo) -> Result<(), BuildError> {
     let mut page = SharedInfo::new_zeroed();
     page.vcpu_info = [VcpuInfo { evtchn_upcall_mask: 1, ..VcpuInfo::new_zeroed() }; XEN_LEGACY_MAX_VCPUS];
-    let frames = [info.shared_info_frame];
-    let what = "write the shared page";
-    xen.write_frames(info.id, &frames, 0, Fill::Bytes(page.as_bytes())).doing(what)?;
-    let len = size_of::<SharedInfo>();
-    xen.write_frames(info.id, &frames, len, Fill::Zeros(4096 - len)).doing(what)
-}
-
-/// The reserved grants by which the services map their rings.
-fn seed_grants(xen: &mut dyn XenCalls, built: &Built) -> Result<(), BuildError> {
-    let frame = xen.grant_table_frame(built.dom).doing("set up the grant table")?;
-    for (index, ring) in [(GNTTAB_RESERVED_CONSOLE, built.console_frame), (GNTTAB_RESERVED_XENSTORE, built.store_frame)]
-    {
-        let entry = domain::service_grant(ring)?;
-        let offset = size_of::<GrantEntryV1>() * usize::try_from(index).unwrap_or(0);
-        xen.write_frames(built.dom, &[frame], offset, Fill::Bytes(entry.as_bytes())).doing("seed the grant table")?;
-    }
-    Ok(())
+    let mut bytes = page.as_bytes().to_vec();
+    bytes.resize(4096, 0);
+    xen.write_frames(info.id, &[info.shared_info_frame], 0, Fill::Bytes(&bytes)).doing("write the shared page")
 }

@@ -4,13 +4,11 @@
 use domain_image::pvh::{self, Kernel, Plan, Special};
 use domain_image::{PAGE_SHIFT, pages_for};
 use xen_abi::errno::Errno;
-use xen_abi::grant_table::{GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE, GrantEntryV1};
 use xen_abi::hvm::{
     HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_IDENT_PT, HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN,
     HVM_PARAM_TIMER_MODE, HVMPTM_NO_DELAY_FOR_MISSED_TICKS,
 };
 use xen_abi::ids::{DomId, Mfn};
-use zerocopy::{FromZeros, IntoBytes};
 
 use super::error::{BuildError, Doing};
 use super::memory::{Memory, populate};
@@ -82,7 +80,7 @@ fn fill(
     }
     fill_frames(xen, dom, map.0, &Plan::identity_map())?;
     let built = Built { dom, store_frame: Mfn(store.0), store_port, console_frame: Mfn(console.0), console_port };
-    seed_grants(xen, &built)?;
+    domain::seed_grants(xen, &built)?;
 
     for (index, value) in [
         (HVM_PARAM_STORE_PFN, store.0),
@@ -128,17 +126,4 @@ fn fill_frames(xen: &mut dyn XenCalls, dom: DomId, first: u64, bytes: &[u8]) -> 
     let what = "write to the domain's memory";
     xen.write_frames(dom, &frames, 0, Fill::Bytes(bytes)).doing(what)?;
     xen.write_frames(dom, &frames, bytes.len(), Fill::Zeros(len - bytes.len())).doing(what)
-}
-
-/// The reserved grants by which the services map their rings.
-fn seed_grants(xen: &mut dyn XenCalls, built: &Built) -> Result<(), BuildError> {
-    let mut entries = [GrantEntryV1::new_zeroed(); 2];
-    for (index, ring) in [(GNTTAB_RESERVED_CONSOLE, built.console_frame), (GNTTAB_RESERVED_XENSTORE, built.store_frame)]
-    {
-        let index = usize::try_from(index).unwrap_or(usize::MAX);
-        if let Some(entry) = entries.get_mut(index) {
-            *entry = domain::service_grant(ring)?;
-        }
-    }
-    xen.write_grant_table(built.dom, entries.as_bytes()).doing("seed the grant table")
 }

@@ -305,10 +305,6 @@ impl XenCalls for Machine {
         domain.ports += 1;
         Ok(Port(domain.ports))
     }
-    fn grant_table_frame(&mut self, dom: DomId) -> Result<Mfn, Errno> {
-        self.call("grant_table_frame")?;
-        Ok(Mfn(self.dom(dom)?.info.shared_info_frame.0 + 1))
-    }
     fn phys_info(&mut self) -> Result<PhysInfo, Errno> {
         self.call("phys_info")?;
         Ok(PhysInfo {
