@@ -3,6 +3,7 @@
 //! All of it runs in a request's fiber. What waits does so by [`Door::pause`], never in `Dom0::pump`.
 
 use crate::dom0::Dom0;
+use crate::files;
 use crate::service::control::{Key, Request};
 use crate::shell::{self, Shell};
 use crate::terminal::DETACH;
@@ -236,7 +237,14 @@ impl Consoles for Client<'_> {
 
 impl Host for Client<'_> {
     fn file(&mut self, path: &str) -> Result<Cow<'static, [u8]>, Errno> {
+        if path.starts_with(files::ROOT) {
+            return files::content(self, path).map(Cow::Owned);
+        }
         self.dom0().file(path)
+    }
+
+    fn open_volume(&mut self, path: &str) -> Result<(), String> {
+        if path.starts_with(files::ROOT) { files::open_volume(self, path) } else { Ok(()) }
     }
 
     fn save(&mut self, name: &str) -> Result<(), Errno> {

@@ -1,6 +1,7 @@
 //! What the toolstack's commands need of the program they run in.
 
 use crate::dom0::Dom0;
+use crate::files;
 use crate::service::log::Log;
 use crate::terminal::DETACH;
 use alloc::borrow::Cow;
@@ -221,7 +222,14 @@ impl Host for Dom0 {
         if let Some(content) = self.control.uploads.get(path) {
             return Ok(Cow::Owned(content.clone()));
         }
+        if path.starts_with(files::ROOT) {
+            return files::content(self, path).map(Cow::Owned);
+        }
         self.files.get(path).map(Cow::Borrowed).ok_or(Errno::ENOENT)
+    }
+
+    fn open_volume(&mut self, path: &str) -> Result<(), String> {
+        if path.starts_with(files::ROOT) { files::open_volume(self, path) } else { Ok(()) }
     }
 
     fn print(&mut self, text: &str) {

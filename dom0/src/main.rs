@@ -17,6 +17,7 @@ mod client;
 mod disk;
 mod dom0;
 mod drivers;
+mod files;
 mod fuse;
 mod host;
 mod service;

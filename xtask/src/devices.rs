@@ -1,11 +1,13 @@
 //! Devices that a test puts into the emulated machine, and the disk that they show.
 
+use crate::file_systems::{self, Kind};
 use crate::workspace;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
 /// The names that cases use.
-pub const NAMES: [&str; 6] = ["virtio-blk", "virtio-blk-4k", "ahci", "nvme", "virtio-net", "e1000e"];
+pub const NAMES: [&str; 8] =
+    ["virtio-blk", "virtio-blk-4k", "ahci", "nvme", "virtio-net", "e1000e", "files-ext4", "files-fat"];
 
 /// Bytes of the disk.
 const DISK: usize = 4 << 20;
@@ -33,10 +35,19 @@ pub fn arguments(name: &str) -> Result<Vec<String>> {
         "ahci" => disk("disk1", ",addr=11", how, |place| {
             vec![format!("ich9-ahci,id=ahci1{place}"), "ide-hd,drive=disk1,bus=ahci1.0".to_owned()]
         }),
+        "files-ext4" => files("disk5", Kind::Ext4),
+        "files-fat" => files("disk6", Kind::Fat),
         "virtio-net" => Ok(network("net0", "virtio-net-pci")),
         "e1000e" => Ok(network("net1", "e1000e")),
         other => bail!("no device {other}, only {}", NAMES.join(", ")),
     }
+}
+
+/// A disk with a file system.
+fn files(id: &str, kind: Kind) -> Result<Vec<String>> {
+    let path = file_systems::disk(kind)?.display().to_string().replace(',', ",,");
+    let drive = format!("if=none,id={id},format=raw,snapshot=on,file={path}");
+    Ok(["-drive", &drive, "-device", &format!("virtio-blk-pci,drive={id}")].map(str::to_owned).into())
 }
 
 /// A disk and its devices, which are given their place.
@@ -94,7 +105,8 @@ fn shared() -> Result<PathBuf> {
     Ok(path)
 }
 
-fn content() -> Vec<u8> {
+/// What the disks hold.
+pub fn content() -> Vec<u8> {
     (0..).flat_map(u32::to_le_bytes).take(DISK).collect()
 }
 
@@ -104,7 +116,8 @@ mod tests {
 
     #[test]
     fn every_device_has_arguments() {
-        for name in NAMES {
+        // Those with files are made anew each time.
+        for name in NAMES.into_iter().filter(|name| !name.starts_with("files")) {
             assert!(!arguments(name).unwrap().is_empty());
         }
         assert!(arguments("floppy").is_err());

@@ -30,6 +30,8 @@ pub enum Need {
     Bochs,
     /// What makes a CD that boots.
     Iso,
+    /// What makes disks with file systems.
+    FileSystems,
     /// The headers of Xen and a C compiler, for the test that compares layouts.
     Layout,
     /// What unpacks Debian's packages.
@@ -37,8 +39,16 @@ pub enum Need {
 }
 
 /// Everything.
-pub const ALL: [Need; 7] =
-    [Need::Compiler, Need::Clippy, Need::Emulator, Need::Bochs, Need::Iso, Need::Layout, Need::Unpacker];
+pub const ALL: [Need; 8] = [
+    Need::Compiler,
+    Need::Clippy,
+    Need::Emulator,
+    Need::Bochs,
+    Need::Iso,
+    Need::FileSystems,
+    Need::Layout,
+    Need::Unpacker,
+];
 
 impl Need {
     fn what(self) -> &'static str {
@@ -48,6 +58,7 @@ impl Need {
             Self::Emulator => "the emulator (QEMU, 7.2 or later)",
             Self::Bochs => "the emulator of Intel's processors (Bochs 2.7)",
             Self::Iso => "GRUB and what makes bootable images (grub-mkrescue)",
+            Self::FileSystems => "what makes disks with ext4 and FAT (mke2fs, mtools)",
             Self::Layout => "Xen's public headers and a C compiler",
             Self::Unpacker => "tools that unpack Debian's packages",
         }
@@ -67,6 +78,10 @@ impl Need {
                 ["grub-mkrescue", "xorriso", "mformat"].into_iter().all(on_path)
                     && Path::new("/usr/lib/grub/i386-pc/multiboot2.mod").exists()
             }
+            Self::FileSystems => {
+                let made = ["/usr/sbin/mke2fs", "/sbin/mke2fs"].iter().any(|file| Path::new(file).exists());
+                made && ["mformat", "mcopy", "mdel"].into_iter().all(on_path)
+            }
             Self::Layout => {
                 ["/usr/include/xen/xen.h", "/usr/include/stdio.h"].iter().all(|file| Path::new(file).exists())
                     && on_path("cc")
@@ -83,6 +98,7 @@ impl Need {
             Self::Emulator => &["qemu-system-x86"],
             Self::Bochs => &["bochs", "bochs-term", "bochsbios", "vgabios"],
             Self::Iso => &["grub-common", "grub-pc-bin", "xorriso", "mtools"],
+            Self::FileSystems => &["e2fsprogs", "mtools"],
             Self::Layout => &["libxen-dev", "gcc", "libc6-dev"],
             Self::Unpacker => &["tar", "gzip"],
         }
@@ -96,6 +112,7 @@ impl Need {
             Self::Emulator => "your system's package of qemu-system-x86_64",
             Self::Bochs => "your system's package of bochs, with its debugger, and its firmware in /usr/share",
             Self::Iso => "your system's packages of GRUB for BIOS machines, xorriso and mtools",
+            Self::FileSystems => "your system's packages of e2fsprogs and mtools",
             Self::Layout => "your system's packages of Xen's headers (/usr/include/xen) and of a C compiler",
             Self::Unpacker => "apt and dpkg; or put kernels and busybox into .cache/ by hand",
         }

@@ -13,6 +13,7 @@ mod docs;
 mod doctor;
 mod dom0;
 mod emulator;
+mod file_systems;
 mod fuzz;
 mod iso;
 mod kernel_modules;

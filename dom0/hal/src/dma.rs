@@ -128,6 +128,14 @@ impl Segment {
         self.memory.bytes().write(self.offset + at.min(self.len), &from[..len]);
     }
 
+    /// All but the first `at` bytes of it.
+    #[must_use]
+    pub fn rest(&self, at: usize) -> Self {
+        let at = at.min(self.len);
+        let (address, offset) = (self.address + at as u64, self.offset + at);
+        Self { memory: self.memory.clone(), address, offset, len: self.len - at }
+    }
+
     /// The first `len` bytes of it.
     #[must_use]
     pub fn shortened(&self, len: usize) -> Self {

@@ -171,6 +171,9 @@ impl Blk {
             return;
         }
         for done in done {
+            if self.disks.take_own(done) {
+                continue;
+            }
             for device in self.devices.values_mut() {
                 if let Some(connection) = &mut device.connection
                     && connection.done(done.tag, done.result, &mut self.disks)

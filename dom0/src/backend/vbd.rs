@@ -171,6 +171,7 @@ impl Connection {
 
     fn begin(&mut self, queue: usize, taken: Taken, operation: wire::Operation, disks: &mut Disks, tags: &mut Tags) {
         let work = self.disk.check(operation).and_then(|work| self.actions(work));
+        let work = work.map(|(actions, next)| (self.placed(actions), next));
         match work {
             Ok((actions, next)) => {
                 let tag = tags.next();
@@ -209,6 +210,11 @@ impl Connection {
                 Ok((vec![Action::Discard { sector, count: count.min(MOST) }], Next::Answer))
             }
         }
+    }
+
+    /// What the disk is to do for what the volume is to.
+    fn placed(&self, actions: Vec<Action>) -> Vec<Action> {
+        actions.into_iter().flat_map(|action| self.volume.actions(action)).collect()
     }
 
     /// One action, or several where the disk does not take so many segments at once.
@@ -276,7 +282,7 @@ impl Connection {
             return true;
         }
         let next = core::mem::replace(&mut under_way.next, Next::Answer);
-        let actions = match next {
+        let actions: Vec<Action> = match next {
             _ if under_way.status != Status::Okay => Vec::new(),
             Next::Answer => Vec::new(),
             Next::Write { sector, segments } => {
@@ -285,6 +291,7 @@ impl Connection {
             }
             Next::Flush => vec![Action::Flush],
         };
+        let actions = self.placed(actions);
         if actions.is_empty() {
             if let Some(UnderWay { queue, taken, status, .. }) = self.under_way.remove(&tag) {
                 self.answer(queue, taken, status);

@@ -1,6 +1,7 @@
 //! The disks there are, and the volumes on them: whole disks and partitions, under the names that Linux would give them.
 
 pub mod partition;
+mod volume;
 
 use crate::drivers::{self, Action, Done, Driver, Failure, Geometry, Name, Request, Tag, ram};
 use alloc::boxed::Box;
@@ -12,14 +13,19 @@ use alloc::vec::Vec;
 use dom0_hal::dma::Segment;
 use guest_pv::{events, time};
 use partition::Partition;
+pub use volume::{Part, Volume, within};
 use xen_abi::ids::Port;
 
 /// Sectors of the interface to drivers.
 const SECTOR: u64 = 512;
 /// How often it is looked whether a device takes too long, in nanoseconds.
 const PERIOD: u64 = 1_000_000_000;
-/// Tags of requests of our own; others' count from 0.
+/// Tags of requests of our own begin here; others' count from 0.
+const OWN_FIRST: u64 = 1 << 63;
+/// The one that is waited for at the start.
 const OWN: Tag = Tag(u64::MAX);
+/// The most that is read at once: it takes a page for each 4096 bytes.
+const MOST: u64 = 4096;
 
 /// All disks.
 #[derive(Debug, Default)]
@@ -27,6 +33,18 @@ pub struct Disks {
     disks: Vec<Disk>,
     /// When it is to be looked next whether a device takes too long.
     look: u64,
+    /// Volumes that are files, by their paths.
+    files: BTreeMap<String, Volume>,
+    /// What dom0 itself reads: requests not done, and whether one failed.
+    readings: BTreeMap<u64, (usize, Result<(), Failure>)>,
+    next_reading: u64,
+}
+
+/// Something that dom0 itself reads.
+#[derive(Debug)]
+pub struct Reading {
+    number: u64,
+    segments: Vec<Segment>,
 }
 
 #[derive(Debug)]
@@ -37,25 +55,6 @@ struct Disk {
     /// Requests for which the driver has no room yet.
     waiting: VecDeque<Request>,
     under_way: usize,
-}
-
-/// A disk, or a part of one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Volume {
-    /// Its path: `/dev/vda1`.
-    pub path: String,
-    disk: usize,
-    /// Where it begins, in sectors of 512 bytes.
-    start: u64,
-    /// Its size in such sectors.
-    pub sectors: u64,
-}
-
-impl Volume {
-    /// Whether it shares sectors with another one.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.disk == other.disk && self.start < other.start + other.sectors && other.start < self.start + self.sectors
-    }
 }
 
 /// One letter per disk of a kind, as Linux counts: `vda`, then `vdb`.
@@ -115,11 +114,75 @@ impl Disks {
             for part in &disk.partitions {
                 let separator = if disk.name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
                 let path = format!("/dev/{}{separator}{}", disk.name, part.number);
-                let volume = Volume { path, disk: index, start: part.start * grain, sectors: part.sectors * grain };
+                let volume = Volume::new(path, index, (part.start * grain, part.sectors * grain));
                 all.push((volume, "partition".to_string()));
             }
         }
+        all.extend(self.files.values().map(|volume| (volume.clone(), "file".to_string())));
         all
+    }
+
+    /// Makes a volume of a file's pieces on another volume; it takes the place of one by the same path.
+    pub fn add_file(&mut self, path: String, volume: &Volume, pieces: &[Part], read_only: bool) {
+        let parts = pieces.iter().flat_map(|&(first, count)| volume.place(first, count)).collect();
+        let file = Volume { path: path.clone(), disk: volume.disk, parts, read_only: read_only || volume.read_only };
+        self.files.insert(path, file);
+    }
+
+    /// Begins to read sectors of a volume; `None` where there is no memory for them.
+    pub fn begin_read(&mut self, volume: &Volume, first: u64, count: u64) -> Option<Reading> {
+        const PER_PAGE: u64 = 8;
+        if count == 0 || count > MOST * PER_PAGE {
+            return None;
+        }
+        let pages = usize::try_from(count.div_ceil(PER_PAGE)).ok()?;
+        let mut segments: Vec<Segment> = (0..pages).map(|_| Segment::own()).collect::<Option<_>>()?;
+        if let Some(last) = segments.last_mut() {
+            let over = usize::try_from((PER_PAGE - count % PER_PAGE) % PER_PAGE * SECTOR).ok()?;
+            *last = last.shortened(last.len() - over);
+        }
+        let most = self.geometry(volume)?.segments.max(1);
+        let (number, mut sector, mut requests) = (OWN_FIRST + self.next_reading, first, 0);
+        self.next_reading += 1;
+        for part in segments.chunks(most) {
+            let action = Action::Read { sector, segments: part.to_vec() };
+            sector += part.iter().map(|segment| segment.len() as u64).sum::<u64>() / SECTOR;
+            for action in volume.actions(action) {
+                requests += 1;
+                self.submit_raw(volume.disk, Request { tag: Tag(number), action });
+            }
+        }
+        self.readings.insert(number, (requests, Ok(())));
+        self.kick();
+        Some(Reading { number, segments })
+    }
+
+    /// What was read, once it is there.
+    pub fn end_read(&mut self, reading: &Reading) -> Option<Result<Vec<u8>, Failure>> {
+        let (left, result) = self.readings.get(&reading.number)?;
+        if *left > 0 {
+            return None;
+        }
+        let result = *result;
+        self.readings.remove(&reading.number);
+        Some(result.map(|()| {
+            let mut bytes = vec![0; reading.segments.iter().map(Segment::len).sum()];
+            let mut at = 0;
+            for segment in &reading.segments {
+                segment.read(0, bytes.get_mut(at..at + segment.len()).unwrap_or_default());
+                at += segment.len();
+            }
+            bytes
+        }))
+    }
+
+    /// Takes the end of a request if it is one of our own; whether it was.
+    pub fn take_own(&mut self, done: &Done) -> bool {
+        if let Some((left, result)) = self.readings.get_mut(&done.tag.0) {
+            *left = left.saturating_sub(1);
+            *result = result.and(done.result);
+        }
+        done.tag.0 >= OWN_FIRST
     }
 
     /// The volume of a path.
@@ -131,17 +194,16 @@ impl Disks {
     /// What a volume's disk is; the size is the volume's.
     pub fn geometry(&self, volume: &Volume) -> Option<Geometry> {
         let geometry = self.disks.get(volume.disk)?.driver.geometry();
-        Some(Geometry { sectors: volume.sectors, ..geometry })
+        Some(Geometry {
+            sectors: volume.sectors(),
+            read_only: geometry.read_only || volume.read_only,
+            discard: geometry.discard && volume.is_whole(),
+            ..geometry
+        })
     }
 
-    /// Begins a request on a volume; its sectors count from the volume's start and are within it.
-    pub fn submit(&mut self, volume: &Volume, mut request: Request) {
-        match &mut request.action {
-            Action::Read { sector, .. } | Action::Write { sector, .. } | Action::Discard { sector, .. } => {
-                *sector += volume.start;
-            }
-            Action::Flush => {}
-        }
+    /// Begins what [`Volume::actions`] said.
+    pub fn submit(&mut self, volume: &Volume, request: Request) {
         self.submit_raw(volume.disk, request);
     }
 
@@ -247,7 +309,7 @@ impl Disks {
 }
 
 fn whole(index: usize, disk: &Disk) -> Volume {
-    Volume { path: format!("/dev/{}", disk.name), disk: index, start: 0, sectors: disk.driver.geometry().sectors }
+    Volume::new(format!("/dev/{}", disk.name), index, (0, disk.driver.geometry().sectors))
 }
 
 impl Disk {

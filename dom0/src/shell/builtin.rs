@@ -79,9 +79,9 @@ fn ls(shell: &mut dyn Shell) -> Status {
 fn cat(shell: &mut dyn Shell, paths: &[&str]) -> Status {
     let mut status = SUCCESS;
     for path in paths {
-        match shell.dom0().files.get(path) {
-            Some(content) => shell.write(content),
-            None => status = failed(shell, path, Errno::ENOENT),
+        match shell.file(path) {
+            Ok(content) => shell.write(&content),
+            Err(errno) => status = failed(shell, path, errno),
         }
     }
     status
@@ -157,7 +157,7 @@ fn disks(shell: &mut dyn Shell) -> Status {
     let mut text = format!("{:<16} {:>10}  {:<6} About\n", "Volume", "KiB", "Sector");
     for (volume, about) in shell.dom0().blk.disks.list() {
         let sector = shell.dom0().blk.disks.geometry(&volume).map_or(0, |geometry| geometry.sector_size);
-        text.push_str(&format!("{:<16} {:>10}  {sector:<6} {about}\n", volume.path, volume.sectors / 2));
+        text.push_str(&format!("{:<16} {:>10}  {sector:<6} {about}\n", volume.path, volume.sectors() / 2));
     }
     shell.print(&text);
     SUCCESS

@@ -78,6 +78,7 @@ pub fn attach(host: &mut dyn Host, dom: DomId, disk: &Disk) -> Result<(), DiskEr
     if text(host, &format!("{front}/backend")).is_some() {
         return Err(DiskError::Taken(disk.vdev.name.clone()));
     }
+    host.open_volume(&disk.target).map_err(DiskError::Refused)?;
     let result = write(host, dom, disk).map_err(DiskError::from).and_then(|()| {
         let opened = format!("{back}/hotplug-status");
         wait(host, "the back end", |host| text(host, &opened).is_some())?;

@@ -109,7 +109,8 @@ impl Domains {
     fn measure(&self, hypervisor: Hypervisor) -> Result<(Figures, Vec<OsString>)> {
         let files = ["guest:hello".to_owned()];
         let modules = dom0::modules(&dom0::Files::Default { more: &files }, Some(&script(self.many)))?;
-        let machine = Machine { cpu: CPU.into(), icount: true, mem: BASE_MEMORY + EACH * self.many, ..Machine::default() };
+        let machine =
+            Machine { cpu: CPU.into(), icount: true, mem: BASE_MEMORY + EACH * self.many, ..Machine::default() };
         let append = "console=com1 com1=115200,8n1 loglvl=error guest_loglvl=error noreboot dom0_mem=256M".to_owned();
         let payload = Payload { kernel: hypervisor.kernel()?, append, modules };
         let step = Step::begin(&format!("create and destroy on {}", hypervisor.name()));
