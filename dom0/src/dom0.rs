@@ -4,6 +4,7 @@ use crate::archive::Archive;
 use crate::backend::blk::Blk;
 use crate::client;
 use crate::disk::Disks;
+use crate::saved::Saved;
 use crate::service::consoled::Consoled;
 use crate::service::control::Controld;
 use crate::service::xenstored::Xenstored;
@@ -28,6 +29,9 @@ const BATCH: usize = 64;
 
 /// Unpacked kernels may take this part of the memory: of 256 MiB what Debian's largest kernel needs, once.
 const IMAGES_SHARE: usize = 3;
+
+/// So may files that are made here.
+const SAVED_SHARE: usize = 4;
 
 /// What stands behind an event channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub struct Dom0 {
     pub control: Controld,
     pub domains: Domains,
     pub images: Images,
+    /// What was saved here.
+    pub saved: Saved,
     sources: BTreeMap<Port, Source>,
     /// Some domain ended, and that was not looked at yet.
     ended: bool,
@@ -84,6 +90,7 @@ impl Dom0 {
             control,
             domains: Domains::default(),
             images: Images::new(memory / IMAGES_SHARE),
+            saved: Saved::new(memory / SAVED_SHARE),
             sources,
             ended: false,
             reacting: false,

@@ -232,6 +232,18 @@ impl Host for Dom0 {
         if path.starts_with(files::ROOT) { files::open_volume(self, path) } else { Ok(()) }
     }
 
+    fn save(&mut self, name: &str) -> Result<(), Errno> {
+        self.saved.begin(name)
+    }
+
+    fn save_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.saved.add(bytes)
+    }
+
+    fn room(&self) -> u64 {
+        self.saved.room() as u64
+    }
+
     fn print(&mut self, text: &str) {
         self.terminal.write(text.as_bytes());
     }

@@ -20,6 +20,7 @@ mod drivers;
 mod files;
 mod fuse;
 mod host;
+mod saved;
 mod service;
 mod shell;
 mod terminal;

@@ -18,6 +18,7 @@ use xen_abi::domctl::{
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
 use xen_abi::memory::{XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED};
+use xen_abi::physdev::PciDevice;
 use zerocopy::IntoBytes;
 
 /// Pages mapped at a time while a domain's memory is written: 8 MiB.
@@ -84,6 +85,19 @@ pub fn vcpu_info(dom: DomId, vcpu: VcpuId) -> Result<VcpuInfo, Errno> {
         cpu_time: info.cpu_time,
         cpu: info.cpu,
     })
+}
+
+pub fn node_affinity(dom: DomId) -> Result<CpuSet, Errno> {
+    let mut nodes = CpuSet::default();
+    domctl::node_affinity(dom, nodes.0.as_mut_bytes())?;
+    Ok(nodes)
+}
+
+pub fn device_nodes() -> Result<Vec<(PciDevice, u32)>, Errno> {
+    let addresses = dom0_hal::pci::enumerate().into_iter().map(|device| device.address());
+    let devices: Vec<PciDevice> = addresses.map(|at| PciDevice { seg: 0, bus: at.bus, devfn: at.devfn }).collect();
+    let nodes = sysctl::pci_topology(&devices)?;
+    Ok(devices.into_iter().zip(nodes).collect())
 }
 
 pub fn vcpu_affinity(dom: DomId, vcpu: VcpuId) -> Result<(CpuSet, CpuSet), Errno> {
@@ -325,6 +339,8 @@ macro_rules! impl_xen_calls {
                 fn version(&mut self) -> Result<VersionInfo, Errno> { calls::version_info() }
                 fn cpu_topology(&mut self) -> Result<Vec<CpuTopo>, Errno> { sysctl::cpu_topology() }
                 fn numa(&mut self) -> Result<Vec<(MemInfo, Vec<u32>)>, Errno> { sysctl::numa() }
+                fn node_affinity(&mut self, dom: DomId) -> Result<CpuSet, Errno> { calls::node_affinity(dom) }
+                fn device_nodes(&mut self) -> Result<Vec<(xen_abi::physdev::PciDevice, u32)>, Errno> { calls::device_nodes() }
                 fn scheduler(&mut self) -> Result<u32, Errno> { sysctl::sched_id() }
                 fn read_console(&mut self, clear: Clear) -> Result<Vec<u8>, Errno> { calls::read_console(clear) }
                 fn debug_keys(&mut self, keys: &str) -> Result<(), Errno> { sysctl::debug_keys(keys.as_bytes()) }

@@ -9,6 +9,7 @@ use xen_abi::arch_x86::{CpuidLeaf, MsrEntry, VcpuGuestContext};
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
 use xen_abi::memory::E820Entry;
+use xen_abi::physdev::PciDevice;
 use xen_abi::sysctl::{CpuTopo, MemInfo};
 
 use crate::config::Uuid;
@@ -296,6 +297,10 @@ pub trait XenCalls {
     fn cpu_topology(&mut self) -> Result<Vec<CpuTopo>, Errno>;
     /// sysctl `numainfo`: of each node its memory, and its distances.
     fn numa(&mut self) -> Result<Vec<(MemInfo, Vec<u32>)>, Errno>;
+    /// domctl `getnodeaffinity`: the nodes that the domain's memory had better come from, as a set of numbers.
+    fn node_affinity(&mut self, dom: DomId) -> Result<CpuSet, Errno>;
+    /// sysctl `pcitopoinfo`: of each PCI device that is known here its node (`XEN_INVALID_NODE_ID`, `XEN_INVALID_DEV`).
+    fn device_nodes(&mut self) -> Result<Vec<(PciDevice, u32)>, Errno>;
     /// `xen_version`.
     fn version(&mut self) -> Result<VersionInfo, Errno>;
     /// sysctl `sched_id`: `XEN_SCHEDULER_*`.

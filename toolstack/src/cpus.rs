@@ -23,6 +23,18 @@ impl CpuSet {
         self.0.get(cpu as usize / 64).is_some_and(|word| word & (1 << (cpu % 64)) != 0)
     }
 
+    /// How many CPUs are in it.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// Whether no CPU is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Adds a CPU. One that is too high is left out.
     pub fn add(&mut self, cpu: u32) {
         if let Some(word) = self.0.get_mut(cpu as usize / 64) {
@@ -37,7 +49,7 @@ impl CpuSet {
         }
     }
 
-    /// Reads `all`, `3`, `0-3`, `0-7,^4`, of a machine with so many CPUs.
+    /// Reads `all`, `3`, `0-3`, `0-7,^4`, `nodes:0`, of a machine with so many CPUs.
     ///
     /// # Errors
     /// What is wrong with the text.
@@ -49,6 +61,14 @@ impl CpuSet {
                 None => (part, true),
             };
             if part == "all" {
+                set = if add { Self::ALL } else { Self::default() };
+                continue;
+            }
+            // Machines with more than one node are not known of: the one has all CPUs.
+            if let Some(nodes) = part.strip_prefix("nodes:").or_else(|| part.strip_prefix("node:")) {
+                if !matches!(nodes, "0" | "0-0" | "all") {
+                    return Err(format!("there is no node {nodes}, only 0"));
+                }
                 set = if add { Self::ALL } else { Self::default() };
                 continue;
             }
@@ -129,10 +149,14 @@ mod tests {
             ("all,^0", "1-7"),
             (" 1 , 2 - 3 ", "1-3"),
             ("1,^1", "none"),
+            ("node:0", "all"),
+            ("nodes:0,^3", "0-2,4-7"),
+            ("2,^nodes:0", "none"),
         ] {
             assert_eq!(CpuSet::parse(text, 8).unwrap().of(8).to_string(), shown, "{text}");
         }
         assert_eq!(CpuSet::parse("8", 8).unwrap_err(), "there is no CPU 8, only 0 to 7");
+        assert_eq!(CpuSet::parse("nodes:1-2", 8).unwrap_err(), "there is no node 1-2, only 0");
         for text in ["", "x", "1-", "-", "1;2"] {
             assert_eq!(CpuSet::parse(text, 8).unwrap_err(), format!("\"{text}\" is not a range of CPUs"));
         }

@@ -168,6 +168,10 @@ pub trait Host: XenCalls + Store + Consoles {
         let _ = bytes;
         false
     }
+    /// How many bytes other than zeros such a file can have.
+    fn room(&self) -> u64 {
+        u64::MAX
+    }
     /// Prints to the terminal; lines end with "\n".
     fn print(&mut self, text: &str);
     /// Prints what went wrong. Apart from the output where there are two streams.

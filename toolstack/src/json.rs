@@ -1,5 +1,6 @@
 //! JSON out: just what the commands' machine-readable output takes.
 
+use alloc::format;
 use alloc::string::String;
 use core::fmt::Write;
 
@@ -31,6 +32,12 @@ pub fn list<'a>(items: impl IntoIterator<Item = &'a String>) -> String {
     }
     text.push_str("\n]\n");
     text
+}
+
+/// A list on one line.
+#[must_use]
+pub fn line(items: &[String]) -> String {
+    format!("[{}]", items.join(", "))
 }
 
 /// An object of fields whose values are JSON already, on lines of their own.

@@ -5,12 +5,16 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use xen_abi::errno::Errno;
 use xen_abi::ids::DomId;
 
 use crate::cmd;
 use crate::config::Action;
 use crate::domains::{Decision, Record};
 use crate::host::Host;
+
+/// Where the cores of crashed domains are saved, under the domains' names.
+const DUMPS: &str = "/dump";
 
 /// To be called whenever `VIRQ_DOM_EXC` came. Returns lines for the log.
 pub fn react(host: &mut dyn Host) -> Vec<String> {
@@ -45,21 +49,15 @@ fn act(host: &mut dyn Host, record: &Record, action: Action, log: &mut Vec<Strin
             destroy(host, record.dom, log);
             restart(host, record, log);
         }
-        Action::RenameRestart => {
-            host.domains().settle(record.dom);
-            let name = format!("{}-{}", record.config.name, record.dom);
-            match cmd::rename_domain(host, record.dom, &name) {
-                Ok(()) => restart(host, record, log),
-                Err(errno) => log.push(format!("Domain {} cannot be renamed: {}", record.dom, errno.name())),
-            }
-        }
-        Action::CoredumpDestroy | Action::CoredumpRestart => {
-            log.push(format!("Domain {}: dumping memory is not supported yet", record.dom));
+        Action::RenameRestart => rename_and_restart(host, record, log),
+        Action::CoredumpDestroy if dump(host, record, log) => destroy(host, record.dom, log),
+        Action::CoredumpRestart if dump(host, record, log) => {
             destroy(host, record.dom, log);
-            if action == Action::CoredumpRestart {
-                restart(host, record, log);
-            }
+            restart(host, record, log);
         }
+        // What happened to it is not to be lost.
+        Action::CoredumpDestroy => host.domains().settle(record.dom),
+        Action::CoredumpRestart => rename_and_restart(host, record, log),
         Action::SoftReset => {
             log.push(format!("Domain {}: soft reset is not supported yet", record.dom));
             destroy(host, record.dom, log);
@@ -71,6 +69,34 @@ fn destroy(host: &mut dyn Host, dom: DomId, log: &mut Vec<String>) {
     if let Err(errno) = cmd::destroy_domain(host, dom) {
         log.push(format!("Domain {dom} cannot be destroyed: {}", errno.name()));
         host.domains().settle(dom);
+    }
+}
+
+fn rename_and_restart(host: &mut dyn Host, record: &Record, log: &mut Vec<String>) {
+    host.domains().settle(record.dom);
+    let name = format!("{}-{}", record.config.name, record.dom);
+    match cmd::rename_domain(host, record.dom, &name) {
+        Ok(()) => restart(host, record, log),
+        Err(errno) => log.push(format!("Domain {} cannot be renamed: {}", record.dom, errno.name())),
+    }
+}
+
+/// Saves the domain's memory and registers. False: they are still to be found in the domain alone.
+fn dump(host: &mut dyn Host, record: &Record, log: &mut Vec<String>) -> bool {
+    let path = format!("{DUMPS}/{}", record.config.name);
+    match cmd::dump_domain(host, record.dom, &path) {
+        Ok(pages) => {
+            log.push(format!("Domain {}: {pages} pages dumped to {path}", record.dom));
+            true
+        }
+        Err(errno) => {
+            let why = if errno == Errno::ENOSPC { "there is no room for it here" } else { errno.name() };
+            log.push(format!(
+                "Domain {}: its core cannot be dumped ({why}); it stays, and \"xrs dump-core {} FILE\" dumps it",
+                record.dom, record.dom
+            ));
+            false
+        }
     }
 }
 

@@ -52,7 +52,7 @@ fn names_and_numbers() {
     machine.run("domname 1; rename debian web; domname 1; domid web");
     assert_eq!(machine.out, "debian\nweb\n1\n");
     assert_eq!(machine.run("create -q /files/debian.cfg; rename debian web"), 1);
-    assert_eq!(machine.err, "rename: domain 1 already has the name \"web\"\n");
+    assert_eq!(machine.err, "Domain 1 with name \"web\" already exists.\nCan't rename domain 'debian'.\n");
     machine.clock += 3_723_000_000_000;
     machine.run("uptime web");
     assert_eq!(
@@ -106,14 +106,14 @@ fn shares_of_the_cpus() {
     machine.run("sched-credit2 -s -r 500; sched-credit2 -s");
     assert_eq!(machine.out, "Cpupool Pool-0: ratelimit=500us\n");
     for (command, message) in [
-        ("sched-credit2 -w 5", "must specify a domain"),
+        ("sched-credit2 -w 5", "Must specify a domain."),
         ("sched-credit2 -d debian -w 0", "the weight must be 1 to 65535, not \"0\""),
-        ("sched-credit2 -d debian -s", "specifying a cpupool or schedparam is not allowed with domain options"),
-        ("sched-credit2 -r 5", "must specify schedparam to set schedule parameter values"),
+        ("sched-credit2 -d debian -s", "Specifying a cpupool or schedparam is not allowed with domain options."),
+        ("sched-credit2 -r 5", "Must specify schedparam to set schedule parameter values."),
         ("sched-credit2 -p other", "unknown cpupool 'other'"),
     ] {
         assert_eq!(machine.run(command), 1);
-        assert_eq!(machine.err, format!("sched-credit2: {message}\n"));
+        assert_eq!(machine.err, format!("{message}\n"));
     }
 }
 
@@ -121,13 +121,16 @@ fn shares_of_the_cpus() {
 fn ending_a_domain() {
     let mut machine = Machine::with_guest();
     machine.run("create -q /files/debian.cfg; shutdown debian");
-    assert_eq!(machine.out, "Shutting down domain 1\n");
+    assert_eq!(machine.err, "Shutting down domain 1\n");
     assert_eq!(machine.text("/local/domain/1/control/shutdown"), "poweroff");
     machine.run("reboot debian");
     assert_eq!(machine.text("/local/domain/1/control/shutdown"), "reboot");
     machine.dying_wish.push((1, 0));
     assert_eq!(machine.run("shutdown -w debian"), 0);
-    assert_eq!(machine.out, "Shutting down domain 1\nDomain 1 has been shut down, reason code 0\n");
+    assert_eq!(
+        machine.err,
+        "Shutting down domain 1\nWaiting for 1 domains\nDomain 1 has been shut down, reason code 0\n"
+    );
     assert_eq!(machine.run("shutdown 0"), 1);
     assert_eq!(machine.run("poweroff"), 1);
     assert_eq!((machine.power, machine.domains.len()), (Some(PowerAction::Off), 1));
@@ -154,6 +157,11 @@ fn life_cycle() {
         (3, "on_crash=preserve", &["1 debian"]),
         (3, "on_crash=restart", &["2 debian"]),
         (3, "on_crash=coredump-destroy", &[]),
+        (3, "on_crash=coredump-restart", &["2 debian"]),
+        (3, "on_crash=rename-restart", &["1 debian-1", "2 debian"]),
+        (1, "on_reboot=destroy", &[]),
+        (1, "on_reboot=preserve", &["1 debian"]),
+        (5, "on_soft_reset=preserve", &["1 debian"]),
         (0, "on_poweroff=rename-restart", &["1 debian-1", "2 debian"]),
         (4, "on_watchdog=preserve", &["1 debian"]),
         (2, "", &["1 debian"]),
@@ -177,6 +185,123 @@ fn life_cycle() {
         assert_eq!(toolstack::lifecycle::react(&mut machine), [""; 0]);
         assert_eq!(machine.records.len(), left.len());
     }
+}
+
+#[test]
+fn cores_of_crashed_domains() {
+    for (action, room, left) in [
+        ("coredump-destroy", true, &["Domain-0"][..]),
+        ("coredump-restart", true, &["Domain-0", "debian"]),
+        ("coredump-destroy", false, &["Domain-0", "debian"]),
+        ("coredump-restart", false, &["Domain-0", "debian-1", "debian"]),
+    ] {
+        let mut machine = Machine::with_guest();
+        machine.room = if room { u64::MAX } else { 4096 };
+        assert_eq!(machine.run(&format!("create -q /files/debian.cfg on_crash={action}")), 0);
+        machine.ended(1, 3);
+        let log = toolstack::lifecycle::react(&mut machine).join("\n");
+        let core = machine.saved.as_ref().map(|(name, content)| (name.as_str(), content.get(..4)));
+        if room {
+            assert_eq!(core, Some(("/dump/debian", Some(&b"\x7fELF"[..]))));
+            assert!(log.contains("pages dumped to /dump/debian"), "{log}");
+        } else {
+            assert_eq!(core, None);
+            assert!(log.contains("(there is no room for it here); it stays, and \"xrs dump-core 1 FILE\""), "{log}");
+        }
+        let doms: Vec<u16> = machine.domains.keys().copied().collect();
+        let names: Vec<&str> = doms.iter().map(|dom| machine.text(&format!("/local/domain/{dom}/name"))).collect();
+        assert_eq!(names, left, "{action} {room}");
+    }
+}
+
+#[test]
+fn tables_of_all_domains() {
+    let mut machine = Machine::with_guest();
+    machine.run("create -pq /files/debian.cfg uuid=00112233445566778899aabbccddeeff; claims");
+    let row = "debian                                       1    16     1     --p---       0.0     0";
+    assert_eq!(machine.out.lines().next(), Some(format!("{HEADER}  Claimed").as_str()));
+    assert_eq!(machine.out.lines().last(), Some(row));
+    machine.run("list -n -c debian");
+    assert_eq!(
+        machine.out,
+        format!(
+            "{HEADER}         Cpupool NODE Affinity\n\
+             debian                                       1    16     1     --p---       0.0          Pool-0 all\n"
+        )
+    );
+    machine.run("vm-list");
+    assert_eq!(
+        machine.out.lines().last(),
+        Some("00112233-4455-6677-8899-aabbccddeeff  1    debian                        ")
+    );
+    machine.run("sharing debian");
+    assert_eq!(
+        machine.out,
+        "Name                                        ID   Mem Shared\n\
+         debian                                       1    16      0\n"
+    );
+    machine.run("network-list debian");
+    assert!(machine.out.starts_with("Idx BE Mac Addr. ") && machine.out.lines().count() == 1);
+    for line in [
+        "list -j",
+        "claims -j",
+        "vm-list --json",
+        "sharing --json",
+        "vcpu-list -j",
+        "uptime -j",
+        "cpupool-list -j",
+        "block-list -j debian",
+        "sched-credit2 -j",
+        "sched-credit2 -s -j",
+        "network-list --json debian",
+    ] {
+        assert_eq!(machine.run(line), 0, "{line}");
+        assert!(machine.out.starts_with('[') && machine.out.ends_with("]\n"), "{line}: {}", machine.out);
+    }
+    machine.device_node = 0;
+    machine.run("info -n");
+    assert!(machine.out.contains("\ndevice           node\n0000:02:03.2      0\nnuma_info"), "{}", machine.out);
+    assert_eq!(machine.run("list debian 0"), 1);
+}
+
+#[test]
+fn rehearsals() {
+    let mut machine = Machine::with_guest();
+    for line in ["create -n /files/debian.cfg vcpus=2", "xl -N create /files/debian.cfg 'vcpus=2; cpu_weight=99'"] {
+        assert_eq!(machine.run(line), 0, "{line}: {}", machine.err);
+        for part in ["\"name\": \"debian\"", "\"avail_vcpus\": [0, 1]", "\"on_reboot\": \"restart\""] {
+            assert!(machine.out.contains(part), "{part} in {}", machine.out);
+        }
+        assert_eq!(machine.domains.len(), 1);
+    }
+    assert!(machine.out.contains("\"weight\": 99"));
+    machine.run("xl create -q /files/debian.cfg; xl -N vcpu-pin debian all 0 -");
+    assert_eq!(machine.out, "cpumap: all -\n");
+}
+
+#[test]
+fn the_end_is_waited_for_or_left_alone() {
+    let mut machine = Machine::with_guest();
+    machine.run("create -q -e /files/debian.cfg");
+    machine.ended(1, 3);
+    assert_eq!(toolstack::lifecycle::react(&mut machine), [""; 0]);
+    assert_eq!(machine.domains.len(), 2, "nobody deals with its end");
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let mut machine = Machine::default();
+    for command in toolstack::cmd::COMMANDS {
+        for line in [format!("{} --help", command.name), format!("help {}", command.name)] {
+            assert_eq!(machine.run(&line), 0, "{line}");
+            assert!(machine.out.starts_with(&format!("Usage: {} ", command.name)), "{}", machine.out);
+            assert!(machine.out.contains("-h, --help"), "{}", machine.out);
+        }
+    }
+    machine.run("help console");
+    assert!(machine.out.contains("\n--timeout=SECONDS  Wait no longer than that\n"), "{}", machine.out);
+    assert!(machine.out.contains("\n-t, --type=TYPE "), "{}", machine.out);
+    assert_eq!(machine.run("xl cre -n -q name=x kernel=y"), 0, "what is unambiguous is understood");
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn a_refused_disk_refuses_the_domain() {
     let mut machine = Machine::with_guest();
     assert_eq!(machine.run(&format!("{CREATE}; destroy debian")), 0, "{}", machine.err);
     let before = machine.holdings();
-    assert_eq!(machine.run("create -q /files/debian.cfg 'disk=[\"/dev/vda,,xvda\", \"nothing,,xvdb\"]'"), 1);
+    assert_eq!(machine.run("create -q /files/debian.cfg 'disk=[\"/dev/vda,,xvda\", \"nothing,,xvdb\"]'"), 3);
     assert_eq!(machine.err, "create: disk nothing as xvdb: the back end refuses: no such volume\n");
     assert!(machine.holdings() == before);
     assert_eq!(machine.run("create -q /files/debian.cfg 'disk=[\"/dev/vda,,xvda\", \"/dev/vdb,,xvda\"]'"), 1);

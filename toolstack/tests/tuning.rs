@@ -42,7 +42,7 @@ fn vcpus_are_set() {
         assert_eq!(machine.err, message);
     }
     assert_eq!(machine.run("vcpu-set debian many"), 1);
-    assert_eq!(machine.err, "Error: Invalid argument for VCPU.\n");
+    assert_eq!(machine.err, "Error: Invalid argument.\n");
     // It restarts with as many.
     machine.ended(1, 1);
     toolstack::lifecycle::react(&mut machine);
@@ -58,11 +58,11 @@ fn vcpus_are_pinned() {
     assert_eq!(machine.run("vcpu-pin debian 7 0"), 1);
     assert_eq!(machine.err, "Could not set affinity for vcpu `7': EINVAL.\n");
     assert_eq!(machine.run("vcpu-pin debian x 0"), 1);
-    assert_eq!(machine.err, "Error: Invalid VCPU x.\n");
+    assert_eq!(machine.err, "Error: Invalid argument x as VCPU.\n");
     assert_eq!(machine.run("vcpu-pin debian 0 5"), 1);
     assert_eq!(machine.err, "vcpu-pin: there is no CPU 5, only 0 to 0\n");
     assert_eq!(machine.run("vcpu-pin -f debian all 0"), 1);
-    assert_eq!(machine.run("vcpu-pin debian 0"), 1);
+    assert_eq!(machine.run("vcpu-pin debian 0"), 2);
     assert!(machine.err.starts_with("'vcpu-pin' requires at least 3 arguments.\n"));
 }
 
@@ -109,7 +109,7 @@ fn the_saved_configuration_is_changed() {
     let mut machine = machine("");
     assert_eq!(machine.run("config-update debian /files/debian.cfg memory=24 name=other"), 0);
     assert!(machine.err.starts_with("WARNING: "));
-    assert_eq!(machine.run("config-update debian /files/none.cfg"), 1);
+    assert_eq!(machine.run("config-update debian /files/none.cfg"), 3);
     assert_eq!(machine.run("config-update 0 memory=24"), 1);
     machine.ended(1, 1);
     toolstack::lifecycle::react(&mut machine);

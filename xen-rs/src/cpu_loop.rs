@@ -13,6 +13,7 @@ mod switch;
 mod timer;
 
 pub use cap::set_cap;
+pub use idle::idle_time;
 pub use queues::{Room, event, kick, pause, release, resettle, unblock, unpause, waiting, wake};
 pub use seat::Seat;
 pub use timer::{CpuTimer, Key, arm, set_timer};

@@ -1,7 +1,6 @@
 //! Modules of Debian's kernels: taken from their packages once, with whatever they depend on, and kept in `.cache/`.
 
 use crate::packages::{self, Fetched};
-use crate::say::Step;
 use crate::workspace;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -70,21 +69,7 @@ fn add(store: &Path, name: &str, modules: &mut Vec<Module>) -> Result<()> {
 /// The directory that holds them, filled when it is not there.
 fn store(kernel: Fetched) -> Result<PathBuf> {
     let version = kernel.get().map(|_| kernel.version().unwrap_or_default())?;
-    let path = workspace::cache().join(format!("drivers-{version}"));
-    if !path.is_dir() {
-        let step = Step::silent(&format!("fetch the modules of {}", kernel.name()));
-        let fresh = workspace::cache().join(format!("drivers-fresh-{}-{}", kernel.name(), std::process::id()));
-        std::fs::create_dir_all(&fresh)?;
-        let filled = fill(kernel, &fresh);
-        let moved = filled.and_then(|()| Ok(std::fs::rename(&fresh, &path)?));
-        if moved.is_err() {
-            std::fs::remove_dir_all(&fresh)?;
-        }
-        // Another run may have been first.
-        moved.or_else(|error| if path.is_dir() { Ok(()) } else { Err(error) })?;
-        step.done();
-    }
-    Ok(path)
+    workspace::cached(&format!("drivers-{version}"), |_| true, |fresh| fill(kernel, fresh))
 }
 
 fn fill(kernel: Fetched, to: &Path) -> Result<()> {

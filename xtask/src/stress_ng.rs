@@ -1,7 +1,6 @@
 //! Debian's stress-ng with the libraries that it needs, each taken from its package once and kept in `.cache/`.
 
 use crate::packages;
-use crate::say::Step;
 use crate::workspace;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -40,7 +39,7 @@ const FILES: [(&str, &[&str]); 24] = [
 
 /// The files by their places in a ramdisk.
 pub fn files() -> Result<Vec<(String, PathBuf)>> {
-    let store = store()?;
+    let store = workspace::cached(PROGRAM, |_| true, fill)?;
     let place = |name: &str| match name {
         PROGRAM => format!("bin/{name}"),
         LOADER => format!("lib64/{name}"),
@@ -51,23 +50,6 @@ pub fn files() -> Result<Vec<(String, PathBuf)>> {
 
 fn names() -> impl Iterator<Item = &'static str> {
     FILES.iter().flat_map(|(_, names)| names.iter().copied())
-}
-
-/// The directory that holds them, filled when it is not there.
-fn store() -> Result<PathBuf> {
-    let path = workspace::cache().join(PROGRAM);
-    if !path.is_dir() {
-        let step = Step::silent("fetch stress-ng and its libraries");
-        let fresh = workspace::cache().join(format!("{PROGRAM}-fresh-{}", std::process::id()));
-        std::fs::create_dir_all(&fresh)?;
-        let filled = fill(&fresh).and_then(|()| Ok(std::fs::rename(&fresh, &path)?));
-        if filled.is_err() {
-            std::fs::remove_dir_all(&fresh)?;
-        }
-        filled?;
-        step.done();
-    }
-    Ok(path)
 }
 
 fn fill(to: &Path) -> Result<()> {

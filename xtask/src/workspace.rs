@@ -1,6 +1,7 @@
 //! Where things lie in the source tree.
 
 use crate::packages::output;
+use crate::say::Step;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +20,29 @@ pub fn path(below: &str) -> PathBuf {
 /// Where fetched files are kept between runs. Not below `target/`, so that `cargo clean` costs no download.
 pub fn cache() -> PathBuf {
     path(".cache")
+}
+
+/// A directory of the cache, filled by `fill` unless it is there and `whole`. Nobody sees a half-filled one: it is filled
+/// under another name.
+pub fn cached(name: &str, whole: impl Fn(&Path) -> bool, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let path = cache().join(name);
+    if path.is_dir() {
+        if whole(&path) {
+            return Ok(path);
+        }
+        std::fs::remove_dir_all(&path)?;
+    }
+    let step = Step::silent(&format!("fetch {name}"));
+    let fresh = cache().join(format!("{name}-fresh-{}", std::process::id()));
+    std::fs::create_dir_all(&fresh)?;
+    let filled = fill(&fresh).and_then(|()| Ok(std::fs::rename(&fresh, &path)?));
+    if filled.is_err() {
+        std::fs::remove_dir_all(&fresh)?;
+    }
+    // Another run may have been first.
+    filled.or_else(|error| if path.is_dir() { Ok(()) } else { Err(error) })?;
+    step.done();
+    Ok(path)
 }
 
 /// What `cargo metadata` says about the workspace.

@@ -9,7 +9,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use control_protocol::link::{Event, Link};
-use control_protocol::message::{CREDIT, Id, MAX_PIECE, Notices, Part, Stream, ToDom0, ToHost};
+use control_protocol::message::{CREDIT, Id, MAX_PIECE, Message, Notices, Part, Stream, ToDom0, ToHost};
 use guest_pv::fiber::{Fiber, State};
 use guest_pv::mem;
 use guest_pv::uart::{COM2, Uart};
@@ -186,18 +186,18 @@ impl Request {
     }
 
     /// The next thing to tell the host.
-    fn next(&mut self, id: Id) -> Option<ToHost> {
+    fn next(&mut self) -> Option<ToHost> {
         if self.owed >= CREDIT / 4 {
-            return Some(ToHost::More { id, count: core::mem::take(&mut self.owed) });
+            return Some(ToHost::More(core::mem::take(&mut self.owed)));
         }
         if let Some(name) = self.save.take() {
-            return Some(ToHost::Save { id, name });
+            return Some(ToHost::Save(name));
         }
         let (stream, text) = match self.output.front_mut() {
-            None => return self.end.map(|status| ToHost::Done { id, status }),
+            None => return self.end.map(ToHost::Done),
             Some(&mut Piece::Zeros(count)) => {
                 self.output.pop_front();
-                return Some(ToHost::Zeros { id, count });
+                return Some(ToHost::Zeros(count));
             }
             Some(Piece::Text(stream, text)) => (stream, text),
         };
@@ -212,7 +212,7 @@ impl Request {
         }
         self.waiting -= count;
         self.credit -= u32::try_from(count).unwrap_or(0);
-        Some(ToHost::Output { id, stream, bytes })
+        Some(ToHost::Output { stream, bytes })
     }
 }
 
@@ -280,7 +280,7 @@ impl Controld {
                     self.requests.retain(|_, request| request.running);
                     self.requests.values_mut().for_each(Request::hang_up);
                 }
-                Event::Payload(payload) => match ToDom0::decode(&payload) {
+                Event::Payload(payload) => match Message::decode(&payload) {
                     Some(message) => to_run.extend(self.take(message)),
                     // The versions agree, so this is a host with a fault of its own.
                     None => println!("control: a message that is none"),
@@ -291,10 +291,9 @@ impl Controld {
     }
 
     /// Takes a message; gives the request that is complete with it.
-    fn take(&mut self, message: ToDom0) -> Option<Key> {
-        let id = message.id();
+    fn take(&mut self, Message { id, body }: Message<ToDom0>) -> Option<Key> {
         let key = Key { session: self.session, id };
-        if let ToDom0::Start { notices, .. } = message {
+        if let ToDom0::Start(notices) = body {
             if self.requests.len() >= REQUESTS {
                 self.fail(id, "too many commands at a time");
             } else {
@@ -304,9 +303,9 @@ impl Controld {
         }
         // Without one it has ended, and the host will hear of it.
         let request = self.requests.get_mut(&key)?;
-        match message {
-            ToDom0::Start { .. } => {}
-            ToDom0::Part { part, size, .. } => {
+        match body {
+            ToDom0::Start(_) => {}
+            ToDom0::Part { part, size } => {
                 // The rest is for what is made from it.
                 let room = mem::frames::free() * mem::PAGE_SIZE / 3;
                 if size > room {
@@ -320,30 +319,30 @@ impl Controld {
                 }
                 request.part = Some((part, size));
             }
-            ToDom0::Bytes { bytes, .. } => {
+            ToDom0::Bytes(bytes) => {
                 if !request.receive(&bytes) {
                     self.requests.remove(&key);
                     self.fail(id, "more bytes than were announced");
                 }
             }
-            ToDom0::Run { .. } if !request.running => {
+            ToDom0::Run if !request.running => {
                 request.running = true;
                 self.uploads.extend(core::mem::take(&mut request.files));
                 return Some(key);
             }
-            ToDom0::Run { .. } => {}
-            ToDom0::Input { bytes, .. } => request.input.extend(bytes),
-            ToDom0::InputEnd { .. } => request.input_ended = true,
-            ToDom0::More { count, .. } => request.credit = request.credit.saturating_add(count),
-            ToDom0::Interrupt { .. } => request.interrupted = true,
-            ToDom0::HangUp { .. } if request.running => request.hang_up(),
-            ToDom0::HangUp { .. } => drop(self.requests.remove(&key)),
+            ToDom0::Run => {}
+            ToDom0::Input(bytes) => request.input.extend(bytes),
+            ToDom0::InputEnd => request.input_ended = true,
+            ToDom0::More(count) => request.credit = request.credit.saturating_add(count),
+            ToDom0::Interrupt => request.interrupted = true,
+            ToDom0::HangUp if request.running => request.hang_up(),
+            ToDom0::HangUp => drop(self.requests.remove(&key)),
         }
         None
     }
 
     fn fail(&mut self, id: Id, why: &str) {
-        self.link.send(ToHost::Failed { id, why: why.to_string() }.encode());
+        self.link.send(Message { id, body: ToHost::Failed(why.to_string()) }.encode());
     }
 
     /// Gives a request the fiber that it runs in.
@@ -407,12 +406,12 @@ impl Controld {
                     }
                     break;
                 }
-                let Some(message) = request.next(key.id) else { break };
-                if message.is_last() {
+                let Some(body) = request.next() else { break };
+                if body.is_last() {
                     self.requests.remove(&key);
                     ended = true;
                 }
-                self.link.send(message.encode());
+                self.link.send(Message { id: key.id, body }.encode());
             }
         }
         if ended && self.requests.is_empty() {

@@ -1,54 +1,105 @@
 //! The shell's own commands.
 
 use super::Shell;
+use crate::saved::Piece;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use toolstack::cmd::{self, FAILURE, SUCCESS, Status};
+use toolstack::json;
 use xen_abi::errno::Errno;
 
-/// Their names, and what they do.
-pub const NAMES: &[(&str, &str)] = &[
-    ("ls", "List the files"),
-    ("cat", "Print files"),
-    ("echo", "Print words"),
-    ("sleep", "Wait so many seconds, or some time between two (0.5-3)"),
-    ("time", "Run a command and tell how long it took"),
-    ("fuse", "Run a command, and let its N-th call that builds a domain fail"),
-    ("repeat", "Run a command so many times; %n in it is the number of the time"),
-    ("disks", "List disks and the volumes on them"),
-    ("ramdisk", "Make a disk in memory of so many MiB"),
-    ("resources", "Show what is in use, to be compared before and after"),
-    ("xenstore-ls", "Print a part of xenstore"),
-    ("xenstore-read", "Print a node of xenstore"),
-    ("xenstore-write", "Write a node of xenstore"),
-    ("xenstore-rm", "Remove a node of xenstore"),
+/// A command of the shell's own.
+pub struct Builtin {
+    /// Its name.
+    pub name: &'static str,
+    usage: &'static str,
+    about: &'static str,
+    lists: bool,
+    run: fn(&mut dyn Shell, &[&str]) -> Status,
+}
+
+const fn own(
+    name: &'static str,
+    usage: &'static str,
+    about: &'static str,
+    run: fn(&mut dyn Shell, &[&str]) -> Status,
+) -> Builtin {
+    Builtin { name, usage, about, lists: false, run }
+}
+
+const fn listing(
+    name: &'static str,
+    usage: &'static str,
+    about: &'static str,
+    run: fn(&mut dyn Shell, &[&str]) -> Status,
+) -> Builtin {
+    Builtin { name, usage, about, lists: true, run }
+}
+
+/// All of them.
+pub const COMMANDS: &[Builtin] = &[
+    listing("ls", "", "List the files", ls),
+    own("cat", "FILE...", "Print files", cat),
+    own("cp", "FILE TO", "Copy a file; for xrs, to a file of the host's", cp),
+    own("rm", "FILE...", "Remove files that were saved here", rm),
+    own("echo", "[WORD...]", "Print words", |shell, words| {
+        shell.print(&format!("{}\n", words.join(" ")));
+        SUCCESS
+    }),
+    own("sleep", "SECONDS|FROM-TO", "Wait so many seconds, or some time between two (0.5-3)", sleep),
+    own("time", "COMMAND...", "Run a command and tell how long it took", time),
+    own("fuse", "N COMMAND...", "Run a command, and let its N-th call that builds a domain fail", fuse),
+    own("repeat", "TIMES COMMAND...", "Run a command so many times; %n in it is the number of the time", repeat),
+    listing("disks", "", "List disks and the volumes on them", disks),
+    own("ramdisk", "MIB", "Make a disk in memory of so many MiB", ramdisk),
+    own("resources", "", "Show what is in use, to be compared before and after", |shell, _| resources(shell)),
+    own("xenstore-ls", "[PATH]", "Print a part of xenstore", |shell, words| {
+        xenstore_ls(shell, words.first().unwrap_or(&"/"))
+    }),
+    own("xenstore-read", "PATH...", "Print nodes of xenstore", xenstore_read),
+    own("xenstore-write", "PATH VALUE", "Write a node of xenstore", xenstore_write),
+    own("xenstore-rm", "PATH...", "Remove nodes of xenstore", xenstore_rm),
 ];
+
+/// Bytes at a time.
+const SOME: usize = 4096;
+const HELP: [&str; 2] = ["-h", "--help"];
+const JSON: [&str; 2] = ["-j", "--json"];
 
 /// Runs a command of the shell's own; `None` when it is none.
 pub fn run(shell: &mut dyn Shell, words: &[&str]) -> Option<Status> {
     let (name, arguments) = words.split_first()?;
-    Some(match *name {
-        "help" if arguments.is_empty() => help(shell),
-        "ls" => ls(shell),
-        "cat" => cat(shell, arguments),
-        "echo" => {
-            shell.print(&format!("{}\n", arguments.join(" ")));
-            SUCCESS
-        }
-        "sleep" => sleep(shell, arguments),
-        "time" => time(shell, arguments),
-        "fuse" => fuse(shell, arguments),
-        "repeat" => repeat(shell, arguments),
-        "disks" => disks(shell),
-        "ramdisk" => ramdisk(shell, arguments),
-        "resources" => resources(shell),
-        "xenstore-ls" => xenstore_ls(shell, arguments.first().unwrap_or(&"/")),
-        "xenstore-read" => xenstore_read(shell, arguments),
-        "xenstore-write" => xenstore_write(shell, arguments),
-        "xenstore-rm" => xenstore_rm(shell, arguments),
-        _ => return None,
-    })
+    if *name == "help" {
+        return match arguments.first() {
+            None => Some(help(shell)),
+            Some(about) => find(about).map(|command| usage(shell, command)),
+        };
+    }
+    let command = find(name)?;
+    if arguments.first().is_some_and(|first| HELP.contains(first)) {
+        return Some(usage(shell, command));
+    }
+    Some((command.run)(shell, arguments))
+}
+
+fn find(name: &str) -> Option<&'static Builtin> {
+    COMMANDS.iter().find(|command| command.name == name)
+}
+
+fn usage(shell: &mut dyn Shell, command: &Builtin) -> Status {
+    let json = if command.lists { "-j, --json  Print it as JSON\n" } else { "" };
+    let (name, arguments, about) = (command.name, command.usage, command.about);
+    shell.print(&format!("Usage: {name} {arguments}\n\n{about}.\n\nOptions:\n\n{json}-h, --help  Print this help\n"));
+    SUCCESS
+}
+
+/// The options of a command of the shell's own.
+pub fn option_words(name: &str) -> Vec<String> {
+    let json: &[&str] = if find(name).is_some_and(|command| command.lists) { &JSON } else { &[] };
+    let help: &[&str] = if find(name).is_some() { &HELP } else { &[] };
+    json.iter().chain(help).copied().map(String::from).collect()
 }
 
 fn failed(shell: &mut dyn Shell, what: &str, errno: Errno) -> Status {
@@ -59,19 +110,26 @@ fn failed(shell: &mut dyn Shell, what: &str, errno: Errno) -> Status {
 
 fn help(shell: &mut dyn Shell) -> Status {
     let status = cmd::run(shell, &["help"]);
-    let mut text = String::new();
-    for (name, about) in NAMES {
-        text.push_str(&format!(" {name:<19} {about}\n"));
+    let mut text = String::from("\nThe shell's own:\n\n");
+    for command in COMMANDS {
+        text.push_str(&format!(" {:<19} {}\n", command.name, command.about));
     }
     shell.print(&text);
     status
 }
 
-fn ls(shell: &mut dyn Shell) -> Status {
-    let mut text = String::new();
-    for file in shell.dom0().files.files() {
-        text.push_str(&format!("{:>10} /files/{}\n", file.content.len(), file.name));
-    }
+fn ls(shell: &mut dyn Shell, arguments: &[&str]) -> Status {
+    let dom0 = shell.dom0();
+    let files = dom0.files.files().into_iter().map(|file| (format!("/files/{}", file.name), file.content.len()));
+    let saved = dom0.saved.list().map(|(name, len)| (String::from(name), len));
+    let all: Vec<(String, usize)> = files.chain(saved).collect();
+    let text = if arguments.iter().any(|word| JSON.contains(word)) {
+        let item =
+            |(name, len): &(String, usize)| json::object(4, &[("name", json::quote(name)), ("bytes", len.to_string())]);
+        json::list(&all.iter().map(item).collect::<Vec<_>>())
+    } else {
+        all.iter().map(|(name, len)| format!("{len:>10} {name}\n")).collect()
+    };
     shell.print(&text);
     SUCCESS
 }
@@ -79,9 +137,69 @@ fn ls(shell: &mut dyn Shell) -> Status {
 fn cat(shell: &mut dyn Shell, paths: &[&str]) -> Status {
     let mut status = SUCCESS;
     for path in paths {
+        if let Some(pieces) = shell.dom0().saved.get(path).map(<[Piece]>::len) {
+            for at in 0..pieces {
+                print_piece(shell, path, at);
+            }
+            continue;
+        }
         match shell.file(path) {
             Ok(content) => shell.write(&content),
             Err(errno) => status = failed(shell, path, errno),
+        }
+    }
+    status
+}
+
+/// Prints a part of a file; dom0 may do other things before and after.
+fn print_piece(shell: &mut dyn Shell, path: &str, at: usize) {
+    match shell.dom0().saved.get(path).and_then(|pieces| pieces.get(at)).cloned() {
+        None => {}
+        Some(Piece::Bytes(bytes)) => shell.write(&bytes),
+        Some(Piece::Zeros(count)) => {
+            for from in (0..count).step_by(SOME) {
+                let zeros = [0; SOME];
+                shell.write(zeros.get(..SOME.min(count - from)).unwrap_or_default());
+            }
+        }
+    }
+}
+
+fn cp(shell: &mut dyn Shell, paths: &[&str]) -> Status {
+    let &[from, to] = paths else {
+        shell.print_error("cp: FILE TO\n");
+        return FAILURE;
+    };
+    let pieces = match shell.dom0().saved.get(from).map(<[Piece]>::to_vec) {
+        Some(pieces) => pieces,
+        None => match shell.file(from) {
+            Ok(content) => vec![Piece::Bytes(content.into_owned())],
+            Err(errno) => return failed(shell, from, errno),
+        },
+    };
+    if let Err(errno) = shell.save(to) {
+        return failed(shell, to, errno);
+    }
+    for piece in pieces {
+        let saved = match piece {
+            Piece::Bytes(bytes) => bytes.chunks(SOME).all(|some| shell.save_bytes(some)),
+            Piece::Zeros(count) => (0..count).step_by(SOME).all(|from| {
+                let zeros = [0; SOME];
+                shell.save_bytes(zeros.get(..SOME.min(count - from)).unwrap_or_default())
+            }),
+        };
+        if !saved {
+            return failed(shell, to, Errno::ENOSPC);
+        }
+    }
+    SUCCESS
+}
+
+fn rm(shell: &mut dyn Shell, paths: &[&str]) -> Status {
+    let mut status = SUCCESS;
+    for path in paths {
+        if !shell.dom0().saved.remove(path) {
+            status = failed(shell, path, Errno::ENOENT);
         }
     }
     status
@@ -153,13 +271,25 @@ fn repeat(shell: &mut dyn Shell, words: &[&str]) -> Status {
     SUCCESS
 }
 
-fn disks(shell: &mut dyn Shell) -> Status {
+fn disks(shell: &mut dyn Shell, arguments: &[&str]) -> Status {
+    let as_json = arguments.iter().any(|word| JSON.contains(word));
     let mut text = format!("{:<16} {:>10}  {:<6} About\n", "Volume", "KiB", "Sector");
+    let mut items = Vec::new();
     for (volume, about) in shell.dom0().blk.disks.list() {
         let sector = shell.dom0().blk.disks.geometry(&volume).map_or(0, |geometry| geometry.sector_size);
-        text.push_str(&format!("{:<16} {:>10}  {sector:<6} {about}\n", volume.path, volume.sectors() / 2));
+        let kib = volume.sectors() / 2;
+        text.push_str(&format!("{:<16} {kib:>10}  {sector:<6} {about}\n", volume.path));
+        items.push(json::object(
+            4,
+            &[
+                ("volume", json::quote(&volume.path)),
+                ("kib", kib.to_string()),
+                ("sector_size", sector.to_string()),
+                ("about", json::quote(&about)),
+            ],
+        ));
     }
-    shell.print(&text);
+    shell.print(&if as_json { json::list(&items) } else { text });
     SUCCESS
 }
 

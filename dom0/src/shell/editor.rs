@@ -17,8 +17,8 @@ pub enum Event {
     None,
     /// The line is done.
     Line(String),
-    /// The word before the cursor is to be completed; true for the first of its command.
-    Complete(String, bool),
+    /// The last word of this command, up to the cursor, is to be completed.
+    Complete(String),
 }
 
 /// Within an escape sequence.
@@ -221,9 +221,7 @@ impl Editor {
 
     fn tab(&self) -> Event {
         let before = self.line.get(..self.cursor).unwrap_or_default();
-        let command = before.rsplit(';').next().unwrap_or_default().trim_start();
-        let word = command.rsplit(' ').next().unwrap_or_default();
-        Event::Complete(String::from(word), word.len() == command.len())
+        Event::Complete(String::from(before.rsplit(';').next().unwrap_or_default()))
     }
 
     /// Adds what all names that begin with the word have in common; lists them when that is nothing.
@@ -236,7 +234,8 @@ impl Editor {
             common.get(..same).unwrap_or_default()
         });
         let mut added = String::from(common.get(word.len()..).unwrap_or_default());
-        if names.len() == 1 {
+        // In a directory one goes on.
+        if names.len() == 1 && !first.ends_with('/') {
             added.push(' ');
         }
         if added.is_empty() {
@@ -294,9 +293,9 @@ mod tests {
     #[test]
     fn words_are_completed() {
         let mut editor = Editor::new("> ");
-        assert_eq!(type_in(&mut editor, "list; cr\t"), [Event::Complete(String::from("cr"), true)]);
+        assert_eq!(type_in(&mut editor, "list; cr\t"), [Event::Complete(String::from(" cr"))]);
         editor.complete("cr", &[String::from("create")]);
-        assert_eq!(type_in(&mut editor, "/f\t"), [Event::Complete(String::from("/f"), false)]);
+        assert_eq!(type_in(&mut editor, "/f\t"), [Event::Complete(String::from(" create /f"))]);
         editor.complete("/f", &[String::from("/files/a1"), String::from("/files/a2")]);
         assert_eq!(type_in(&mut editor, "2\r"), [line("list; create /files/a2")]);
     }

@@ -1,12 +1,14 @@
 //! The shell: the toolstack's commands, and a few of its own.
 
 mod builtin;
+mod complete;
 mod editor;
 
 use crate::dom0::Dom0;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use complete::Known;
 use editor::{Editor, Event};
 use toolstack::cmd::{self, FAILURE, SUCCESS, Status};
 use toolstack::host::Host;
@@ -115,31 +117,42 @@ fn read_line(dom0: &mut Dom0, editor: &mut Editor) -> String {
         match event {
             Event::None => {}
             Event::Line(line) => break line,
-            Event::Complete(word, first) => complete(dom0, editor, &word, first),
+            Event::Complete(command) => complete(dom0, editor, &command),
         }
     };
     dom0.release_notices();
     line
 }
 
-/// Completes a word: a command where it is the first of a line, a file or a domain elsewhere.
-fn complete(dom0: &mut Dom0, editor: &mut Editor, word: &str, first: bool) {
-    let mut names: Vec<String> = if first {
-        builtin::NAMES
-            .iter()
-            .map(|(name, _)| *name)
-            .chain(cmd::COMMANDS.iter().map(|c| c.name))
-            .map(String::from)
-            .collect()
-    } else if word.starts_with('/') {
-        dom0.files.files().iter().map(|file| format!("/files/{}", file.name)).collect()
-    } else {
-        let domains = cmd::all_domains(dom0).unwrap_or_default();
-        domains.iter().filter_map(|info| toolstack::store::name_of(dom0, info.id)).collect()
-    };
-    names.retain(|name| name.starts_with(word));
-    names.sort_unstable();
-    names.dedup();
-    let echo = editor.complete(word, &names);
+/// Completes the last word of a command.
+fn complete(dom0: &mut Dom0, editor: &mut Editor, command: &str) {
+    let (word, names) = complete::candidates(command, dom0);
+    let echo = editor.complete(&word, &names);
     dom0.terminal.write(&echo);
+}
+
+impl Known for Dom0 {
+    fn commands(&mut self) -> Vec<String> {
+        let own = builtin::COMMANDS.iter().map(|command| command.name);
+        own.chain(cmd::COMMANDS.iter().map(|command| command.name)).map(String::from).collect()
+    }
+
+    fn options(&mut self, command: &str) -> Vec<String> {
+        match cmd::find(command) {
+            Some(command) => command.option_words(),
+            None => builtin::option_words(command),
+        }
+    }
+
+    fn domains(&mut self) -> Vec<String> {
+        let domains = cmd::all_domains(self).unwrap_or_default();
+        domains.iter().filter_map(|info| toolstack::store::name_of(self, info.id)).collect()
+    }
+
+    fn paths(&mut self) -> Vec<String> {
+        let files = self.files.files().into_iter().map(|file| format!("/files/{}", file.name));
+        let saved = self.saved.list().map(|(name, _)| String::from(name));
+        let volumes = self.blk.disks.list().into_iter().map(|(volume, _)| volume.path);
+        files.chain(saved).chain(volumes).collect()
+    }
 }

@@ -9,15 +9,16 @@ use super::{check, raw};
 use xen_abi::arch_x86::{CpuidLeaf, MsrEntry, VcpuGuestContext};
 use xen_abi::domctl::{
     AddressSize, Bitmap, CpuPolicy, CreateDomain, Domctl, GetDomainInfo, GetPageFrameInfo3, GetVcpuInfo, HvmContext,
-    HypercallInit, MaxMem, MaxVcpus, PagingMempool, SchedCredit2, SchedulerOp, SendTrigger, SetDomainHandle,
-    SetVirqHandler, TscInfo, VcpuAffinity, VcpuContext, XEN_DOMCTL_CREATEDOMAIN, XEN_DOMCTL_DESTROYDOMAIN,
-    XEN_DOMCTL_GET_ADDRESS_SIZE, XEN_DOMCTL_GET_CPU_POLICY, XEN_DOMCTL_GETDOMAININFO, XEN_DOMCTL_GETHVMCONTEXT,
-    XEN_DOMCTL_GETPAGEFRAMEINFO3, XEN_DOMCTL_GETVCPUAFFINITY, XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_GETVCPUINFO,
-    XEN_DOMCTL_HYPERCALL_INIT, XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_MAX_VCPUS,
-    XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SCHEDOP_GETINFO, XEN_DOMCTL_SCHEDOP_PUTINFO, XEN_DOMCTL_SCHEDULER_OP,
-    XEN_DOMCTL_SENDTRIGGER, XEN_DOMCTL_SET_ADDRESS_SIZE, XEN_DOMCTL_SET_CPU_POLICY, XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE,
-    XEN_DOMCTL_SET_VIRQ_HANDLER, XEN_DOMCTL_SETDOMAINHANDLE, XEN_DOMCTL_SETHVMCONTEXT, XEN_DOMCTL_SETTSCINFO,
-    XEN_DOMCTL_SETVCPUAFFINITY, XEN_DOMCTL_SETVCPUCONTEXT, XEN_DOMCTL_UNPAUSEDOMAIN, XEN_SCHEDULER_CREDIT2,
+    HypercallInit, MaxMem, MaxVcpus, NodeAffinity, PagingMempool, SchedCredit2, SchedulerOp, SendTrigger,
+    SetDomainHandle, SetVirqHandler, TscInfo, VcpuAffinity, VcpuContext, XEN_DOMCTL_CREATEDOMAIN,
+    XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GET_ADDRESS_SIZE, XEN_DOMCTL_GET_CPU_POLICY, XEN_DOMCTL_GETDOMAININFO,
+    XEN_DOMCTL_GETHVMCONTEXT, XEN_DOMCTL_GETNODEAFFINITY, XEN_DOMCTL_GETPAGEFRAMEINFO3, XEN_DOMCTL_GETVCPUAFFINITY,
+    XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_GETVCPUINFO, XEN_DOMCTL_HYPERCALL_INIT, XEN_DOMCTL_INTERFACE_VERSION,
+    XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_MAX_VCPUS, XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SCHEDOP_GETINFO,
+    XEN_DOMCTL_SCHEDOP_PUTINFO, XEN_DOMCTL_SCHEDULER_OP, XEN_DOMCTL_SENDTRIGGER, XEN_DOMCTL_SET_ADDRESS_SIZE,
+    XEN_DOMCTL_SET_CPU_POLICY, XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE, XEN_DOMCTL_SET_VIRQ_HANDLER,
+    XEN_DOMCTL_SETDOMAINHANDLE, XEN_DOMCTL_SETHVMCONTEXT, XEN_DOMCTL_SETTSCINFO, XEN_DOMCTL_SETVCPUAFFINITY,
+    XEN_DOMCTL_SETVCPUCONTEXT, XEN_DOMCTL_UNPAUSEDOMAIN, XEN_SCHEDULER_CREDIT2,
 };
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::HYPERVISOR_DOMCTL;
@@ -240,6 +241,17 @@ pub fn set_vcpu_context(domain: DomId, vcpu: VcpuId, context: &VcpuGuestContext)
     let mut arg = VcpuContext { vcpu, _pad: 0, ctxt: core::ptr::from_ref(context) as u64 };
     // SAFETY: the hypervisor reads the context; it refuses the calling domain.
     unsafe { payload(XEN_DOMCTL_SETVCPUCONTEXT, domain, &mut arg) }.map(drop)
+}
+
+/// The nodes that a domain's memory had better come from, as bits.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn node_affinity(domain: DomId, nodes: &mut [u8]) -> Result<(), Errno> {
+    let nr_bits = u32::try_from(nodes.len() * 8).map_err(|_| Errno::EINVAL)?;
+    let nodemap = Bitmap { bitmap: nodes.as_mut_ptr() as u64, nr_bits, ..Default::default() };
+    // SAFETY: the hypervisor writes at most as many bits as there are.
+    unsafe { payload(XEN_DOMCTL_GETNODEAFFINITY, domain, &mut NodeAffinity { nodemap }) }.map(drop)
 }
 
 /// Replaces machine frames by what the domain uses them as (`XEN_DOMCTL_PFINFO_*`).

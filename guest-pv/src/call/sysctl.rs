@@ -9,12 +9,14 @@ use xen_abi::domctl::{Bitmap, GetDomainInfo, XEN_SCHEDULER_CREDIT2};
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::HYPERVISOR_SYSCTL;
 use xen_abi::ids::DomId;
+use xen_abi::physdev::PciDevice;
 use xen_abi::sysctl::{
-    CpuFeatureset, CpuTopo, CpuTopoInfo, CpupoolOp, Credit2Schedule, DebugKeys, GetDomainInfoList, MemInfo, NumaInfo,
-    PhysInfo, ReadConsole, SchedId, SchedulerOp, Sysctl, XEN_SYSCTL_CPUPOOL_OP, XEN_SYSCTL_CPUTOPOINFO,
-    XEN_SYSCTL_DEBUG_KEYS, XEN_SYSCTL_GET_CPU_FEATURESET, XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION,
-    XEN_SYSCTL_NUMAINFO, XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_READCONSOLE, XEN_SYSCTL_SCHED_ID, XEN_SYSCTL_SCHEDOP_GETINFO,
-    XEN_SYSCTL_SCHEDOP_PUTINFO, XEN_SYSCTL_SCHEDULER_OP,
+    AvailHeap, CpuFeatureset, CpuInfo, CpuTopo, CpuTopoInfo, CpupoolOp, Credit2Schedule, DebugKeys, GetCpuInfo,
+    GetDomainInfoList, MemInfo, NumaInfo, PciTopoInfo, PhysInfo, ReadConsole, SchedId, SchedulerOp, Sysctl,
+    XEN_SYSCTL_AVAILHEAP, XEN_SYSCTL_CPUPOOL_OP, XEN_SYSCTL_CPUTOPOINFO, XEN_SYSCTL_DEBUG_KEYS,
+    XEN_SYSCTL_GET_CPU_FEATURESET, XEN_SYSCTL_GETCPUINFO, XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION,
+    XEN_SYSCTL_NUMAINFO, XEN_SYSCTL_PCITOPOINFO, XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_READCONSOLE, XEN_SYSCTL_SCHED_ID,
+    XEN_SYSCTL_SCHEDOP_GETINFO, XEN_SYSCTL_SCHEDOP_PUTINFO, XEN_SYSCTL_SCHEDULER_OP,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -81,6 +83,52 @@ pub fn numa() -> Result<Vec<(MemInfo, Vec<u32>)>, Errno> {
     unsafe { payload(XEN_SYSCTL_NUMAINFO, &mut arg) }?;
     let rows = distances.chunks(nodes.max(1)).map(<[u32]>::to_vec);
     Ok(memory.into_iter().zip(rows).take(arg.num_nodes as usize).collect())
+}
+
+/// The node of each of these PCI devices (`XEN_INVALID_NODE_ID`, `XEN_INVALID_DEV`).
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn pci_topology(devices: &[PciDevice]) -> Result<Vec<u32>, Errno> {
+    let mut nodes = vec![0; devices.len()];
+    let mut done = 0;
+    while let Some((devs, to)) = devices.get(done..).zip(nodes.get_mut(done..))
+        && !devs.is_empty()
+    {
+        let num_devs = u32::try_from(devs.len()).map_err(|_| Errno::EINVAL)?;
+        let mut arg =
+            PciTopoInfo { num_devs, devs: devs.as_ptr() as u64, nodes: to.as_mut_ptr() as u64, ..Default::default() };
+        // SAFETY: the hypervisor reads and writes at most `num_devs` entries.
+        unsafe { payload(XEN_SYSCTL_PCITOPOINFO, &mut arg) }?;
+        if arg.num_devs == 0 {
+            return Err(Errno::EINVAL);
+        }
+        done += arg.num_devs as usize;
+    }
+    Ok(nodes)
+}
+
+/// For how long each CPU has been idle, nanoseconds; of `max` CPUs at most.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn idle_times(max: u32) -> Result<Vec<u64>, Errno> {
+    let mut times = vec![CpuInfo::default(); max as usize];
+    let mut arg = GetCpuInfo { max_cpus: max, info: times.as_mut_ptr() as u64, ..Default::default() };
+    // SAFETY: the hypervisor writes at most `max_cpus` entries.
+    unsafe { payload(XEN_SYSCTL_GETCPUINFO, &mut arg) }?;
+    Ok(times.iter().take(arg.nr_cpus as usize).map(|info| info.idletime).collect())
+}
+
+/// Bytes of free memory whose addresses take so many bits (0: no matter), on a node (-1: on any).
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn free_memory(min_bits: u32, max_bits: u32, node: i32) -> Result<u64, Errno> {
+    let mut arg = AvailHeap { min_bitwidth: min_bits, max_bitwidth: max_bits, node, ..Default::default() };
+    // SAFETY: no pointers.
+    unsafe { payload(XEN_SYSCTL_AVAILHEAP, &mut arg) }?;
+    Ok(arg.avail_bytes)
 }
 
 /// All domains from number `first` on, at most `max`.

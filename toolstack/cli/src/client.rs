@@ -3,7 +3,7 @@
 use crate::hub::{self, FromHub};
 use crate::local::Sent;
 use anyhow::{Context, Result, bail};
-use control_protocol::message::{CREDIT, MAX_NAME, MAX_PIECE, Notices, Part, Stream, ToDom0, ToHost, VERSION};
+use control_protocol::message::{CREDIT, MAX_NAME, MAX_PIECE, Message, Notices, Part, Stream, ToDom0, ToHost, VERSION};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::Shutdown;
@@ -116,8 +116,8 @@ impl Client {
         }
     }
 
-    fn tell(&mut self, message: &ToDom0) -> Result<()> {
-        hub::write(&mut self.stream, message).context("the hub does not listen")
+    fn tell(&mut self, body: ToDom0) -> Result<()> {
+        hub::write(&mut self.stream, &Message { id: ID, body }).context("the hub does not listen")
     }
 
     /// Asks for something, and does with the answer what `out` says.
@@ -126,7 +126,7 @@ impl Client {
     /// The connection broke, or dom0 could not begin.
     pub fn run(&mut self, request: Request<'_>, out: &mut dyn FnMut(Stream, &[u8]) -> Result<()>) -> Result<End> {
         let mut running = Running { client: self, credit: CREDIT, unread: 0, saving: None, end: None };
-        running.client.tell(&ToDom0::Start { id: ID, notices: request.notices })?;
+        running.client.tell(ToDom0::Start(request.notices))?;
         let script = (Part::Script, request.script.as_bytes());
         let files = request.files.iter().map(|(name, content)| (Part::File(name.clone()), content.as_slice()));
         for (part, content) in std::iter::once(script).chain(files) {
@@ -135,16 +135,16 @@ impl Client {
             {
                 bail!("the name {name} is too long");
             }
-            running.client.tell(&ToDom0::Part { id: ID, part, size: content.len() as u64 })?;
+            running.client.tell(ToDom0::Part { part, size: content.len() as u64 })?;
             for bytes in content.chunks(MAX_PIECE) {
                 while running.credit < CREDIT / 4 && running.end.is_none() {
                     running.step(&request, out)?;
                 }
                 running.credit -= u32::try_from(bytes.len())?;
-                running.client.tell(&ToDom0::Bytes { id: ID, bytes: bytes.to_vec() })?;
+                running.client.tell(ToDom0::Bytes(bytes.to_vec()))?;
             }
         }
-        running.client.tell(&ToDom0::Run { id: ID })?;
+        running.client.tell(ToDom0::Run)?;
         if request.input {
             type_in(running.client.sender.clone());
         }
@@ -183,11 +183,11 @@ impl Running<'_> {
             // Keys are few: what is typed faster than dom0 takes it waits here in the hub, within its patience.
             Some(News::Keys(bytes)) => {
                 for bytes in bytes.chunks(MAX_PIECE) {
-                    self.client.tell(&ToDom0::Input { id: ID, bytes: bytes.to_vec() })?;
+                    self.client.tell(ToDom0::Input(bytes.to_vec()))?;
                 }
             }
-            Some(News::KeysEnd) => self.client.tell(&ToDom0::InputEnd { id: ID })?,
-            Some(News::Hub(FromHub::Dom0(message))) => self.take(message, request, out)?,
+            Some(News::KeysEnd) => self.client.tell(ToDom0::InputEnd)?,
+            Some(News::Hub(FromHub::Dom0(message))) => self.take(message.body, request, out)?,
             Some(News::Hub(_) | News::HubGone) => {}
         }
         Ok(())
@@ -200,7 +200,7 @@ impl Running<'_> {
         out: &mut dyn FnMut(Stream, &[u8]) -> Result<()>,
     ) -> Result<()> {
         match message {
-            ToHost::Output { stream, bytes, .. } => {
+            ToHost::Output { stream, bytes } => {
                 match (stream, &mut self.saving) {
                     (Stream::File, Some((path, file))) => {
                         file.write_all(&bytes).with_context(|| path.display().to_string())?;
@@ -211,10 +211,10 @@ impl Running<'_> {
                 self.unread += u32::try_from(bytes.len())?;
                 if self.unread >= CREDIT / 4 {
                     let count = std::mem::take(&mut self.unread);
-                    self.client.tell(&ToDom0::More { id: ID, count })?;
+                    self.client.tell(ToDom0::More(count))?;
                 }
             }
-            ToHost::Zeros { count, .. } => match &mut self.saving {
+            ToHost::Zeros(count) => match &mut self.saving {
                 // A hole, where the file system knows such.
                 Some((path, file)) => {
                     let end = file.stream_position()?.saturating_add(count);
@@ -223,7 +223,7 @@ impl Running<'_> {
                 }
                 None => bail!("dom0 sends a file without a name"),
             },
-            ToHost::Save { name, .. } => {
+            ToHost::Save(name) => {
                 if !request.may_save.contains(&name) {
                     bail!("dom0 wants to write a file that it was not asked to: {name}");
                 }
@@ -231,9 +231,9 @@ impl Running<'_> {
                 let file = File::create(&name).with_context(|| name.clone())?;
                 self.saving = Some((name.into(), file));
             }
-            ToHost::More { count, .. } => self.credit = self.credit.saturating_add(count),
-            ToHost::Done { status, .. } => self.end = Some(End::Status(status)),
-            ToHost::Failed { why, .. } => bail!("dom0: {why}"),
+            ToHost::More(count) => self.credit = self.credit.saturating_add(count),
+            ToHost::Done(status) => self.end = Some(End::Status(status)),
+            ToHost::Failed(why) => bail!("dom0: {why}"),
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::line::Line;
 use anyhow::{Context, Result, bail};
 use control_protocol::frame::{self, Decoder};
 use control_protocol::link::{Down, Event, Link};
-use control_protocol::message::{CREDIT, Id, ToDom0, ToHost, VERSION};
+use control_protocol::message::{CREDIT, Id, Message, ToDom0, ToHost, VERSION};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -30,7 +30,7 @@ pub enum FromHub {
     /// It does not any more: what was asked is lost.
     Lost(String),
     /// dom0 says something.
-    Dom0(ToHost),
+    Dom0(Message<ToHost>),
 }
 
 /// Messages of one request that wait for the link: more than its credit allows means a client that does not count.
@@ -44,7 +44,7 @@ enum Input {
     Line(Vec<u8>),
     LineClosed,
     Client(UnixStream),
-    Message(u64, ToDom0),
+    Message(u64, Message<ToDom0>),
     Gone(u64),
     Stop,
 }
@@ -264,10 +264,9 @@ impl State {
         }
     }
 
-    fn asked(&mut self, key: u64, message: ToDom0) {
+    fn asked(&mut self, key: u64, Message { id, body }: Message<ToDom0>) {
         let Some(client) = self.clients.get_mut(&key) else { return };
-        let id = message.id();
-        if let ToDom0::Start { .. } = message {
+        if let ToDom0::Start(_) = body {
             self.next_request = self.next_request.wrapping_add(1);
             client.requests.insert(id, self.next_request);
             let request = Request { client: key, id, waiting: VecDeque::new(), begun: false };
@@ -276,7 +275,7 @@ impl State {
         // A request that has ended: the client does not know yet.
         let Some(&on_link) = client.requests.get(&id) else { return };
         if let Some(request) = self.requests.get_mut(&on_link) {
-            request.waiting.push_back(message.with_id(on_link));
+            request.waiting.push_back(body);
             if request.waiting.len() > MOST_WAITING {
                 self.gone(key);
             }
@@ -289,7 +288,7 @@ impl State {
             if let Some(request) = self.requests.get_mut(&on_link) {
                 request.waiting.clear();
                 if request.begun {
-                    request.waiting.push_back(ToDom0::HangUp { id: on_link });
+                    request.waiting.push_back(ToDom0::HangUp);
                 } else {
                     self.requests.remove(&on_link);
                 }
@@ -330,7 +329,7 @@ impl State {
                 }),
                 Event::Payload(payload) => {
                     // A dom0 of this version says nothing else.
-                    if let Some(message) = ToHost::decode(&payload) {
+                    if let Some(message) = Message::decode(&payload) {
                         self.heard(message);
                     }
                 }
@@ -338,11 +337,10 @@ impl State {
         }
     }
 
-    fn heard(&mut self, message: ToHost) {
-        let on_link = message.id();
-        let last = message.is_last();
+    fn heard(&mut self, Message { id: on_link, body }: Message<ToHost>) {
+        let last = body.is_last();
         let Some((key, id)) = self.requests.get(&on_link).map(|request| (request.client, request.id)) else { return };
-        self.tell(key, &FromHub::Dom0(message.with_id(id)));
+        self.tell(key, &FromHub::Dom0(Message { id, body }));
         if last {
             self.requests.remove(&on_link);
             if let Some(client) = self.clients.get_mut(&key) {
@@ -359,11 +357,12 @@ impl State {
             let Some((&id, _)) = after.or_else(|| self.requests.iter().find(waits)) else { return };
             self.turn = id;
             if let Some(request) = self.requests.get_mut(&id)
-                && let Some(message) = request.waiting.pop_front()
+                && let Some(body) = request.waiting.pop_front()
             {
                 request.begun = true;
-                self.link.send(message.encode());
-                if matches!(message, ToDom0::HangUp { .. }) {
+                let last = matches!(body, ToDom0::HangUp);
+                self.link.send(Message { id, body }.encode());
+                if last {
                     self.requests.remove(&id);
                 }
             }

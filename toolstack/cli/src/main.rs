@@ -104,7 +104,7 @@ fn run(xrs: Xrs) -> Result<ExitCode> {
 fn needs_keys(words: &[String]) -> bool {
     let words: Vec<&str> = words.iter().map(String::as_str).skip_while(|word| *word == "xl").collect();
     match words.split_first() {
-        Some((&"console", arguments)) => !arguments.iter().any(|word| word.starts_with("--until") || *word == "-u"),
+        Some((&"console", arguments)) => !arguments.iter().any(|word| word.starts_with("--until")),
         Some((&"create", arguments)) => arguments.iter().any(|word| matches!(*word, "-c" | "--console")),
         _ => false,
     }

@@ -5,10 +5,11 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version of all layers. Another version is refused when a link comes up.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes that may be under way in a direction of a request before the other end asks for more.
 pub const CREDIT: u32 = 16 << 10;
 /// The longest piece of bytes in a message.
@@ -48,66 +49,58 @@ pub enum Notices {
     Shown,
 }
 
+/// What is said about a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message<T> {
+    /// The request.
+    pub id: Id,
+    /// What.
+    pub body: T,
+}
+
+impl<T: Serialize> Message<T> {
+    /// As a payload.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // It fails only where there is no room, and a vector grows.
+        postcard::to_allocvec(self).unwrap_or_default()
+    }
+}
+
+impl<T: DeserializeOwned> Message<T> {
+    /// From a payload; `None` when it is none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
 /// From the host to dom0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToDom0 {
     /// A request begins.
-    Start {
-        /// Its number.
-        id: Id,
-        /// Whether notices are to be shown.
-        notices: Notices,
-    },
+    Start(Notices),
     /// One of its parts begins. Its bytes follow.
     Part {
-        /// The request.
-        id: Id,
         /// What it is.
         part: Part,
         /// How many bytes it has.
         size: u64,
     },
     /// Bytes of the last part.
-    Bytes {
-        /// The request.
-        id: Id,
-        /// Some of them.
-        bytes: Vec<u8>,
-    },
+    Bytes(Vec<u8>),
     /// The request is complete: go.
-    Run {
-        /// The request.
-        id: Id,
-    },
+    Run,
     /// Something was typed.
-    Input {
-        /// The request.
-        id: Id,
-        /// The keys.
-        bytes: Vec<u8>,
-    },
+    Input(Vec<u8>),
     /// Nothing more will be typed.
-    InputEnd {
-        /// The request.
-        id: Id,
-    },
+    InputEnd,
     /// So many more bytes of output may come.
-    More {
-        /// The request.
-        id: Id,
-        /// The number.
-        count: u32,
-    },
+    More(u32),
     /// The user wants it to stop (Ctrl-C).
-    Interrupt {
-        /// The request.
-        id: Id,
-    },
+    Interrupt,
     /// Nobody is there any more who would read what it says.
-    HangUp {
-        /// The request.
-        id: Id,
-    },
+    HangUp,
 }
 
 /// From dom0 to the host.
@@ -115,147 +108,29 @@ pub enum ToDom0 {
 pub enum ToHost {
     /// It says something.
     Output {
-        /// The request.
-        id: Id,
         /// To whom.
         stream: Stream,
         /// What.
         bytes: Vec<u8>,
     },
-    /// It makes a file: what follows on [`Stream::File`], until the request ends.
-    Save {
-        /// The request.
-        id: Id,
-        /// The file's name.
-        name: String,
-    },
+    /// It makes a file of this name: what follows on [`Stream::File`], until the request ends.
+    Save(String),
     /// So many zeros on [`Stream::File`].
-    Zeros {
-        /// The request.
-        id: Id,
-        /// The number.
-        count: u64,
-    },
+    Zeros(u64),
     /// So many more bytes of parts and input may come.
-    More {
-        /// The request.
-        id: Id,
-        /// The number.
-        count: u32,
-    },
-    /// It ended with a status.
-    Done {
-        /// The request.
-        id: Id,
-        /// 0 is well.
-        status: i32,
-    },
-    /// It could not begin, or could not go on.
-    Failed {
-        /// The request.
-        id: Id,
-        /// Why.
-        why: String,
-    },
-}
-
-impl ToDom0 {
-    /// The request it belongs to.
-    #[must_use]
-    pub const fn id(&self) -> Id {
-        match self {
-            Self::Start { id, .. }
-            | Self::Part { id, .. }
-            | Self::Bytes { id, .. }
-            | Self::Run { id }
-            | Self::Input { id, .. }
-            | Self::InputEnd { id }
-            | Self::More { id, .. }
-            | Self::Interrupt { id }
-            | Self::HangUp { id } => *id,
-        }
-    }
-
-    /// The same of another request.
-    #[must_use]
-    pub fn with_id(mut self, new: Id) -> Self {
-        match &mut self {
-            Self::Start { id, .. }
-            | Self::Part { id, .. }
-            | Self::Bytes { id, .. }
-            | Self::Run { id }
-            | Self::Input { id, .. }
-            | Self::InputEnd { id }
-            | Self::More { id, .. }
-            | Self::Interrupt { id }
-            | Self::HangUp { id } => *id = new,
-        }
-        self
-    }
-
-    /// As a payload.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        encode(self)
-    }
-
-    /// From a payload; `None` when it is none.
-    #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes).ok()
-    }
+    More(u32),
+    /// It ended with a status; 0 is well.
+    Done(i32),
+    /// It could not begin, or could not go on, for this reason.
+    Failed(String),
 }
 
 impl ToHost {
-    /// The request it belongs to.
-    #[must_use]
-    pub const fn id(&self) -> Id {
-        match self {
-            Self::Output { id, .. }
-            | Self::Save { id, .. }
-            | Self::Zeros { id, .. }
-            | Self::More { id, .. }
-            | Self::Done { id, .. }
-            | Self::Failed { id, .. } => *id,
-        }
-    }
-
-    /// The same of another request.
-    #[must_use]
-    pub fn with_id(mut self, new: Id) -> Self {
-        match &mut self {
-            Self::Output { id, .. }
-            | Self::Save { id, .. }
-            | Self::Zeros { id, .. }
-            | Self::More { id, .. }
-            | Self::Done { id, .. }
-            | Self::Failed { id, .. } => *id = new,
-        }
-        self
-    }
-
     /// Whether the request is over with it.
     #[must_use]
     pub const fn is_last(&self) -> bool {
-        matches!(self, Self::Done { .. } | Self::Failed { .. })
+        matches!(self, Self::Done(_) | Self::Failed(_))
     }
-
-    /// As a payload.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        encode(self)
-    }
-
-    /// From a payload; `None` when it is none.
-    #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes).ok()
-    }
-}
-
-fn encode(message: &impl Serialize) -> Vec<u8> {
-    // It fails only where there is no room, and a vector grows.
-    postcard::to_allocvec(message).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -268,18 +143,18 @@ mod tests {
     fn the_longest_messages_fit() {
         let id = u32::MAX;
         let longest = [
-            ToDom0::Part { id, part: Part::File("x".repeat(MAX_NAME)), size: u64::MAX },
-            ToDom0::Bytes { id, bytes: vec![0; MAX_PIECE] },
+            ToDom0::Part { part: Part::File("x".repeat(MAX_NAME)), size: u64::MAX },
+            ToDom0::Bytes(vec![0; MAX_PIECE]),
         ];
-        for message in longest {
+        for body in longest {
+            let message = Message { id, body };
             let bytes = message.encode();
             assert!(bytes.len() <= MAX_PAYLOAD);
-            assert_eq!(ToDom0::decode(&bytes), Some(message));
+            assert_eq!(Message::decode(&bytes), Some(message));
         }
-        let output = ToHost::Output { id, stream: Stream::File, bytes: vec![1; MAX_PIECE] };
+        let output = Message { id, body: ToHost::Output { stream: Stream::File, bytes: vec![1; MAX_PIECE] } };
         assert!(output.encode().len() <= MAX_PAYLOAD);
-        assert_eq!(output.clone().with_id(3).id(), 3);
-        assert_eq!(ToHost::decode(&output.encode()), Some(output));
-        assert_eq!(ToHost::decode(b"\xff\xff"), None);
+        assert_eq!(Message::decode(&output.encode()), Some(output));
+        assert_eq!(Message::<ToHost>::decode(b"\xff\xff"), None);
     }
 }

@@ -1,10 +1,13 @@
 //! Damage inside packed kernels: whichever bit of the packed bytes is turned over, the kernel is refused, and never taken
 //! for another one.
 
+#[path = "support/packed.rs"]
+mod packed;
 mod support;
 
 use domain_image::{Format, ImageError, Payload};
 use lzma_rust2::{CheckType, Write as _, XzOptions, XzWriter};
+use packed::{crc, gzip, lz4};
 use support::{bzimage, small_kernel};
 
 const LIMIT: u64 = 1 << 24;
@@ -14,20 +17,6 @@ fn kernel() -> Vec<u8> {
     // Something that packs neither too well nor not at all.
     kernel.extend((0..20_000_u32).flat_map(|n| (n * n / 7).to_le_bytes()));
     kernel
-}
-
-fn crc(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
-    })
-}
-
-fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3];
-    out.extend(miniz_oxide::deflate::compress_to_vec(data, 9));
-    out.extend((!crc(data)).to_le_bytes());
-    out.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
-    out
 }
 
 fn xz(data: &[u8], check: CheckType) -> Vec<u8> {
@@ -40,22 +29,6 @@ fn xz(data: &[u8], check: CheckType) -> Vec<u8> {
 
 fn zstd(data: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(data, ruzstd::encoding::CompressionLevel::Fastest)
-}
-
-/// A legacy frame with one stored (literal-only) block: nearly every damage to it looks like another kernel.
-fn lz4(data: &[u8]) -> Vec<u8> {
-    let mut block = vec![0xf0];
-    let mut rest = data.len() - 15;
-    while rest >= 255 {
-        block.push(255);
-        rest -= 255;
-    }
-    block.push(u8::try_from(rest).unwrap());
-    block.extend(data);
-    let mut out = vec![0x02, 0x21, 0x4c, 0x18];
-    out.extend(u32::try_from(block.len()).unwrap().to_le_bytes());
-    out.extend(block);
-    out
 }
 
 /// A bzImage as the kernel's build makes it: with a version, and a checksum at its end.

@@ -1,8 +1,11 @@
 //! Files as they come: good ones, damaged ones, and, where `XEN_RS_TEST_KERNELS` names some (separated by colons), real ones.
 
+#[path = "support/packed.rs"]
+mod packed;
 mod support;
 
 use domain_image::{Format, ImageError, Kernel, Payload, Plan, Request, Role};
+use packed::{gzip, lz4};
 use support::{Load, bzimage, elf, linux_notes, small_kernel};
 
 const LIMIT: u64 = 1 << 30;
@@ -13,33 +16,6 @@ fn load_error(file: &[u8]) -> ImageError {
         Err(e) => return e,
     };
     Kernel::parse(&unpacked).unwrap_err()
-}
-
-fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
-    out.extend(miniz_oxide::deflate::compress_to_vec(data, 6));
-    let crc = data.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
-    });
-    out.extend((!crc).to_le_bytes());
-    out.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
-    out
-}
-
-/// A legacy frame with stored (literal-only) blocks.
-fn lz4(data: &[u8]) -> Vec<u8> {
-    let mut block = vec![0xf0];
-    let mut rest = data.len() - 15;
-    while rest >= 255 {
-        block.push(255);
-        rest -= 255;
-    }
-    block.push(u8::try_from(rest).unwrap());
-    block.extend(data);
-    let mut out = vec![0x02, 0x21, 0x4c, 0x18];
-    out.extend(u32::try_from(block.len()).unwrap().to_le_bytes());
-    out.extend(block);
-    out
 }
 
 fn with_size(mut payload: Vec<u8>, size: usize) -> Vec<u8> {

@@ -1,13 +1,15 @@
 //! `block-attach`, `block-detach`, `block-list`: a running domain's disks.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
-use super::options::{Options, flag};
+use super::options::{JSON, Options, flag};
 use super::{Command, FAILURE, SUCCESS, Status, target};
 use crate::config::disk::{Disk, Vdev};
 use crate::device::disk::{self, Force};
 use crate::host::Host;
+use crate::json;
 
 pub const ATTACH: Command = Command {
     name: "block-attach",
@@ -22,7 +24,7 @@ pub const DETACH: Command = Command {
     name: "block-detach",
     usage: "[option] <Domain> <DevId>",
     about: "Destroy a domain's virtual block device",
-    flags: &[flag('f', "force")],
+    flags: &[flag('f', "force", "Do not wait for the domain to let go of the device")],
     needs: 2,
     run: detach,
 };
@@ -31,7 +33,7 @@ pub const LIST: Command = Command {
     name: "block-list",
     usage: "<Domain(s)>",
     about: "List virtual block devices for a domain",
-    flags: &[],
+    flags: &[JSON],
     needs: 1,
     run: list,
 };
@@ -82,19 +84,30 @@ fn detach(host: &mut dyn Host, options: &Options) -> Status {
 
 fn list(host: &mut dyn Host, options: &Options) -> Status {
     let mut text = String::from("Vdev  BE  handle state evt-ch ring-ref BE-path                       \n");
-    let mut status = SUCCESS;
+    let (mut status, mut items) = (SUCCESS, Vec::new());
     for name in &options.positional {
         let Ok(dom) = target::resolve(host, name) else {
             status = FAILURE;
             continue;
         };
         for info in disk::list(host, dom) {
+            items.push(json::object(
+                4,
+                &[
+                    ("domid", dom.to_string()),
+                    ("devid", info.number.to_string()),
+                    ("state", info.state.to_string()),
+                    ("evtch", info.port.to_string()),
+                    ("rref", info.ring.to_string()),
+                    ("backend", json::quote(&info.backend)),
+                ],
+            ));
             text.push_str(&format!(
                 "{:<5} {:<3} {:<6} {:<5} {:<6} {:<8} {:<30}\n",
                 info.number, 0, dom.0, info.state, info.port, info.ring, info.backend
             ));
         }
     }
-    host.print(&text);
+    host.print(&if options.has('j') { json::list(&items) } else { text });
     status
 }

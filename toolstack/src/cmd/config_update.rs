@@ -10,7 +10,11 @@ pub const COMMAND: Command = Command {
     name: "config-update",
     usage: "<Domain> <ConfigFile> [options] [vars]",
     about: "Update a running domain's saved configuration, used when rebuilding the domain after reboot",
-    flags: &[value('f', "defconfig"), flag('d', "debug"), flag('q', "quiet")],
+    flags: &[
+        value('f', "defconfig", "FILE", "Use this configuration file"),
+        flag('d', "debug", "Tell more"),
+        flag('q', "quiet", "Tell less"),
+    ],
     needs: 1,
     run,
 };

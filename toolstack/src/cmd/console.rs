@@ -5,15 +5,24 @@ use alloc::format;
 use xen_abi::errno::Errno;
 use xen_abi::ids::DomId;
 
-use super::options::{Options, value};
+use super::options::{Options, long_only, value};
 use super::{Command, FAILURE, SUCCESS, Status, target};
 use crate::host::{ConsoleEnd, Host};
+
+/// Options that xl does not have.
+const UNTIL: char = long_only(0);
+const TIMEOUT: char = long_only(1);
 
 pub const COMMAND: Command = Command {
     name: "console",
     usage: "[--until TEXT [--timeout SECONDS]] <Domain>",
     about: "Attach to domain's console (Ctrl-] detaches)",
-    flags: &[value('u', "until"), value('T', "timeout"), value('t', "type"), value('n', "num")],
+    flags: &[
+        value('t', "type", "TYPE", "Which kind of console: \"pv\" is all there is"),
+        value('n', "num", "NUMBER", "Which console: 0 is all there is"),
+        value(UNTIL, "until", "TEXT", "Print what the console says until that appears"),
+        value(TIMEOUT, "timeout", "SECONDS", "Wait no longer than that"),
+    ],
     needs: 1,
     run,
 };
@@ -23,7 +32,15 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         Ok(dom) => dom,
         Err(status) => return status,
     };
-    let timeout = match options.get('T').map(str::parse::<u32>) {
+    if let Some(kind) = options.get('t').filter(|kind| *kind != "pv") {
+        host.print_error(&format!("console: there is no {kind} console, only pv\n"));
+        return FAILURE;
+    }
+    if options.get('n').is_some_and(|number| number.parse() != Ok(0)) {
+        host.print_error("console: there is only console 0\n");
+        return FAILURE;
+    }
+    let timeout = match options.get(TIMEOUT).map(str::parse::<u32>) {
         None => None,
         Some(Ok(seconds)) => Some(u64::from(seconds) * 1_000_000_000),
         Some(Err(_)) => {
@@ -31,7 +48,7 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
             return FAILURE;
         }
     };
-    let Some(text) = options.get('u') else {
+    let Some(text) = options.get(UNTIL) else {
         return interact(host, dom);
     };
     match host.console_until(dom, text, timeout) {

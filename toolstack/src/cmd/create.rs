@@ -10,8 +10,8 @@ use domain_image::{ImageError, Kernel, pvh};
 use xen_abi::errno::Errno;
 use xen_abi::ids::DomId;
 
-use super::options::{Options, flag, value};
-use super::{Command, FAILURE, SUCCESS, Status, console, destroy, pools, target};
+use super::options::{Options, flag, long_only, value};
+use super::{Command, FAILURE, SUCCESS, Status, console, destroy, document, pools, target};
 use crate::build::{self, BuildError};
 use crate::config::{DomainConfig, DomainType, Uuid};
 use crate::device::disk::{self, DiskError};
@@ -24,19 +24,25 @@ pub const COMMAND: Command = Command {
     usage: "<ConfigFile> [options] [key=value..]",
     about: "Create a domain from config file <filename>",
     flags: &[
-        flag('p', "paused"),
-        flag('c', "console"),
-        flag('q', "quiet"),
-        flag('n', "dryrun"),
-        flag('d', "debug"),
-        // Ours never stays in the background to begin with.
-        flag('e', ""),
-        flag('F', ""),
-        value('f', "defconfig"),
+        flag('p', "paused", "Leave the domain paused"),
+        flag('c', "console", "Connect to the domain's console"),
+        value('f', "defconfig", "FILE", "Use this configuration file"),
+        flag('q', "quiet", "Print nothing but errors"),
+        flag('n', "dryrun", "Print what the configuration comes to, and create nothing"),
+        flag('d', "debug", "Print what the configuration comes to, too"),
+        flag('F', "", "Return when the domain has ended"),
+        flag('e', "", "Do not deal with the domain's end: it stays"),
+        flag('V', "vncviewer", "Accepted: no domain has a display"),
+        flag('A', "vncviewer-autopass", "Accepted likewise"),
+        flag(long_only(0), "ignore-global-affinity-masks", "Accepted: there are none"),
     ],
     needs: 0,
     run,
 };
+
+/// xl's statuses, after libxl's `ERROR_FAIL` and `ERROR_INVAL`.
+const FAILED: Status = 3;
+const INVALID: Status = 6;
 
 /// Why a domain could not be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +110,11 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         Ok(config) => config,
         Err(status) => return status,
     };
+    if options.has('n') || options.has('d') {
+        let uuid = config.uuid.unwrap_or_else(|| Uuid::from_random(host.random()));
+        let text = document::config(0, &config.name, &uuid, Some(&config));
+        host.print(&format!("{text}\n"));
+    }
     if options.has('n') {
         return SUCCESS;
     }
@@ -111,16 +122,35 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         Ok(dom) => dom,
         Err(error) => {
             host.print_error(&format!("create: {error}\n"));
-            return FAILURE;
+            return if matches!(error, CreateError::Pool(_)) { INVALID } else { FAILED };
         }
     };
+    if options.has('e') {
+        host.domains().settle(dom);
+    }
     if !options.has('p')
         && let Err(errno) = host.unpause_domain(dom)
     {
         destroy_domain(host, dom);
-        return target::failed(host, "unpausing", dom, errno);
+        target::failed(host, "unpausing", dom, errno);
+        return FAILED;
     }
-    if options.has('c') { console::interact(host, dom) } else { SUCCESS }
+    let status = if options.has('c') { console::interact(host, dom) } else { SUCCESS };
+    if options.has('F') && !follow(host, dom) { FAILURE } else { status }
+}
+
+/// Waits until the domain has ended for good. False: the user does not want to.
+fn follow(host: &mut dyn Host, dom: DomId) -> bool {
+    const POLL: u64 = 100_000_000;
+    let Some(name) = host.domains().get(dom).map(|record| record.config.name.clone()) else { return true };
+    // A domain that restarts keeps its name and little else; one that is preserved is settled.
+    while host.domains().by_name(&name).is_some_and(|record| !record.settled) {
+        let deadline = host.now() + POLL;
+        if !host.wait(deadline) {
+            return false;
+        }
+    }
+    true
 }
 
 /// The configuration that `arguments` (a file, and overrides) and the option `-f` name. What is wrong with it is said.
@@ -147,7 +177,7 @@ pub fn read_config(
     let text = match file {
         None if overrides.is_empty() => {
             host.print_error(&format!("{command}: which configuration file?\n"));
-            return Err(FAILURE);
+            return Err(INVALID);
         }
         None => Cow::Borrowed(&b""[..]),
         Some(path) => match host.file(path) {
@@ -155,14 +185,14 @@ pub fn read_config(
             Err(errno) => {
                 let error = CreateError::File { what: "configuration", path: path.to_string(), errno };
                 host.print_error(&format!("{command}: {error}\n"));
-                return Err(FAILURE);
+                return Err(FAILED);
             }
         },
     };
     let name = file.unwrap_or("command line");
     let quiet = options.has('q');
     if !quiet && file.is_some() {
-        host.print(&format!("Parsing config from {name}\n"));
+        host.print_error(&format!("Parsing config from {name}\n"));
     }
     let parsed = match core::str::from_utf8(&text) {
         Ok(text) => DomainConfig::parse(name, text, &overrides).map_err(|e| e.to_string()),

@@ -14,7 +14,7 @@ pub const COMMAND: Command = Command {
     name: "destroy",
     usage: "[options] <Domain>",
     about: "Terminate a domain immediately",
-    flags: &[flag('f', "force")],
+    flags: &[flag('f', "", "Try it on domain 0, too")],
     needs: 1,
     run,
 };
@@ -25,7 +25,12 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         Err(status) => return status,
     };
     if dom == DomId(0) {
-        host.print_error("Cannot destroy privileged domain 0.\n\n");
+        host.print_error(if options.has('f') {
+            "destroy: this is domain 0\n"
+        } else {
+            "Not destroying domain 0; use -f to force.\n\
+             This can only be done when using a disaggregated hardware domain and toolstack.\n\n"
+        });
         return FAILURE;
     }
     match destroy_domain(host, dom) {

@@ -12,7 +12,7 @@ pub const COMMAND: Command = Command {
     name: "dmesg",
     usage: "[-c]",
     about: "Read and/or clear dmesg buffer",
-    flags: &[flag('c', "clear")],
+    flags: &[flag('c', "clear", "Empty the buffer as well")],
     needs: 0,
     run,
 };

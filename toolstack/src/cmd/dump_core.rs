@@ -17,13 +17,15 @@ pub const COMMAND: Command = Command {
     name: "dump-core",
     usage: "[-L] <Domain> <Filename>",
     about: "Core dump the specified domain (paused meanwhile, but for -L)",
-    flags: &[flag('L', "live")],
+    flags: &[flag('L', "live", "Do not pause the domain")],
     needs: 2,
     run,
 };
 
 /// Frames that are asked about in one hypercall: the most that Xen takes.
 const BATCH: u64 = 1024;
+/// A domain is not looked at whose file would fit only if this part of its memory, or less, was in use.
+const MOSTLY_EMPTY: u64 = 8;
 /// Pages that are copied at a time.
 const PAGES: usize = 64;
 
@@ -47,26 +49,34 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         return target::failed(host, "unpausing", dom, errno);
     }
     match dumped {
-        Ok(Dumped::Whole { pages }) => {
+        Ok(pages) => {
             host.print(&format!("{name}: {pages} pages of domain {dom}\n"));
             SUCCESS
         }
-        Ok(Dumped::Stopped) => FAILURE,
-        Err(Errno::EOPNOTSUPP) => {
-            host.print_error("dump-core: there is no place for a file here; use \"xrs dump-core\" on the host\n");
+        // The user knows.
+        Err(Errno::EINTR) => FAILURE,
+        Err(Errno::EOPNOTSUPP | Errno::ENOSPC) => {
+            host.print_error("dump-core: there is no room for the file here; use \"xrs dump-core\" on the host\n");
+            FAILURE
+        }
+        Err(Errno::EINVAL) => {
+            host.print_error(&format!("dump-core: {name} is no absolute path of a file\n"));
             FAILURE
         }
         Err(errno) => target::failed(host, "dumping", dom, errno),
     }
 }
 
-enum Dumped {
-    Whole { pages: usize },
-    Stopped,
-}
-
-fn dump(host: &mut dyn Host, dom: DomId, name: &str) -> Result<Dumped, Errno> {
+/// Writes a domain's core to a file of the host's; says how many pages it has.
+///
+/// # Errors
+/// `ENOSPC` where there is no room for it, `EINTR` when the user does not want it any more, and the hypervisor's own.
+pub fn dump(host: &mut dyn Host, dom: DomId, name: &str) -> Result<usize, Errno> {
     let info = host.domain_info(dom)?;
+    // Memory is seldom empty for the most part.
+    if info.tot_pages.saturating_mul(PAGE as u64) / MOSTLY_EMPTY > host.room() {
+        return Err(Errno::ENOSPC);
+    }
     let pages = pages(host, dom)?;
     let mut contexts = Vec::new();
     for vcpu in 0..=info.max_vcpu_id {
@@ -81,24 +91,25 @@ fn dump(host: &mut dyn Host, dom: DomId, name: &str) -> Result<Dumped, Errno> {
     let version = host.version()?;
     let core = Core { version: &version, contexts: &contexts, shared_info: &shared_info, pages: pages.len() };
     host.save(name)?;
-    if !host.save_bytes(&core.before_pages()) {
-        return Ok(Dumped::Stopped);
-    }
+    save(host, &core.before_pages())?;
     let mut content = Vec::with_capacity(PAGES * PAGE);
     for some in pages.chunks(PAGES) {
         let frames: Vec<Mfn> = some.iter().map(|(_, mfn)| *mfn).collect();
         content.clear();
         read(host, dom, &frames, &mut content)?;
         // Pages of zeros are said in a word, so each is said alone.
-        if !content.chunks(PAGE).all(|page| host.save_bytes(page)) {
-            return Ok(Dumped::Stopped);
-        }
+        content.chunks(PAGE).try_for_each(|page| save(host, page))?;
     }
     let end = core.after_pages(pages.iter().copied());
-    if !host.save_bytes(&end) {
-        return Ok(Dumped::Stopped);
+    save(host, &end)?;
+    Ok(pages.len())
+}
+
+fn save(host: &mut dyn Host, bytes: &[u8]) -> Result<(), Errno> {
+    if host.save_bytes(bytes) {
+        return Ok(());
     }
-    Ok(Dumped::Whole { pages: pages.len() })
+    Err(if host.room() == u64::MAX { Errno::EINTR } else { Errno::ENOSPC })
 }
 
 /// Copies frames. What the domain has given back meanwhile reads as zeros.

@@ -2,9 +2,10 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
-use super::options::Options;
-use super::{COMMANDS, Command, FAILURE, SUCCESS, Status, find};
+use super::options::{self, Options};
+use super::{COMMANDS, Command, SUCCESS, Status, find, unsupported};
 use crate::host::Host;
 
 pub const COMMAND: Command = Command {
@@ -23,33 +24,22 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
                 usage(host, command);
                 SUCCESS
             }
-            None => {
-                host.print_error(&format!("{name}: no such command\n"));
-                FAILURE
-            }
+            None => unsupported::refuse(host, name),
         };
     }
     let mut text = String::from("Usage <subcommand> [args]\n\nfull list of subcommands:\n\n");
     for command in COMMANDS {
         text.push_str(&format!(" {:<19} {}\n", command.name, command.about));
     }
+    let refused: Vec<&str> = unsupported::COMMANDS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+    text.push_str(&format!("\nxl's, and not supported: {}.\n", refused.join(", ")));
     host.print(&text);
     SUCCESS
 }
 
 /// How to use one command.
 pub fn usage(host: &mut dyn Host, command: &Command) {
-    let mut text = format!("Usage: {} {}\n\n{}.\n", command.name, command.usage, command.about);
-    if !command.flags.is_empty() {
-        text.push_str("\nOptions:");
-        for flag in command.flags {
-            let value = if flag.takes_value { " VALUE" } else { "" };
-            match flag.long {
-                "" => text.push_str(&format!(" -{}{value}", flag.letter)),
-                long => text.push_str(&format!(" -{}|--{long}{value}", flag.letter)),
-            }
-        }
-        text.push('\n');
-    }
+    let options = options::explain(command.flags);
+    let text = format!("Usage: {} {}\n\n{}.\n\nOptions:\n\n{options}", command.name, command.usage, command.about);
     host.print(&text);
 }

@@ -5,8 +5,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use xen_abi::errno::Errno;
+use xen_abi::physdev::PciDevice;
+use xen_abi::sysctl::XEN_INVALID_DEV;
 
-use super::options::{Options, flag};
+use super::options::{JSON, Options, flag};
 use super::{Command, FAILURE, SUCCESS, Status};
 use crate::host::Host;
 use crate::json;
@@ -15,7 +17,7 @@ pub const COMMAND: Command = Command {
     name: "info",
     usage: "[-n] [key]",
     about: "Get information about Xen host",
-    flags: &[flag('n', "numa"), flag('j', "json")],
+    flags: &[flag('n', "numa", "Show the places of CPUs, devices and memory"), JSON],
     needs: 0,
     run,
 };
@@ -53,8 +55,7 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
     SUCCESS
 }
 
-/// The tables of option `-n`: CPUs, devices and nodes. dom0 knows of no devices but those the hypervisor has nothing to say
-/// of.
+/// The tables of option `-n`: CPUs, devices and nodes.
 fn numa(host: &mut dyn Host) -> Result<String, Errno> {
     let mut text = format!("{:<23}:\ncpu:    core    socket     node\n", "cpu_topology");
     // A CPU of which the hypervisor does not know the core is left out, as xl does.
@@ -62,7 +63,16 @@ fn numa(host: &mut dyn Host) -> Result<String, Errno> {
     for (cpu, place) in places.iter().enumerate().filter(|(_, place)| place.core != u32::MAX) {
         text.push_str(&format!("{cpu:>3}:    {:>4}     {:>4}     {:>4}\n", place.core, place.socket, place.node));
     }
-    text.push_str(&format!("{:<23}:\ndevice           node\nNo device topology data available\n", "device topology"));
+    text.push_str(&format!("{:<23}:\ndevice           node\n", "device topology"));
+    // So are devices.
+    let devices = host.device_nodes()?;
+    let mut placed = devices.iter().filter(|(_, node)| *node < XEN_INVALID_DEV).peekable();
+    if placed.peek().is_none() {
+        text.push_str("No device topology data available\n");
+    }
+    for (PciDevice { seg, bus, devfn }, node) in placed {
+        text.push_str(&format!("{seg:04x}:{bus:02x}:{:02x}.{:01x}      {node}\n", devfn >> 3, devfn & 7));
+    }
     text.push_str(&format!("{:<23}:\nnode:    memsize    memfree    distances\n", "numa_info"));
     for (node, (memory, distances)) in host.numa()?.iter().enumerate() {
         let distances: Vec<String> = distances.iter().map(u32::to_string).collect();
@@ -78,6 +88,7 @@ fn lines(host: &mut dyn Host, tables: &str) -> Result<String, Errno> {
     let phys = host.phys_info()?;
     let version = host.version()?;
     let scheduler = host.scheduler()?;
+    let free_cpus = host.free_cpus()?.len();
     let mut text = String::new();
     let mut line = |key: &str, value: &str| text.push_str(&format!("{key:<23}: {value}\n"));
 
@@ -101,7 +112,7 @@ fn lines(host: &mut dyn Host, tables: &str) -> Result<String, Errno> {
     line("sharing_freed_memory", "0");
     line("sharing_used_memory", "0");
     line("outstanding_claims", &mib(phys.outstanding_pages));
-    line("free_cpus", "0");
+    line("free_cpus", &free_cpus.to_string());
 
     text.push_str(tables);
     let mut line = |key: &str, value: &str| text.push_str(&format!("{key:<23}: {value}\n"));

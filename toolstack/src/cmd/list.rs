@@ -6,8 +6,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::options::{Options, flag};
-use super::{Command, FAILURE, SUCCESS, Status, pools, target};
+use xen_abi::errno::Errno;
+
+use super::options::{JSON, Options, flag};
+use super::{Command, FAILURE, SUCCESS, Status, document, help, pools, target};
 use crate::calls::DomainInfo;
 use crate::host::Host;
 use crate::json::{self, quote};
@@ -17,15 +19,53 @@ pub const COMMAND: Command = Command {
     name: "list",
     usage: "[options] [Domain]",
     about: "List information about all/some domains",
-    flags: &[flag('l', "long"), flag('v', "verbose"), flag('Z', "context"), flag('c', "cpupool"), flag('j', "json")],
+    flags: &[
+        flag('l', "long", "Print all that the domains were made from, as JSON"),
+        flag('v', "verbose", "Show UUIDs, reasons of shutdowns and security labels"),
+        flag('Z', "context", "Show security labels"),
+        flag('c', "cpupool", "Show pools of CPUs"),
+        flag('n', "numa", "Show the nodes of the domains' memory"),
+        JSON,
+    ],
     needs: 0,
     run,
+};
+
+pub const CLAIMS: Command = Command {
+    name: "claims",
+    usage: "",
+    about: "List outstanding claim information about all domains",
+    flags: &[JSON],
+    needs: 0,
+    run: claims,
+};
+
+pub const VM_LIST: Command = Command {
+    name: "vm-list",
+    usage: "",
+    about: "List domains with their UUIDs",
+    flags: &[JSON],
+    needs: 0,
+    run: vm_list,
+};
+
+pub const SHARING: Command = Command {
+    name: "sharing",
+    usage: "[Domain]",
+    about: "Get information about page sharing",
+    flags: &[JSON],
+    needs: 0,
+    run: sharing,
 };
 
 /// Letters for `SHUTDOWN_*`.
 const REASONS: &[u8] = b"-rscwS";
 
 fn run(host: &mut dyn Host, options: &Options) -> Status {
+    if options.positional.len() > 1 {
+        help::usage(host, &COMMAND);
+        return FAILURE;
+    }
     let domains = match options.arg(0) {
         None => target::all(host),
         Some(text) => {
@@ -34,7 +74,7 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
                 Err(status) => return status,
             };
             match host.domain_info(dom) {
-                Err(xen_abi::errno::Errno::ESRCH) => {
+                Err(Errno::ESRCH) => {
                     host.print_error(&format!("Error: Domain '{text}' does not exist.\n"));
                     return FAILURE;
                 }
@@ -42,28 +82,117 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
             }
         }
     };
-    let domains = match domains {
-        Ok(domains) => domains,
+    show(host, domains, |host, domains| {
+        if options.has('l') || options.has('j') {
+            let items: Vec<String> = domains.iter().map(|info| long(host, info)).collect();
+            json::list(&items)
+        } else {
+            table(host, domains, |letter| options.has(letter))
+        }
+    })
+}
+
+/// Prints what is said of domains, if they could be asked for.
+fn show(
+    host: &mut dyn Host,
+    domains: Result<Vec<DomainInfo>, Errno>,
+    text: impl FnOnce(&mut dyn Host, &[DomainInfo]) -> String,
+) -> Status {
+    match domains {
+        Ok(domains) => {
+            let text = text(host, &domains);
+            host.print(&text);
+            SUCCESS
+        }
         Err(errno) => {
             host.print_error(&format!("cannot list the domains: {}\n", errno.name()));
-            return FAILURE;
+            FAILURE
         }
-    };
-    if options.has('l') || options.has('j') {
-        let items: Vec<String> = domains.iter().map(|info| long(host, info)).collect();
-        host.print(&json::list(&items));
-        return SUCCESS;
     }
+}
+
+/// The letter of a column that no option of `list` asks for.
+const CLAIM: char = 'C';
+
+fn claims(host: &mut dyn Host, options: &Options) -> Status {
+    let all = target::all(host);
+    show(host, all, |host, domains| {
+        if !options.has('j') {
+            return table(host, domains, |letter| letter == CLAIM);
+        }
+        objects(host, domains, |_, info| vec![("claimed_mb", (info.outstanding_pages / 256).to_string())])
+    })
+}
+
+fn vm_list(host: &mut dyn Host, options: &Options) -> Status {
+    let all = target::all(host);
+    show(host, all, |host, domains| {
+        if options.has('j') {
+            return objects(host, domains, |_, info| vec![("uuid", quote(&info.uuid.to_string()))]);
+        }
+        let mut text = String::from("UUID                                  ID    name\n");
+        let names = store::names(host);
+        for info in domains {
+            let name = names.get(&info.id).map_or("(null)", String::as_str);
+            let _ = writeln!(text, "{}  {}    {name:<30}", info.uuid, info.id.0);
+        }
+        text
+    })
+}
+
+/// PV domains share none of their pages.
+fn sharing(host: &mut dyn Host, options: &Options) -> Status {
+    let domains = match options.arg(0).map(|text| target::resolve(host, text)) {
+        None => target::all(host),
+        Some(Ok(dom)) => host.domain_info(dom).map(|info| vec![info]),
+        Some(Err(status)) => return status,
+    };
+    show(host, domains, |host, domains| {
+        if options.has('j') {
+            return objects(host, domains, |_, info| {
+                vec![("memory_mb", (info.tot_pages / 256).to_string()), ("shared_mb", "0".to_string())]
+            });
+        }
+        let mut text = String::from("Name                                        ID   Mem Shared\n");
+        let names = store::names(host);
+        for info in domains {
+            let name = names.get(&info.id).map_or("(null)", String::as_str);
+            let _ = writeln!(text, "{name:<40} {:>5} {:>5}  {:>5}", info.id.0, info.tot_pages / 256, 0);
+        }
+        text
+    })
+}
+
+/// Domains as JSON: name, number, and more.
+fn objects(
+    host: &mut dyn Host,
+    domains: &[DomainInfo],
+    more: impl Fn(&mut dyn Host, &DomainInfo) -> Vec<(&'static str, String)>,
+) -> String {
+    let names = store::names(host);
+    let mut items = Vec::new();
+    for info in domains {
+        let name = names.get(&info.id).map_or("(null)", String::as_str);
+        let mut fields = vec![("name", quote(name)), ("domid", info.id.to_string())];
+        fields.extend(more(host, info));
+        items.push(json::object(4, &fields));
+    }
+    json::list(&items)
+}
+
+/// xl's table, with the columns whose letters `has` wants.
+fn table(host: &mut dyn Host, domains: &[DomainInfo], has: impl Fn(char) -> bool) -> String {
     let mut text = String::from("Name                                        ID   Mem VCPUs\tState\tTime(s)");
-    if options.has('v') {
+    if has('v') {
         text.push_str("   UUID                            Reason-Code\tSecurity Label");
-    } else if options.has('Z') {
+    } else if has('Z') {
         text.push_str("   Security Label");
     }
-    if options.has('c') {
-        text.push_str("         Cpupool");
-    }
+    text.push_str(if has(CLAIM) { "  Claimed" } else { "" });
+    text.push_str(if has('c') { "         Cpupool" } else { "" });
+    text.push_str(if has('n') { " NODE Affinity" } else { "" });
     text.push('\n');
+    let nodes = if has('n') { host.phys_info().map_or(1, |info| info.nr_nodes) } else { 0 };
     let names = if domains.len() > 1 {
         store::names(host)
     } else {
@@ -71,26 +200,32 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         names.collect()
     };
     text.reserve(domains.len() * 100);
-    for info in &domains {
+    for info in domains {
         row(&mut text, names.get(&info.id).map_or("(null)", String::as_str), info);
-        if options.has('v') {
+        if has('v') {
             let reason = match info.shutdown_reason() {
                 Some(reason) => format!("{reason:x}"),
                 None => "-".to_string(),
             };
             let _ = write!(text, " {} {reason:>8}", info.uuid);
         }
-        if options.has('v') || options.has('Z') {
+        if has(CLAIM) {
+            let _ = write!(text, " {:>5}", info.outstanding_pages / 256);
+        }
+        if has('v') || has('Z') {
             let _ = write!(text, " {:>16}", "-");
         }
-        if options.has('c') {
+        if has('c') {
             let pool = pools::name(host, info.cpupool);
             let _ = write!(text, "{pool:>16}");
         }
+        if has('n') {
+            let set = host.node_affinity(info.id).unwrap_or_default();
+            let _ = write!(text, " {}", set.of(nodes));
+        }
         text.push('\n');
     }
-    host.print(&text);
-    SUCCESS
+    text
 }
 
 /// Adds a line's columns. The library's own padding goes letter by letter, and here that is most of the work.
@@ -137,40 +272,9 @@ pub fn tenths(nanoseconds: u64) -> String {
 /// What a domain was made from, as JSON with libxl's names.
 fn long(host: &mut dyn Host, info: &DomainInfo) -> String {
     let name = store::name_of(host, info.id).unwrap_or_default();
-    let mut text = format!("    {{\n        \"domid\": {},\n        \"config\": {{\n", info.id);
-    let _ = write!(
-        text,
-        "            \"c_info\": {{\n                \"type\": \"pv\",\n                \"name\": {},\n                \
-         \"uuid\": \"{}\"\n            }}",
-        quote(&name),
-        info.uuid
-    );
-    if let Some(record) = host.domains().get(info.id) {
-        let config = &record.config;
-        let _ = write!(
-            text,
-            ",\n            \"b_info\": {{\n                \"max_vcpus\": {},\n                \"max_memkb\": {},\n                \
-             \"target_memkb\": {},\n                \"kernel\": {},\n                \"cmdline\": {}",
-            config.max_vcpus,
-            config.max_memory_kib,
-            config.memory_kib,
-            quote(&config.kernel),
-            quote(&config.cmdline)
-        );
-        if let Some(ramdisk) = &config.ramdisk {
-            let _ = write!(text, ",\n                \"ramdisk\": {}", quote(ramdisk));
-        }
-        let _ = write!(
-            text,
-            "\n            }},\n            \"on_poweroff\": \"{}\",\n            \"on_reboot\": \"{}\",\n            \
-             \"on_watchdog\": \"{}\",\n            \"on_crash\": \"{}\",\n            \"on_soft_reset\": \"{}\"",
-            config.on_poweroff.name(),
-            config.on_reboot.name(),
-            config.on_watchdog.name(),
-            config.on_crash.name(),
-            config.on_soft_reset.name()
-        );
-    }
-    text.push_str("\n        }\n    }");
-    text
+    let config = match host.domains().get(info.id) {
+        Some(record) => document::config(8, &name, &info.uuid, Some(&record.config)),
+        None => document::config(8, &name, &info.uuid, None),
+    };
+    json::object(4, &[("domid", info.id.to_string()), ("config", config.trim_start().to_string())])
 }

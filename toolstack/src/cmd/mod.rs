@@ -4,7 +4,6 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::config::keys::nearest_of;
 use crate::host::Host;
 
 mod block;
@@ -13,7 +12,9 @@ mod console;
 mod create;
 mod debug_keys;
 mod destroy;
+mod devices;
 mod dmesg;
+mod document;
 mod domid;
 mod domname;
 mod dump_core;
@@ -35,6 +36,7 @@ mod target;
 mod top;
 mod trigger;
 mod unpause;
+mod unsupported;
 mod uptime;
 mod vcpu_list;
 mod vcpu_pin;
@@ -42,6 +44,7 @@ mod vcpu_set;
 
 pub use create::{CreateError, create_domain};
 pub use destroy::destroy_domain;
+pub use dump_core::dump as dump_domain;
 pub use options::{Flag, Options};
 pub use rename::rename as rename_domain;
 pub use target::all as all_domains;
@@ -53,6 +56,8 @@ pub type Status = i32;
 pub const SUCCESS: Status = 0;
 /// It did not.
 pub const FAILURE: Status = 1;
+/// It was not called as it should be.
+pub const MISUSED: Status = 2;
 
 /// One command.
 pub struct Command {
@@ -74,12 +79,24 @@ pub const COMMANDS: &[Command] = &[
     create::COMMAND,
     config_update::COMMAND,
     list::COMMAND,
+    list::CLAIMS,
+    list::VM_LIST,
+    list::SHARING,
     destroy::COMMAND,
     shutdown::COMMAND,
     reboot::COMMAND,
     pause::COMMAND,
     unpause::COMMAND,
     console::COMMAND,
+    devices::NETWORK,
+    devices::CHANNEL,
+    devices::TPM,
+    devices::KEYBOARD,
+    devices::DISPLAY,
+    devices::SOUND,
+    devices::USB,
+    devices::PCI,
+    devices::ASSIGNABLE,
     block::LIST,
     block::ATTACH,
     block::DETACH,
@@ -89,6 +106,7 @@ pub const COMMANDS: &[Command] = &[
     memory::MEM_MAX,
     memory::MEM_SET,
     trigger::COMMAND,
+    trigger::BUTTON,
     sysrq::COMMAND,
     top::COMMAND,
     domid::COMMAND,
@@ -115,10 +133,20 @@ pub const COMMANDS: &[Command] = &[
     help::COMMAND,
 ];
 
-/// The command of this name.
+/// The command of this name, or the only one whose name begins so.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Command> {
-    COMMANDS.iter().find(|command| command.name == name)
+    let mut like = COMMANDS.iter().filter(|command| command.name.starts_with(name));
+    let exact = COMMANDS.iter().find(|command| command.name == name);
+    exact.or_else(|| like.next().filter(|_| !name.is_empty() && like.next().is_none()))
+}
+
+impl Command {
+    /// Its options, as they are typed.
+    #[must_use]
+    pub fn option_words(&self) -> Vec<String> {
+        options::words(self.flags)
+    }
 }
 
 /// Runs a command: its name and its arguments. No words at all are no error.
@@ -127,23 +155,18 @@ pub fn run(host: &mut dyn Host, words: &[&str]) -> Status {
         return SUCCESS;
     };
     // Scripts written for xl keep working.
-    if *name == "xl" && !arguments.is_empty() {
-        return run(host, arguments);
+    if *name == "xl" {
+        return run_xl(host, arguments);
     }
     let Some(command) = find(name) else {
-        let hint = match nearest_of(name, COMMANDS.iter().map(|c| c.name)) {
-            Some(near) => format!(" (did you mean \"{near}\"?)"),
-            None => String::from(", see \"help\""),
-        };
-        host.print_error(&format!("{name}: no such command{hint}\n"));
-        return FAILURE;
+        return unsupported::refuse(host, name);
     };
     let options = match options::parse(command.flags, arguments) {
         Ok(options) => options,
         Err(message) => {
-            host.print_error(&format!("{name}: {message}\n"));
+            host.print_error(&format!("{}: {message}\n", command.name));
             help::usage(host, command);
-            return FAILURE;
+            return MISUSED;
         }
     };
     if options.has('h') {
@@ -152,11 +175,35 @@ pub fn run(host: &mut dyn Host, words: &[&str]) -> Status {
     }
     if options.positional.len() < command.needs {
         let plural = if command.needs == 1 { "" } else { "s" };
-        host.print_error(&format!("'{name}' requires at least {} argument{plural}.\n\n", command.needs));
+        host.print_error(&format!("'{}' requires at least {} argument{plural}.\n\n", command.name, command.needs));
         help::usage(host, command);
-        return FAILURE;
+        return MISUSED;
     }
     (command.run)(host, &options)
+}
+
+/// What follows the word `xl`: options of its own, and a command.
+fn run_xl(host: &mut dyn Host, words: &[&str]) -> Status {
+    let own = words.iter().take_while(|word| word.starts_with('-')).count();
+    let (own, words) = words.split_at(own);
+    let letters = || own.iter().flat_map(|word| word.chars().skip(1));
+    if let Some(unknown) = letters().find(|letter| !"vfNtT".contains(*letter)) {
+        host.print_error(&format!("xl: unknown global option -{unknown}\n"));
+        return MISUSED;
+    }
+    let Some((name, arguments)) = words.split_first() else {
+        return run(host, &["help"]);
+    };
+    // The others have no meaning here: nothing is told apart by its verbosity, its lock or its terminal.
+    if !letters().any(|letter| letter == 'N') {
+        return run(host, words);
+    }
+    if !find(name).is_some_and(|command| command.flags.iter().any(|flag| flag.long == "dryrun")) {
+        host.print_error("command does not implement -N (dryrun) option\n");
+        return FAILURE;
+    }
+    let rehearsed: Vec<&str> = [*name, "--dryrun"].into_iter().chain(arguments.iter().copied()).collect();
+    run(host, &rehearsed)
 }
 
 /// Splits a script into commands of words: commands end at a newline or a semicolon, words at spaces; quotes of both

@@ -11,18 +11,73 @@ pub struct Flag {
     pub letter: char,
     /// Its long name; empty for none.
     pub long: &'static str,
+    /// What the help calls the value that follows; empty for none.
+    pub value: &'static str,
+    /// What it does, in a few words.
+    pub about: &'static str,
+}
+
+impl Flag {
     /// Whether a value follows.
-    pub takes_value: bool,
+    #[must_use]
+    pub const fn takes_value(&self) -> bool {
+        !self.value.is_empty()
+    }
+
+    /// Whether it can be given by its letter.
+    const fn is_letter(&self) -> bool {
+        self.letter.is_ascii()
+    }
+
+    /// `-l, --long=VALUE`.
+    fn name(&self) -> String {
+        let both = if self.is_letter() && !self.long.is_empty() { ", " } else { "" };
+        let letter = if self.is_letter() { format!("-{}", self.letter) } else { String::new() };
+        match (self.long, self.value) {
+            ("", "") => letter,
+            ("", value) => format!("{letter} {value}"),
+            (long, "") => format!("{letter}{both}--{long}"),
+            (long, value) => format!("{letter}{both}--{long}={value}"),
+        }
+    }
 }
 
 /// A plain flag.
-pub const fn flag(letter: char, long: &'static str) -> Flag {
-    Flag { letter, long, takes_value: false }
+pub const fn flag(letter: char, long: &'static str, about: &'static str) -> Flag {
+    Flag { letter, long, value: "", about }
 }
 
 /// A flag with a value.
-pub const fn value(letter: char, long: &'static str) -> Flag {
-    Flag { letter, long, takes_value: true }
+pub const fn value(letter: char, long: &'static str, value: &'static str, about: &'static str) -> Flag {
+    Flag { letter, long, value, about }
+}
+
+/// The letter, which nobody can type, of an option that has a long name only.
+pub const fn long_only(number: u8) -> char {
+    const FIRST: u32 = 0xe000;
+    match char::from_u32(FIRST + number as u32) {
+        Some(letter) => letter,
+        None => '\u{e000}',
+    }
+}
+
+/// `--help`, of every command.
+const HELP: Flag = flag('h', "help", "Print this help");
+/// `--json`, of every command that lists something.
+pub const JSON: Flag = flag('j', "json", "Print it as JSON");
+
+/// What the help says of a command's options.
+pub fn explain(flags: &[Flag]) -> String {
+    let names: Vec<(String, &str)> = flags.iter().chain([&HELP]).map(|flag| (flag.name(), flag.about)).collect();
+    let width = names.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    names.iter().map(|(name, about)| format!("{name:<width$}  {about}\n")).collect()
+}
+
+/// All that can follow a command's name and begins with a dash.
+pub fn words(flags: &[Flag]) -> Vec<String> {
+    let all = flags.iter().chain([&HELP]);
+    let long = all.clone().filter(|flag| !flag.long.is_empty()).map(|flag| format!("--{}", flag.long));
+    all.clone().filter(|flag| flag.is_letter()).map(|flag| format!("-{}", flag.letter)).chain(long).collect()
 }
 
 /// What was given.
@@ -55,7 +110,6 @@ impl Options {
 
 /// Sorts `arguments`. `-h` and `--help` are always known.
 pub fn parse(flags: &[Flag], arguments: &[&str]) -> Result<Options, String> {
-    const HELP: Flag = flag('h', "help");
     let mut options = Options::default();
     let mut rest = arguments.iter();
     let find = |found: &dyn Fn(&Flag) -> bool| flags.iter().chain([&HELP]).find(|f| found(f)).copied();
@@ -67,8 +121,9 @@ pub fn parse(flags: &[Flag], arguments: &[&str]) -> Result<Options, String> {
                 Some((name, value)) => (name, Some(value)),
                 None => (long, None),
             };
-            let known = find(&|f| f.long == name).ok_or_else(|| format!("unrecognized option '--{name}'"))?;
-            let given = match (known.takes_value, inline) {
+            let known = find(&|f| f.long == name && !name.is_empty())
+                .ok_or_else(|| format!("unrecognized option '--{name}'"))?;
+            let given = match (known.takes_value(), inline) {
                 (false, None) => "",
                 (false, Some(_)) => return Err(format!("option '--{name}' doesn't allow an argument")),
                 (true, Some(value)) => value,
@@ -80,9 +135,10 @@ pub fn parse(flags: &[Flag], arguments: &[&str]) -> Result<Options, String> {
         } else if let Some(letters) = argument.strip_prefix('-').filter(|l| !l.is_empty()) {
             let mut letters = letters.chars();
             while let Some(letter) = letters.next() {
-                let known = find(&|f| f.letter == letter).ok_or_else(|| format!("invalid option -- '{letter}'"))?;
+                let known = find(&|f| f.letter == letter && f.is_letter())
+                    .ok_or_else(|| format!("option `{letter}' not supported."))?;
                 let mut given = "";
-                if known.takes_value {
+                if known.takes_value() {
                     given = letters.as_str();
                     if given.is_empty() {
                         let missing = || format!("option requires an argument -- '{letter}'");

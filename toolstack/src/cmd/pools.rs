@@ -9,13 +9,14 @@ use xen_abi::domctl::{
 };
 use xen_abi::errno::Errno;
 
-use super::options::{Options, flag, value};
+use super::options::{JSON, Options, flag, value};
 use super::{Command, FAILURE, SUCCESS, Status, target};
 use crate::calls::{PoolChange, PoolInfo};
 use crate::config::Uuid;
 use crate::config::syntax::{self, Value};
 use crate::cpus::CpuSet;
 use crate::host::Host;
+use crate::json;
 
 /// By their names in config files.
 const SCHEDULERS: [(&str, u32); 5] = [
@@ -30,7 +31,7 @@ pub const LIST: Command = Command {
     name: "cpupool-list",
     usage: "[-c|--cpus] [<CPU Pool>]",
     about: "List CPU pools on host",
-    flags: &[flag('c', "cpus")],
+    flags: &[flag('c', "cpus", "Show which CPUs are in a pool"), JSON],
     needs: 0,
     run: list,
 };
@@ -39,7 +40,10 @@ pub const CREATE: Command = Command {
     name: "cpupool-create",
     usage: "[options] [<ConfigFile>] [Variable=value ...]",
     about: "Create a new CPU pool",
-    flags: &[value('f', "defconfig"), flag('n', "dryrun")],
+    flags: &[
+        value('f', "defconfig", "FILE", "Use this configuration file"),
+        flag('n', "dryrun", "Print what it comes to, and create nothing"),
+    ],
     needs: 0,
     run: create,
 };
@@ -152,13 +156,19 @@ fn scheduler_name(number: u32) -> &'static str {
 
 fn list(host: &mut dyn Host, options: &Options) -> Status {
     let only = match options.arg(0) {
-        Some(_) => match pool_of(host, options, 0) {
-            Ok(id) => Some(id),
-            Err(status) => return status,
+        Some(text) => match resolve(host, text) {
+            Some(id) => Some(id),
+            None => return say(host, &format!("Pool '{text}' does not exist")),
         },
         None => None,
     };
     let Ok(pools) = all(host) else { return say(host, "error getting cpupool info") };
+    if options.has('j') {
+        let wanted = pools.iter().filter(|pool| only.is_none_or(|id| pool.id == id));
+        let items: Vec<String> = wanted.map(|pool| object(host, pool)).collect();
+        host.print(&json::list(&items));
+        return SUCCESS;
+    }
     let mut text = format!("{:<19}", "Name");
     text.push_str(if options.has('c') { "CPU list\n" } else { "CPUs   Sched     Active   Domain count\n" });
     for pool in pools.iter().filter(|pool| only.is_none_or(|id| pool.id == id)) {
@@ -176,6 +186,20 @@ fn list(host: &mut dyn Host, options: &Options) -> Status {
     }
     host.print(&text);
     SUCCESS
+}
+
+/// A pool as JSON.
+fn object(host: &mut dyn Host, pool: &PoolInfo) -> String {
+    let cpus: Vec<String> =
+        (0..CpuSet::CAPACITY).filter(|cpu| pool.cpus.has(*cpu)).map(|cpu| cpu.to_string()).collect();
+    let fields = [
+        ("poolid", pool.id.to_string()),
+        ("pool_name", json::quote(&name(host, pool.id))),
+        ("sched", json::quote(scheduler_name(pool.scheduler))),
+        ("n_dom", pool.domains.to_string()),
+        ("cpumap", json::line(&cpus)),
+    ];
+    json::object(4, &fields)
 }
 
 /// What a config file or arguments say of a new pool.
@@ -241,7 +265,7 @@ fn create(host: &mut dyn Host, options: &Options) -> Status {
 
 fn try_create(host: &mut dyn Host, options: &Options) -> Result<(), String> {
     let (wish, file) = wish(host, options)?;
-    let name = wish.name.ok_or("No config file name or variable \"name\" given")?;
+    let name = wish.name.ok_or("Missing cpupool name!")?;
     if resolve(host, &name).is_some() {
         return Err(format!("Pool name \"{name}\" already exists"));
     }

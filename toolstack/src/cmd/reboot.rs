@@ -8,7 +8,11 @@ pub const COMMAND: Command = Command {
     name: "reboot",
     usage: "[options] <-a|Domain>",
     about: "Issue a reboot signal to a domain",
-    flags: &[flag('a', "all"), flag('w', "wait"), flag('F', "")],
+    flags: &[
+        flag('a', "all", "All domains but domain 0"),
+        flag('w', "wait", "Wait until they have begun to"),
+        flag('F', "", "For HVM domains"),
+    ],
     needs: 0,
     run,
 };

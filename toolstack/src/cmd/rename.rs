@@ -21,7 +21,10 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
     };
     let name = options.arg(1).unwrap_or_default();
     if let Some(other) = target::by_name(host, name) {
-        host.print_error(&format!("rename: domain {other} already has the name \"{name}\"\n"));
+        let text = options.arg(0).unwrap_or_default();
+        host.print_error(&format!(
+            "Domain {other} with name \"{name}\" already exists.\nCan't rename domain '{text}'.\n"
+        ));
         return FAILURE;
     }
     match rename(host, dom, name) {

@@ -17,7 +17,11 @@ pub const COMMAND: Command = Command {
     name: "shutdown",
     usage: "[options] <-a|Domain>",
     about: "Issue a shutdown signal to a domain",
-    flags: &[flag('a', "all"), flag('w', "wait"), flag('F', "")],
+    flags: &[
+        flag('a', "all", "All domains but domain 0"),
+        flag('w', "wait", "Wait until they have ended"),
+        flag('F', "", "For HVM domains"),
+    ],
     needs: 0,
     run,
 };
@@ -45,7 +49,7 @@ pub fn signal(host: &mut dyn Host, options: &Options, word: &str, doing: &str) -
     let mut status = SUCCESS;
     let mut waiting = Vec::new();
     for dom in domains {
-        host.print(&format!("{doing} domain {dom}\n"));
+        host.print_error(&format!("{doing} domain {dom}\n"));
         match request(host, dom, word) {
             Ok(()) => waiting.push(dom),
             Err(failed) => status = failed,
@@ -70,12 +74,15 @@ fn request(host: &mut dyn Host, dom: DomId, word: &str) -> Result<(), Status> {
 /// Waits until all of these have ended. False when the user stopped it.
 fn wait(host: &mut dyn Host, mut domains: Vec<DomId>) -> bool {
     const POLL: u64 = 100_000_000;
+    if !domains.is_empty() {
+        host.print_error(&format!("Waiting for {} domains\n", domains.len()));
+    }
     loop {
         domains.retain(|dom| match host.domain_info(*dom) {
             Ok(info) if !info.is(DomainInfo::SHUTDOWN) && !info.is(DomainInfo::DYING) => true,
             ended => {
                 let how = if ended.is_ok() { "has been shut down" } else { "has been destroyed" };
-                host.print(&format!("Domain {dom} {how}{}\n", reason(ended.ok())));
+                host.print_error(&format!("Domain {dom} {how}{}\n", reason(ended.ok())));
                 false
             }
         });

@@ -18,7 +18,12 @@ pub const COMMAND: Command = Command {
     name: "top",
     usage: "[-b] [-d SECONDS] [-i ITERATIONS]",
     about: "Monitor a host and the domains in real time (Ctrl-C ends it)",
-    flags: &[flag('b', "batch"), flag('f', "full-name"), value('d', "delay"), value('i', "iterations")],
+    flags: &[
+        flag('b', "batch", "Print one table after the other"),
+        flag('f', "full-name", "Show whole names"),
+        value('d', "delay", "SECONDS", "Time between two looks, 3 by default"),
+        value('i', "iterations", "COUNT", "How often to look"),
+    ],
     needs: 0,
     run,
 };

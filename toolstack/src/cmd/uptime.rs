@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use xen_abi::ids::DomId;
 
-use super::options::{Options, flag};
+use super::options::{JSON, Options, flag};
 use super::{Command, FAILURE, SUCCESS, Status, target};
 use crate::host::Host;
 use crate::json;
@@ -17,7 +17,7 @@ pub const COMMAND: Command = Command {
     name: "uptime",
     usage: "[-s] [Domain]",
     about: "Print uptime for all/some domains",
-    flags: &[flag('s', "short"), flag('j', "json")],
+    flags: &[flag('s', "short", "A line without seconds for each"), JSON],
     needs: 0,
     run,
 };

@@ -9,7 +9,7 @@ use xen_abi::errno::Errno;
 use xen_abi::ids::VcpuId;
 
 use super::list::tenths;
-use super::options::{Options, flag};
+use super::options::{JSON, Options};
 use super::{Command, FAILURE, SUCCESS, Status, target};
 use crate::calls::DomainInfo;
 use crate::host::Host;
@@ -20,7 +20,7 @@ pub const COMMAND: Command = Command {
     name: "vcpu-list",
     usage: "[Domain, ...]",
     about: "List the VCPUs for all/some domains",
-    flags: &[flag('j', "json")],
+    flags: &[JSON],
     needs: 0,
     run,
 };

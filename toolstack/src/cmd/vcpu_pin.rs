@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use xen_abi::ids::{DomId, VcpuId};
 
-use super::options::{Options, flag};
+use super::options::{Options, flag, long_only};
 use super::{Command, FAILURE, SUCCESS, Status, target};
 use crate::calls::{Affinity, Pinned};
 use crate::cpus::CpuSet;
@@ -15,7 +15,11 @@ pub const COMMAND: Command = Command {
     name: "vcpu-pin",
     usage: "[-f|--force] <Domain> <VCPU|all> <Hard affinity|-|all> <Soft affinity|-|all>",
     about: "Set which CPUs a VCPU can use",
-    flags: &[flag('f', "force")],
+    flags: &[
+        flag('f', "force", "Lift a pin that the domain's kernel asked for"),
+        flag('n', "dryrun", "Print what it comes to, and change nothing"),
+        flag(long_only(0), "ignore-global-affinity-masks", "Accepted: there are none"),
+    ],
     needs: 3,
     run,
 };
@@ -30,7 +34,7 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         Ok(number) => Some(VcpuId(number)),
         Err(_) if vcpu == "all" => None,
         Err(_) => {
-            host.print_error(&format!("Error: Invalid VCPU {vcpu}.\n"));
+            host.print_error(&format!("Error: Invalid argument {vcpu} as VCPU.\n"));
             return FAILURE;
         }
     };
@@ -58,6 +62,12 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         }
     };
     if affinity.hard.is_none() && affinity.soft.is_none() {
+        return SUCCESS;
+    }
+    if options.has('n') {
+        let cpus = phys.max_cpu_id + 1;
+        let shown = |set: Option<CpuSet>| set.map_or_else(|| "-".into(), |set| format!("{}", set.of(cpus)));
+        host.print(&format!("cpumap: {} {}\n", shown(affinity.hard), shown(affinity.soft)));
         return SUCCESS;
     }
     match only {

@@ -14,7 +14,7 @@ pub const COMMAND: Command = Command {
     name: "vcpu-set",
     usage: "[-i|--ignore-host] <Domain> <vCPUs>",
     about: "Set the number of active VCPUs allowed for the domain",
-    flags: &[flag('i', "ignore-host")],
+    flags: &[flag('i', "ignore-host", "Allow more vCPUs than there are CPUs")],
     needs: 2,
     run,
 };
@@ -25,7 +25,7 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         Err(status) => return status,
     };
     let Some(wanted) = options.arg(1).and_then(|text| text.parse::<u32>().ok()) else {
-        host.print_error("Error: Invalid argument for VCPU.\n");
+        host.print_error("Error: Invalid argument.\n");
         return FAILURE;
     };
     let info = match host.domain_info(dom) {

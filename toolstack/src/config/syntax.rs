@@ -72,14 +72,17 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Assignment>, ConfigError> {
     }
 }
 
-/// Parses an override such as `memory=256` or `name=web`: as in a file, but a value that is neither quoted, nor a number,
+/// Parses an override such as `memory=256`, `vcpus=2; name="web"` or `name=web`: as in a file, but a value that is neither quoted, nor a number,
 /// nor a list is taken as text, since a shell has eaten the quotes.
 ///
 /// # Errors
 /// The first thing that is not in the grammar.
 pub fn parse_override(argument: &str) -> Result<Vec<Assignment>, ConfigError> {
     const PLACE: &str = "command line";
-    if let Some((key, value)) = argument.split_once('=') {
+    let strict = parse(PLACE, argument);
+    if strict.is_err()
+        && let Some((key, value)) = argument.split_once('=')
+    {
         let bare = value.trim();
         let number = bare.starts_with(|c: char| c.is_ascii_digit()) && parse_number(bare).is_some();
         if !bare.starts_with(['"', '\'', '[']) && !number && !key.ends_with('+') {
@@ -88,7 +91,7 @@ pub fn parse_override(argument: &str) -> Result<Vec<Assignment>, ConfigError> {
             return parse(PLACE, &format!("{key}=\"{quoted}\""));
         }
     }
-    parse(PLACE, argument)
+    strict
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

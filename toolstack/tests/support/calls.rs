@@ -336,6 +336,15 @@ impl XenCalls for Machine {
     fn numa(&mut self) -> Result<Vec<(MemInfo, Vec<u32>)>, Errno> {
         Ok(vec![(MemInfo { memsize: 1 << 30, memfree: 256 << 20 }, vec![10])])
     }
+    fn node_affinity(&mut self, _: DomId) -> Result<CpuSet, Errno> {
+        let mut nodes = CpuSet::default();
+        nodes.add(0);
+        Ok(nodes)
+    }
+    fn device_nodes(&mut self) -> Result<Vec<(PciDevice, u32)>, Errno> {
+        let device = |devfn| PciDevice { seg: 0, bus: 2, devfn };
+        Ok(vec![(device(8), XEN_INVALID_NODE_ID), (device(0x1a), self.device_node), (device(0xf0), XEN_INVALID_DEV)])
+    }
     fn scheduler(&mut self) -> Result<u32, Errno> {
         Ok(6)
     }

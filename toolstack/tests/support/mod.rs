@@ -17,7 +17,8 @@ use xen_abi::arch_x86::{CpuidLeaf, VcpuGuestContext};
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Mfn, Pfn, Port, VcpuId};
 use xen_abi::memory::E820Entry;
-use xen_abi::sysctl::{CpuTopo, MemInfo};
+use xen_abi::physdev::PciDevice;
+use xen_abi::sysctl::{CpuTopo, MemInfo, XEN_INVALID_DEV, XEN_INVALID_NODE_ID};
 
 mod calls;
 #[path = "../../image/tests/support/mod.rs"]
@@ -58,6 +59,8 @@ pub struct Machine {
     pub next_mfn: u64,
     /// What was saved for the user.
     pub saved: Option<(String, Vec<u8>)>,
+    /// How much there is room for.
+    pub room: u64,
     pub next_dom: u16,
     /// `XEN_SYSCTL_PHYSCAP_*`.
     pub capabilities: u32,
@@ -76,6 +79,8 @@ pub struct Machine {
     pub err: String,
     pub clock: u64,
     pub cpus: u32,
+    /// The node of one of its devices.
+    pub device_node: u32,
     pub schedule: Schedule,
     pub pools: BTreeMap<u32, PoolInfo>,
     pub records: Domains,
@@ -96,6 +101,7 @@ impl Default for Machine {
             free: 0x1_0000,
             next_mfn: 0x1_0000,
             saved: None,
+            room: u64::MAX,
             next_dom: 1,
             capabilities: 0x31b,
             superpages: true,
@@ -110,6 +116,7 @@ impl Default for Machine {
             err: String::new(),
             clock: 5_000_000_000,
             cpus: 1,
+            device_node: XEN_INVALID_NODE_ID,
             schedule: Schedule { time_slice_ms: 30, rate_limit_us: 1000, migration_delay_us: 0 },
             pools: BTreeMap::from([(
                 0,
@@ -377,6 +384,9 @@ impl Host for Machine {
     fn save_bytes(&mut self, bytes: &[u8]) -> bool {
         self.saved.as_mut().unwrap().1.extend_from_slice(bytes);
         true
+    }
+    fn room(&self) -> u64 {
+        self.room
     }
     fn print(&mut self, text: &str) {
         self.out.push_str(text);

@@ -9,7 +9,7 @@ use machine::arch::x86_64::{
     msi::{Message, NoMessage},
     pci::Function,
 };
-use xen_abi::errno::Errno;
+use xen_abi::{errno::Errno, physdev::PciDevice};
 
 use super::{GUEST_EXTRA, STATE, Source, State, bind, mode, silence};
 use crate::domain::{Domain, Life};
@@ -24,6 +24,14 @@ pub struct Device {
     pub segment: u16,
     /// Function in it.
     pub function: Function,
+}
+
+impl Device {
+    /// As a guest names it.
+    #[must_use]
+    pub const fn of(device: &PciDevice) -> Self {
+        Self { segment: device.seg, function: Function { bus: device.bus, devfn: device.devfn } }
+    }
 }
 
 /// What a number is to stand for.
@@ -51,6 +59,11 @@ pub fn add_device(device: Device, held: &mut Held<'_, 0>) -> Result<(), Errno> {
         state.devices.push(device);
     }
     Ok(())
+}
+
+/// Whether a device was added.
+pub fn knows_device(device: Device, held: &mut Held<'_, 0>) -> bool {
+    STATE.lock(held).0.devices.contains(&device)
 }
 
 /// `PHYSDEVOP_pci_device_remove`: `ENODEV` for one that was not added.

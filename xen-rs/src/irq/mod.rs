@@ -25,7 +25,8 @@ pub use self::{
     access::DeviceAccess,
     bind::{EoiMap, bind, check, end, is_shared, move_to, unbind, unmap_all},
     map::{
-        Device, Wanted, add_device, find_free, forget_device, map, restore_messages, set_signal, table_is_ready, unmap,
+        Device, Wanted, add_device, find_free, forget_device, knows_device, map, restore_messages, set_signal,
+        table_is_ready, unmap,
     },
 };
 use crate::{

@@ -82,6 +82,12 @@ pub fn census(held: &mut Held<'_, 0>) -> Census {
     }
 }
 
+/// Counts the free frames whose numbers take so many bits.
+#[must_use]
+pub fn free_of(widths: core::ops::RangeInclusive<usize>, held: &mut Held<'_, 0>) -> u64 {
+    FREE.lock(held).0.free_pages_of(widths)
+}
+
 /// Takes 2^order frames: zeroed, and in no TLB. One frame is never [`Shortage::Unfinished`].
 pub fn alloc<const H: u8>(order: u8, zone: Zone, held: &mut Held<'_, H>) -> Result<Block, Shortage> {
     alloc_for(0, order, zone, held)

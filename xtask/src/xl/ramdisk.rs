@@ -3,7 +3,6 @@
 use super::{CALL, END, STEP};
 use crate::cpio::Archive;
 use crate::packages::{self, Fetched};
-use crate::say::Step;
 use crate::{kernel_modules, ramdisk, workspace};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -169,7 +168,8 @@ pub fn using() -> Result<PathBuf> {
 }
 
 fn ramdisk(name: &str, script: &str) -> Result<PathBuf> {
-    let store = toolstack()?;
+    let whole = |store: &Path| PROGRAMS.iter().all(|name| store.join(name).is_file());
+    let store = workspace::cached("xl-4.17", whole, fill)?;
     let mut archive = Archive::default();
     for dir in [
         "bin",
@@ -233,27 +233,6 @@ fn ramdisk(name: &str, script: &str) -> Result<PathBuf> {
     archive.program("init", script.replace("'END'", &format!("'{END}'")).as_bytes())?;
     let path = workspace::path(name);
     std::fs::write(&path, archive.finish()?)?;
-    Ok(path)
-}
-
-/// The directory with the programs and every library that they need, filled when it is not there.
-fn toolstack() -> Result<PathBuf> {
-    let path = workspace::cache().join("xl-4.17");
-    if PROGRAMS.iter().all(|name| path.join(name).is_file()) {
-        return Ok(path);
-    }
-    if path.is_dir() {
-        std::fs::remove_dir_all(&path)?;
-    }
-    let step = Step::silent("fetch Debian's xl and what it needs");
-    let fresh = workspace::cache().join(format!("xl-fresh-{}", std::process::id()));
-    std::fs::create_dir_all(&fresh)?;
-    let filled = fill(&fresh).and_then(|()| Ok(std::fs::rename(&fresh, &path)?));
-    if filled.is_err() {
-        std::fs::remove_dir_all(&fresh)?;
-    }
-    filled?;
-    step.done();
     Ok(path)
 }
 

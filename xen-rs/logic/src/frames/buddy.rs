@@ -24,7 +24,11 @@ pub enum Zone {
     Any,
 }
 
-const LOW_END: u64 = 1 << 20;
+const LOW_END: u64 = 1 << LOW_WIDTH;
+/// Bits of the numbers of frames below 4 GiB.
+const LOW_WIDTH: usize = 20;
+/// Bits of a frame's number, at most: addresses have 52.
+const MAX_WIDTH: usize = 40;
 
 /// Why there is no block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +71,8 @@ const MERGES: usize = 256;
 pub struct Buddy {
     /// By zone (low, high), condition and order.
     lists: [[[PageList; ORDERS]; CONDITIONS.len()]; 2],
-    free: [u64; 2],
+    /// Free frames by the bits that their numbers take. All of a block's take as many, since frame 0 is never in one.
+    free: [u64; 65],
     /// Frames in blocks that may hold dirty ones.
     soiled: u64,
 }
@@ -82,25 +87,33 @@ const fn zone_of(mfn: Mfn) -> usize {
     (mfn.0 >= LOW_END) as usize
 }
 
-#[allow(clippy::indexing_slicing, reason = "zones are 0 and 1, orders are checked to be at most MAX_ORDER")]
+/// The bits that a frame's number takes.
+const fn width_of(mfn: Mfn) -> usize {
+    (u64::BITS - mfn.0.leading_zeros()) as usize
+}
+
+#[allow(
+    clippy::indexing_slicing,
+    reason = "zones are 0 and 1, widths at most 64, orders are checked to be at most MAX_ORDER"
+)]
 impl Buddy {
     /// An allocator without memory.
     #[must_use]
     pub const fn new() -> Self {
         const NONE: [PageList; ORDERS] = [const { PageList::new() }; ORDERS];
-        Buddy { lists: [const { [NONE; CONDITIONS.len()] }; 2], free: [0; 2], soiled: 0 }
+        Buddy { lists: [const { [NONE; CONDITIONS.len()] }; 2], free: [0; 65], soiled: 0 }
     }
 
     /// Number of free frames.
     #[must_use]
-    pub const fn free_pages(&self) -> u64 {
-        self.free[0] + self.free[1]
+    pub fn free_pages(&self) -> u64 {
+        self.free_pages_of(0..=MAX_WIDTH)
     }
 
-    /// Number of free frames below 4 GiB.
+    /// Number of free frames whose numbers take so many bits.
     #[must_use]
-    pub const fn free_low_pages(&self) -> u64 {
-        self.free[0]
+    pub fn free_pages_of(&self, widths: core::ops::RangeInclusive<usize>) -> u64 {
+        self.free.get(widths).unwrap_or_default().iter().sum()
     }
 
     /// Number of free frames in blocks with dirty ones: an upper bound of the frames that are not clean.
@@ -110,9 +123,9 @@ impl Buddy {
     }
 
     /// Adds memory that was never used: the frames `from..to`, holes in the table already or not. `dirty`: not known to
-    /// be zero.
+    /// be zero. Frame 0 is left out.
     pub fn add(&mut self, table: FrameTable<'_>, from: Mfn, to: Mfn, dirty: bool) {
-        let mut mfn = from.0;
+        let mut mfn = from.0.max(1);
         let end = to.0.min(table.end().0);
         for mfn in mfn..end {
             if let Some(info) = table.info(Mfn(mfn)) {
@@ -143,11 +156,15 @@ impl Buddy {
             if let Some(found) = self.find(table, order, zones) {
                 return Ok(found);
             }
-            if !zones.iter().any(|&zone| self.free[zone] >= 1 << order && self.merge_one(table, order, zone)) {
+            if !zones.iter().any(|&zone| self.free_in(zone) >= 1 << order && self.merge_one(table, order, zone)) {
                 return Err(Shortage::Exhausted);
             }
         }
         Err(Shortage::Unfinished)
+    }
+
+    fn free_in(&self, zone: usize) -> u64 {
+        self.free_pages_of(if zone == 0 { 0..=LOW_WIDTH } else { LOW_WIDTH + 1..=MAX_WIDTH })
     }
 
     fn find(&mut self, table: FrameTable<'_>, order: u8, zones: &[usize]) -> Option<Stale> {
@@ -167,7 +184,7 @@ impl Buddy {
     fn carve(&mut self, table: FrameTable<'_>, f: Frame<'_>, have: u8, order: u8) -> Stale {
         let dirty = f.info().is_block_dirty();
         self.take_out(table, f, have);
-        self.free[zone_of(f.mfn())] -= 1 << order;
+        self.free[width_of(f.mfn())] -= 1 << order;
         for half in (order..have).rev() {
             if let Some(upper) = table.ram(Mfn(f.mfn().0 + (1 << half))) {
                 self.insert(table, upper, half, dirty);
@@ -180,7 +197,7 @@ impl Buddy {
     pub fn free(&mut self, table: FrameTable<'_>, block: Block) {
         let (mut mfn, mut order) = (block.mfn(), block.order());
         let dirty = block.frames(table).any(|f| f.info().is_dirty());
-        self.free[zone_of(mfn)] += 1 << order;
+        self.free[width_of(mfn)] += 1 << order;
         while order < MAX_ORDER {
             let Some(buddy) = free_buddy(table, mfn, order).filter(|f| f.info().is_block_dirty() == dirty) else {
                 break;
@@ -203,7 +220,7 @@ impl Buddy {
             self.take_out(table, f, order);
             self.take_out(table, buddy, order);
             // As one block they are given back: it may have dirty neighbours to merge with.
-            self.free[zone] -= 2 << order;
+            self.free[width_of(f.mfn())] -= 2 << order;
             self.free(table, Block::new(f.mfn().min(buddy.mfn()), order + 1));
             return true;
         }

@@ -35,10 +35,10 @@ fn memory_with_holes() {
 
 #[test]
 fn scrubs_each_dirty_frame_once() {
-    let info = holes(64);
+    let info = holes(128);
     let table = FrameTable::new(&info);
     let mut buddy = Buddy::new();
-    buddy.add(table, Mfn(0), Mfn(64), false);
+    buddy.add(table, Mfn(64), Mfn(128), false);
     let mut list = PageList::new();
     let block = buddy.alloc(table, 2, Zone::Any).unwrap().flushed(table, |_| ());
     let first = block.assign(table, DomId(1), &mut list);
@@ -81,14 +81,14 @@ fn idle_scrubbing_comes_to_an_end() {
 
 #[test]
 fn mixed_pieces_merge_when_they_must() {
-    let info = holes(64);
+    let info = holes(128);
     let table = FrameTable::new(&info);
     let mut buddy = Buddy::new();
-    buddy.add(table, Mfn(0), Mfn(64), false);
+    buddy.add(table, Mfn(64), Mfn(128), false);
     let blocks: Vec<Block> =
         core::iter::from_fn(|| buddy.alloc(table, 0, Zone::Any).ok()).map(|s| s.flushed(table, |_| ())).collect();
     for mut block in blocks {
-        if block.mfn().0 % 3 == 0 {
+        if block.mfn().0 % 3 == 1 {
             block.soil(table);
         }
         buddy.free(table, block);
@@ -103,10 +103,10 @@ fn mixed_pieces_merge_when_they_must() {
 #[test]
 fn merging_takes_as_many_calls_as_it_needs() {
     const FRAMES: u64 = 4096;
-    let info = holes(FRAMES as usize);
+    let info = holes(2 * FRAMES as usize);
     let table = FrameTable::new(&info);
     let mut buddy = Buddy::new();
-    buddy.add(table, Mfn(0), Mfn(FRAMES), false);
+    buddy.add(table, Mfn(FRAMES), Mfn(2 * FRAMES), false);
     let blocks: Vec<Block> =
         core::iter::from_fn(|| buddy.alloc(table, 0, Zone::Any).ok()).map(|s| s.flushed(table, |_| ())).collect();
     for mut block in blocks {
@@ -125,6 +125,20 @@ fn merging_takes_as_many_calls_as_it_needs() {
     };
     assert_eq!((whole.pages(), buddy.free_pages(), buddy.dirty_pages()), (FRAMES, 0, 0));
     assert!((8..=9).contains(&calls), "2048 pairs and no more than 256 a call: {calls}");
+}
+
+#[test]
+fn free_frames_by_the_width_of_their_numbers() {
+    let info = holes(64);
+    let table = FrameTable::new(&info);
+    let mut buddy = Buddy::new();
+    buddy.add(table, Mfn(0), Mfn(64), false);
+    let each = |buddy: &Buddy| (1..=6).map(|bits| buddy.free_pages_of(bits..=bits)).collect::<Vec<_>>();
+    assert_eq!(each(&buddy), [1, 2, 4, 8, 16, 32], "all but frame 0");
+    let stale = buddy.alloc(table, 4, Zone::Any).unwrap();
+    assert_eq!((each(&buddy), buddy.free_pages()), (std::vec![1, 2, 4, 8, 0, 32], 47));
+    buddy.free(table, stale.flushed(table, |_| ()));
+    assert_eq!((each(&buddy), buddy.free_pages_of(4..=40)), (std::vec![1, 2, 4, 8, 16, 32], 56));
 }
 
 proptest! {

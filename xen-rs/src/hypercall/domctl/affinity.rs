@@ -67,6 +67,12 @@ pub(super) fn set_nodes(arg: &abi::NodeAffinity) -> Result<Reply, Errno> {
     if bitmap::read(&arg.nodemap)?.has(0) { Ok(Reply::Nothing) } else { Err(Errno::EINVAL) }
 }
 
+/// `XEN_DOMCTL_getnodeaffinity`: the one node.
+pub(super) fn nodes(arg: &abi::NodeAffinity, raw: &mut Domctl) -> Result<Reply, Errno> {
+    bitmap::write(&arg.nodemap, CpuMask(1))?;
+    put(raw, arg)
+}
+
 /// At least one of the two must be meant, and what is meant be somewhere.
 fn check(arg: &abi::VcpuAffinity) -> Result<(), Errno> {
     let known = abi::XEN_VCPUAFFINITY_HARD | abi::XEN_VCPUAFFINITY_SOFT | abi::XEN_VCPUAFFINITY_FORCE;

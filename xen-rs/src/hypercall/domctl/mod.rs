@@ -88,6 +88,7 @@ fn carry_out(cx: &mut Context<'_>, op: &Allowed<DomctlOp>, raw: &mut Domctl) -> 
         DomctlOp::MaxMem => settings::max_mem(cx, &target, &argument(raw)?),
         DomctlOp::SetDomainHandle => settings::set_handle(&target, &argument(raw)?),
         DomctlOp::SetNodeAffinity => affinity::set_nodes(&argument(raw)?),
+        DomctlOp::GetNodeAffinity => affinity::nodes(&argument(raw)?, raw),
         DomctlOp::IrqPermission => permission::interrupt(cx, &target, &argument(raw)?),
         DomctlOp::IomemPermission => permission::memory(cx, &target, &argument(raw)?),
         DomctlOp::IoportPermission => permission::ports(cx, &target, &argument(raw)?),

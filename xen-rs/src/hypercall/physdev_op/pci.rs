@@ -12,10 +12,6 @@ const fn device(segment: u16, bus: u8, devfn: u8) -> Device {
     Device { segment, function: Function { bus, devfn } }
 }
 
-fn of(op: &abi::PciDevice) -> Device {
-    device(op.seg, op.bus, op.devfn)
-}
-
 fn of_old(op: &abi::ManagePci) -> Device {
     device(0, op.bus, op.devfn)
 }
@@ -37,7 +33,7 @@ pub(super) fn remove_old(cx: &mut Context<'_>, op: &abi::ManagePci) -> Result<()
 
 /// `PHYSDEVOP_pci_device_remove`.
 pub(super) fn remove(cx: &mut Context<'_>, op: &abi::PciDevice) -> Result<(), Errno> {
-    irq::forget_device(of(op), &mut cx.held)
+    irq::forget_device(Device::of(op), &mut cx.held)
 }
 
 /// `PHYSDEVOP_restore_msi`.
@@ -47,12 +43,12 @@ pub(super) fn restore_old(cx: &mut Context<'_>, op: &abi::ManagePci) -> Result<(
 
 /// `PHYSDEVOP_restore_msi_ext`.
 pub(super) fn restore(cx: &mut Context<'_>, op: &abi::PciDevice) -> Result<(), Errno> {
-    irq::restore_messages(of(op), &mut cx.held)
+    irq::restore_messages(Device::of(op), &mut cx.held)
 }
 
 /// `PHYSDEVOP_prepare_msix` and `PHYSDEVOP_release_msix`.
 pub(super) fn table_is_ready(cx: &mut Context<'_>, op: &abi::PciDevice) -> Result<(), Errno> {
-    irq::table_is_ready(of(op), &mut cx.held)
+    irq::table_is_ready(Device::of(op), &mut cx.held)
 }
 
 const RESETS: [u32; 2] = [abi::PHYSDEVOP_DBGP_RESET_PREPARE, abi::PHYSDEVOP_DBGP_RESET_DONE];

@@ -3,12 +3,20 @@
 use logic::sched::{Scheduler, Settings, pools::FIRST};
 use xen_abi::{
     errno::Errno,
-    sysctl::{self as abi, CpuTopo, CpuTopoInfo, MemInfo, NumaInfo, PhysInfo, SchedId, Sysctl},
+    physdev::PciDevice,
+    sysctl::{
+        self as abi, AvailHeap, CpuInfo, CpuTopo, CpuTopoInfo, GetCpuInfo, MemInfo, NumaInfo, PciTopoInfo, PhysInfo,
+        SchedId, Sysctl,
+    },
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::put;
-use crate::{cpu::Context, cpu_loop::pools, guest, memory, time};
+use crate::{
+    cpu::Context,
+    cpu_loop::{self, pools},
+    guest, irq, memory, time,
+};
 
 /// `XEN_SYSCTL_physinfo`. `hw_cap` is in the order of Xen's feature words.
 pub(super) fn physical_info(cx: &mut Context<'_>, raw: &mut Sysctl) -> Result<(), Errno> {
@@ -116,4 +124,50 @@ pub(super) fn nodes(cx: &mut Context<'_>, arg: &NumaInfo, raw: &mut Sysctl) -> R
         guest::write(arg.distance, &LOCAL)?;
     }
     put(raw, &NumaInfo { num_nodes: nodes, ..*arg })
+}
+
+/// `XEN_SYSCTL_pcitopoinfo`: no firmware tells of a node, so all there is to say of a device is whether it is known.
+pub(super) fn devices(cx: &mut Context<'_>, arg: &PciTopoInfo, raw: &mut Sysctl) -> Result<(), Errno> {
+    /// Devices of one call; the caller comes again with the rest, as when Xen had something better to do.
+    const AT_ONCE: u32 = 64;
+    if arg.devs == 0 || arg.nodes == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let count = arg.num_devs.min(AT_ONCE);
+    for at in 0..u64::from(count) {
+        // Looking one up takes as long as the list of them is.
+        if at % 8 == 7 {
+            cpu_loop::breathe(&mut cx.held);
+        }
+        let device: PciDevice = guest::read(guest::element::<PciDevice>(arg.devs, at)?)?;
+        let known = irq::knows_device(irq::Device::of(&device), &mut cx.held);
+        let node = if known { abi::XEN_INVALID_NODE_ID } else { abi::XEN_INVALID_DEV };
+        guest::write(guest::element::<u32>(arg.nodes, at)?, &node)?;
+    }
+    put(raw, &PciTopoInfo { num_devs: count, ..*arg })
+}
+
+/// `XEN_SYSCTL_getcpuinfo`: for how long each CPU has been idle.
+pub(super) fn idle_times(arg: &GetCpuInfo, raw: &mut Sysctl) -> Result<(), Errno> {
+    let cpus = crate::topology::online().min(arg.max_cpus);
+    for cpu in 0..cpus {
+        let info = CpuInfo { idletime: cpu_loop::idle_time(cpu) };
+        guest::write(guest::element::<CpuInfo>(arg.info, cpu.into())?, &info)?;
+    }
+    put(raw, &GetCpuInfo { nr_cpus: cpus, ..*arg })
+}
+
+/// `XEN_SYSCTL_availheap`: free memory whose addresses take so many bits.
+pub(super) fn free_memory(cx: &mut Context<'_>, arg: &AvailHeap, raw: &mut Sysctl) -> Result<(), Errno> {
+    const PAGE_BITS: u32 = 12;
+    const MAX_BITS: u32 = 52;
+    let frame_bits = |bits: u32| bits.clamp(PAGE_BITS + 1, MAX_BITS) - PAGE_BITS;
+    let least = frame_bits(arg.min_bitwidth);
+    let most = if arg.max_bitwidth == 0 { MAX_BITS - PAGE_BITS } else { frame_bits(arg.max_bitwidth) };
+    // Any number below 0 would do as well, but Xen knows of one.
+    let frames = match arg.node {
+        -1 | 0 => memory::free_of(least as usize..=most as usize, &mut cx.held),
+        _ => 0,
+    };
+    put(raw, &AvailHeap { avail_bytes: frames << PAGE_BITS, ..*arg })
 }

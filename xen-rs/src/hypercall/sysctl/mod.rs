@@ -49,6 +49,9 @@ fn carry_out(cx: &mut Context<'_>, op: Allowed<SysctlOp>, raw: &mut Sysctl) -> R
         SysctlOp::GetCpuPolicy => policy::policy(&payload(&raw.u)?, raw),
         SysctlOp::GetCpuFeatureset => policy::features(cx, &payload(&raw.u)?, raw),
         SysctlOp::CpuTopoInfo => host::topology(&payload(&raw.u)?, raw),
+        SysctlOp::PciTopoInfo => host::devices(cx, &payload(&raw.u)?, raw),
+        SysctlOp::GetCpuInfo => host::idle_times(&payload(&raw.u)?, raw),
+        SysctlOp::AvailHeap => host::free_memory(cx, &payload(&raw.u)?, raw),
         SysctlOp::GetDomainInfoList => domains::list(cx, &payload(&raw.u)?, raw),
     }
 }

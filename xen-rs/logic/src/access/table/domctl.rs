@@ -31,6 +31,7 @@ operations! {
         GetTscInfo = XEN_DOMCTL_GETTSCINFO, Control;
         SetTscInfo = XEN_DOMCTL_SETTSCINFO, Control;
         SetNodeAffinity = XEN_DOMCTL_SETNODEAFFINITY, Control, "accepted; there is one node";
+        GetNodeAffinity = XEN_DOMCTL_GETNODEAFFINITY, Control, "the one node";
         GetCpuPolicy = XEN_DOMCTL_GET_CPU_POLICY, Control;
         GetPagingMempoolSize = XEN_DOMCTL_GET_PAGING_MEMPOOL_SIZE, Control, "of PVH domains";
         SetPagingMempoolSize = XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE, Control, "of PVH domains";
@@ -67,7 +68,6 @@ operations! {
         XEN_DOMCTL_AUDIT_P2M, Control, ENOSYS, "no HVM domains";
         XEN_DOMCTL_SET_VIRQ_HANDLER, Control, ENOSYS, "not yet";
         XEN_DOMCTL_SET_BROKEN_PAGE_P2M, Control, ENOSYS, "no HVM domains";
-        XEN_DOMCTL_GETNODEAFFINITY, Control, ENOSYS, "not yet";
         XEN_DOMCTL_CACHEFLUSH, Control, ENOSYS, "for Arm";
         XEN_DOMCTL_GET_VCPU_MSRS, Control, ENOSYS, "not yet";
         XEN_DOMCTL_SET_VCPU_MSRS, Control, ENOSYS, "not yet";

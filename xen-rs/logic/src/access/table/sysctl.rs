@@ -15,14 +15,15 @@ operations! {
         GetDomainInfoList = XEN_SYSCTL_GETDOMAININFOLIST, Control;
         CpuTopoInfo = XEN_SYSCTL_CPUTOPOINFO, Control;
         NumaInfo = XEN_SYSCTL_NUMAINFO, Control, "one node";
+        PciTopoInfo = XEN_SYSCTL_PCITOPOINFO, Control, "no device's node is known";
+        GetCpuInfo = XEN_SYSCTL_GETCPUINFO, Control;
+        AvailHeap = XEN_SYSCTL_AVAILHEAP, Control, "one node";
         CpupoolOp = XEN_SYSCTL_CPUPOOL_OP, Control;
         GetCpuFeatureset = XEN_SYSCTL_GET_CPU_FEATURESET, Control;
         GetCpuPolicy = XEN_SYSCTL_GET_CPU_POLICY, Control;
     }
     refused {
         XEN_SYSCTL_PERFC_OP, Control, ENOSYS, "only in debug builds of Xen";
-        XEN_SYSCTL_GETCPUINFO, Control, ENOSYS, "not yet";
-        XEN_SYSCTL_AVAILHEAP, Control, ENOSYS, "not yet";
         XEN_SYSCTL_GET_PMSTAT, Control, ENOSYS, "no power management";
         XEN_SYSCTL_CPU_HOTPLUG, Control, ENOSYS, "no CPU hotplug";
         XEN_SYSCTL_PM_OP, Control, ENOSYS, "no power management";
@@ -30,7 +31,6 @@ operations! {
         XEN_SYSCTL_LOCKPROF_OP, Control, ENOSYS, "only in debug builds of Xen";
         XEN_SYSCTL_COVERAGE_OP, Control, ENOSYS, "only in debug builds of Xen";
         XEN_SYSCTL_PSR_CMT_OP, Control, ENOSYS, "no cache allocation";
-        XEN_SYSCTL_PCITOPOINFO, Control, ENOSYS, "not yet";
         XEN_SYSCTL_PSR_ALLOC, Control, ENOSYS, "no cache allocation";
         XEN_SYSCTL_GET_CPU_LEVELLING_CAPS, Control, ENOSYS, "not yet";
         XEN_SYSCTL_LIVEPATCH_OP, Control, ENOSYS, "no live patching";
