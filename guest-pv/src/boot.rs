@@ -36,7 +36,7 @@ pub struct Boot {
     pub mod_pfn: u64,
     /// Bytes of the boot module.
     pub mod_len: u64,
-    cmd_line: [u8; 1024],
+    pub(crate) cmd_line: [u8; 1024],
 }
 
 static BOOT: Once<Boot> = Once::new();
@@ -80,7 +80,7 @@ pub(crate) unsafe fn init(info: *const StartInfo) {
         info.mod_start.wrapping_sub(crate::mem::DIRECT_MAP) >> 12
     };
     let initial = info.flags & SIF_INITDOMAIN != 0;
-    BOOT.call_once(|| Boot {
+    keep(Boot {
         magic: info.magic,
         nr_pages: info.nr_pages,
         shared_info: info.shared_info,
@@ -96,4 +96,9 @@ pub(crate) unsafe fn init(info: *const StartInfo) {
         mod_len: info.mod_len,
         cmd_line: info.cmd_line,
     });
+}
+
+/// Keeps it for good.
+pub(crate) fn keep(boot: Boot) {
+    BOOT.call_once(|| boot);
 }

@@ -5,7 +5,7 @@
 //! Unsafe: the first instructions, before there is a stack.
 
 #[cfg(target_os = "none")]
-use crate::{boot, events, mem, power, time, traps};
+use crate::{boot, events, mem, power, pvh, time, traps};
 #[cfg(target_os = "none")]
 use xen_abi::start::StartInfo;
 
@@ -73,8 +73,22 @@ unsafe extern "Rust" {
 extern "C" fn start(info: *const StartInfo) -> ! {
     // SAFETY: called once, by the entry code, with the pointer the domain builder left in rsi.
     unsafe { boot::init(info) };
-    let boot = boot::boot();
     traps::init();
+    run()
+}
+
+/// The start in a hardware container.
+#[cfg(target_os = "none")]
+pub(crate) extern "C" fn start_pvh(info: u64) -> ! {
+    pvh::init_traps();
+    // SAFETY: called once, by the entry code, with what the domain builder left in ebx.
+    boot::keep(unsafe { pvh::boot(info) });
+    run()
+}
+
+#[cfg(target_os = "none")]
+fn run() -> ! {
+    let boot = boot::boot();
     mem::init(boot);
     events::init(boot.shared_info);
     time::init_vcpu();

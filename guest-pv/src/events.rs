@@ -9,13 +9,13 @@
 pub mod fifo;
 
 use crate::call::{event_channel, sched};
-use crate::mem::{Access, Mapping, SharedBytes};
-use crate::{smp, time};
+use crate::mem::{self, Access, Mapping, SharedBytes};
+use crate::{pvh, smp, time};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use spin::Once;
 use xen_abi::arch_x86::{shared_info, vcpu_info};
 use xen_abi::errno::Errno;
-use xen_abi::ids::{DomId, Port, VcpuId};
+use xen_abi::ids::{DomId, Pfn, Port, VcpuId};
 
 static SHARED: Once<&'static SharedBytes> = Once::new();
 /// For each vCPU, words of pending bits that have been announced to it and not been looked through yet.
@@ -68,14 +68,20 @@ pub fn shared() -> &'static SharedBytes {
 
 /// The address of this vCPU's last page fault.
 pub fn cr2() -> u64 {
+    if pvh::is_active() {
+        return pvh::cr2();
+    }
     SHARED.get().map_or(0, |shared| shared.load_u64(vcpu_info_of(smp::index()) + vcpu_info::ARCH_CR2))
 }
 
 /// Maps the shared info page and masks all ports.
 pub(crate) fn init(shared_info_address: u64) {
-    let page =
-        Mapping::own(&[shared_info_address >> 12], Access::ReadWrite).expect("the shared info page can be mapped");
-    let shared = page.leak();
+    let shared = if pvh::is_active() {
+        mem::shared_page(Pfn(shared_info_address >> 12))
+    } else {
+        let page = Mapping::own(&[shared_info_address >> 12], Access::ReadWrite);
+        page.expect("the shared info page can be mapped").leak()
+    };
     SHARED.call_once(|| shared);
     set_upcall_mask(true);
     for word in 0..64 {
@@ -262,7 +268,11 @@ pub fn wait(deadline: Option<u64>) {
             }
             time::set_timer(deadline);
         }
-        sched::block().expect("a vCPU can always block");
+        if pvh::is_active() {
+            pvh::halt();
+        } else {
+            sched::block().expect("a vCPU can always block");
+        }
         // The upcall that ended the sleep has masked events again, but there is none when the event was gone by then.
         set_upcall_mask(true);
     }

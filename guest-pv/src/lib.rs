@@ -1,4 +1,5 @@
-//! Floor 2: the runtime for paravirtualized guests. dom0 and all conformance guests stand on it.
+//! Floor 2: the runtime for paravirtualized guests. dom0 and all conformance guests stand on it. The same guests run in a
+//! hardware container too: [`pvh`].
 //!
 //! This crate owns everything a PV kernel needs `unsafe` for: the entry point, the `syscall` instruction, page
 //! tables, trap frames and pages shared with the hypervisor or other domains. What it offers to the outside is safe,
@@ -28,6 +29,7 @@ pub mod mark;
 pub mod mem;
 mod panic;
 pub mod power;
+pub mod pvh;
 pub mod smp;
 pub mod tap;
 pub mod time;

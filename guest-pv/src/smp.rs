@@ -7,7 +7,7 @@
 //! Unsafe: a new virtual CPU starts on a stack made for it.
 
 use crate::call::{self, vcpu};
-use crate::{events, mem, time, traps};
+use crate::{events, mem, pvh, time, traps};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use xen_abi::arch_x86::{
     FLAT_KERNEL_CS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VGCF_SYSCALL_DISABLES_EVENTS, VcpuGuestContext,
@@ -111,6 +111,13 @@ pub fn initialise(vcpu: VcpuId) -> Result<(), Errno> {
     assert!((1..MAX).contains(&index), "vCPU {index} cannot be started");
     // The hypervisor leaves the mask of a new vCPU to the guest.
     events::set_upcall_mask_of(index, true);
+    if pvh::is_active() {
+        let mut context = pvh::vcpu_context(stacks::entry(), stacks::top(index));
+        // SAFETY: the vCPU has a stack of its own.
+        unsafe { vcpu::initialise_pvh(vcpu, &mut context) }?;
+        INITIALISED[index].store(true, Ordering::SeqCst);
+        return Ok(());
+    }
     let mut context = VcpuGuestContext::new_zeroed();
     context.flags = VGCF_IN_KERNEL | VGCF_SYSCALL_DISABLES_EVENTS;
     context.user_regs.rip = stacks::entry();
@@ -163,6 +170,9 @@ pub fn join(vcpu: VcpuId) -> Result<(), Errno> {
 /// The life of a vCPU other than 0.
 #[cfg(target_os = "none")]
 extern "C" fn secondary() -> ! {
+    if pvh::is_active() {
+        pvh::init_cpu();
+    }
     time::init_vcpu();
     loop {
         let job = JOBS[index()].swap(core::ptr::null_mut(), Ordering::SeqCst);

@@ -5,6 +5,7 @@
 use super::{check, raw};
 use xen_abi::arch_x86::VcpuGuestContext;
 use xen_abi::errno::Errno;
+use xen_abi::hvm::VcpuHvmContext;
 use xen_abi::hypercall::{HYPERVISOR_SET_TIMER_OP, HYPERVISOR_VCPU_OP};
 use xen_abi::ids::VcpuId;
 use xen_abi::vcpu::{
@@ -69,6 +70,18 @@ pub fn is_up(vcpu: VcpuId) -> Result<bool, Errno> {
 /// # Errors
 /// Those of the hypercall; `EEXIST` when it has a state.
 pub unsafe fn initialise(vcpu: VcpuId, context: &mut VcpuGuestContext) -> Result<(), Errno> {
+    // SAFETY: the hypervisor only reads the struct; the contract is above.
+    unsafe { op(VCPUOP_INITIALISE, vcpu, (&raw mut *context) as u64) }.map(drop)
+}
+
+/// [`initialise`] in a hardware container.
+///
+/// # Safety
+/// As for [`initialise`].
+///
+/// # Errors
+/// As for [`initialise`].
+pub unsafe fn initialise_pvh(vcpu: VcpuId, context: &mut VcpuHvmContext) -> Result<(), Errno> {
     // SAFETY: the hypervisor only reads the struct; the contract is above.
     unsafe { op(VCPUOP_INITIALISE, vcpu, (&raw mut *context) as u64) }.map(drop)
 }

@@ -13,6 +13,7 @@ pub mod window;
 
 use crate::boot::Boot;
 use crate::call;
+use crate::pvh;
 use crate::traps;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use xen_abi::arch_x86::MACH2PHYS_VIRT_START;
@@ -47,6 +48,9 @@ fn p2m_entry(pfn: Pfn) -> Option<&'static AtomicU64> {
 
 /// The machine frame behind a pseudo-physical frame.
 pub fn p2m(pfn: Pfn) -> Option<Mfn> {
+    if pvh::is_active() {
+        return (pfn.0 < nr_frames()).then_some(Mfn(pfn.0));
+    }
     match p2m_entry(pfn)?.load(Ordering::Relaxed) {
         INVALID => None,
         mfn => Some(Mfn(mfn)),
@@ -55,6 +59,9 @@ pub fn p2m(pfn: Pfn) -> Option<Mfn> {
 
 /// The pseudo-physical frame that a machine frame backs, when it is this domain's.
 pub fn m2p(mfn: Mfn) -> Option<Pfn> {
+    if pvh::is_active() {
+        return (mfn.0 < pvh::MAPPED).then_some(Pfn(mfn.0));
+    }
     if mfn.0 >= MAX_MFN.load(Ordering::Relaxed) {
         return None;
     }
@@ -92,12 +99,26 @@ unsafe extern "C" {
     static __image_start: u8;
 }
 
+/// A page of the direct map that the hypervisor or another domain uses too.
+pub(crate) fn shared_page(pfn: Pfn) -> &'static SharedBytes {
+    // SAFETY: the callers name pages that are mapped for good and not in the allocator.
+    let bytes = unsafe { SharedBytes::new(address(pfn) as *mut u8, PAGE_BYTES) };
+    alloc::boxed::Box::leak(alloc::boxed::Box::new(bytes))
+}
+
 /// Takes over the memory: finds out what is free and maps all of it.
 pub(crate) fn init(boot: &Boot) {
     P2M.store(boot.mfn_list as *mut AtomicU64, Ordering::Relaxed);
     P2M_LEN.store(boot.nr_pages as usize, Ordering::Relaxed);
     MAX_MFN.store(call::memory::maximum_ram_page().unwrap_or(0), Ordering::Relaxed);
     crate::console::init(boot);
+    if pvh::is_active() {
+        table::init_pvh();
+        // Nothing before it is given out: the image, and what the builder put behind it.
+        let first = pvh::first_free();
+        frames::init(boot.nr_pages, first, |pfn| pfn > first);
+        return;
+    }
     table::init(boot.pt_base);
 
     // The region the builder set up: image, frame list, special pages, page tables, and the boot stack as its last.

@@ -8,6 +8,7 @@
 use super::window::MapError;
 use super::{PAGE_SIZE, address, frames, m2p, p2m};
 use crate::call::mmu::{mmu_update, update_va_mapping};
+use crate::pvh;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use xen_abi::errno::Errno;
@@ -26,6 +27,8 @@ pub const UNCACHED: u64 = 3 << 3;
 pub const ACCESSED: u64 = 1 << 5;
 /// Has been written to.
 pub const DIRTY: u64 = 1 << 6;
+/// Maps a large page (levels 2 and 3).
+const LARGE: u64 = 1 << 7;
 /// The bits of an entry that hold the frame's address.
 pub const FRAME_MASK: u64 = 0x000f_ffff_ffff_f000;
 
@@ -47,6 +50,12 @@ pub fn root() -> Mfn {
 pub(super) fn init(pt_base: u64) {
     let mfn = p2m(Pfn((pt_base - super::DIRECT_MAP) / PAGE_SIZE)).expect("the root has a frame");
     ROOT.store(mfn.0, Ordering::Relaxed);
+}
+
+/// The root that the entry code made. What it mapped where it lies is not needed any more: address 0 is a mistake again.
+pub(super) fn init_pvh() {
+    ROOT.store(pvh::root().0, Ordering::Relaxed);
+    write_directly(entry_address(pvh::root(), 0), 0);
 }
 
 /// The index into the table of `level` (1..=4) on the way to `va`.
@@ -76,7 +85,7 @@ pub fn table_for(va: u64, level: u32) -> Option<Mfn> {
     let mut table = root();
     for above in (level + 1..=4).rev() {
         let entry = read_entry(table, index(va, above));
-        if entry & PRESENT == 0 {
+        if entry & PRESENT == 0 || entry & LARGE != 0 {
             return None;
         }
         table = frame_of(entry);
@@ -86,7 +95,19 @@ pub fn table_for(va: u64, level: u32) -> Option<Mfn> {
 
 /// The L1 entry of `va`; `None` when there is no L1 table.
 pub fn lookup(va: u64) -> Option<u64> {
-    Some(read_entry(table_for(va, 1)?, index(va, 1)))
+    match table_for(va, 1) {
+        Some(l1) => Some(read_entry(l1, index(va, 1))),
+        None if pvh::is_active() => in_large_page(va),
+        None => None,
+    }
+}
+
+/// What the L1 entry would be where a page of 2 MiB maps `va`.
+fn in_large_page(va: u64) -> Option<u64> {
+    const OFFSET: u64 = (1 << 21) - 1;
+    let entry = read_entry(table_for(va, 2)?, index(va, 2));
+    let small = entry & !LARGE & !(OFFSET & FRAME_MASK) | va & OFFSET & FRAME_MASK;
+    (entry & PRESENT != 0 && entry & LARGE != 0).then_some(small)
 }
 
 /// Machine address of the L1 entry of `va`; `None` when there is no L1 table.
@@ -101,15 +122,33 @@ fn prepare(pfn: Pfn, entry: impl Fn(u64) -> u64) -> Result<Mfn, Errno> {
         // SAFETY: the frame is mapped writable and unused.
         unsafe { ((address(pfn) + index * 8) as *mut u64).write(entry(index)) };
     }
+    if pvh::is_active() {
+        return Ok(mfn);
+    }
     // SAFETY: nothing writes to the frame any more.
     unsafe { update_va_mapping(address(pfn), mfn.0 << 12 | READ_ONLY, UVMF_INVLPG) }?;
     Ok(mfn)
 }
 
 fn write_entry(table: Mfn, index: u64, value: u64) -> Result<(), Errno> {
+    if pvh::is_active() {
+        write_directly(entry_address(table, index), value);
+        return Ok(());
+    }
     let request = MmuUpdate { ptr: entry_address(table, index) | MMU_NORMAL_PT_UPDATE, val: value };
     // SAFETY: used for entries that were empty, so no mapping is lost.
     unsafe { mmu_update(&[request], DomId::SELF) }.map_err(|(_, errno)| errno)
+}
+
+/// Writes an entry of a page table in a hardware container, and forgets what the processor knows of it.
+fn write_directly(address: u64, value: u64) {
+    // SAFETY: page tables are in the direct map; the callers answer for what the entry maps.
+    unsafe { ((super::DIRECT_MAP + address) as *mut u64).write_volatile(value) };
+    #[cfg(target_os = "none")]
+    // SAFETY: flushing changes no mapping.
+    unsafe {
+        core::arch::asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags));
+    }
 }
 
 /// The table of `level` for `va`; missing ones are made.
@@ -174,6 +213,15 @@ pub unsafe fn set_entries_by(
         table = Some(l1);
         batch.push(MmuUpdate { ptr: entry_address(l1, index(page, 1)) | command, val });
         if batch.len() == 512 || entries.peek().is_none() {
+            if pvh::is_active() {
+                if owner != DomId::SELF {
+                    return Err(MapError { index: done, errno: Errno::EOPNOTSUPP });
+                }
+                batch.iter().for_each(|update| write_directly(update.ptr & !3, update.val));
+                done += batch.len();
+                batch.clear();
+                continue;
+            }
             // SAFETY: by the contract above.
             unsafe { mmu_update(&batch, owner) }.map_err(|(count, errno)| MapError { index: done + count, errno })?;
             done += batch.len();

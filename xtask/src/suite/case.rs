@@ -19,6 +19,9 @@ pub struct SuiteFile {
     /// Text that fails every case of the file, unless the case has a `reject` of its own.
     #[serde(default)]
     pub reject: Vec<String>,
+    /// Guests whose subject a hardware container has too: those of `--mode pvh`.
+    #[serde(default)]
+    pub pvh: Vec<String>,
     /// The cases.
     #[serde(default)]
     pub case: Vec<Case>,
@@ -220,6 +223,22 @@ impl Case {
             clocks_within: None,
             timeout: default_timeout(),
             on: both(),
+        }
+    }
+
+    /// A conformance guest in a hardware container: our dom0 creates it and shows its console until it is gone. The CPU is
+    /// one on which Xen's guests run in QEMU, whose SVM trips over SMEP and SMAP.
+    pub fn in_container(guest: &str) -> Self {
+        let script = format!(
+            "create -q name=\"{guest}\" kernel=\"/files/{guest}\" type=\"pvh\" tsc_mode=\"native\" memory=64\n\
+             console --until \"(the end)\" --timeout 60 {guest}"
+        );
+        Self {
+            script: Some(script),
+            files: vec![format!("guest:{guest}")],
+            cpu: Axis::One("max,-smap,-smep".into()),
+            timeout: 90,
+            ..Self::named(&format!("{guest} as PVH"))
         }
     }
 

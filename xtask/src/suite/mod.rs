@@ -34,6 +34,15 @@ pub const EMULATED: [&str; 5] = ["boot", "conformance", "kernel", "toolstack", "
 /// Programs among the guests that are no tests by themselves.
 const NO_TESTS: [&str; 4] = [crate::bench::GUEST, "bad_disk", "hostile", "neighbour"];
 
+/// What conformance guests run in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// The hypervisor's first domain, paravirtualized.
+    Pv,
+    /// A hardware container.
+    Pvh,
+}
+
 /// Run the tests: everything that CI runs, or the suites that are named.
 ///
 /// The last line is always `N passed, N failed`. Each case's serial output is kept in target/test-logs/.
@@ -57,6 +66,9 @@ pub struct Test {
     /// Run the conformance guests on xen-rs and on Xen and print what they say differently
     #[arg(long)]
     compare: bool,
+    /// What the conformance guests run in: as the hypervisor's first domain, or in hardware containers that dom0 makes
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Mode::Pv)]
+    mode: Mode,
     /// Only cases whose title contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     case: String,
@@ -81,6 +93,7 @@ impl Test {
             on: Hypervisor::XenRs,
             emulator: Emulator::Qemu,
             compare: false,
+            mode: Mode::Pv,
             case: String::new(),
             record: false,
             stretches: None,
@@ -101,6 +114,9 @@ impl Test {
         }
         if self.on == Hypervisor::Xen && self.emulator == Emulator::Bochs {
             bail!("Xen 4.17 does not come up in Bochs 2.7, which has no IA32_MISC_ENABLE; --on xen needs QEMU");
+        }
+        if self.mode == Mode::Pvh && self.suites != ["conformance"] {
+            bail!("--mode is for the suite conformance: the other suites say in their cases what guests run in");
         }
         if self.compare {
             if self.suites != ["conformance"] || self.on != Hypervisor::XenRs {
@@ -226,6 +242,7 @@ impl Test {
             _ => Judge::Text,
         };
         let cases = match judge {
+            Judge::Tap if self.mode == Mode::Pvh => file.pvh.iter().map(|guest| Case::in_container(guest)).collect(),
             Judge::Tap => guests(file.case)?,
             Judge::Hostile => file.case.into_iter().flat_map(hostile::expand).collect(),
             Judge::Text => file.case,
