@@ -97,17 +97,25 @@ const fn mask(width: u8) -> u64 {
 /// `mov %r64, displacement(%base)`, which nearly every write is.
 #[inline]
 fn decode_plain_store(code: &[u8], regs: &GuestRegs) -> Option<Write> {
-    let [rex, 0x89, modrm, ..] = *code else { return None };
-    // REX.W with any register, and a base that needs no further byte.
-    if rex & 0xf8 != 0x48 || modrm & 7 == 4 {
+    /// The byte that %rsp and %r12 need as a base, without an index.
+    const ALONE: u8 = 0x24;
+    const REX_X: u8 = 2;
+    let [rex, 0x89, modrm, sib, ..] = *code else { return None };
+    // REX.W with any register.
+    if rex & 0xf8 != 0x48 {
         return None;
     }
-    let length = match modrm >> 6 {
-        0 if modrm & 7 != 5 => 3,
-        1 => 4,
-        2 => 7,
-        _ => return None,
-    };
+    let further = modrm & 7 == 4;
+    if further && (sib != ALONE || rex & REX_X != 0) {
+        return None;
+    }
+    let length = u8::from(further)
+        + match modrm >> 6 {
+            0 if modrm & 7 != 5 => 3,
+            1 => 4,
+            2 => 7,
+            _ => return None,
+        };
     let operand = Gpr(modrm >> 3 & 7 | (rex & 4) << 1).read(regs);
     (code.len() >= usize::from(length)).then_some(Write { op: Op::Move, operand, width: 8, length })
 }
@@ -380,8 +388,8 @@ mod tests {
     #[test]
     fn plain_stores_decode_the_same_either_way() {
         for rex in 0x48..=0x4f {
-            for modrm in 0..=0xbf {
-                let code = [rex, 0x89, modrm, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+            for (modrm, sib) in (0..=0xbf).flat_map(|modrm| [1, 0x24, 0x25, 0x64].map(|sib| (modrm, sib))) {
+                let code = [rex, 0x89, modrm, sib, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
                 let any = decode_any(&code, &regs());
                 assert_eq!(decode(&code, &regs()), any, "{rex:x} {modrm:x}");
                 for length in 0..15 {
