@@ -313,9 +313,14 @@ fn level_triggered(tap: &mut Tap, port: Port) {
     tap.ok(events::clear(port), "the line interrupts");
     tap.ok(inw(STATUS) & TIMER != 0, "for the reason it should");
     // It is asserted still, and nobody says that it was served: the hypervisor gives it up after a while and tries again.
-    let times = count(port, 100_000_000, || {});
-    tap.note(format_args!("an interrupt that is not served came {times} times in 100 ms"));
-    tap.ok((2..=200).contains(&times), "not served, it comes again, but not in a flood");
+    // On a busy machine the guest may sleep through most of a span.
+    let (mut times, mut spans) = (0, 0);
+    while times < 2 && spans < 50 {
+        times += count(port, 100_000_000, || {});
+        spans += 1;
+    }
+    tap.note(format_args!("an interrupt that is not served came {times} times in {spans} times 100 ms"));
+    tap.ok((2..=200 * spans).contains(&times), "not served, it comes again, but not in a flood");
     outw(STATUS, TIMER);
     outw(ENABLE, enabled & !TIMER);
     time::sleep(5_000_000);
