@@ -20,6 +20,7 @@ pub mod hvm;
 pub mod hypercall;
 pub mod irq;
 pub mod lock;
+pub mod memory_op;
 pub mod msr;
 pub mod num;
 pub mod page;

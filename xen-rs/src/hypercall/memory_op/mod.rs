@@ -11,17 +11,13 @@ use logic::{
     access::{Allowed, MemoryOp as Op},
     frames::Zone,
     hypercall::Outcome,
-    num,
+    memory_op::split_command,
 };
 use machine::mem::end_of_ram;
 use xen_abi::{arch_x86::shared_info::ARCH_MAX_PFN, errno::Errno, ids::DomId, memory::*};
 
 use super::batch;
 use crate::{cpu::Context, domain::Domain, guest};
-
-/// Largest extent that a domain may ask for, as a power of two of pages: 2 MiB (Xen's CONFIG_DOMU_MAX_ORDER). Xen lets
-/// its control domain have more unless `memop-max-order=` says so; here one extent is one bounded piece of work.
-const LARGEST_ORDER: u32 = 9;
 
 /// How many pages the caller has, if that is what it asks: balloons do so all the time, and any domain may.
 #[inline(always)]
@@ -37,8 +33,7 @@ pub fn at_once(domain: &Domain, command: u64, va: u64) -> Option<u64> {
 /// The hypercall: `(command with the first extent above it, argument)`.
 pub fn memory_op(cx: &mut Context<'_>) -> Outcome {
     let [command, argument, ..] = cx.args();
-    let first = command >> MEMOP_EXTENT_SHIFT;
-    let command = num::uint(command) & ((1 << MEMOP_EXTENT_SHIFT) - 1);
+    let (command, first) = split_command(command);
     let op = match cx.permit::<Op>(command) {
         Ok(op) => op,
         Err(errno) => return Outcome::Fail(errno),

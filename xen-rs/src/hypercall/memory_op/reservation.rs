@@ -8,6 +8,7 @@ use logic::{
     hvm::p2m,
     hypercall::Outcome,
     lock::Held,
+    memory_op::{Direction, Extents, Step},
 };
 use machine::mem::{frame_table::frames, guest_copy, pv_pte};
 use xen_abi::{
@@ -16,11 +17,8 @@ use xen_abi::{
     memory::*,
 };
 
-use super::{LARGEST_ORDER, address_bits, zone};
-use crate::{cpu::Context, domain::Domain, hvm::PvhDomain, memory};
-
-/// Pages that one round gives or takes: each may have to be zeroed first.
-const PAGES_PER_ROUND: u64 = 24;
+use super::{address_bits, zone};
+use crate::{cpu::Context, domain::Domain, guest::Caller, hvm::PvhDomain, memory};
 
 /// Whether one extent was done.
 enum Extent {
@@ -33,49 +31,38 @@ enum Extent {
 /// The three operations. Whatever goes wrong, the answer is how many extents were done (as in Xen).
 pub fn reservation(cx: &mut Context<'_>, op: Allowed<Op>, command: u32, first: u64, argument: u64) -> Outcome {
     let Ok(wanted) = guest_copy::read::<MemoryReservation>(argument) else { return Outcome::Done(first) };
-    let takes = op.op() == Op::DecreaseReservation;
-    let listed = wanted.extent_start != 0;
-    if first >= wanted.nr_extents
-        // The number of a continuation has to fit.
-        || wanted.nr_extents > u64::from(u32::MAX >> MEMOP_EXTENT_SHIFT)
-        || wanted.extent_order > LARGEST_ORDER
-        || (!listed && op.op() != Op::IncreaseReservation)
-        || !guest_copy::is_guest_range(wanted.extent_start, 1)
-    {
-        return Outcome::Done(first);
-    }
+    let direction = match op.op() {
+        Op::DecreaseReservation => Direction::Decrease,
+        Op::PopulatePhysmap => Direction::Populate,
+        _ => Direction::Increase,
+    };
+    let Some(mut extents) = Extents::new::<Caller>(&wanted, first, direction) else { return Outcome::Done(first) };
     let Ok(domain) = cx.target(&op, wanted.domid) else { return Outcome::Done(first) };
-    let Ok(order) = u8::try_from(wanted.extent_order) else { return Outcome::Done(first) };
     let Ok(zone) = zone(address_bits(wanted.mem_flags)) else { return Outcome::Done(first) };
-    if takes && !memory::finish_deferred(cx) {
+    if direction == Direction::Decrease && !memory::finish_deferred(cx) {
         return Outcome::Again;
     }
-    let mut done = first;
-    let mut left = PAGES_PER_ROUND;
-    while done < wanted.nr_extents {
+    let order = extents.order();
+    loop {
         // A pinned tree that was given back leaves work, which comes first.
-        if done > first && (left == 0 || !cx.state.paging.deferred.is_empty()) {
-            return later(cx, command, done);
-        }
-        left = left.saturating_sub(1 << order);
-        let at = wanted.extent_start.wrapping_add(done * 8);
-        let extent = match op.op() {
-            Op::DecreaseReservation => give_back(cx, &domain, at, order),
-            Op::PopulatePhysmap => populate(&domain, at, order, zone, &mut cx.held),
-            _ => increase(&domain, listed.then_some(at), order, zone, &mut cx.held),
+        let at = match extents.next(!cx.state.paging.deferred.is_empty()) {
+            Step::Extent(at) => at,
+            Step::Later => break,
+            Step::Finished => return Outcome::Done(extents.done()),
+        };
+        let extent = match (direction, at) {
+            (Direction::Increase, at) => increase(&domain, at, order, zone, &mut cx.held),
+            (Direction::Decrease, Some(at)) => give_back(cx, &domain, at, order),
+            (Direction::Populate, Some(at)) => populate(&domain, at, order, zone, &mut cx.held),
+            (_, None) => Extent::Stop,
         };
         match extent {
-            Extent::Done => done += 1,
-            Extent::Later => return later(cx, command, done),
-            Extent::Stop => break,
+            Extent::Done => extents.complete(),
+            Extent::Later => break,
+            Extent::Stop => return Outcome::Done(extents.done()),
         }
     }
-    Outcome::Done(done)
-}
-
-/// The guest makes the call again from extent `done` on.
-fn later(cx: &mut Context<'_>, command: u32, done: u64) -> Outcome {
-    cx.set_arg(0, u64::from(command) | done << MEMOP_EXTENT_SHIFT);
+    cx.set_arg(0, extents.continuation(command));
     Outcome::Again
 }
 
