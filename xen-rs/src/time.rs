@@ -60,6 +60,7 @@ pub fn start(source: ClockSource) {
 }
 
 /// The system clock; before [`start`] it stands still. Where each CPU has its own, this CPU's.
+#[inline(always)]
 fn system() -> SystemClock {
     let standing = SystemClock { ticks: u64::MAX, time: Nanos::ZERO, scale: GUESS };
     CLOCK.get().copied().or_else(per_cpu::clock).unwrap_or(standing)
@@ -83,7 +84,7 @@ pub fn look(now: Nanos, running: Option<(&Vcpu, &mut Areas)>) {
 }
 
 /// System time: nanoseconds since the start.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn now() -> Nanos {
     system().at(rdtsc())

@@ -41,6 +41,8 @@ fn own() -> usize {
 }
 
 /// This CPU's clock.
+#[cold]
+#[inline(never)]
 pub(super) fn clock() -> Option<SystemClock> {
     PERIOD.get()?;
     let cell = &CELLS[own()];
