@@ -14,7 +14,7 @@ mod timer;
 
 pub use cap::set_cap;
 pub use idle::idle_time;
-pub use queues::{Room, event, kick, pause, release, resettle, unblock, unpause, waiting, wake};
+pub use queues::{Room, event, kick, nudge, pause, release, resettle, unblock, unpause, waiting, wake};
 pub use seat::Seat;
 pub use timer::{CpuTimer, Key, arm, set_timer};
 
@@ -30,7 +30,7 @@ use xen_abi::ids::{DomId, VcpuId};
 
 use crate::{
     cpu::{Cpu, CpuLocal, Running},
-    trap,
+    hvm, trap,
     vcpu::Vcpu,
 };
 
@@ -135,7 +135,7 @@ pub fn settle(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Return 
 
 /// Whether nothing but events stands between the running vCPU and its guest.
 #[inline(always)]
-fn is_undisturbed(cpu: &CpuLocal, running: &Running) -> bool {
+pub fn is_undisturbed(cpu: &CpuLocal, running: &Running) -> bool {
     !cpu.sched.look.load(Ordering::Acquire) && running.vcpu.seat.ready.is_undisturbed()
 }
 
@@ -147,7 +147,7 @@ pub fn is_quiet(cpu: &CpuLocal, running: &Running) -> bool {
 
 /// Whether there is no reason to look for another vCPU.
 #[inline(always)]
-fn may_run_on(cpu: &Cpu) -> bool {
+pub fn may_run_on(cpu: &Cpu) -> bool {
     let Some(running) = &cpu.running else { return false };
     !cpu.local.sched.look.load(Ordering::Acquire) && running.vcpu.seat.ready.is_runnable()
 }
@@ -166,6 +166,7 @@ fn look_around(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: Held<'_, 0>) {
             }
         }
         switch::choose(cpu, regs, &mut held);
+        hvm::run(cpu, regs, &mut held, switch::choose);
         if let Some(running) = &cpu.running
             && is_quiet(&cpu.local, running)
         {

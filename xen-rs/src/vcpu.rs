@@ -4,15 +4,16 @@ use alloc::{
     boxed::Box,
     sync::{Arc, Weak},
 };
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use bitflags::bitflags;
 use logic::{
     event::VcpuEvents,
+    hvm::apic::Inbox,
     lock::rank,
     regs::GuestRegs,
     sched::pools::Slot,
-    time::{Periodic, VcpuTimers},
+    time::{Nanos, Periodic, VcpuTimers},
 };
 use machine::{
     arch::x86_64::{descriptors, fpu::FpuArea},
@@ -23,6 +24,7 @@ use xen_abi::ids::{DomId, VcpuId};
 use crate::{
     cpu_loop::Seat,
     domain::Domain,
+    hvm::PvhVcpu,
     memory::Paging,
     sync::Lock,
     trap::{PvState, segments},
@@ -60,6 +62,10 @@ pub struct Vcpu {
     pub events: VcpuEvents,
     /// Where its `vcpu_info` is.
     pub info: VcpuInfoPlace,
+    /// Of a PVH vCPU: what is sent to its local APIC.
+    pub inbox: Inbox,
+    /// Of a PVH vCPU: the vector of its upcalls; 0: its domain's callback.
+    upcall_vector: AtomicU8,
     /// What another vCPU has made of its periodic timer while it ran: its CPU takes it over.
     pub new_periodic: Lock<Option<Option<Periodic>>, { rank::LEAF }>,
     /// The private half while no CPU runs it.
@@ -70,6 +76,8 @@ pub struct Vcpu {
 pub struct VcpuState {
     /// Its registers; stale while it runs, when they are on the CPU's stack.
     pub regs: GuestRegs,
+    /// Its container, of a PVH vCPU that has a context.
+    pub pvh: Option<Box<PvhVcpu>>,
     /// What its kernel has set up.
     pub pv: PvState,
     /// Its x87, SSE, AVX.. registers while it does not run.
@@ -101,9 +109,12 @@ impl Vcpu {
             seat: Seat::new(id, paused, pool),
             events: VcpuEvents::new(),
             info: VcpuInfoPlace::new(shared, id.0),
+            inbox: Inbox::new(id.0 * 2),
+            upcall_vector: AtomicU8::new(0),
             new_periodic: Lock::new(None),
             parked: Lock::new(Some(Box::new(VcpuState {
                 regs: GuestRegs::default(),
+                pvh: None,
                 pv: PvState::default(),
                 fpu: FpuArea::new(),
                 paging: Paging::default(),
@@ -117,6 +128,18 @@ impl Vcpu {
     #[must_use]
     pub fn domain(&self) -> Option<Arc<Domain>> {
         self.domain.upgrade()
+    }
+
+    /// The vector of its upcalls (`HVMOP_set_evtchn_upcall_vector`); 0: its domain's callback.
+    #[inline]
+    #[must_use]
+    pub fn upcall_vector(&self) -> u8 {
+        self.upcall_vector.load(Ordering::Relaxed)
+    }
+
+    /// Sets it.
+    pub fn set_upcall_vector(&self, vector: u8) {
+        self.upcall_vector.store(vector, Ordering::Relaxed);
     }
 
     /// Time it has run, in nanoseconds.
@@ -153,6 +176,11 @@ impl VcpuState {
     /// a selector could not be loaded.
     #[must_use]
     pub fn load(&mut self, domain: &Domain) -> bool {
+        if let Some(pvh) = &mut self.pvh {
+            segments::separate(domain.id);
+            pvh.load(domain.id, &mut self.fpu);
+            return true;
+        }
         segments::separate(domain.id);
         self.paging.load(domain.id, self.pv.in_kernel);
         descriptors::load_gdt(&self.pv.gdt.pages);
@@ -161,8 +189,20 @@ impl VcpuState {
         segments::enter(&self.pv)
     }
 
+    /// The timer of its local APIC goes off.
+    #[cold]
+    pub fn expire_apic(&mut self, now: Nanos) {
+        if let Some(pvh) = self.pvh.as_deref_mut() {
+            pvh.apic.expire(now);
+            self.timers.apic = pvh.apic.deadline();
+        }
+    }
+
     /// The vCPU leaves the CPU: what the CPU holds of it goes into its state.
     pub fn save(&mut self) {
+        if let Some(pvh) = &mut self.pvh {
+            return pvh.save(&mut self.fpu);
+        }
         segments::leave(&mut self.pv);
         self.fpu.save();
         machine::mem::tlb::leave_root();

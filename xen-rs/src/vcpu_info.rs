@@ -101,6 +101,13 @@ impl<'a> VcpuInfo<'a> {
         self.0.is_none_or(|record| record.swap8(vcpu_info::EVTCHN_UPCALL_PENDING, 1) != 0)
     }
 
+    /// `evtchn_upcall_pending`.
+    #[inline(always)]
+    #[must_use]
+    pub fn upcall_pending(self) -> bool {
+        self.0.is_some_and(|record| record.load8(vcpu_info::EVTCHN_UPCALL_PENDING) != 0)
+    }
+
     /// `evtchn_upcall_mask`; masked where there is no information.
     #[inline]
     #[must_use]

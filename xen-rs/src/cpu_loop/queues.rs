@@ -330,6 +330,15 @@ pub fn kick(vcpu: &Vcpu) {
 /// An upcall is wanted: the vCPU wakes up, or its CPU delivers it.
 #[inline]
 pub fn event<const H: u8>(vcpu: &Arc<Vcpu>, held: &mut Held<'_, H>) {
+    if vcpu.upcall_vector() != 0 {
+        vcpu.inbox.post_vector(vcpu.upcall_vector());
+    }
+    nudge(vcpu, held);
+}
+
+/// Something came for a vCPU: it wakes up, or its CPU looks.
+#[inline(always)]
+pub fn nudge<const H: u8>(vcpu: &Arc<Vcpu>, held: &mut Held<'_, H>) {
     match vcpu.seat.ready.unblock() {
         Wake::Enqueue => start(vcpu, held),
         Wake::Nothing => kick(vcpu),

@@ -180,7 +180,11 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
     time::renew_time(&vcpu);
     state.areas.show_time();
     state.areas.show_runstate(&vcpu, &domain);
-    if state.timers.expire(now).virq {
+    let fired = state.timers.expire(now);
+    if fired.apic {
+        state.expire_apic(now);
+    }
+    if fired.virq {
         crate::event::raise_virq(&domain, vcpu.id, xen_abi::hypercall::VIRQ_TIMER, held);
     }
     cpu.running = Some(Running { vcpu, domain, state });

@@ -107,7 +107,11 @@ pub(super) fn expire(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
     cpu.local.sched.timer.programmed = Nanos::NEVER;
     time::look(now, cpu.running.as_mut().map(|running| (&*running.vcpu, &mut running.state.areas)));
     if let Some(running) = &mut cpu.running {
-        if running.state.timers.expire(now).virq {
+        let fired = running.state.timers.expire(now);
+        if fired.apic {
+            running.state.expire_apic(now);
+        }
+        if fired.virq {
             event::raise_virq(&running.domain, running.vcpu.id, VIRQ_TIMER, held);
         }
         if cpu.local.sched.slice_end.is_some_and(|end| end <= now) {
@@ -138,6 +142,9 @@ fn expire_parked(cpu: u32, domain: DomId, vcpu: VcpuId, now: Nanos, held: &mut H
     let fired = match vcpu.parked.lock(held).0.as_mut() {
         Some(state) => {
             let fired = state.timers.expire(now);
+            if fired.apic {
+                state.expire_apic(now);
+            }
             state.timers.next_parked().map_or((fired, None), |next| (fired, Some(next)))
         }
         // It runs on another CPU, which looks after its timers.
@@ -149,6 +156,9 @@ fn expire_parked(cpu: u32, domain: DomId, vcpu: VcpuId, now: Nanos, held: &mut H
     }
     if fired.virq {
         event::raise_virq(&domain, vcpu.id, VIRQ_TIMER, held);
+    }
+    if fired.apic {
+        super::nudge(vcpu, held);
     }
     if fired.poll && logic::event::end_poll(&*domain, &vcpu.events) {
         super::unblock(vcpu, held);

@@ -28,7 +28,7 @@ use machine::mem::heap;
 use xen_abi::{
     domctl::XEN_DOMCTL_CDF_HVM,
     errno::Errno,
-    ids::{DomId, Mfn, VcpuId},
+    ids::{DomId, Gfn, Mfn, VcpuId},
 };
 
 use crate::cpu_loop;
@@ -151,7 +151,12 @@ impl Domain {
         let grants = grant::DomainGrants::new(blueprint.id, frames, maptrack, blueprint.grant_version, held)?;
         let events = event::DomainEvents::new(blueprint.id, blueprint.max_event_port, held)?;
         let pool = cpu_loop::pools::Member::join(blueprint.pool, held)?;
-        let kind = if blueprint.is_pvh() { Kind::Pvh(Box::new(PvhDomain::new())) } else { Kind::Pv };
+        let kind = if blueprint.is_pvh() { Kind::Pvh(Box::default()) } else { Kind::Pv };
+        let cpuid = DomainPolicy::new();
+        if blueprint.is_pvh() {
+            // Nobody has fixed it yet.
+            let _chosen = cpuid.choose(Box::new(crate::trap::cpuid::policies().pvh.clone()));
+        }
         Ok(Arc::new_cyclic(|this| {
             let domain = Self {
                 id: blueprint.id,
@@ -173,7 +178,7 @@ impl Domain {
                 vcpus: Once::new(),
                 budget: Lock::new(Budget::UNLIMITED),
                 pool,
-                cpuid: DomainPolicy::new(),
+                cpuid,
                 kind,
                 frames_by_number: if blueprint.is_pvh() { DomId::INVALID } else { blueprint.id },
                 this: this.clone(),
@@ -253,6 +258,15 @@ impl Domain {
         match &self.kind {
             Kind::Pv => None,
             Kind::Pvh(pvh) => Some(pvh),
+        }
+    }
+
+    /// The machine's frame behind a frame number of the domain's: for a PV domain they are the same.
+    #[inline]
+    pub fn frame_of(&self, number: u64, held: &mut Held<'_, 0>) -> Option<Mfn> {
+        match &self.kind {
+            Kind::Pv => Some(Mfn(number)),
+            Kind::Pvh(pvh) => pvh.physmap.find(Gfn(number), held).map(|found| found.mfn),
         }
     }
 

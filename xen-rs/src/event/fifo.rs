@@ -175,6 +175,7 @@ impl FifoMemory for Memory {
 /// A page of the domain's that the hypervisor may write: EINVAL if it is none.
 fn hold(domain: &Arc<Domain>, mfn: Mfn, held: &mut Held<'_, 0>) -> Result<SharedPage, Errno> {
     let mut deferred = Vec::new();
+    let mfn = domain.frame_of(mfn.0, held).ok_or(Errno::EINVAL)?;
     mmu(held.again(), domain, &mut deferred).hold_writable(mfn, domain.id).map(SharedPage::new).ok_or(Errno::EINVAL)
 }
 

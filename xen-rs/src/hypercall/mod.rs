@@ -12,34 +12,35 @@ use crate::{
 mod batch;
 mod bitmap;
 mod callback_op;
-mod console_io;
-mod domctl;
-mod event_channel_op;
+pub mod console_io;
+pub mod domctl;
+pub mod event_channel_op;
 mod fpu_taskswitch;
 mod get_debugreg;
-mod grant_table_op;
+pub mod grant_table_op;
+pub mod hvm_op;
 mod iret;
 mod legacy;
 mod mca;
-mod memory_op;
+pub mod memory_op;
 mod mmu_update;
 mod mmuext_op;
 mod multicall;
 mod physdev_op;
-mod platform_op;
+pub mod platform_op;
 mod policy_arrays;
-mod sched_op;
+pub mod sched_op;
 mod set_debugreg;
 mod set_gdt;
 mod set_segment_base;
-mod set_timer_op;
+pub mod set_timer_op;
 mod set_trap_table;
 mod stack_switch;
-mod sysctl;
+pub mod sysctl;
 mod update_descriptor;
 mod update_va_mapping;
 mod vcpu_mask;
-mod vcpu_op;
+pub mod vcpu_op;
 pub mod vm_assist;
 pub mod xen_version;
 
@@ -235,6 +236,7 @@ fn route(cx: &mut Context<'_>, number: u64) -> Outcome {
         hypercall::HYPERVISOR_CALLBACK_OP => callback_op::callback_op(cx),
         hypercall::HYPERVISOR_EVENT_CHANNEL_OP => event_channel_op::event_channel_op(cx),
         hypercall::HYPERVISOR_PHYSDEV_OP => physdev_op::physdev_op(cx),
+        hypercall::HYPERVISOR_HVM_OP => hvm_op::hvm_op(cx),
         hypercall::HYPERVISOR_SYSCTL => sysctl::sysctl(cx),
         hypercall::HYPERVISOR_DOMCTL => domctl::domctl(cx),
         hypercall::HYPERVISOR_MCA => mca::mca(cx),

@@ -9,7 +9,7 @@ use logic::{
     time::{Nanos, Periodic},
 };
 use machine::mem::{guest_copy, shared::SharedPage};
-use xen_abi::{arch_x86::shared_info, errno::Errno, ids::Mfn, vcpu as abi};
+use xen_abi::{arch_x86::shared_info, errno::Errno, hvm::VcpuHvmContext, vcpu as abi};
 
 use super::set_timer_op::set_singleshot;
 use crate::{
@@ -78,6 +78,9 @@ fn initialise(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Outcome {
     if vcpu.info.get().is_missing() {
         return Outcome::Fail(Errno::EINVAL);
     }
+    if cx.domain.pvh().is_some() {
+        return initialise_pvh(cx, vcpu, va).into();
+    }
     let mut wanted: Box<VcpuGuestContext> = Box::new(VcpuGuestContext::new_zeroed());
     if machine::mem::guest_copy::copy_in(va, wanted.as_mut_bytes()).is_err() {
         return Outcome::Fail(Errno::EFAULT);
@@ -98,6 +101,18 @@ fn initialise(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Outcome {
         Ok(false) => Outcome::Again,
         Err(errno) => Outcome::Fail(errno),
     }
+}
+
+#[cold]
+fn initialise_pvh(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
+    let wanted: VcpuHvmContext = guest::read(va)?;
+    if vcpu.flags().contains(VcpuFlags::INITIALISED) {
+        return Err(Errno::EEXIST);
+    }
+    cpu_loop::pause(vcpu);
+    let result = crate::hvm::context::initialise(cx.domain, vcpu, &wanted, &mut cx.held);
+    cpu_loop::unpause(vcpu, &mut cx.held);
+    result
 }
 
 fn up(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>) -> Result<(), Errno> {
@@ -179,8 +194,9 @@ fn register_vcpu_info(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result
     if !Arc::ptr_eq(vcpu, cx.vcpu) && vcpu.seat.ready.is_up() {
         return Err(Errno::EINVAL);
     }
+    let mfn = cx.domain.frame_of(op.mfn, &mut cx.held).ok_or(Errno::EINVAL)?;
     let mut deferred = Vec::new();
-    let page = memory::mmu(cx.held.again(), cx.domain, &mut deferred).hold_writable(Mfn(op.mfn), cx.domain.id);
+    let page = memory::mmu(cx.held.again(), cx.domain, &mut deferred).hold_writable(mfn, cx.domain.id);
     let page = Arc::new(SharedPage::new(page.ok_or(Errno::EINVAL)?));
     if let Err(page) = vcpu.info.register(page, offset) {
         if let Some(page) = Arc::into_inner(page) {

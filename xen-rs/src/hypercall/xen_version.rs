@@ -8,8 +8,10 @@ use xen_abi::{
     arch_x86::HYPERVISOR_VIRT_START,
     errno::Errno,
     features::{
-        XENFEAT_DIRECT_MAPPED, XENFEAT_DOM0, XENFEAT_GNTTAB_MAP_AVAIL_BITS, XENFEAT_HIGHMEM_ASSIST,
+        XENFEAT_AUTO_TRANSLATED_PHYSMAP, XENFEAT_DIRECT_MAPPED, XENFEAT_DOM0, XENFEAT_GNTTAB_MAP_AVAIL_BITS,
+        XENFEAT_HIGHMEM_ASSIST, XENFEAT_HVM_CALLBACK_VECTOR, XENFEAT_HVM_SAFE_PVCLOCK,
         XENFEAT_MEMORY_OP_VNODE_SUPPORTED, XENFEAT_MMU_PT_UPDATE_PRESERVE_AD, XENFEAT_PAE_PGDIR_ABOVE_4GB,
+        XENFEAT_WRITABLE_PAGE_TABLES,
     },
     version::{BuildId, CompileInfo, FeatureInfo, PlatformParameters, XENVER_VERSION},
     vm_assist::VMASST_TYPE_PAE_EXTENDED_CR3,
@@ -113,6 +115,18 @@ fn features(cx: &Context<'_>, buffer: u64) -> Result<(), Errno> {
     let mut info = guest::read::<FeatureInfo>(buffer)?;
     if info.submap_idx != 0 {
         return Err(Errno::EINVAL);
+    }
+    if cx.domain.pvh().is_some() {
+        info.submap = [
+            XENFEAT_MEMORY_OP_VNODE_SUPPORTED,
+            XENFEAT_WRITABLE_PAGE_TABLES,
+            XENFEAT_AUTO_TRANSLATED_PHYSMAP,
+            XENFEAT_HVM_SAFE_PVCLOCK,
+            XENFEAT_HVM_CALLBACK_VECTOR,
+        ]
+        .iter()
+        .fold(0, |submap, feature| submap | 1 << feature);
+        return guest::write(buffer, &info);
     }
     let assist = cx.domain.vm_assist.load(Ordering::Relaxed);
     let bit = |feature: u32, on: bool| u32::from(on) << feature;

@@ -1,4 +1,4 @@
-//! CPUID for PV guests: the host's policies, made once, each domain's, and the hypervisor's own leaves.
+//! CPUID for guests: the host's policies, made once, each domain's, and the hypervisor's own leaves.
 
 use alloc::boxed::Box;
 
@@ -28,6 +28,10 @@ pub struct Policies {
     pub guest: Policy,
     /// The most that its toolstack can make of that.
     pub most: Policy,
+    /// What a PVH domain starts with.
+    pub pvh: Policy,
+    /// The most that its toolstack can make of that.
+    pub most_pvh: Policy,
 }
 
 static POLICIES: Once<Policies> = Once::new();
@@ -44,7 +48,8 @@ pub fn policies() -> &'static Policies {
         let arch_capabilities = cpu::rdmsr_safe(index::ARCH_CAPABILITIES).unwrap_or(0);
         let host = Policy::of_host(leaves, Msrs { platform_info: platform_info & CPUID_FAULTING, arch_capabilities });
         let (control, guest, most) = (host.for_pv(true), host.for_pv(false), host.most_for_pv());
-        Policies { host, control, guest, most }
+        let (pvh, most_pvh) = (host.for_pvh(), host.most_for_pvh());
+        Policies { host, control, guest, most, pvh, most_pvh }
     })
 }
 
@@ -147,7 +152,8 @@ fn put(regs: &mut GuestRegs, answer: Leaf) {
     regs.rdx = answer.d.into();
 }
 
-fn xen_leaves(cx: &mut Context<'_>) -> XenLeaves {
+/// What the hypervisor's own leaves tell a vCPU.
+pub fn xen_leaves(cx: &mut Context<'_>) -> XenLeaves {
     let highest = memory::census(&mut cx.held).highest;
     XenLeaves {
         version: VERSION,

@@ -12,7 +12,7 @@ mod debug;
 mod general_protection;
 mod invalid_opcode;
 mod io;
-mod msr;
+pub mod msr;
 mod page_fault;
 mod privileged;
 

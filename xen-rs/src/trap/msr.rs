@@ -10,7 +10,8 @@ use super::cpuid;
 use crate::cpu::Context;
 use crate::domain::Domain;
 
-fn guest(domain: &Domain, vcpu: VcpuId) -> Guest {
+/// What the answers for a vCPU depend on.
+pub fn guest(domain: &Domain, vcpu: VcpuId) -> Guest {
     let policy = cpuid::policy(domain);
     let features = policy.features();
     Guest {

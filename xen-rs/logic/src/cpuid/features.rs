@@ -93,6 +93,29 @@ pub const PV: FeatureSet = FeatureSet([
     0x0000_0006,
 ]);
 
+/// What a PVH guest sees besides, when the host has it: the classes `S` and `H` as far as there is an emulation where one
+/// is needed. VME, PSE, PGE, PSE36; PCID; 1 GiB pages; SMEP, INVPCID, SMAP; UMIP.
+const PAGING: FeatureSet = {
+    let mut words = [0; WORDS];
+    words[0] = 1 << 1 | 1 << 3 | 1 << 13 | 1 << 17;
+    words[1] = 1 << 17;
+    words[2] = 1 << 26;
+    words[5] = 1 << 7 | 1 << 10 | 1 << 20;
+    words[6] = 1 << 2;
+    FeatureSet(words)
+};
+
+/// What a PVH guest sees when the host has it.
+pub const PVH: FeatureSet = {
+    let mut words = PV.0;
+    let mut i = 0;
+    while i < WORDS {
+        words[i] |= PAGING.0[i];
+        i += 1;
+    }
+    FeatureSet(words)
+};
+
 /// Features that mean nothing without another one: when the first is absent, so are the others.
 const DEPENDENCIES: &[(Feature, &[Feature])] = &[
     (FPU, &[MMX]),

@@ -163,11 +163,29 @@ impl Policy {
     /// The policy of a PV domain on this host.
     #[must_use]
     pub fn for_pv(&self, hardware_domain: bool) -> Self {
+        self.offering(&features::PV, &[], hardware_domain)
+    }
+
+    /// The policy of a PVH domain: what paging of its own can make use of, and a local APIC that is the hypervisor's.
+    #[must_use]
+    pub fn for_pvh(&self) -> Self {
+        self.offering(&features::PVH, &[features::X2APIC, features::MTRR], false)
+    }
+
+    /// The most that a PVH domain's policy can be made into.
+    #[must_use]
+    pub fn most_for_pvh(&self) -> Self {
+        self.for_pvh().extended_for_toolstack(self)
+    }
+
+    /// A policy with those of the features that the host has, and `always` some others.
+    fn offering(&self, offered: &FeatureSet, always: &[features::Feature], hardware_domain: bool) -> Self {
         let mut policy = self.clone();
         policy.hardware_domain = hardware_domain;
         let host_set = self.features();
 
-        let mut set = host_set.intersect(&features::PV);
+        let mut set = host_set.intersect(offered);
+        always.iter().for_each(|feature| set.put(*feature, true));
         set.put(features::HYPERVISOR, true);
         // A guest's speculation controls are not virtualised yet: the barrier alone works, as it is a command.
         set.put(features::IBRSB, false);
@@ -206,14 +224,17 @@ impl Policy {
     /// about the TSC and about the place of CPUs.
     #[must_use]
     pub fn most_for_pv(&self) -> Self {
-        let mut policy = self.for_pv(false);
-        let mut set = policy.features();
+        self.for_pv(false).extended_for_toolstack(self)
+    }
+
+    fn extended_for_toolstack(mut self, host: &Self) -> Self {
+        let mut set = self.features();
         for feature in [features::HTT, features::X2APIC, features::CMP_LEGACY] {
             set.put(feature, true);
         }
-        set.put(features::ITSC, self.features().has(features::ITSC));
-        policy.put_features(&set);
-        policy
+        set.put(features::ITSC, host.features().has(features::ITSC));
+        self.put_features(&set);
+        self
     }
 
     /// Its registers.

@@ -1,4 +1,8 @@
 //! Domains in a hardware container: the rules that need no register.
 
 pub mod apic;
+pub mod length;
+pub mod mmio;
+pub mod msr;
 pub mod p2m;
+pub mod walk;

@@ -89,12 +89,12 @@ fn wall_clock() {
 fn vcpu_timers() {
     let mut t = VcpuTimers { singleshot: Some(Nanos(5)), poll: Some(Nanos(9)), ..Default::default() };
     assert_eq!(t.next(), Some(Nanos(5)));
-    assert_eq!(t.expire(Nanos(4)), Fired { virq: false, poll: false });
-    assert_eq!(t.expire(Nanos(5)), Fired { virq: true, poll: false });
-    assert_eq!(t.expire(Nanos(20)), Fired { virq: false, poll: true });
+    assert_eq!(t.expire(Nanos(4)), Fired { virq: false, poll: false, apic: false });
+    assert_eq!(t.expire(Nanos(5)), Fired { virq: true, poll: false, apic: false });
+    assert_eq!(t.expire(Nanos(20)), Fired { virq: false, poll: true, apic: false });
     assert_eq!(t.next(), None);
     t.periodic = Some(Periodic { period: Nanos(10), next: Nanos(30) });
-    assert_eq!(t.expire(Nanos(55)), Fired { virq: true, poll: false });
+    assert_eq!(t.expire(Nanos(55)), Fired { virq: true, poll: false, apic: false });
     assert_eq!(t.next(), Some(Nanos(60)));
     t.periodic = Some(Periodic { period: Nanos(0), next: Nanos(0) });
     assert!(t.expire(Nanos(55)).virq);

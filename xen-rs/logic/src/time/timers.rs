@@ -75,6 +75,8 @@ pub struct VcpuTimers {
     pub periodic: Option<Periodic>,
     /// The end of a `SCHEDOP_poll`: wakes the vCPU, raises nothing.
     pub poll: Option<Nanos>,
+    /// The timer of a PVH vCPU's local APIC.
+    pub apic: Option<Nanos>,
 }
 
 /// What came of looking at a vCPU's timers.
@@ -84,6 +86,8 @@ pub struct Fired {
     pub virq: bool,
     /// The poll is over.
     pub poll: bool,
+    /// The APIC's timer went off.
+    pub apic: bool,
 }
 
 impl VcpuTimers {
@@ -97,19 +101,20 @@ impl VcpuTimers {
     /// The earliest deadline.
     #[must_use]
     pub fn next(&self) -> Option<Nanos> {
-        [self.singleshot, self.periodic.map(|periodic| periodic.next), self.poll].into_iter().flatten().min()
+        [self.singleshot, self.periodic.map(|periodic| periodic.next), self.poll, self.apic].into_iter().flatten().min()
     }
 
     /// The earliest deadline that wakes the vCPU when it does not run: as in Xen, the periodic timer does not.
     #[must_use]
     pub fn next_parked(&self) -> Option<Nanos> {
-        [self.singleshot, self.poll].into_iter().flatten().min()
+        [self.singleshot, self.poll, self.apic].into_iter().flatten().min()
     }
 
     /// Takes off what is due. A periodic timer that missed several rounds fires once.
     pub fn expire(&mut self, now: Nanos) -> Fired {
         let mut fired = Fired::default();
         fired.virq |= self.singleshot.take_if(|deadline| *deadline <= now).is_some();
+        fired.apic |= self.apic.take_if(|deadline| *deadline <= now).is_some();
         fired.poll |= self.poll.take_if(|deadline| *deadline <= now).is_some();
         if let Some(periodic) = &mut self.periodic
             && periodic.next <= now

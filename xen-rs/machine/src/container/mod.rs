@@ -7,15 +7,21 @@
 //! Unsafe: none here.
 
 mod exit;
+#[cfg(target_os = "none")]
+pub mod memory;
 mod state;
 #[cfg(target_os = "none")]
 mod svm;
+#[cfg(target_os = "none")]
+mod vcpu;
 
 pub use exit::{Access, Event, EventKind, Exit, PortAccess};
 pub use state::{CpuState, DescriptorTable, Segment, attributes};
 
 #[cfg(target_os = "none")]
 pub use machine_side::*;
+#[cfg(target_os = "none")]
+pub use vcpu::Container;
 
 #[cfg(target_os = "none")]
 mod machine_side {

@@ -27,6 +27,7 @@ pub mod attributes {
 
 /// A segment register with what is hidden behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Segment {
     /// The selector.
     pub selector: u16,

@@ -8,6 +8,7 @@
 
 use super::layout::HYPERVISOR_END;
 use super::{guest_words, pv_pte, tlb};
+use crate::container;
 use arrayvec::ArrayVec;
 use core::arch::asm;
 use core::mem::MaybeUninit;
@@ -43,7 +44,7 @@ pub(super) const fn is_guest_piece(va: u64, length: u64) -> bool {
 /// One side is a range of a guest, the other is the caller's own memory.
 #[cfg(target_os = "none")]
 #[inline(always)]
-unsafe fn copy(to: u64, from: u64, length: usize) -> usize {
+pub(crate) unsafe fn copy(to: u64, from: u64, length: usize) -> usize {
     let left: u64;
     // SAFETY: faults are caught by the exception table with all registers as they were; the caller vouches for the rest.
     // Three bytes of nop become stac and clac where the CPU has SMAP.
@@ -179,6 +180,11 @@ unsafe fn copy_retrying(to: u64, from: u64, length: usize, guest: u64, write: bo
 /// As [`copy`].
 #[cold]
 unsafe fn copy_rest(to: u64, from: u64, length: usize, mut left: usize, guest: u64, write: bool) -> usize {
+    let own = if write { from } else { to };
+    // SAFETY: the caller's promise.
+    if let Some(left) = unsafe { container::memory::copy(guest, own, length, write) } {
+        return left;
+    }
     // A guest may give itself rights without flushing: the CPU's old translation faults once.
     for _ in 0..2 + length / 4096 {
         let done = (length - left) as u64;

@@ -140,6 +140,12 @@ pub fn load_idle_root() {
     tlb.flushed.store(begun, Ordering::Release);
 }
 
+/// Leaves all guests' tables for the container of a vCPU of this domain: the CPU counts as one of the domain's.
+pub fn enter_container(domain: DomId) {
+    load_idle_root();
+    here().runs.store(SOMEBODY | u32::from(domain.0), Ordering::SeqCst);
+}
+
 /// The CPUs that have tables of this domain loaded.
 #[must_use]
 pub fn cpus_of(domain: DomId) -> u64 {

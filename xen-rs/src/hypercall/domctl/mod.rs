@@ -7,6 +7,7 @@ mod affinity;
 mod create;
 mod destroy;
 mod frames;
+mod hvm_context;
 mod info;
 mod permission;
 mod policy;
@@ -93,6 +94,8 @@ fn carry_out(cx: &mut Context<'_>, op: &Allowed<DomctlOp>, raw: &mut Domctl) -> 
         DomctlOp::IomemPermission => permission::memory(cx, &target, &argument(raw)?),
         DomctlOp::IoportPermission => permission::ports(cx, &target, &argument(raw)?),
         DomctlOp::HypercallInit => settings::hypercall_init(cx, &target, &argument(raw)?),
+        DomctlOp::GetHvmContext => hvm_context::get(cx, &target, &argument(raw)?, raw),
+        DomctlOp::SetHvmContext => hvm_context::set(cx, &target, &argument(raw)?),
         DomctlOp::SetAddressSize => settings::set_address_size(&argument(raw)?),
         DomctlOp::GetAddressSize => settings::get_address_size(raw),
         DomctlOp::SetTscInfo => settings::set_tsc_info(&argument(raw)?),

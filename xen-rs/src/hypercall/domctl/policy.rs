@@ -36,8 +36,9 @@ pub(super) fn set(cx: &Context<'_>, target: &Target, arg: &CpuPolicy, raw: &mut 
     }
     let mut reply = CpuPolicy { err_leaf: NONE, err_subleaf: NONE, err_msr: NONE, ..*arg };
     let mut policy = cpuid::with_policy(target, |policy| Box::new(policy.clone()));
+    let most = if target.pvh().is_some() { &cpuid::policies().most_pvh } else { &cpuid::policies().most };
     let result = merge(&mut policy, arg, &mut reply).and_then(|()| {
-        policy.agreed(&cpuid::policies().most).map_err(|culprit| {
+        policy.agreed(most).map_err(|culprit| {
             match culprit {
                 Culprit::Leaf(leaf, subleaf) => (reply.err_leaf, reply.err_subleaf) = (leaf, subleaf),
                 Culprit::Msr(index) => reply.err_msr = index,

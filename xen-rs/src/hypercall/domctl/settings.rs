@@ -59,7 +59,11 @@ pub(super) fn set_handle(target: &Target, arg: &abi::SetDomainHandle) -> Result<
 
 /// `XEN_DOMCTL_hypercall_init`: fills a page of the domain with the ways into the hypervisor.
 pub(super) fn hypercall_init(cx: &mut Context<'_>, target: &Target, arg: &abi::HypercallInit) -> Result<Reply, Errno> {
-    target.memory.write_hypercall_page(target, Mfn(arg.gmfn), &mut cx.held)?;
+    if target.pvh().is_some() {
+        crate::hvm::hypercall_page::fill(target, xen_abi::ids::Gfn(arg.gmfn), &mut cx.held)?;
+    } else {
+        target.memory.write_hypercall_page(target, Mfn(arg.gmfn), &mut cx.held)?;
+    }
     Ok(Reply::Nothing)
 }
 

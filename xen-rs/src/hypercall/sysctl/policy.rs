@@ -2,6 +2,7 @@
 //! `XEN_SYSCTL_get_cpu_featureset`.
 
 use logic::cpuid::{features::WORDS, policy::Policy};
+use machine::container;
 use xen_abi::{
     errno::Errno,
     sysctl::{self as abi, CpuFeatureset, CpuPolicy, Sysctl},
@@ -20,6 +21,8 @@ pub(super) fn policy(arg: &CpuPolicy, raw: &mut Sysctl) -> Result<(), Errno> {
         abi::XEN_SYSCTL_CPU_POLICY_RAW | abi::XEN_SYSCTL_CPU_POLICY_HOST => &all.host,
         abi::XEN_SYSCTL_CPU_POLICY_PV_MAX => &all.most,
         abi::XEN_SYSCTL_CPU_POLICY_PV_DEFAULT => &all.guest,
+        abi::XEN_SYSCTL_CPU_POLICY_HVM_MAX if container::vendor().is_some() => &all.most_pvh,
+        abi::XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT if container::vendor().is_some() => &all.pvh,
         abi::XEN_SYSCTL_CPU_POLICY_HVM_MAX | abi::XEN_SYSCTL_CPU_POLICY_HVM_DEFAULT => {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -44,6 +47,8 @@ pub(super) fn features(cx: &Context<'_>, arg: &CpuFeatureset, raw: &mut Sysctl) 
         abi::XEN_SYSCTL_CPU_FEATURESET_RAW | abi::XEN_SYSCTL_CPU_FEATURESET_HOST => &all.host,
         abi::XEN_SYSCTL_CPU_FEATURESET_PV => &all.guest,
         abi::XEN_SYSCTL_CPU_FEATURESET_PV_MAX => &all.most,
+        abi::XEN_SYSCTL_CPU_FEATURESET_HVM if container::vendor().is_some() => &all.pvh,
+        abi::XEN_SYSCTL_CPU_FEATURESET_HVM_MAX if container::vendor().is_some() => &all.most_pvh,
         abi::XEN_SYSCTL_CPU_FEATURESET_HVM | abi::XEN_SYSCTL_CPU_FEATURESET_HVM_MAX => return Err(Errno::EOPNOTSUPP),
         _ => return Err(Errno::EINVAL),
     };

@@ -24,6 +24,8 @@ operations! {
         IomemPermission = XEN_DOMCTL_IOMEM_PERMISSION, Control, "of what the caller has";
         IoportPermission = XEN_DOMCTL_IOPORT_PERMISSION, Control, "of what the caller has";
         HypercallInit = XEN_DOMCTL_HYPERCALL_INIT, Control;
+        GetHvmContext = XEN_DOMCTL_GETHVMCONTEXT, ControlOfOther;
+        SetHvmContext = XEN_DOMCTL_SETHVMCONTEXT, ControlOfOther;
         GetVcpuAffinity = XEN_DOMCTL_GETVCPUAFFINITY, Control;
         SendTrigger = XEN_DOMCTL_SENDTRIGGER, Control, "NMI; the others are for HVM domains";
         SetAddressSize = XEN_DOMCTL_SET_ADDRESS_SIZE, Control, "64 only: there are no 32-bit PV guests";
@@ -44,8 +46,6 @@ operations! {
         XEN_DOMCTL_SETTIMEOFFSET, Control, ENOSYS, "not yet";
         XEN_DOMCTL_REAL_MODE_AREA, Control, ENOSYS, "obsolete in Xen";
         XEN_DOMCTL_SUBSCRIBE, Control, ENOSYS, "no suspend event";
-        XEN_DOMCTL_GETHVMCONTEXT, Control, ENOSYS, "no HVM domains";
-        XEN_DOMCTL_SETHVMCONTEXT, Control, ENOSYS, "no HVM domains";
         XEN_DOMCTL_ASSIGN_DEVICE, Control, ENOSYS, "no IOMMU";
         XEN_DOMCTL_BIND_PT_IRQ, Control, ENOSYS, "no HVM domains";
         XEN_DOMCTL_MEMORY_MAPPING, Control, ENOSYS, "no HVM domains";

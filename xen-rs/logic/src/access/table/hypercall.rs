@@ -37,6 +37,7 @@ operations! {
         CallbackOp = HYPERVISOR_CALLBACK_OP, Anyone;
         EventChannelOp = HYPERVISOR_EVENT_CHANNEL_OP, Offered;
         PhysdevOp = HYPERVISOR_PHYSDEV_OP, Anyone;
+        HvmOp = HYPERVISOR_HVM_OP, TargetOrControl;
         Sysctl = HYPERVISOR_SYSCTL, Control;
         Domctl = HYPERVISOR_DOMCTL, Control;
         Mca = HYPERVISOR_MCA, Control;
@@ -44,7 +45,6 @@ operations! {
     refused {
         HYPERVISOR_XSM_OP, Anyone, ENOSYS, "no XSM policy";
         HYPERVISOR_XENOPROF_OP, Anyone, ENOSYS, "no profiling";
-        HYPERVISOR_HVM_OP, Anyone, ENOSYS, "no HVM domains";
         HYPERVISOR_KEXEC_OP, Anyone, ENOSYS, "no kexec";
         HYPERVISOR_TMEM_OP, Anyone, ENOSYS, "removed from Xen";
         HYPERVISOR_ARGO_OP, Anyone, ENOSYS, "no Argo";

@@ -5,6 +5,7 @@ mod console_io;
 mod domctl;
 mod event_channel_op;
 mod grant_table_op;
+mod hvm_op;
 mod hypercall;
 mod mca;
 mod memory_op;
@@ -25,6 +26,7 @@ pub use console_io::ConsoleIo;
 pub use domctl::DomctlOp;
 pub use event_channel_op::EventChannelOp;
 pub use grant_table_op::GrantTableOp;
+pub use hvm_op::HvmOp;
 pub use hypercall::Hypercall;
 pub use mca::McaOp;
 pub use memory_op::MemoryOp;
@@ -41,7 +43,7 @@ pub use xen_version::VersionQuestion;
 use super::{Family, Operation};
 
 /// All tables, the hypercalls themselves first.
-pub const FAMILIES: [Family; 17] = [
+pub const FAMILIES: [Family; 18] = [
     Hypercall::FAMILY,
     MmuUpdateOp::FAMILY,
     MmuextOp::FAMILY,
@@ -57,6 +59,7 @@ pub const FAMILIES: [Family; 17] = [
     PhysdevOp::FAMILY,
     PlatformOp::FAMILY,
     McaOp::FAMILY,
+    HvmOp::FAMILY,
     DomctlOp::FAMILY,
     SysctlOp::FAMILY,
 ];

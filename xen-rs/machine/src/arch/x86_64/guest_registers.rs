@@ -27,6 +27,27 @@ pub fn set_breakpoint(index: u8, address: u64) {
     }
 }
 
+/// DR0 to DR3.
+pub(crate) fn breakpoints() -> [u64; 4] {
+    let (a, b, c, d);
+    // SAFETY: reads registers.
+    unsafe {
+        asm!("mov {}, dr0", "mov {}, dr1", "mov {}, dr2", "mov {}, dr3", out(reg) a, out(reg) b, out(reg) c, out(reg) d,
+            options(nomem, nostack, preserves_flags));
+    }
+    [a, b, c, d]
+}
+
+/// Loads DR0 to DR3 with whatever a guest in a container has chosen: DR7, which makes them count, is another one while the
+/// hypervisor runs.
+pub(crate) fn set_breakpoints([a, b, c, d]: [u64; 4]) {
+    // SAFETY: as said above, none of them is in use in ring 0.
+    unsafe {
+        asm!("mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}", in(reg) a, in(reg) b, in(reg) c, in(reg) d,
+            options(nomem, nostack, preserves_flags));
+    }
+}
+
 /// Loads DR7: general detection and reserved bits are never set.
 pub fn set_debug_control(value: u64) {
     let value = (value & 0xffff_03ff) | 0x400;

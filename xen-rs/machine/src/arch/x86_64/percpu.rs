@@ -47,7 +47,7 @@ pub struct PerCpu {
     /// Where the SYSCALL stub puts the guest's stack pointer for a moment.
     pub(super) scratch_rsp: AtomicU64,
     /// This CPU's number, 0 is the boot processor.
-    pub(super) number: AtomicU32,
+    pub(crate) number: AtomicU32,
     /// Vector of the last exception in the hypervisor that the exception table caught.
     pub(super) fault_vector: AtomicU32,
     /// Its error code.
@@ -82,6 +82,14 @@ pub struct PerCpu {
     pub(super) ldt_entries: AtomicU32,
     /// Physical address of two pages of this CPU for containers, 0 where there is no such hardware.
     pub(crate) container_pages: AtomicU64,
+    /// The control block of the container that is loaded, 0 for none.
+    pub(crate) container_block: AtomicU64,
+    /// Its nested page tables.
+    pub(crate) container_tables: AtomicU64,
+    /// The address space number that was given last.
+    pub(crate) last_asid: AtomicU32,
+    /// How often they were used up.
+    pub(crate) asid_round: AtomicU64,
     /// The task state segment.
     pub(super) tss: Tss,
 }

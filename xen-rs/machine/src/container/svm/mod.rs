@@ -2,11 +2,18 @@
 //!
 //! Unsafe: model-specific registers are written, and the host's own state is stored for `vmload`.
 
+mod maps;
+mod vcpu;
+mod vmcb;
+
+pub use vcpu::SvmVcpu;
+
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::arch::x86_64::cpu::{self, Features, cpuid, has};
 use crate::arch::x86_64::percpu;
+use logic::hvm::walk::Paging;
 
 const MSR_EFER: u32 = 0xc000_0080;
 const EFER_SVME: u64 = 1 << 12;
@@ -38,13 +45,11 @@ static FEATURES: AtomicU32 = AtomicU32::new(0);
 /// How many address space identifiers there are, the host's own included.
 static ASIDS: AtomicU32 = AtomicU32::new(0);
 
-#[allow(dead_code, reason = "entering a guest asks for it")]
 pub(super) fn features() -> SvmFeatures {
     SvmFeatures::from_bits_truncate(FEATURES.load(Ordering::Relaxed))
 }
 
 /// How many ASIDs there are.
-#[allow(dead_code, reason = "entering a guest asks for it")]
 pub(super) fn asids() -> u32 {
     ASIDS.load(Ordering::Relaxed)
 }
@@ -115,4 +120,19 @@ pub(super) fn start_this() {
 #[inline(always)]
 pub(super) fn host_state() -> u64 {
     percpu::this().container_pages.load(Ordering::Relaxed) + 4096
+}
+
+/// How the guest translates whose control block lies there.
+pub(super) fn paging_of(block: u64) -> Paging {
+    let block = block as *const vmcb::Fields;
+    // SAFETY: the block that this CPU has loaded, which only this CPU writes; any bytes are fields.
+    let (cr0, cr3, cr4, efer) = unsafe {
+        (
+            (&raw const (*block).cr0).read_volatile(),
+            (&raw const (*block).cr3).read_volatile(),
+            (&raw const (*block).cr4).read_volatile(),
+            (&raw const (*block).efer).read_volatile(),
+        )
+    };
+    Paging { cr0, cr3, cr4, efer }
 }

@@ -1,0 +1,92 @@
+//! The memory of the guest in this CPU's container, by its linear addresses.
+//!
+//! The hypervisor's own tables do not map it, so an ordinary copy (`mem::guest_copy`) faults at once, and comes here on its
+//! way out: guests in ring 3 pay nothing for those in containers.
+//!
+//! What is looked up in the nested tables holds until this CPU waits or answers others (see `mem::nested`), which no copy
+//! does. A piece ends with its page.
+//!
+//! Unsafe: the tables that this CPU has loaded are found by their address, and guests' memory is read in the direct map.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use logic::hvm::walk::{Paging, frame_of, walk};
+
+use super::{Vendor, svm, vendor};
+use crate::arch::x86_64::percpu;
+use crate::mem::direct_map::va_of;
+use crate::mem::guest_copy;
+use crate::mem::nested::Tables;
+
+const PAGE: u64 = 4096;
+
+/// How this CPU's guest translates.
+struct View {
+    paging: Paging,
+    tables: &'static Tables,
+}
+
+impl View {
+    /// `None`: no container is loaded.
+    fn here() -> Option<Self> {
+        let this = percpu::this();
+        let tables = this.container_tables.load(Ordering::Relaxed) as *const Tables;
+        // SAFETY: put there by a container that holds a share of them and takes the address away before it leaves this
+        // CPU; no copy outlives that.
+        let tables = unsafe { tables.as_ref() }?;
+        let paging = match vendor()? {
+            Vendor::Svm => svm::paging_of(this.container_block.load(Ordering::Relaxed)),
+            Vendor::Vmx => return None,
+        };
+        Some(Self { paging, tables })
+    }
+
+    /// Where a guest-physical address is in the direct map, up to the end of its page.
+    #[inline]
+    fn place(&self, address: u64, writes: bool) -> Option<u64> {
+        let found = self.tables.lookup(frame_of(address))?;
+        (!writes || found.access.write).then(|| va_of(found.mfn) + address % PAGE)
+    }
+
+    /// Where a linear address is in the direct map, up to the end of its page.
+    fn translate(&self, linear: u64, writes: bool) -> Option<u64> {
+        let address = walk(&self.paging, linear, writes, |at| {
+            let word = self.place(at, false)? as *mut u64;
+            // SAFETY: aligned, and memory of the guest, which is in the direct map; others write there by atomic accesses or
+            // the guest itself does.
+            Some(unsafe { AtomicU64::from_ptr(word) }.load(Ordering::Relaxed))
+        })?;
+        self.place(address, writes)
+    }
+}
+
+/// Copies between a guest's linear addresses and the hypervisor's own memory; how many bytes at the end were not copied.
+/// `None`: this CPU has no guest in a container.
+///
+/// # Safety
+/// `own` is memory of the caller's, of that length, which may be written if the guest's is read.
+pub(crate) unsafe fn copy(guest: u64, own: u64, length: usize, writes: bool) -> Option<usize> {
+    let view = View::here()?;
+    let mut done = 0;
+    while done < length {
+        let at = guest.wrapping_add(done as u64);
+        let piece = (length - done).min((PAGE - at % PAGE) as usize);
+        let Some(place) = view.translate(at, writes) else { break };
+        let ours = own + done as u64;
+        let (to, from) = if writes { (place, ours) } else { (ours, place) };
+        // SAFETY: one side is the caller's, the other a page of the guest's in the direct map, and the piece ends with it.
+        if unsafe { guest_copy::copy(to, from, piece) } != 0 {
+            break;
+        }
+        done += piece;
+    }
+    Some(length - done)
+}
+
+/// Reads code at a linear address: how many bytes of it.
+#[must_use]
+pub fn fetch(linear: u64, code: &mut [u8]) -> usize {
+    // SAFETY: the caller's slice.
+    let left = unsafe { copy(linear, code.as_mut_ptr() as u64, code.len(), false) };
+    code.len() - left.unwrap_or(code.len())
+}

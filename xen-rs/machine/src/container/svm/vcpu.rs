@@ -1,0 +1,487 @@
+//! A vCPU in AMD's container: its control block, its address space number, and the way in and out.
+//!
+//! Unsafe: `vmrun`, and debug registers of a guest.
+
+use alloc::sync::Arc;
+use core::arch::global_asm;
+use core::mem::offset_of;
+use core::sync::atomic::Ordering;
+
+use logic::regs::{GuestRegs, rflags};
+
+use super::vmcb::Vmcb;
+use super::{SvmFeatures, asids, features, host_state, maps};
+use crate::arch::x86_64::{guest_registers, percpu};
+use crate::container::exit::{Access, Event, EventKind, Exit, PortAccess};
+use crate::container::state::{CpuState, DescriptorTable, Segment};
+use crate::mem::nested::Tables;
+
+/// Intercepted exceptions: #DB and #AC, which a guest could otherwise raise without end within one instruction, and #MC.
+const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
+
+/// First word of intercepted instructions and events: INTR, NMI, INIT; RDPMC, CPUID, INVD, HLT, INVLPGA, I/O, MSRs, task
+/// switches, shutdown.
+const FIRST: u32 =
+    1 | 1 << 1 | 1 << 3 | 1 << 15 | 1 << 18 | 1 << 22 | 1 << 24 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 31;
+const FIRST_WINDOW: u32 = 1 << 4;
+const FIRST_RSM: u32 = 1 << 19;
+const FIRST_IRET: u32 = 1 << 20;
+/// Second word: VMRUN to SKINIT, WBINVD, MONITOR, MWAIT, XSETBV, RDPRU.
+const SECOND: u32 = 0x7f | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 13 | 1 << 14;
+const ALL_DEBUG: u16 = 0xffff;
+
+const EFER_SVME: u64 = 1 << 12;
+/// Fields of the virtual interrupt word.
+const V_IRQ: u64 = 1 << 8;
+const V_IGNORES_TPR: u64 = 1 << 20;
+const V_INTR_MASKING: u64 = 1 << 24;
+const V_TPR: u64 = 0xf;
+/// In the words of events.
+const VALID: u64 = 1 << 31;
+const HAS_ERROR: u64 = 1 << 11;
+
+const FLUSH_ALL: u32 = 1;
+
+/// A vCPU's container.
+#[derive(Debug)]
+pub struct SvmVcpu {
+    vmcb: Vmcb,
+    tables: Arc<Tables>,
+    /// What its address space number stands for: the CPU that gave it, that CPU's count, the tables' generation.
+    cpu: u32,
+    round: u64,
+    generation: u64,
+    /// DR0 to DR3 while they are not in the CPU.
+    dr: [u64; 4],
+    debug_loaded: bool,
+    /// To be delivered at the next entry.
+    pending: u64,
+}
+
+unsafe extern "C" {
+    fn svm_enter(regs: *mut GuestRegs, vmcb: u64, host: u64);
+}
+
+global_asm!(
+    r#"
+    .pushsection .text.svm, "ax"
+    .globl svm_enter
+    // rdi: the guest's registers, rsi: physical address of its block, rdx: of the state that `vmload` brings back.
+svm_enter:
+    push rbp
+    push rbx
+    push r12
+    push r13
+    push r14
+    push r15
+    push rdi
+    push rdx
+    mov rax, rsi
+    mov r15, [rdi + {r15}]
+    mov r14, [rdi + {r14}]
+    mov r13, [rdi + {r13}]
+    mov r12, [rdi + {r12}]
+    mov rbp, [rdi + {rbp}]
+    mov rbx, [rdi + {rbx}]
+    mov r11, [rdi + {r11}]
+    mov r10, [rdi + {r10}]
+    mov r9, [rdi + {r9}]
+    mov r8, [rdi + {r8}]
+    mov rcx, [rdi + {rcx}]
+    mov rdx, [rdi + {rdx}]
+    mov rsi, [rdi + {rsi}]
+    mov rdi, [rdi + {rdi}]
+    // Until `stgi` nothing interrupts; IF says what interrupts the guest.
+    clgi
+    sti
+    vmload rax
+    vmrun rax
+    vmsave rax
+    cli
+    mov rax, [rsp]
+    vmload rax
+    stgi
+    mov rax, [rsp + 8]
+    mov [rax + {r15}], r15
+    mov [rax + {r14}], r14
+    mov [rax + {r13}], r13
+    mov [rax + {r12}], r12
+    mov [rax + {rbp}], rbp
+    mov [rax + {rbx}], rbx
+    mov [rax + {r11}], r11
+    mov [rax + {r10}], r10
+    mov [rax + {r9}], r9
+    mov [rax + {r8}], r8
+    mov [rax + {rcx}], rcx
+    mov [rax + {rdx}], rdx
+    mov [rax + {rsi}], rsi
+    mov [rax + {rdi}], rdi
+    add rsp, 16
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbx
+    pop rbp
+    ret
+    .popsection
+    "#,
+    r15 = const offset_of!(GuestRegs, r15),
+    r14 = const offset_of!(GuestRegs, r14),
+    r13 = const offset_of!(GuestRegs, r13),
+    r12 = const offset_of!(GuestRegs, r12),
+    rbp = const offset_of!(GuestRegs, rbp),
+    rbx = const offset_of!(GuestRegs, rbx),
+    r11 = const offset_of!(GuestRegs, r11),
+    r10 = const offset_of!(GuestRegs, r10),
+    r9 = const offset_of!(GuestRegs, r9),
+    r8 = const offset_of!(GuestRegs, r8),
+    rcx = const offset_of!(GuestRegs, rcx),
+    rdx = const offset_of!(GuestRegs, rdx),
+    rsi = const offset_of!(GuestRegs, rsi),
+    rdi = const offset_of!(GuestRegs, rdi),
+);
+
+impl SvmVcpu {
+    /// A vCPU that translates by these tables, with the state after INIT; `None`: no memory.
+    pub(crate) fn new(tables: Arc<Tables>) -> Option<Self> {
+        let mut vmcb = Vmcb::new()?;
+        vmcb.dr_reads = ALL_DEBUG;
+        vmcb.dr_writes = ALL_DEBUG;
+        vmcb.exceptions = EXCEPTIONS;
+        vmcb.instructions = [FIRST | FIRST_RSM, SECOND, 0];
+        vmcb.io_map = maps::io();
+        vmcb.msr_map = maps::msr();
+        vmcb.virtual_interrupt = V_INTR_MASKING;
+        vmcb.nested_paging = 1;
+        vmcb.nested_cr3 = tables.pointer(false);
+        let mut new =
+            Self { vmcb, tables, cpu: u32::MAX, round: 0, generation: 0, dr: [0; 4], debug_loaded: false, pending: 0 };
+        new.set_state(&CpuState::after_init());
+        Some(new)
+    }
+
+    /// This CPU has it from now on.
+    pub(crate) fn load(&mut self) {
+        let this = percpu::this();
+        this.container_block.store(self.vmcb.address(), Ordering::Relaxed);
+        this.container_tables.store(Arc::as_ptr(&self.tables) as u64, Ordering::Relaxed);
+    }
+
+    /// This CPU has it no longer.
+    pub(crate) fn leave(&mut self) {
+        let this = percpu::this();
+        this.container_block.store(0, Ordering::Relaxed);
+        this.container_tables.store(0, Ordering::Relaxed);
+        self.put_debug_registers_back();
+    }
+
+    fn put_debug_registers_back(&mut self) {
+        if core::mem::take(&mut self.debug_loaded) {
+            self.dr = guest_registers::breakpoints();
+            guest_registers::set_breakpoints([0; 4]);
+            self.vmcb.dr_reads = ALL_DEBUG;
+            self.vmcb.dr_writes = ALL_DEBUG;
+        }
+    }
+
+    fn take_debug_registers(&mut self) {
+        guest_registers::set_breakpoints(self.dr);
+        self.debug_loaded = true;
+        self.vmcb.dr_reads = 0;
+        self.vmcb.dr_writes = 0;
+    }
+
+    /// A number of this CPU's that no translation in its TLB has.
+    #[cold]
+    #[inline(never)]
+    fn renew_asid(&mut self, generation: u64) {
+        let this = percpu::this();
+        let mut asid = this.last_asid.load(Ordering::Relaxed) + 1;
+        let mut flush = 0;
+        if asid >= asids() {
+            asid = 1;
+            this.asid_round.fetch_add(1, Ordering::Relaxed);
+            flush = FLUSH_ALL;
+        }
+        this.last_asid.store(asid, Ordering::Relaxed);
+        self.vmcb.asid = asid;
+        self.vmcb.tlb_control = flush;
+        self.cpu = percpu::number();
+        self.round = this.asid_round.load(Ordering::Relaxed);
+        self.generation = generation;
+    }
+
+    /// Runs the guest until it comes back.
+    #[inline(always)]
+    pub(crate) fn run(&mut self, regs: &mut GuestRegs) -> Exit {
+        let this = percpu::this();
+        if this.container_block.load(Ordering::Relaxed) != self.vmcb.address() {
+            // Nobody would call this CPU out of the guest.
+            return Exit::Refused(u64::MAX);
+        }
+        let generation = self.tables.generation();
+        if self.generation != generation
+            || self.cpu != this.number.load(Ordering::Relaxed)
+            || self.round != this.asid_round.load(Ordering::Relaxed)
+        {
+            self.renew_asid(generation);
+        }
+        self.vmcb.rip = regs.rip;
+        self.vmcb.rsp = regs.rsp;
+        self.vmcb.rflags = regs.rflags;
+        self.vmcb.rax = regs.rax;
+        self.vmcb.event = core::mem::take(&mut self.pending);
+        // SAFETY: the block is this vCPU's and is complete; its nested tables map this domain's memory only; the entry code
+        // keeps what a called function preserves and brings the host's state back.
+        unsafe { svm_enter(regs, self.vmcb.phys(), host_state()) };
+        self.vmcb.tlb_control = 0;
+        regs.rip = self.vmcb.rip;
+        regs.rsp = self.vmcb.rsp;
+        regs.rflags = self.vmcb.rflags;
+        regs.rax = self.vmcb.rax;
+        if self.vmcb.exit_event & VALID != 0 {
+            self.interrupted_delivery();
+        }
+        self.exit()
+    }
+
+    /// The exit came while an event was being delivered: it is delivered again. An instruction that raised it is executed
+    /// again instead.
+    #[cold]
+    fn interrupted_delivery(&mut self) {
+        const SOFTWARE: u64 = 4;
+        let (kind, vector) = (self.vmcb.exit_event >> 8 & 7, self.vmcb.exit_event & 0xff);
+        let by_instruction = kind == SOFTWARE || (kind == EventKind::Exception as u64 && matches!(vector, 3 | 4));
+        if !by_instruction {
+            self.pending = self.vmcb.exit_event;
+        }
+    }
+
+    #[inline(always)]
+    fn exit(&mut self) -> Exit {
+        match self.vmcb.exit_code {
+            0x60 => Exit::Interrupt,
+            0x72 => Exit::Cpuid,
+            0x78 => Exit::Hlt,
+            0x7b => self.port(),
+            0x7c => Exit::Msr { writes: self.vmcb.exit_info[0] != 0 },
+            0x81 => Exit::Hypercall,
+            0x400 => self.nested_fault(),
+            code => self.rare_exit(code),
+        }
+    }
+
+    fn port(&self) -> Exit {
+        let [info, next] = self.vmcb.exit_info;
+        let bytes = match info >> 4 & 7 {
+            1 => 1,
+            2 => 2,
+            _ => 4,
+        };
+        Exit::Port(PortAccess {
+            port: (info >> 16) as u16,
+            bytes,
+            reads: info & 1 != 0,
+            string: info & 1 << 2 != 0,
+            repeated: info & 1 << 3 != 0,
+            next,
+        })
+    }
+
+    fn nested_fault(&self) -> Exit {
+        const WRITE: u64 = 1 << 1;
+        const FETCH: u64 = 1 << 4;
+        let [error, address] = self.vmcb.exit_info;
+        let access = match error {
+            _ if error & WRITE != 0 => Access::Write,
+            _ if error & FETCH != 0 => Access::Execute,
+            _ => Access::Read,
+        };
+        Exit::NestedFault { address, access }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn rare_exit(&mut self, code: u64) -> Exit {
+        match code {
+            0x20..=0x3f => {
+                self.take_debug_registers();
+                Exit::Debug
+            }
+            0x40..=0x5f => Exit::Exception { vector: (code - 0x40) as u8, error: self.vmcb.exit_info[0] as u32 },
+            0x61 => Exit::Nmi,
+            // INIT of this CPU: nobody sends one; it waits.
+            0x62 | 0x63 => Exit::Interrupt,
+            0x64 => {
+                self.want_window(false);
+                Exit::Window
+            }
+            0x6f => Exit::Forbidden,
+            0x73 | 0x7a | 0x80 | 0x82..=0x86 | 0x8a..=0x8c | 0x8e => Exit::Undefined,
+            0x74 => {
+                self.vmcb.instructions[0] &= !FIRST_IRET;
+                Exit::NmiWindow
+            }
+            0x76 | 0x89 => Exit::CacheFlush,
+            0x7d => Exit::Task,
+            0x7f => Exit::Shutdown,
+            0x8d => Exit::Xsetbv,
+            code => Exit::Refused(code),
+        }
+    }
+
+    /// The instruction pointer behind the instruction that exited, where the CPU says it.
+    #[inline(always)]
+    pub(crate) fn next_instruction(&self) -> Option<u64> {
+        features().contains(SvmFeatures::NRIP_SAVE).then_some(self.vmcb.next_rip)
+    }
+
+    /// An emulated instruction is over: what it held off is held off no longer.
+    #[inline(always)]
+    pub(crate) fn end_shadow(&mut self) {
+        self.vmcb.shadow = 0;
+    }
+
+    /// Whether an interrupt can be injected.
+    #[inline(always)]
+    pub(crate) fn takes_interrupts(&self, regs: &GuestRegs) -> bool {
+        regs.rflags & rflags::IF != 0 && self.vmcb.shadow & 1 == 0 && self.pending == 0
+    }
+
+    /// Whether an event waits for the next entry already.
+    #[inline(always)]
+    pub(crate) const fn has_pending(&self) -> bool {
+        self.pending != 0
+    }
+
+    /// An event for the next entry.
+    pub(crate) fn inject(&mut self, event: Event) {
+        let error = event.error.map_or(0, |code| HAS_ERROR | u64::from(code) << 32);
+        self.pending = VALID | u64::from(event.vector) | u64::from(event.kind as u8) << 8 | error;
+    }
+
+    /// Whether to exit as soon as an interrupt can be injected.
+    #[inline(always)]
+    pub(crate) fn want_window(&mut self, wanted: bool) {
+        if wanted {
+            self.vmcb.virtual_interrupt |= V_IRQ | V_IGNORES_TPR;
+            self.vmcb.instructions[0] |= FIRST_WINDOW;
+        } else {
+            self.vmcb.virtual_interrupt &= !(V_IRQ | V_IGNORES_TPR);
+            self.vmcb.instructions[0] &= !FIRST_WINDOW;
+        }
+    }
+
+    /// To exit when the handler of an NMI returns.
+    pub(crate) fn want_nmi_window(&mut self) {
+        self.vmcb.instructions[0] |= FIRST_IRET;
+    }
+
+    /// The task priority: bits 7:4 of the APIC's register, which CR8 holds.
+    #[inline(always)]
+    pub(crate) fn cr8(&self) -> u8 {
+        (self.vmcb.virtual_interrupt & V_TPR) as u8
+    }
+
+    /// Sets CR8.
+    pub(crate) fn set_cr8(&mut self, priority: u8) {
+        self.vmcb.virtual_interrupt = self.vmcb.virtual_interrupt & !V_TPR | u64::from(priority) & V_TPR;
+    }
+
+    /// The whole state.
+    pub(crate) fn state(&self) -> CpuState {
+        let v = &self.vmcb;
+        let table = |segment: &Segment| DescriptorTable { limit: segment.limit, base: segment.base };
+        CpuState {
+            cr0: v.cr0,
+            cr2: v.cr2,
+            cr3: v.cr3,
+            cr4: v.cr4,
+            efer: v.efer & !EFER_SVME,
+            cs: v.cs,
+            // Its privilege level is kept beside it.
+            ss: Segment { attributes: v.ss.attributes & !0x60 | u16::from(v.cpl) << 5, ..v.ss },
+            ds: v.ds,
+            es: v.es,
+            fs: v.fs,
+            gs: v.gs,
+            ldtr: v.ldtr,
+            tr: v.tr,
+            gdtr: table(&v.gdtr),
+            idtr: table(&v.idtr),
+            dr: if self.debug_loaded { guest_registers::breakpoints() } else { self.dr },
+            dr6: v.dr6,
+            dr7: v.dr7,
+            star: v.star,
+            lstar: v.lstar,
+            cstar: v.cstar,
+            sfmask: v.sfmask,
+            kernel_gs_base: v.kernel_gs_base,
+            sysenter_cs: v.sysenter_cs,
+            sysenter_esp: v.sysenter_esp,
+            sysenter_eip: v.sysenter_eip,
+            pat: v.pat,
+        }
+    }
+
+    /// Sets the whole state. What the hardware does not take ends in [`Exit::Refused`] at the next entry.
+    pub(crate) fn set_state(&mut self, state: &CpuState) {
+        self.put_debug_registers_back();
+        self.dr = state.dr;
+        let table = |table: &DescriptorTable| Segment { limit: table.limit, base: table.base, ..Segment::default() };
+        let v = &mut *self.vmcb;
+        v.cr0 = state.cr0;
+        v.cr2 = state.cr2;
+        v.cr3 = state.cr3;
+        v.cr4 = state.cr4;
+        v.efer = state.efer | EFER_SVME;
+        (v.cs, v.ss, v.ds, v.es) = (state.cs, state.ss, state.ds, state.es);
+        (v.fs, v.gs, v.ldtr, v.tr) = (state.fs, state.gs, state.ldtr, state.tr);
+        (v.gdtr, v.idtr) = (table(&state.gdtr), table(&state.idtr));
+        v.cpl = (state.ss.attributes >> 5 & 3) as u8;
+        v.dr6 = state.dr6;
+        v.dr7 = state.dr7;
+        (v.star, v.lstar, v.cstar, v.sfmask) = (state.star, state.lstar, state.cstar, state.sfmask);
+        v.kernel_gs_base = state.kernel_gs_base;
+        (v.sysenter_cs, v.sysenter_esp, v.sysenter_eip) = (state.sysenter_cs, state.sysenter_esp, state.sysenter_eip);
+        v.pat = state.pat;
+        v.shadow = 0;
+        self.pending = 0;
+        // Translations of another CR3 may have the same number.
+        self.cpu = u32::MAX;
+    }
+
+    /// The privilege level.
+    #[inline(always)]
+    pub(crate) fn cpl(&self) -> u8 {
+        self.vmcb.cpl
+    }
+
+    /// The code segment.
+    #[inline(always)]
+    pub(crate) fn code(&self) -> Segment {
+        self.vmcb.cs
+    }
+
+    /// CR0, CR3, CR4, EFER.
+    #[inline(always)]
+    pub(crate) fn paging(&self) -> [u64; 4] {
+        [self.vmcb.cr0, self.vmcb.cr3, self.vmcb.cr4, self.vmcb.efer & !EFER_SVME]
+    }
+
+    /// Sets EFER.
+    pub(crate) fn set_efer(&mut self, value: u64) {
+        self.vmcb.efer = value | EFER_SVME;
+    }
+
+    /// The page attribute table.
+    pub(crate) fn pat(&self) -> u64 {
+        self.vmcb.pat
+    }
+
+    /// Sets it.
+    pub(crate) fn set_pat(&mut self, value: u64) {
+        self.vmcb.pat = value;
+    }
+}

@@ -1,0 +1,164 @@
+//! The container of one vCPU, of whichever vendor.
+//!
+//! Unsafe: none here.
+
+use alloc::sync::Arc;
+
+use logic::hvm::walk::Paging;
+use logic::regs::GuestRegs;
+use xen_abi::ids::DomId;
+
+use super::svm::SvmVcpu;
+use super::{CpuState, Event, Exit, Segment, Vendor, vendor};
+use crate::mem::{nested::Tables, tlb};
+
+/// What a vCPU of a PVH guest runs in.
+#[derive(Debug)]
+pub struct Container(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Svm(SvmVcpu),
+}
+
+/// Does it with the vendor's.
+macro_rules! either {
+    ($container:expr, $inner:ident => $what:expr) => {
+        match $container {
+            Kind::Svm($inner) => $what,
+        }
+    };
+}
+
+impl Container {
+    /// With the state after INIT. `None`: there is no such hardware, or no memory.
+    #[must_use]
+    pub fn new(tables: Arc<Tables>) -> Option<Self> {
+        match vendor()? {
+            Vendor::Svm => SvmVcpu::new(tables).map(|vcpu| Self(Kind::Svm(vcpu))),
+            Vendor::Vmx => None,
+        }
+    }
+
+    /// This CPU has it from now on: the tables of whoever was here before are left.
+    pub fn load(&mut self, domain: DomId) {
+        tlb::enter_container(domain);
+        either!(&mut self.0, vcpu => vcpu.load());
+    }
+
+    /// Another CPU may have it.
+    pub fn leave(&mut self) {
+        either!(&mut self.0, vcpu => vcpu.leave());
+        tlb::leave_root();
+    }
+
+    /// Runs the guest until something needs the hypervisor. The container is loaded on this CPU.
+    #[inline(always)]
+    pub fn run(&mut self, regs: &mut GuestRegs) -> Exit {
+        either!(&mut self.0, vcpu => vcpu.run(regs))
+    }
+
+    /// The instruction pointer behind the instruction that exited; `None`: the CPU does not say.
+    #[inline(always)]
+    #[must_use]
+    pub fn next_instruction(&self) -> Option<u64> {
+        either!(&self.0, vcpu => vcpu.next_instruction())
+    }
+
+    /// An emulated instruction is over: it holds off interrupts no longer.
+    #[inline(always)]
+    pub fn end_shadow(&mut self) {
+        either!(&mut self.0, vcpu => vcpu.end_shadow());
+    }
+
+    /// Whether an interrupt can be injected now.
+    #[inline(always)]
+    #[must_use]
+    pub fn takes_interrupts(&self, regs: &GuestRegs) -> bool {
+        either!(&self.0, vcpu => vcpu.takes_interrupts(regs))
+    }
+
+    /// Whether an event waits for the next entry.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        either!(&self.0, vcpu => vcpu.has_pending())
+    }
+
+    /// Delivers an event at the next entry, in place of one that waits for it.
+    pub fn inject(&mut self, event: Event) {
+        either!(&mut self.0, vcpu => vcpu.inject(event));
+    }
+
+    /// Whether to come back as soon as an interrupt can be injected.
+    #[inline(always)]
+    pub fn want_window(&mut self, wanted: bool) {
+        either!(&mut self.0, vcpu => vcpu.want_window(wanted));
+    }
+
+    /// To come back when the handler of an NMI returns.
+    pub fn want_nmi_window(&mut self) {
+        either!(&mut self.0, vcpu => vcpu.want_nmi_window());
+    }
+
+    /// CR8: the task priority's upper four bits.
+    #[inline(always)]
+    #[must_use]
+    pub fn cr8(&self) -> u8 {
+        either!(&self.0, vcpu => vcpu.cr8())
+    }
+
+    /// Sets CR8.
+    pub fn set_cr8(&mut self, priority: u8) {
+        either!(&mut self.0, vcpu => vcpu.set_cr8(priority));
+    }
+
+    /// The whole state.
+    #[must_use]
+    pub fn state(&self) -> CpuState {
+        either!(&self.0, vcpu => vcpu.state())
+    }
+
+    /// Sets the whole state. What the hardware does not take ends in [`Exit::Refused`] at the next entry.
+    pub fn set_state(&mut self, state: &CpuState) {
+        either!(&mut self.0, vcpu => vcpu.set_state(state));
+    }
+
+    /// The privilege level.
+    #[inline(always)]
+    #[must_use]
+    pub fn cpl(&self) -> u8 {
+        either!(&self.0, vcpu => vcpu.cpl())
+    }
+
+    /// The code segment.
+    #[inline(always)]
+    #[must_use]
+    pub fn code(&self) -> Segment {
+        either!(&self.0, vcpu => vcpu.code())
+    }
+
+    /// The registers of paging.
+    #[inline(always)]
+    #[must_use]
+    pub fn paging(&self) -> Paging {
+        let [cr0, cr3, cr4, efer] = either!(&self.0, vcpu => vcpu.paging());
+        Paging { cr0, cr3, cr4, efer }
+    }
+
+    /// Sets EFER, of which the caller has checked every bit.
+    pub fn set_efer(&mut self, value: u64) {
+        either!(&mut self.0, vcpu => vcpu.set_efer(value));
+    }
+
+    /// The page attribute table.
+    #[must_use]
+    pub fn pat(&self) -> u64 {
+        either!(&self.0, vcpu => vcpu.pat())
+    }
+
+    /// Sets it: each byte is a memory type.
+    pub fn set_pat(&mut self, value: u64) {
+        either!(&mut self.0, vcpu => vcpu.set_pat(value));
+    }
+}

@@ -1,0 +1,184 @@
+//! The local APIC of a PVH vCPU: its registers in memory and as MSRs, what it sends to others, and what others send to it.
+
+use alloc::sync::Arc;
+
+use logic::{
+    emulate::decode::Gpr,
+    hvm::{
+        apic::{Clock, Effect, Ipi, Message},
+        length::MAX_LENGTH,
+        mmio::{self, Operation},
+    },
+    lock::Held,
+    msr::Fault,
+    regs::rflags,
+    time::Nanos,
+};
+use machine::{
+    arch::x86_64::cpu::rdtsc,
+    container::{Access, CpuState, Segment, attributes, memory},
+};
+
+use super::{PvhVcpu, context};
+use crate::{
+    cpu::{Context, Running},
+    cpu_loop,
+    domain::Domain,
+    time,
+    vcpu::Vcpu,
+};
+
+/// The hypervisor's clock, which is the guest's.
+struct SystemTime;
+
+impl Clock for SystemTime {
+    fn now(&self) -> Nanos {
+        time::now()
+    }
+
+    fn when_tsc_is(&self, ticks: u64) -> Nanos {
+        let now = time::now();
+        let ahead = ticks.saturating_sub(rdtsc());
+        let khz = u64::from(time::tsc_khz()).max(1);
+        now.after(Nanos(ahead.saturating_mul(1_000_000) / khz))
+    }
+}
+
+/// An access to guest-physical memory where there is none. False: it is not the APIC's.
+pub fn access(cx: &mut Context<'_>, address: u64, access: Access) -> bool {
+    let Some(pvh) = cx.state.pvh.as_deref_mut() else { return false };
+    let Some(offset) = pvh.apic.offset_of(address) else { return false };
+    if access == Access::Execute {
+        return false;
+    }
+    let segment = pvh.container.code();
+    let long_mode = segment.attributes & attributes::LONG != 0;
+    let linear = if long_mode { cx.regs.rip } else { segment.base.wrapping_add(cx.regs.rip) & 0xffff_ffff };
+    let mut code = [0; MAX_LENGTH];
+    let there = memory::fetch(linear, &mut code);
+    let Some(decoded) = code.get(..there).and_then(|code| mmio::decode(code, long_mode)) else { return false };
+    let low = |value: u64| u32::try_from(value & 0xffff_ffff).unwrap_or(0);
+    match decoded.operation {
+        Operation::Load(register) => {
+            let value = pvh.apic.read(offset, &SystemTime);
+            set(cx, register, value.into());
+        }
+        Operation::Store(register) => write(cx, offset, low(register.read(cx.regs))),
+        Operation::StoreConstant(value) => write(cx, offset, value),
+    }
+    let next = cx.regs.rip.wrapping_add(decoded.length.into());
+    cx.regs.rip = if long_mode { next } else { next & 0xffff_ffff };
+    cx.regs.rflags &= !rflags::RF;
+    if let Some(pvh) = cx.state.pvh.as_deref_mut() {
+        pvh.container.end_shadow();
+    }
+    true
+}
+
+fn set(cx: &mut Context<'_>, register: Gpr, value: u64) {
+    register.write(cx.regs, value);
+}
+
+fn write(cx: &mut Context<'_>, offset: u32, value: u32) {
+    let Some(pvh) = cx.state.pvh.as_deref_mut() else { return };
+    sync_priority(pvh);
+    let was_enabled = pvh.apic.is_enabled();
+    let effect = pvh.apic.write(offset, value, &SystemTime);
+    carry_out(cx, effect, was_enabled);
+}
+
+/// `rdmsr` of one of its registers.
+pub fn read_msr(pvh: &PvhVcpu, number: u32) -> Result<u64, Fault> {
+    pvh.apic.read_msr(number, &SystemTime).ok_or(Fault)
+}
+
+/// `wrmsr`.
+pub fn write_msr(cx: &mut Context<'_>, number: u32, value: u64) -> Result<(), Fault> {
+    let pvh = cx.state.pvh.as_deref_mut().ok_or(Fault)?;
+    sync_priority(pvh);
+    let was_enabled = pvh.apic.is_enabled();
+    let effect = pvh.apic.write_msr(number, value, &SystemTime).ok_or(Fault)?;
+    carry_out(cx, effect, was_enabled);
+    Ok(())
+}
+
+/// The guest changes its task priority by CR8 without an exit.
+pub fn sync_priority(pvh: &mut PvhVcpu) {
+    let cr8 = pvh.container.cr8();
+    if pvh.apic.task_priority() >> 4 != cr8 {
+        pvh.apic.set_task_priority(cr8 << 4);
+    }
+}
+
+fn carry_out(cx: &mut Context<'_>, effect: Effect, was_enabled: bool) {
+    let Some(pvh) = cx.state.pvh.as_deref_mut() else { return };
+    pvh.container.set_cr8(pvh.apic.task_priority() >> 4);
+    cx.vcpu.inbox.set_address(pvh.apic.address());
+    // An upcall that came while it was off was not taken, and no event tells of itself twice.
+    if !was_enabled && cx.vcpu.upcall_vector() != 0 && cx.vcpu.info.get().upcall_pending() {
+        pvh.apic.accept(cx.vcpu.upcall_vector());
+    }
+    match effect {
+        Effect::None => {}
+        Effect::Timer => {
+            cx.state.timers.apic = pvh.apic.deadline();
+            if let Some(deadline) = cx.state.timers.apic {
+                cpu_loop::arm(&mut cx.cpu.sched.timer, deadline);
+            }
+        }
+        Effect::Send(ipi) => send(cx, &ipi),
+    }
+}
+
+fn send(cx: &mut Context<'_>, ipi: &Ipi) {
+    let sender = cx.vcpu.id.0 * 2;
+    let domain = cx.domain;
+    for vcpu in domain.vcpus().iter().filter(|vcpu| vcpu.inbox.is_reached(ipi.to, sender)) {
+        match ipi.message {
+            // A vCPU that is down does not look at what it is sent.
+            Message::Init | Message::Startup(_) if !vcpu.seat.ready.is_up() => {
+                if let Message::Startup(page) = ipi.message {
+                    start(domain, vcpu, page, &mut cx.held);
+                }
+            }
+            message => {
+                if vcpu.inbox.post(message) {
+                    cpu_loop::nudge(vcpu, &mut cx.held);
+                }
+            }
+        }
+        if ipi.first_only {
+            break;
+        }
+    }
+}
+
+/// A vCPU that is down begins in real mode at a page (SDM vol. 3A, 8.4.3).
+fn start(domain: &Domain, vcpu: &Arc<Vcpu>, page: u8, held: &mut Held<'_, 0>) {
+    cpu_loop::pause(vcpu);
+    let mut cpu = CpuState::after_init();
+    let selector = u16::from(page) << 8;
+    cpu.cs = Segment { selector, base: u64::from(selector) << 4, ..cpu.cs };
+    // Without memory it does not start.
+    let started = context::start(domain, vcpu, &cpu, held).is_ok();
+    cpu_loop::unpause(vcpu, held);
+    if started {
+        let (_, woken) = vcpu.seat.ready.bring_up();
+        cpu_loop::wake(vcpu, woken, held);
+    }
+}
+
+/// Takes what others have sent.
+#[cold]
+#[inline(never)]
+pub fn receive(running: &mut Running) {
+    let Some(pvh) = running.state.pvh.as_deref_mut() else { return };
+    let signals = pvh.apic.take(&running.vcpu.inbox);
+    if signals.nmi {
+        running.vcpu.seat.ready.set_nmi();
+    }
+    // It stops, and whoever sends the SIPI starts it anew.
+    if signals.init && running.vcpu.id.0 != 0 {
+        let _ = running.vcpu.seat.ready.take_down();
+    }
+}

@@ -1,0 +1,215 @@
+//! What is done about each way out of a container, but for hypercalls.
+
+use log::error;
+use logic::hvm::length::{Instruction, MAX_LENGTH};
+use logic::regs::rflags;
+use machine::arch::x86_64::guest_registers;
+use machine::container::{Event, Exit, PortAccess, attributes, memory};
+use xen_abi::hvm::HVM_PARAM_TRIPLE_FAULT_REASON;
+
+use super::{apic, cpuid, msr, upcall};
+use crate::{cpu::Context, cpu_loop, domain::Shutdown, trap, trap::crash::Name};
+
+/// Answers an exit.
+#[inline(never)]
+pub fn handle(cx: &mut Context<'_>, exit: Exit) {
+    match exit {
+        Exit::Cpuid => {
+            if skip(cx, Instruction::Cpuid) {
+                cpuid::cpuid(cx);
+            }
+        }
+        Exit::Msr { writes } => access_msr(cx, writes),
+        Exit::Hlt => {
+            if skip(cx, Instruction::Hlt) {
+                halt(cx);
+            }
+        }
+        Exit::Port(access) => port(cx, access),
+        Exit::Xsetbv => xsetbv(cx),
+        // They have done what they are for.
+        Exit::Interrupt | Exit::Nmi | Exit::Window | Exit::Debug => {}
+        Exit::NmiWindow => {
+            if let Some(pvh) = cx.state.pvh.as_deref_mut() {
+                pvh.nmi_masked = false;
+            }
+        }
+        // The guest's own: they come here so that none can be raised for ever within one instruction.
+        Exit::Exception { vector, error } => {
+            const ALIGNMENT_CHECK: u8 = 17;
+            const MACHINE_CHECK: u8 = 18;
+            if vector == MACHINE_CHECK {
+                return crash(cx, "a machine check hit the guest");
+            }
+            let error = (vector == ALIGNMENT_CHECK).then_some(error);
+            inject(cx, Event { error, ..Event::exception(vector) });
+        }
+        Exit::CacheFlush => {
+            // No device of the guest's sees memory past the caches.
+            let _skipped = skip(cx, Instruction::CacheFlush);
+        }
+        Exit::Undefined => inject(cx, Event::exception(6)),
+        Exit::Forbidden => inject(cx, Event::general_protection()),
+        Exit::NestedFault { address, access } if apic::access(cx, address, access) => {}
+        Exit::NestedFault { address, access } => {
+            error!("{} reaches {address:#x} ({access:?}), where nothing is", Name(cx.vcpu));
+            crash(cx, "an access to nothing");
+        }
+        Exit::Task => crash(cx, "a task switch"),
+        Exit::Shutdown => {
+            error!("{} Triple fault", Name(cx.vcpu));
+            triple_fault(cx);
+        }
+        Exit::Refused(code) => {
+            error!("{} the container refuses: {code:#x}", Name(cx.vcpu));
+            crash(cx, "a state that cannot be entered");
+        }
+        Exit::Hypercall => {}
+    }
+}
+
+/// Goes on behind the instruction that exited. False: the guest has put something else in its place meanwhile, and gets a
+/// fault.
+#[inline(always)]
+pub fn skip(cx: &mut Context<'_>, instruction: Instruction) -> bool {
+    let Some(pvh) = cx.state.pvh.as_deref_mut() else { return false };
+    let next = match pvh.container.next_instruction() {
+        Some(next) => Some(next),
+        None => length(cx, instruction).map(|length| cx.regs.rip.wrapping_add(length)),
+    };
+    let (Some(next), Some(pvh)) = (next, cx.state.pvh.as_deref_mut()) else {
+        inject(cx, Event::general_protection());
+        return false;
+    };
+    cx.regs.rip = if pvh.container.code().attributes & attributes::LONG != 0 { next } else { next & 0xffff_ffff };
+    pvh.container.end_shadow();
+    cx.regs.rflags &= !rflags::RF;
+    true
+}
+
+/// Reads it. The usual form is looked for first, which seldom crosses a page.
+fn length(cx: &Context<'_>, instruction: Instruction) -> Option<u64> {
+    let pvh = cx.state.pvh.as_deref()?;
+    let segment = pvh.container.code();
+    let long_mode = segment.attributes & attributes::LONG != 0;
+    let linear = if long_mode { cx.regs.rip } else { segment.base.wrapping_add(cx.regs.rip) & 0xffff_ffff };
+    let mut code = [0; MAX_LENGTH];
+    let usual = instruction.usual_length();
+    let usual = memory::fetch(linear, code.get_mut(..usual)?);
+    let found = instruction.length(code.get(..usual)?, long_mode).or_else(|| {
+        let longest = memory::fetch(linear, &mut code);
+        instruction.length(code.get(..longest)?, long_mode)
+    })?;
+    u64::try_from(found).ok()
+}
+
+/// Has the guest take an event at the next entry.
+pub fn inject(cx: &mut Context<'_>, event: Event) {
+    if let Some(pvh) = cx.state.pvh.as_deref_mut() {
+        pvh.container.inject(event);
+    }
+}
+
+/// The guest cannot go on.
+#[cold]
+pub fn crash(cx: &mut Context<'_>, why: &str) {
+    let regs = &*cx.regs;
+    error!("{} {why}", Name(cx.vcpu));
+    if let Some(pvh) = cx.state.pvh.as_deref() {
+        let state = pvh.container.state();
+        error!(
+            "CS:RIP: {:04x}:[<{:016x}>]  SS:RSP: {:04x}:[<{:016x}>]",
+            state.cs.selector, regs.rip, state.ss.selector, regs.rsp
+        );
+        error!(
+            "RFLAGS: {:016x}  cr0: {:016x}  cr4: {:016x}  efer: {:x}",
+            regs.rflags, state.cr0, state.cr4, state.efer
+        );
+        error!("cr3: {:016x}  cr2: {:016x}", state.cr3, state.cr2);
+    }
+    error!("rax: {:016x}   rbx: {:016x}   rcx: {:016x}", regs.rax, regs.rbx, regs.rcx);
+    error!("rdx: {:016x}   rsi: {:016x}   rdi: {:016x}", regs.rdx, regs.rsi, regs.rdi);
+    error!("rbp: {:016x}   r8:  {:016x}   r9:  {:016x}", regs.rbp, regs.r8, regs.r9);
+    error!("r10: {:016x}   r11: {:016x}   r12: {:016x}", regs.r10, regs.r11, regs.r12);
+    error!("r13: {:016x}   r14: {:016x}   r15: {:016x}", regs.r13, regs.r14, regs.r15);
+    let domain = cx.domain.clone();
+    domain.crash(&why, &mut cx.held);
+}
+
+/// The end that the toolstack has chosen for this.
+fn triple_fault(cx: &mut Context<'_>) {
+    let reason = cx.domain.pvh().map_or(0, |pvh| pvh.param(HVM_PARAM_TRIPLE_FAULT_REASON));
+    let domain = cx.domain.clone();
+    domain.shut_down(Shutdown(u32::try_from(reason).unwrap_or(0)), &mut cx.held);
+}
+
+/// `hlt`: waits for an interrupt; for ever, if it takes none.
+fn halt(cx: &mut Context<'_>) {
+    if cx.regs.rflags & rflags::IF == 0 && !cx.vcpu.seat.ready.nmi_pending() {
+        let _ = cx.vcpu.seat.ready.take_down();
+        return cpu_loop::kick(cx.vcpu);
+    }
+    cx.vcpu.seat.ready.block();
+    // Only now look: what came before the vCPU was blocked wakes nobody.
+    if cx.vcpu.seat.ready.nmi_pending()
+        || cx.state.pvh.as_deref().is_some_and(|pvh| upcall::is_due(pvh, cx.vcpu, cx.domain))
+    {
+        cpu_loop::unblock(cx.vcpu, &mut cx.held);
+    }
+}
+
+/// `rdmsr` and `wrmsr`.
+fn access_msr(cx: &mut Context<'_>, writes: bool) {
+    #[allow(clippy::cast_possible_truncation, reason = "the instructions use the low halves")]
+    let number = cx.regs.rcx as u32;
+    let done = if writes {
+        let value = cx.regs.rdx << 32 | cx.regs.rax & 0xffff_ffff;
+        msr::write(cx, number, value)
+    } else {
+        msr::read(cx, number).map(|value| {
+            cx.regs.rax = value & 0xffff_ffff;
+            cx.regs.rdx = value >> 32;
+        })
+    };
+    match done {
+        Ok(()) => {
+            let _skipped = skip(cx, if writes { Instruction::Wrmsr } else { Instruction::Rdmsr });
+        }
+        Err(logic::msr::Fault) => inject(cx, Event::general_protection()),
+    }
+}
+
+/// No port answers: reads give ones, and writes go nowhere.
+fn port(cx: &mut Context<'_>, access: PortAccess) {
+    if access.string {
+        return crash(cx, "string I/O");
+    }
+    if access.reads {
+        match access.bytes {
+            1 => cx.regs.rax |= 0xff,
+            2 => cx.regs.rax |= 0xffff,
+            _ => cx.regs.rax = 0xffff_ffff,
+        }
+    }
+    cx.regs.rip = access.next;
+    cx.regs.rflags &= !rflags::RF;
+    if let Some(pvh) = cx.state.pvh.as_deref_mut() {
+        pvh.container.end_shadow();
+    }
+}
+
+/// `xsetbv`, of which XCR0 is the only register.
+fn xsetbv(cx: &mut Context<'_>) {
+    #[allow(clippy::cast_possible_truncation, reason = "the instruction uses the low half")]
+    let number = cx.regs.rcx as u32;
+    let value = cx.regs.rdx << 32 | cx.regs.rax & 0xffff_ffff;
+    let Some(pvh) = cx.state.pvh.as_deref_mut() else { return };
+    let offered = trap::cpuid::policy(cx.domain).xcr0_offered();
+    let allowed = number == 0 && value & 1 != 0 && value & !offered == 0 && pvh.container.cpl() == 0;
+    // The CPU knows which combinations there are.
+    if !allowed || !guest_registers::set_xcr0(value) {
+        return inject(cx, Event::general_protection());
+    }
+    pvh.xcr0 = value;
+    let _skipped = skip(cx, Instruction::Xsetbv);
+}

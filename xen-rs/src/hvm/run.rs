@@ -1,0 +1,80 @@
+//! Running PVH vCPUs: what is delivered before each entry, and who answers each exit.
+//!
+//! A CPU is in this loop as long as the scheduler gives it PVH vCPUs. It lies behind the scheduler's choice, so the ways of
+//! PV guests in and out do not know of it.
+
+use logic::{lock::Held, regs::GuestRegs};
+use machine::{
+    arch::x86_64::interrupts,
+    container::{Event, EventKind, Exit},
+};
+
+use super::{apic, exit, hypercall, upcall};
+use crate::{
+    cpu::{Cpu, Running},
+    cpu_loop,
+};
+
+const NMI_VECTOR: u8 = 2;
+
+/// Runs PVH vCPUs until a PV vCPU is on this CPU. `choose` looks for another vCPU.
+pub fn run(
+    cpu: &mut Cpu,
+    regs: &mut GuestRegs,
+    held: &mut Held<'_, 0>,
+    choose: fn(&mut Cpu, &mut GuestRegs, &mut Held<'_, 0>),
+) {
+    // SPIN: each round is one exit of a guest or one choice of the scheduler.
+    while let Some(running) = &mut cpu.running
+        && running.state.pvh.is_some()
+    {
+        if !cpu_loop::is_undisturbed(&cpu.local, running) {
+            if !cpu_loop::may_run_on(cpu) {
+                choose(cpu, regs, held);
+                continue;
+            }
+            if let Some(running) = &mut cpu.running {
+                deliver_nmi(running);
+            }
+        }
+        let Some(exit) = enter(cpu, regs) else { return };
+        match exit {
+            Exit::Hypercall => hypercall::enter(cpu, regs, held),
+            Exit::Interrupt => {
+                interrupts::window();
+                while let Some(vector) = interrupts::take() {
+                    cpu_loop::interrupt(cpu, vector, held.again());
+                }
+            }
+            exit => {
+                if let Some(mut cx) = cpu.context(regs, held.again()) {
+                    exit::handle(&mut cx, exit);
+                }
+            }
+        }
+    }
+}
+
+/// Delivers what waits, and runs the guest.
+#[inline(always)]
+fn enter(cpu: &mut Cpu, regs: &mut GuestRegs) -> Option<Exit> {
+    let running = cpu.running.as_mut()?;
+    if !running.vcpu.inbox.is_empty() {
+        apic::receive(running);
+    }
+    let pvh = running.state.pvh.as_deref_mut()?;
+    upcall::offer(pvh, &running.vcpu, &running.domain, regs);
+    Some(pvh.container.run(regs))
+}
+
+/// An NMI is delivered unless the handler of another one runs.
+#[cold]
+fn deliver_nmi(running: &mut Running) {
+    let Some(pvh) = running.state.pvh.as_deref_mut() else { return };
+    if running.vcpu.seat.ready.nmi_pending() && !pvh.nmi_masked && !pvh.container.has_pending() {
+        running.vcpu.seat.ready.clear_nmi();
+        pvh.nmi_masked = true;
+        pvh.container.inject(Event { kind: EventKind::Nmi, vector: NMI_VECTOR, error: None });
+        pvh.container.want_nmi_window();
+    }
+}

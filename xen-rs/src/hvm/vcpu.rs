@@ -1,0 +1,60 @@
+//! A PVH vCPU: its container, and what of it the container does not hold.
+
+use alloc::sync::Arc;
+use core::fmt;
+
+use logic::hvm::apic::{Apic, Role};
+use machine::{
+    arch::x86_64::{fpu::FpuArea, guest_registers},
+    container::Container,
+    mem::nested::Tables,
+};
+use xen_abi::ids::{DomId, VcpuId};
+
+/// What a PVH vCPU has that a PV vCPU has not.
+pub struct PvhVcpu {
+    /// The container.
+    pub container: Container,
+    /// The local APIC.
+    pub apic: Apic,
+    /// XCR0.
+    pub xcr0: u64,
+    /// TSC_AUX.
+    pub tsc_aux: u32,
+    /// An NMI handler runs: no other NMI until its `iret`.
+    pub nmi_masked: bool,
+}
+
+impl fmt::Debug for PvhVcpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PvhVcpu")
+    }
+}
+
+impl PvhVcpu {
+    /// With the state after INIT. `None`: no memory.
+    #[must_use]
+    pub fn new(tables: Arc<Tables>, id: VcpuId) -> Option<Self> {
+        let container = Container::new(tables)?;
+        let role = if id.0 == 0 { Role::First } else { Role::Other };
+        let apic = Apic::new(id.0 * 2, role);
+        Some(Self { container, apic, xcr0: 1, tsc_aux: 0, nmi_masked: false })
+    }
+
+    /// Takes this CPU.
+    pub fn load(&mut self, domain: DomId, fpu: &mut FpuArea) {
+        self.container.load(domain);
+        fpu.restore();
+        // All components are on after the extended state was loaded; a CPU without XSAVE has nothing to set.
+        let _set = guest_registers::set_xcr0(self.xcr0);
+        guest_registers::set_tsc_aux(self.tsc_aux);
+    }
+
+    /// Leaves this CPU.
+    pub fn save(&mut self, fpu: &mut FpuArea) {
+        // Emulators may not let `xsetbv` exit.
+        self.xcr0 = guest_registers::xcr0();
+        fpu.save();
+        self.container.leave();
+    }
+}

@@ -1,0 +1,60 @@
+//! The state of a PVH domain's vCPUs: `XEN_DOMCTL_gethvmcontext`, `XEN_DOMCTL_sethvmcontext`.
+
+use alloc::{vec, vec::Vec};
+
+use machine::mem::guest_copy;
+use xen_abi::{
+    domctl::{self as abi, Domctl},
+    errno::Errno,
+};
+
+use super::{Reply, put};
+use crate::{
+    cpu::{Context, Target},
+    cpu_loop,
+    hvm::context,
+};
+
+/// Writes it, or tells how many bytes it has. `EBUSY`: a vCPU runs.
+pub(super) fn get(
+    cx: &mut Context<'_>,
+    target: &Target,
+    arg: &abi::HvmContext,
+    raw: &mut Domctl,
+) -> Result<Reply, Errno> {
+    if target.pvh().is_none() {
+        return Err(Errno::EINVAL);
+    }
+    let stream = context::save(target, &mut cx.held)?;
+    let size = u32::try_from(stream.len()).map_err(|_| Errno::ENOMEM)?;
+    if arg.buffer != 0 {
+        if arg.size < size {
+            return Err(Errno::ENOSPC);
+        }
+        guest_copy::copy_out(arg.buffer, &stream).map_err(|_| Errno::EFAULT)?;
+    }
+    put(raw, &abi::HvmContext { size, ..*arg })
+}
+
+/// Sets it, while none of its vCPUs runs.
+pub(super) fn set(cx: &mut Context<'_>, target: &Target, arg: &abi::HvmContext) -> Result<Reply, Errno> {
+    if target.pvh().is_none() || arg.size > context::MAX_BYTES {
+        return Err(Errno::EINVAL);
+    }
+    let mut stream = Vec::new();
+    let size = usize::try_from(arg.size).map_err(|_| Errno::EINVAL)?;
+    stream.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
+    stream.extend(vec![0; size]);
+    guest_copy::copy_in(arg.buffer, &mut stream).map_err(|_| Errno::EFAULT)?;
+    target.vcpus().iter().for_each(|vcpu| cpu_loop::pause(vcpu));
+    let result = context::load(target, &stream, &mut cx.held);
+    for vcpu in target.vcpus() {
+        cpu_loop::unpause(vcpu, &mut cx.held);
+    }
+    match result {
+        Ok(()) => Ok(Reply::Nothing),
+        // A CPU has not let go of one yet.
+        Err(Errno::EBUSY) => Ok(Reply::Again),
+        Err(errno) => Err(errno),
+    }
+}
