@@ -1,6 +1,7 @@
 //! The block back end: makes the devices that the toolstack wrote into xenstore, and follows their front ends' states.
 //! Nodes are those of `io/blkif.h` and of Linux's xen-blkback, so that any toolstack could drive it.
 
+use super::limit::Limit;
 use super::vbd::{Connection, Tags, complain, disk_of};
 use crate::disk::{Disks, Volume};
 use crate::drivers::Done;
@@ -95,7 +96,8 @@ impl Blk {
 
     /// When time alone gives something to do.
     pub fn deadline(&self) -> Option<u64> {
-        self.disks.deadline()
+        let limits = self.devices.values().filter_map(|device| device.connection.as_ref()?.deadline());
+        limits.chain(self.disks.deadline()).min()
     }
 
     /// Takes an event, if it is one of ours; whether it was.
@@ -107,7 +109,7 @@ impl Blk {
             return true;
         }
         // A disk's says no more than that something is to be collected.
-        self.disks.has_port(port)
+        self.disks.event(port)
     }
 
     /// A node that is watched has changed.
@@ -140,6 +142,9 @@ impl Blk {
         }
         for key in core::mem::take(&mut self.changed) {
             self.follow(key, store);
+        }
+        if self.disks.take_resized() {
+            self.resize(store);
         }
         let done = self.disks.expire();
         self.finish(&done);
@@ -188,6 +193,26 @@ impl Blk {
             }
         }
         self.disks.kick();
+    }
+
+    /// A disk has another size: tells the guests that have all of it.
+    fn resize(&mut self, store: &mut Store) {
+        for (key, device) in &mut self.devices {
+            let Some(volume) = &mut device.volume else {
+                continue;
+            };
+            let Some(now) = self.disks.find(&volume.path).filter(|now| now.sectors() != volume.sectors()) else {
+                continue;
+            };
+            *volume = now.clone();
+            if let Some(connection) = &mut device.connection {
+                connection.resize(&now);
+                let path = back_path(*key);
+                write(store, &format!("{path}/sectors"), &now.sectors().to_string());
+                // A front end looks again when the state is written, be it the same.
+                write(store, &format!("{path}/state"), device.state.as_str());
+            }
+        }
     }
 
     /// A domain is gone, though its nodes may stay: nothing of it may stay mapped.
@@ -363,7 +388,9 @@ impl Blk {
         let nodes = |name: &str| store.read(SELF, NO_TRANSACTION, format!("{}/{name}", device.front).as_bytes()).ok();
         let frontend = connect::frontend(nodes, MAX_QUEUES).map_err(|unfit| unfit.to_string())?;
         let disk = disk_of(&geometry, device.read_only);
-        let connection = Connection::new(dom, &frontend, disk, volume, geometry.segments)
+        let mut number = |name: &str| read(store, &format!("{}/{name}", back_path(key)))?.parse().ok();
+        let limit = Limit::new(number("iops"), number("rate"));
+        let connection = Connection::new(dom, &frontend, disk, volume, geometry.segments, limit)
             .map_err(|errno| format!("its rings cannot be mapped: {}", errno.name()))?;
         for port in connection.ports() {
             self.ports.insert(port, key);

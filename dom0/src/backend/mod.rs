@@ -2,6 +2,7 @@
 
 pub mod blk;
 mod grants;
+mod limit;
 pub mod vbd;
 
 /// Pages that are mapped for one device at a time, or nearly: those that are kept, and the rings.

@@ -1,6 +1,7 @@
 //! One virtual disk of one guest: its connection, its requests under way.
 
 use super::grants::{Page, Pages};
+use super::limit::Limit;
 use crate::disk::{Disks, Volume};
 use crate::drivers::{Action, Failure, Geometry, Request, Tag};
 use alloc::collections::BTreeMap;
@@ -8,7 +9,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use dom0_hal::dma::{Memory, Segment};
 use guest_pv::mem::{Access, Mapping};
-use guest_pv::{events, grants, println};
+use guest_pv::{events, grants, println, time};
 use ring_protocol::blk::back::{self, Pages as Place, Queue, Taken, Work};
 use ring_protocol::blk::connect::Frontend;
 use ring_protocol::blk::wire::{self, Direction, SEGMENT, Status};
@@ -72,6 +73,7 @@ pub struct Connection {
     ends: Vec<End>,
     pages: Pages,
     under_way: BTreeMap<Tag, UnderWay>,
+    limit: Limit,
 }
 
 /// What guests are told of a disk.
@@ -98,6 +100,21 @@ impl Tags {
 }
 
 impl Connection {
+    /// The disk has another size now.
+    pub fn resize(&mut self, volume: &Volume) {
+        self.disk.sectors = volume.sectors();
+        self.volume = volume.clone();
+    }
+
+    /// When it may go on, where only its limit keeps it from that.
+    pub fn deadline(&self) -> Option<u64> {
+        self.limit.next().filter(|_| self.ends.iter().any(|end| end.busy))
+    }
+
+    fn may_begin(&self) -> bool {
+        self.limit.next().is_none_or(|next| next <= time::now())
+    }
+
     /// Maps the rings and binds the event channels.
     pub fn new(
         dom: DomId,
@@ -105,6 +122,7 @@ impl Connection {
         disk: back::Disk,
         volume: &Volume,
         segments: usize,
+        limit: Limit,
     ) -> Result<Self, Errno> {
         let mut ends = Vec::new();
         for nodes in &frontend.queues {
@@ -114,7 +132,7 @@ impl Connection {
             ends.push(End { ring, queue, port, busy: true, answered: false });
         }
         let pages = Pages::new(dom, frontend.persistent);
-        Ok(Self { disk, volume: volume.clone(), segments, ends, pages, under_way: BTreeMap::new() })
+        Ok(Self { disk, volume: volume.clone(), segments, ends, pages, under_way: BTreeMap::new(), limit })
     }
 
     /// The event channels.
@@ -131,13 +149,16 @@ impl Connection {
 
     /// Whether there is more to do at once.
     pub fn is_busy(&self) -> bool {
-        self.ends.iter().any(|end| end.busy)
+        self.ends.iter().any(|end| end.busy) && self.may_begin()
     }
 
     /// Takes requests until there are none, or the turn is over.
     pub fn serve(&mut self, disks: &mut Disks, tags: &mut Tags) -> Result<(), Fault> {
         for queue in 0..self.ends.len() {
             for _ in 0..TURN {
+                if !self.may_begin() {
+                    break;
+                }
                 let Some(end) = self.ends.get_mut(queue).filter(|end| end.busy) else {
                     break;
                 };
@@ -174,6 +195,10 @@ impl Connection {
         let work = work.map(|(actions, next)| (self.placed(actions), next));
         match work {
             Ok((actions, next)) => {
+                let bytes: usize = actions.iter().flat_map(Action::segments).map(Segment::len).sum();
+                if self.limit.next().is_some() {
+                    self.limit.charge(bytes as u64, time::now());
+                }
                 let tag = tags.next();
                 let parts = actions.len();
                 self.under_way.insert(tag, UnderWay { queue, taken, parts, status: Status::Okay, next });

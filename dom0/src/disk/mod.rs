@@ -38,6 +38,7 @@ pub struct Disks {
     /// What dom0 itself reads: requests not done, and whether one failed.
     readings: BTreeMap<u64, (usize, Result<(), Failure>)>,
     next_reading: u64,
+    resized: bool,
 }
 
 /// Something that dom0 itself reads.
@@ -261,14 +262,27 @@ impl Disks {
         (self.look != 0).then_some(self.look)
     }
 
-    /// Whether an event is a disk's.
-    pub fn has_port(&self, port: Port) -> bool {
+    /// Takes an event, if it is a disk's; whether it was.
+    pub fn event(&mut self, port: Port) -> bool {
+        for disk in &mut self.disks {
+            if disk.driver.change_port() == Some(port) {
+                self.resized |= disk.driver.refresh();
+                return true;
+            }
+        }
+        // That something is done says no more than that something is to be collected.
         self.disks.iter().any(|disk| disk.driver.port() == Some(port))
+    }
+
+    /// Whether a disk's size has changed since this was asked last.
+    pub fn take_resized(&mut self) -> bool {
+        core::mem::take(&mut self.resized)
     }
 
     /// Event channels in use.
     pub fn ports(&self) -> usize {
-        self.disks.iter().filter(|disk| disk.driver.port().is_some()).count()
+        let ports = |disk: &Disk| [disk.driver.port(), disk.driver.change_port()].into_iter().flatten().count();
+        self.disks.iter().map(ports).sum()
     }
 
     /// Reads sectors (of 512 bytes) of a disk and waits for them. Only while nobody else uses the disk.

@@ -170,6 +170,14 @@ pub trait Driver: Debug {
     fn expire(&mut self, now: u64, done: &mut Vec<Done>);
     /// The event that says that something is done.
     fn port(&self) -> Option<Port>;
+    /// The event that says that the disk has changed.
+    fn change_port(&self) -> Option<Port> {
+        None
+    }
+    /// Looks at the disk's size again; whether it is another one.
+    fn refresh(&mut self) -> bool {
+        false
+    }
 }
 
 /// How Linux names disks.

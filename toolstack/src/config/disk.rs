@@ -121,6 +121,10 @@ pub struct Disk {
     pub device_type: DeviceType,
     /// Whether it may give sectors back.
     pub discard: bool,
+    /// Requests per second at most.
+    pub iops: Option<u64>,
+    /// Bytes per second at most.
+    pub rate: Option<u64>,
 }
 
 impl fmt::Display for Disk {
@@ -138,6 +142,8 @@ struct Parts {
     mode: Option<Mode>,
     device_type: DeviceType,
     no_discard: bool,
+    iops: Option<u64>,
+    rate: Option<u64>,
 }
 
 /// Prefixes of old; those in the second list name formats or back ends that are not supported.
@@ -181,6 +187,19 @@ impl Disk {
     }
 }
 
+/// Bytes per second, as xl-network-configuration(5) has them for networks.
+fn rate(text: &str) -> Option<u64> {
+    let text = text.strip_suffix("/s")?;
+    let (text, bits) = match text.strip_suffix('B') {
+        Some(bytes) => (bytes, 1),
+        None => (text.strip_suffix('b')?, 8),
+    };
+    let scales = [('K', 1000), ('M', 1_000_000), ('G', 1_000_000_000)];
+    let scaled = scales.into_iter().find_map(|(letter, scale)| Some((text.strip_suffix(letter)?, scale)));
+    let (digits, scale) = scaled.unwrap_or((text, 1));
+    Some(digits.parse::<u64>().ok()?.checked_mul(scale)? / bits).filter(|rate| *rate > 0)
+}
+
 fn set<T>(place: &mut Option<T>, what: &str, value: T) -> Result<(), String> {
     if place.replace(value).is_some() { Err(format!("{what} is given twice")) } else { Ok(()) }
 }
@@ -217,6 +236,14 @@ impl Parts {
             "vdev" => self.set_vdev(value),
             "access" => self.set_mode(value),
             "devtype" => self.set_type(value),
+            "iops" => {
+                let iops = value.parse().ok().filter(|iops| *iops > 0);
+                set(&mut self.iops, "iops", iops.ok_or_else(|| format!("iops must be a number, not \"{value}\""))?)
+            }
+            "rate" => {
+                let rate = rate(value).ok_or_else(|| format!("rate must be like 10MB/s, not \"{value}\""))?;
+                set(&mut self.rate, "rate", rate)
+            }
             "backendtype" if value == "phy" => Ok(()),
             "backendtype" => Err(format!("backendtype {value} is not supported, only phy is")),
             "backend" if value == "0" || value == "Domain-0" => Ok(()),
@@ -269,6 +296,14 @@ impl Parts {
         let vdev = self.vdev.ok_or("no vdev: under which name is the guest to see it?")?;
         let cdrom = self.device_type == DeviceType::Cdrom;
         let mode = if cdrom { Mode::ReadOnly } else { self.mode.unwrap_or(Mode::ReadWrite) };
-        Ok(Disk { target, vdev, mode, device_type: self.device_type, discard: !self.no_discard })
+        Ok(Disk {
+            target,
+            vdev,
+            mode,
+            device_type: self.device_type,
+            discard: !self.no_discard,
+            iops: self.iops,
+            rate: self.rate,
+        })
     }
 }

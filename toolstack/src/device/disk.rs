@@ -98,7 +98,7 @@ fn write(host: &mut dyn Host, dom: DomId, disk: &Disk) -> Result<(), Errno> {
     let (back, front) = (backend_path(dom, number), frontend_path(dom, number));
     let libxl = format!("{}/device/vbd/{number}", libxl_path(dom));
     let flag = |yes: bool| if yes { "1" } else { "0" };
-    let backend: Vec<(&str, String)> = [
+    let mut backend: Vec<(&str, String)> = [
         ("frontend", front.clone()),
         ("params", disk.target.clone()),
         ("script", "/etc/xen/scripts/block".to_string()),
@@ -114,6 +114,9 @@ fn write(host: &mut dyn Host, dom: DomId, disk: &Disk) -> Result<(), Errno> {
         ("discard-enable", flag(disk.discard).to_string()),
     ]
     .into();
+    // Ours: no other toolstack has limits for disks.
+    backend.extend(disk.iops.map(|iops| ("iops", iops.to_string())));
+    backend.extend(disk.rate.map(|rate| ("rate", rate.to_string())));
     let frontend: Vec<(&str, String)> = [
         ("backend", back.clone()),
         ("backend-id", "0".to_string()),

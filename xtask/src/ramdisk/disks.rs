@@ -43,9 +43,11 @@ say "end"
 /// What it does with disks that fail, when its kernel's command line has `test=faults`: blocks of 4096 bytes are read and
 /// written next to those that fail (`xtask/src/devices.rs`) and in them, while others are read all the time, none of which may fail.
 pub const FAULTS: &str = r#"#!/bin/sh
+# The kernel says nothing of dropped caches from now on.
+echo 4 > /proc/sys/vm/drop_caches
 say() { echo "faults: $*"; }
 put() { dd if=/tmp/data of=/dev/$disk bs=4096 seek=$1 count=1 conv=fsync 2> /dev/null && echo -n " ok" || echo -n " failed"; }
-get() { echo 7 > /proc/sys/vm/drop_caches; dd if=/dev/$disk of=/tmp/got bs=4096 skip=$1 count=1 2> /dev/null && echo -n " ok" || echo -n " failed"; }
+get() { echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/$disk of=/tmp/got bs=4096 skip=$1 count=1 2> /dev/null && echo -n " ok" || echo -n " failed"; }
 dd if=/dev/urandom of=/tmp/data bs=4096 count=1 2> /dev/null
 for path in /sys/block/xvd*; do
     disk=${path##*/}
@@ -68,10 +70,14 @@ say "end"
 /// What it does when its kernel's command line has `test=watch`: reads its disks all the time and tells when that works and when it
 /// fails, and every now and then that it goes on.
 pub const WATCH: &str = r#"#!/bin/sh
+echo 4 > /proc/sys/vm/drop_caches
 watch() {
-    last= count=0
+    last= count=0 size=$(cat /sys/block/$1/size)
     while true; do
-        echo 7 > /proc/sys/vm/drop_caches
+        now=$(cat /sys/block/$1/size)
+        [ $now = $size ] || echo "watch: $1 has $now sectors, not $size"
+        size=$now
+        echo 3 > /proc/sys/vm/drop_caches
         if dd if=/dev/$1 of=/dev/null bs=65536 count=8 2> /dev/null; then now=works; else now=fails; fi
         [ "$now" = "$last" ] || echo "watch: $1 $now"
         last=$now count=$((count + 1))
@@ -83,4 +89,13 @@ for path in /sys/block/xvd*; do
     watch ${path##*/} &
 done
 wait
+"#;
+
+/// What it does when its kernel's command line has `test=pace`: tells whether two MiB of its disk take less than three seconds.
+pub const PACE: &str = r#"#!/bin/sh
+begun=$(cut -d . -f 1 /proc/uptime)
+dd if=/dev/xvda of=/dev/null bs=65536 count=32 2> /dev/null
+taken=$(( $(cut -d . -f 1 /proc/uptime) - begun ))
+[ $taken -lt 3 ] && echo "pace: xvda fast" || echo "pace: xvda slow"
+echo "pace: end"
 "#;

@@ -54,6 +54,8 @@ const STATUS: usize = PRIVATE + 32;
 /// The only queue used, and its message.
 const QUEUE: u16 = 0;
 const VECTOR: u16 = 0;
+/// The message that says that the configuration has changed.
+const CHANGED: u16 = 1;
 
 /// A disk.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ pub struct Disk {
     transport: Transport,
     queue: Queue,
     interrupt: Interrupt,
+    /// Not every device has as many messages.
+    changed: Option<Interrupt>,
     geometry: Geometry,
     /// By slot.
     under_way: Vec<Option<UnderWay>>,
@@ -86,6 +90,8 @@ impl Disk {
             return Err(String::from("a virtio disk without indirect descriptors is not supported"));
         }
         let interrupt = Interrupt::message(device, VECTOR).map_err(|errno| format!("no interrupt: {errno}"))?;
+        let changed = Interrupt::message(device, CHANGED).ok();
+        transport.set_change_vector(changed.as_ref().map(|_| CHANGED));
         let queue = Queue::new(&transport, QUEUE, VECTOR)?;
         transport.go();
         let config = &transport.config;
@@ -108,7 +114,7 @@ impl Disk {
         };
         let under_way = Vec::new();
         let device = device.clone();
-        Ok(Self { device, transport, queue, interrupt, geometry, under_way, dead: false, queued: false })
+        Ok(Self { device, transport, queue, interrupt, changed, geometry, under_way, dead: false, queued: false })
     }
 
     /// Puts a request together in its slot.
@@ -159,7 +165,10 @@ impl Disk {
             Err(String::from("it is gone"))
         };
         match restarted {
-            Ok(()) => self.transport.go(),
+            Ok(()) => {
+                self.transport.set_change_vector(self.changed.as_ref().map(|_| CHANGED));
+                self.transport.go();
+            }
             Err(error) => {
                 println!("pci {}: virtio disk: {error}", self.device.address());
                 self.device.disable();
@@ -258,5 +267,22 @@ impl Driver for Disk {
 
     fn port(&self) -> Option<Port> {
         Some(self.interrupt.port())
+    }
+
+    fn change_port(&self) -> Option<Port> {
+        self.changed.as_ref().map(Interrupt::port)
+    }
+
+    fn refresh(&mut self) -> bool {
+        let sectors = self.transport.config.read64(config::CAPACITY);
+        if let Some(changed) = &self.changed {
+            changed.done();
+        }
+        // One that was pulled out says all kinds of things.
+        let is_new = sectors != self.geometry.sectors && self.device.is_there();
+        if is_new {
+            self.geometry.sectors = sectors;
+        }
+        is_new
     }
 }

@@ -29,6 +29,7 @@ mod common {
     pub const DEVICE_FEATURE: usize = 4;
     pub const DRIVER_FEATURE_SELECT: usize = 8;
     pub const DRIVER_FEATURE: usize = 12;
+    pub const CHANGE_VECTOR: usize = 16;
     pub const STATUS: usize = 20;
     pub const QUEUE_SELECT: usize = 22;
     pub const QUEUE_SIZE: usize = 24;
@@ -141,6 +142,13 @@ impl Transport {
         common.write16(common::QUEUE_ENABLE, 1);
         let multiplier = usize::try_from(self.notify_multiplier).unwrap_or(0);
         Ok(usize::from(common.read16(common::QUEUE_NOTIFY_OFF)) * multiplier)
+    }
+
+    /// The message with which the device says that its configuration has changed; it may say none.
+    pub fn set_change_vector(&self, vector: Option<u16>) {
+        /// `VIRTIO_MSI_NO_VECTOR`.
+        const NONE: u16 = 0xffff;
+        self.common.write16(common::CHANGE_VECTOR, vector.unwrap_or(NONE));
     }
 
     /// The driver is ready.
