@@ -65,15 +65,27 @@ pub struct Tss {
 
 const _: () = assert!(size_of::<Tss>() == 104);
 
+/// GDTR, for the table in this CPU's region.
+#[cfg(target_os = "none")]
+fn table() -> super::idt::Descriptor {
+    super::idt::Descriptor { limit: 0xe000 + 12 * 8 - 1, base: super::percpu::region() + super::percpu::GDT_WINDOW }
+}
+
+/// Loads GDTR anew.
+#[cfg(target_os = "none")]
+pub(super) fn load_table() {
+    let table = table();
+    // SAFETY: the table that is loaded already, with its own limit.
+    unsafe { core::arch::asm!("lgdt [{}]", in(reg) &raw const table, options(nostack, preserves_flags)) };
+}
+
 /// Loads the tables in this CPU's region: GDT, TSS, no LDT.
 ///
 /// # Safety
 /// On the stack of the region, which `percpu::create` made.
 #[cfg(target_os = "none")]
 pub(super) unsafe fn load() {
-    use super::idt::Descriptor;
-    use super::percpu;
-    let descriptor = Descriptor { limit: 0xe000 + 12 * 8 - 1, base: percpu::region() + percpu::GDT_WINDOW };
+    let descriptor = table();
     // SAFETY: the table holds the present selectors with the same meaning, and the TSS is this CPU's own.
     unsafe {
         core::arch::asm!(

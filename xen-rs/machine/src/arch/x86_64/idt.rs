@@ -67,6 +67,11 @@ pub unsafe fn fill(with_stacks: bool) {
     }
 }
 
+/// Where the table is.
+pub(super) fn address() -> u64 {
+    TABLE.0.get() as u64
+}
+
 /// Loads the table into this CPU.
 pub fn load() {
     let descriptor = Descriptor { limit: 4095, base: TABLE.0.get() as u64 };

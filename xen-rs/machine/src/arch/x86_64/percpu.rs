@@ -122,6 +122,37 @@ pub fn number() -> u32 {
     this().number.load(core::sync::atomic::Ordering::Relaxed)
 }
 
+/// What a CPU's descriptor tables are at, for whoever brings them back.
+#[cfg(target_os = "none")]
+pub(crate) struct HostTables {
+    /// The task state segment's selector.
+    pub task: u64,
+    /// Its address.
+    pub task_base: u64,
+    /// Address of the GDT.
+    pub gdt: u64,
+    /// Address of the IDT.
+    pub idt: u64,
+}
+
+/// Those of the running CPU.
+#[cfg(target_os = "none")]
+pub(crate) fn host_tables() -> HostTables {
+    HostTables {
+        task: gdt::TSS_SELECTOR.into(),
+        task_base: region() + TOP + core::mem::offset_of!(PerCpu, tss) as u64,
+        gdt: region() + GDT_WINDOW,
+        idt: super::idt::address(),
+    }
+}
+
+/// Gives GDT and IDT of the running CPU their limits again, which a VM exit takes away.
+#[cfg(target_os = "none")]
+pub(crate) fn restore_table_limits() {
+    gdt::load_table();
+    super::idt::load();
+}
+
 /// First address of the region of CPU `number`.
 #[must_use]
 pub const fn region_of(number: u32) -> u64 {

@@ -78,6 +78,13 @@ pub fn keeps_apart() -> bool {
     })
 }
 
+/// Whether the first-level cache is to be flushed before a guest in a container runs, and can be (L1TF).
+#[must_use]
+pub fn flushes_before_guests() -> bool {
+    const L1D_FLUSH: u32 = 1 << 28;
+    DECIDED.get().is_some_and(|(hardware, _)| hardware.vulnerable().l1tf && hardware.leaf_7_edx & L1D_FLUSH != 0)
+}
+
 /// Whether an entry that is not present, by the address in it, makes the CPU read what its first-level cache holds.
 #[must_use]
 pub fn is_terminal_fault(entry: u64) -> bool {

@@ -1,0 +1,168 @@
+//! What the CPU has of VT-x (SDM vol. 3D, appendix A), and the controls that are used on it.
+//!
+//! Unsafe: none here.
+
+use spin::Once;
+
+use super::fields::{entry, exit, pin, primary, secondary};
+use crate::arch::x86_64::cpu::rdmsr_safe;
+
+const BASIC: u32 = 0x480;
+const PIN: u32 = 0x481;
+const PRIMARY: u32 = 0x482;
+const EXIT: u32 = 0x483;
+const ENTRY: u32 = 0x484;
+const CR4_FIXED0: u32 = 0x488;
+const CR4_FIXED1: u32 = 0x489;
+const SECONDARY: u32 = 0x48b;
+const EPT_VPID: u32 = 0x48c;
+/// From the pin-based ones, where the first do not say the truth about what may be zero.
+const TRUE_OFFSET: u32 = 0xc;
+const TRUE_CONTROLS: u64 = 1 << 55;
+
+/// What EPT and VPID can do (`IA32_VMX_EPT_VPID_CAP`).
+pub(super) mod ept {
+    pub const WALK_4: u64 = 1 << 6;
+    pub const WRITE_BACK: u64 = 1 << 14;
+    pub const PAGES_2M: u64 = 1 << 16;
+    pub const PAGES_1G: u64 = 1 << 17;
+    pub const INVEPT: u64 = 1 << 20;
+    pub const ACCESSED_DIRTY: u64 = 1 << 21;
+    pub const INVEPT_ONE: u64 = 1 << 25;
+    pub const INVEPT_ALL: u64 = 1 << 26;
+    pub const INVVPID: u64 = 1 << 32;
+    pub const INVVPID_ONE: u64 = 1 << 41;
+    pub const INVVPID_ALL: u64 = 1 << 42;
+}
+
+/// The controls of every vCPU, and what they rest on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Capabilities {
+    pub revision: u32,
+    pub pin: u32,
+    pub primary: u32,
+    pub secondary: u32,
+    pub exit: u32,
+    pub entry: u32,
+    pub ept: u64,
+    /// Bits of CR4 that are always set, and that may be set.
+    pub cr4: [u64; 2],
+}
+
+static FOUND: Once<Capabilities> = Once::new();
+
+/// What there is. `None`: no VT-x that is used here.
+#[inline(always)]
+pub(super) fn get() -> Option<&'static Capabilities> {
+    FOUND.get()
+}
+
+/// Why VT-x is not used.
+pub(super) type Reason = &'static str;
+
+/// The control word with these bits, as far as the second are there: `None` if one of the first is not.
+fn adjust(msr: u32, required: u32, wished: u32) -> Option<u32> {
+    let allowed = rdmsr_safe(msr)?;
+    #[allow(clippy::cast_possible_truncation, reason = "two halves")]
+    let (must, may) = (allowed as u32, (allowed >> 32) as u32);
+    (required & !may == 0).then_some((required | wished) & may | must)
+}
+
+/// Bits of the secondary controls that the CPU has.
+fn secondary_offered() -> u32 {
+    rdmsr_safe(SECONDARY).map_or(0, |allowed| u32::try_from(allowed >> 32).unwrap_or(0))
+}
+
+/// Looks at the boot processor.
+pub(super) fn look() -> Result<&'static Capabilities, Reason> {
+    let basic = rdmsr_safe(BASIC).ok_or("no capability registers")?;
+    let truth = if basic & TRUE_CONTROLS != 0 { TRUE_OFFSET } else { 0 };
+    let needs_secondary = secondary::EPT | secondary::UNRESTRICTED;
+    if adjust(PRIMARY + truth, primary::SECONDARY, 0).is_none() {
+        return Err("no Extended Page Tables (EPT)");
+    }
+    let offered = secondary_offered();
+    if offered & secondary::EPT == 0 {
+        return Err("no Extended Page Tables (EPT)");
+    }
+    if offered & needs_secondary != needs_secondary {
+        return Err("no Unrestricted Guest");
+    }
+    let ept = rdmsr_safe(EPT_VPID).unwrap_or(0);
+    let wants = ept::WALK_4 | ept::WRITE_BACK | ept::INVEPT | ept::PAGES_2M;
+    if ept & wants != wants || ept & (ept::INVEPT_ONE | ept::INVEPT_ALL) == 0 {
+        return Err("EPT lacks four levels, write-back tables, 2MB pages or INVEPT");
+    }
+    let can_vpid = ept & ept::INVVPID != 0 && ept & ept::INVVPID_ALL != 0;
+    let vpid = if can_vpid { secondary::VPID } else { 0 };
+    let wished = vpid | secondary::RDTSCP | secondary::INVPCID | secondary::WBINVD;
+    let always = primary::HLT
+        | primary::MWAIT
+        | primary::RDPMC
+        | primary::DEBUG_REGISTERS
+        | primary::PORTS
+        | primary::MSR_BITMAP
+        | primary::MONITOR
+        | primary::SECONDARY;
+    let mut primary = adjust(PRIMARY + truth, always, primary::TPR_SHADOW).ok_or("a primary control is missing")?;
+    // EPT makes these needless; the first CPUs have them always on.
+    if primary & (primary::CR3_LOADS | primary::CR3_STORES) != 0 {
+        return Err("CR3 cannot be left to the guest");
+    }
+    if primary & primary::TPR_SHADOW == 0 {
+        primary |= primary::CR8_LOADS | primary::CR8_STORES;
+    }
+    let exits = exit::SAVE_DEBUG | exit::HOST_64 | exit::LOAD_PAT | exit::SAVE_EFER | exit::LOAD_EFER;
+    let entries = entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER;
+    let found = Capabilities {
+        revision: u32::try_from(basic & 0x7fff_ffff).unwrap_or(0),
+        pin: adjust(PIN + truth, pin::INTERRUPTS | pin::NMIS, pin::VIRTUAL_NMIS).ok_or("interrupts do not exit")?,
+        primary,
+        secondary: adjust(SECONDARY, needs_secondary, wished).ok_or("a secondary control is missing")?,
+        exit: adjust(EXIT + truth, exits, 0).ok_or("an exit control is missing")?,
+        entry: adjust(ENTRY + truth, entries, 0).ok_or("an entry control is missing")?,
+        ept,
+        cr4: [rdmsr_safe(CR4_FIXED0).unwrap_or(0), rdmsr_safe(CR4_FIXED1).unwrap_or(0)],
+    };
+    Ok(FOUND.call_once(|| found))
+}
+
+/// Says what there is, as Xen does.
+pub(super) fn report() {
+    let Some(found) = get() else { return };
+    let offered = secondary_offered();
+    let pins = rdmsr_safe(PIN).map_or(0, |allowed| allowed >> 32);
+    let has_pin = |bit: u32| pins & u64::from(bit) != 0;
+    log::info!("VMX: Supported advanced features:");
+    let known = [
+        (offered & secondary::APIC_ACCESSES != 0, "APIC MMIO access virtualisation"),
+        (found.primary & primary::TPR_SHADOW != 0, "APIC TPR shadow"),
+        (offered & secondary::EPT != 0, "Extended Page Tables (EPT)"),
+        (found.secondary & secondary::VPID != 0, "Virtual-Processor Identifiers (VPID)"),
+        (found.pin & pin::VIRTUAL_NMIS != 0, "Virtual NMI"),
+        (found.primary & primary::MSR_BITMAP != 0, "MSR direct-access bitmap"),
+        (offered & secondary::UNRESTRICTED != 0, "Unrestricted Guest"),
+        (offered & secondary::APIC_REGISTERS != 0, "APIC Register Virtualization"),
+        (offered & secondary::X2APIC != 0, "x2APIC mode virtualisation"),
+        (offered & secondary::VIRTUAL_INTERRUPTS != 0, "Virtual Interrupt Delivery"),
+        (has_pin(pin::POSTED_INTERRUPTS), "Posted Interrupt Processing"),
+        (has_pin(pin::PREEMPTION_TIMER), "VMX preemption timer"),
+        (offered & secondary::PAUSE_LOOP != 0, "PAUSE-loop exiting"),
+        (offered & secondary::VMCS_SHADOWING != 0, "VMCS shadowing"),
+        (offered & secondary::VM_FUNCTIONS != 0, "VM Functions"),
+        (offered & secondary::VIRTUALIZATION_EXCEPTIONS != 0, "Virtualisation Exceptions"),
+        (offered & secondary::PML != 0, "Page Modification Logging"),
+        (offered & secondary::TSC_SCALING != 0, "TSC Scaling"),
+        (found.ept & ept::ACCESSED_DIRTY != 0, "EPT accessed and dirty flags"),
+    ];
+    for (_, name) in known.iter().filter(|(there, _)| *there) {
+        log::info!(" - {name}");
+    }
+    if found.secondary & secondary::VPID != 0 {
+        log::info!("HVM: ASIDs enabled.");
+    }
+    log::info!("HVM: VMX enabled");
+    log::info!("HVM: Hardware Assisted Paging (HAP) detected");
+    let huge = if found.ept & ept::PAGES_1G != 0 { ", 1GB" } else { "" };
+    log::info!("HVM: HAP page sizes: 4kB, 2MB{huge}");
+}

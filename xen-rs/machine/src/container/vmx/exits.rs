@@ -1,0 +1,213 @@
+//! Why the guest came back, in the words of both vendors (SDM vol. 3D, appendix C).
+//!
+//! Unsafe: an NMI that ended a guest's run is handed to the hypervisor's own handler.
+
+use core::arch::asm;
+
+use logic::regs::GuestRegs;
+
+use super::control_registers::{self, Fault};
+use super::fields::{Field, Register, primary};
+use super::state::segment;
+use super::vcpu::{NMI_BLOCKED, VALID, VmxVcpu};
+use super::vmcs::{read, write};
+use crate::container::exit::{Access, Event, EventKind, Exit, PortAccess};
+use crate::container::state::attributes;
+use crate::mem::direct_map::va_of;
+use logic::hvm::walk::frame_of;
+
+/// The reason says that the entry itself failed.
+const ENTRY_FAILED: u64 = 1 << 31;
+
+/// Sorts an exit.
+#[inline(always)]
+pub(super) fn exit(vcpu: &mut VmxVcpu, regs: &mut GuestRegs) -> Exit {
+    if read(Field::VECTORING_EVENT) & VALID != 0 {
+        interrupted_delivery(vcpu);
+    }
+    match read(Field::EXIT_REASON) {
+        1 => Exit::Interrupt,
+        10 => Exit::Cpuid,
+        12 => Exit::Hlt,
+        18 => Exit::Hypercall,
+        30 => port(),
+        31 => Exit::Msr { writes: false },
+        32 => Exit::Msr { writes: true },
+        48 => nested_fault(),
+        reason => rare(vcpu, regs, reason),
+    }
+}
+
+/// The exit came while an event was being delivered: it is delivered again. An instruction that raised it is executed again
+/// instead.
+#[cold]
+fn interrupted_delivery(vcpu: &mut VmxVcpu) {
+    let event = read(Field::VECTORING_EVENT);
+    let kind = event >> 8 & 7;
+    if kind == EventKind::Interrupt as u64 || kind == EventKind::Nmi as u64 || kind == EventKind::Exception as u64 {
+        // Bit 12 means nothing here.
+        vcpu.pending = event & (VALID | 0xfff);
+        vcpu.pending_error = read(Field::VECTORING_ERROR);
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the fields have these widths")]
+fn port() -> Exit {
+    let qualification = read(Field::QUALIFICATION);
+    Exit::Port(PortAccess {
+        port: (qualification >> 16) as u16,
+        bytes: (qualification & 7) as u8 + 1,
+        reads: qualification & 1 << 3 != 0,
+        string: qualification & 1 << 4 != 0,
+        repeated: qualification & 1 << 5 != 0,
+        next: read(Field::GUEST_RIP).wrapping_add(read(Field::INSTRUCTION_LENGTH)),
+    })
+}
+
+fn nested_fault() -> Exit {
+    const WRITE: u64 = 1 << 1;
+    const FETCH: u64 = 1 << 2;
+    const BY_IRET: u64 = 1 << 12;
+    let qualification = read(Field::QUALIFICATION);
+    // An `iret` that faulted has unblocked NMIs already.
+    if qualification & BY_IRET != 0 && read(Field::VECTORING_EVENT) & VALID == 0 {
+        write(Field::INTERRUPTIBILITY, read(Field::INTERRUPTIBILITY) | NMI_BLOCKED);
+    }
+    let access = match qualification {
+        _ if qualification & WRITE != 0 => Access::Write,
+        _ if qualification & FETCH != 0 => Access::Execute,
+        _ => Access::Read,
+    };
+    Exit::NestedFault { address: read(Field::GUEST_PHYSICAL), access }
+}
+
+#[cold]
+#[inline(never)]
+fn rare(vcpu: &mut VmxVcpu, regs: &mut GuestRegs, reason: u64) -> Exit {
+    if reason & ENTRY_FAILED != 0 {
+        return Exit::Refused(reason);
+    }
+    match reason & 0xffff {
+        0 => exception(vcpu),
+        2 => Exit::Shutdown,
+        // INIT and start-up of this CPU: nobody sends one.
+        3 | 4 => Exit::Interrupt,
+        7 => {
+            vcpu.want_window(false);
+            Exit::Window
+        }
+        8 => {
+            vcpu.change_primary(primary::NMI_WINDOW, false);
+            Exit::NmiWindow
+        }
+        9 => Exit::Task,
+        13 | 54 => Exit::CacheFlush,
+        15 => Exit::Forbidden,
+        // RSM, the instructions of VMX itself, MWAIT, MONITOR and what is not offered.
+        11 | 17 | 19..=27 | 36 | 39 | 50 | 51 | 53 | 58..=61 | 63 | 64 => Exit::Undefined,
+        28 => control_register(vcpu, regs),
+        29 => {
+            vcpu.take_debug_registers();
+            Exit::Debug
+        }
+        55 => Exit::Xsetbv,
+        _ => Exit::Refused(reason),
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "vectors and error codes")]
+fn exception(vcpu: &mut VmxVcpu) -> Exit {
+    const NMI: u64 = 2;
+    const DEBUG: u64 = 1;
+    /// B0 to B3, BD, BS.
+    const DEBUG_CAUSES: u64 = 0x600f;
+    const BY_IRET: u64 = 1 << 12;
+    let event = read(Field::EXIT_EVENT);
+    if event >> 8 & 7 == NMI {
+        // SAFETY: the hypervisor's own gate, whose `iretq` lets NMIs in again.
+        unsafe { asm!("int 2", options(nostack)) };
+        return Exit::Nmi;
+    }
+    if event & BY_IRET != 0 && read(Field::VECTORING_EVENT) & VALID == 0 && event & 0xff != 8 {
+        write(Field::INTERRUPTIBILITY, read(Field::INTERRUPTIBILITY) | NMI_BLOCKED);
+    }
+    if event & 0xff == DEBUG {
+        vcpu.add_debug_causes(read(Field::QUALIFICATION) & DEBUG_CAUSES);
+    }
+    Exit::Exception { vector: event as u8, error: read(Field::EXIT_EVENT_ERROR) as u32 }
+}
+
+/// A write to CR0 or CR4 that changes a bit of the machine's, or any access to CR8 where the CPU has no shadow of it. It is
+/// carried out here.
+fn control_register(vcpu: &mut VmxVcpu, regs: &mut GuestRegs) -> Exit {
+    const MOV_TO: u64 = 0;
+    const MOV_FROM: u64 = 1;
+    let qualification = read(Field::QUALIFICATION);
+    let (number, kind, general) = (qualification & 0xf, qualification >> 4 & 3, qualification >> 8 & 0xf);
+    let code = segment(Register::Cs).attributes;
+    let in_64bit_code = code & attributes::LONG != 0 && read(Field::GUEST_EFER) & 1 << 10 != 0;
+    let Some(register) = general_register(regs, general) else { return Exit::Refused(28) };
+    let value = if in_64bit_code { *register } else { *register & 0xffff_ffff };
+    let done = match (number, kind) {
+        (0, MOV_TO) => control_registers::write_cr0(value, in_64bit_code),
+        (4, MOV_TO) => control_registers::write_cr4(value),
+        (8, MOV_TO) if value >> 4 == 0 => {
+            vcpu.set_cr8(value as u8);
+            Ok(())
+        }
+        (8, MOV_FROM) => {
+            *register = vcpu.cr8().into();
+            Ok(())
+        }
+        _ => Err(Fault),
+    };
+    if done.is_err() || !load_pointers(vcpu) {
+        vcpu.inject(Event::general_protection());
+        return Exit::Debug;
+    }
+    if number != 8 {
+        vcpu.flush_linear();
+    }
+    let next = regs.rip.wrapping_add(read(Field::INSTRUCTION_LENGTH));
+    regs.rip = if in_64bit_code { next } else { next & 0xffff_ffff };
+    vcpu.end_shadow();
+    Exit::Debug
+}
+
+/// Loads the page-directory pointers where they are registers, as a write to CR0 or CR4 does. False: there is no memory.
+fn load_pointers(vcpu: &VmxVcpu) -> bool {
+    if !control_registers::has_pointers() {
+        return true;
+    }
+    let at = read(Field::GUEST_CR3) & 0xffff_ffe0;
+    let Some(found) = vcpu.tables.lookup(frame_of(at)) else { return false };
+    for i in 0..4u32 {
+        let place = va_of(found.mfn) + at % 4096 + u64::from(i) * 8;
+        // SAFETY: aligned, within a page of the guest's memory, which is in the direct map; the guest may write it.
+        let value = unsafe { (place as *const u64).read_volatile() };
+        write(Field(Field::GUEST_PDPTE0.0 + 2 * i), value);
+    }
+    true
+}
+
+fn general_register(regs: &mut GuestRegs, number: u64) -> Option<&mut u64> {
+    Some(match number {
+        0 => &mut regs.rax,
+        1 => &mut regs.rcx,
+        2 => &mut regs.rdx,
+        3 => &mut regs.rbx,
+        4 => &mut regs.rsp,
+        5 => &mut regs.rbp,
+        6 => &mut regs.rsi,
+        7 => &mut regs.rdi,
+        8 => &mut regs.r8,
+        9 => &mut regs.r9,
+        10 => &mut regs.r10,
+        11 => &mut regs.r11,
+        12 => &mut regs.r12,
+        13 => &mut regs.r13,
+        14 => &mut regs.r14,
+        15 => &mut regs.r15,
+        _ => return None,
+    })
+}

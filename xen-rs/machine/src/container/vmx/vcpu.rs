@@ -1,0 +1,445 @@
+//! A vCPU in Intel's container.
+//!
+//! Its VMCS is the current one of the CPU that has it loaded, and on no CPU otherwise: what asks for its state then borrows it
+//! (`vmcs::borrowed`).
+//!
+//! Unsafe: the VMCS is loaded, the guest is entered, and registers of its own that no VM entry loads are exchanged.
+
+use alloc::sync::Arc;
+use core::arch::asm;
+use core::sync::atomic::Ordering;
+
+use logic::regs::{GuestRegs, rflags};
+
+use super::capability::{Capabilities, ept};
+use super::fields::{Field, Register, primary, secondary};
+use super::state::{self, Addresses};
+use super::vmcs::{self, Page, read, write};
+use super::{CALL_REGISTERS, call_register, capability, control_registers, enter, exits, msr_bitmap};
+use crate::arch::x86_64::{cpu, guest_registers, percpu, speculation};
+use crate::container::exit::{Event, Exit};
+use crate::container::state::{CpuState, Segment};
+use crate::mem::nested::Tables;
+
+/// Exceptions that exit: #DB and #AC, which a guest could otherwise raise without end within one instruction, and #MC.
+const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
+/// In the words of events.
+pub(super) const VALID: u64 = 1 << 31;
+const HAS_ERROR: u64 = 1 << 11;
+/// What holds interrupts off: `sti`, `mov ss`; and NMIs.
+const SHADOWS: u64 = 0b11;
+pub(super) const NMI_BLOCKED: u64 = 1 << 3;
+/// Offset of the task priority in the page of the virtual APIC.
+const TASK_PRIORITY: usize = 0x80;
+const FLUSH_CMD: u32 = 0x10b;
+
+/// A vCPU's container.
+#[derive(Debug)]
+pub struct VmxVcpu {
+    vmcs: Page,
+    apic: Page,
+    pub(super) tables: Arc<Tables>,
+    found: &'static Capabilities,
+    /// This CPU has it.
+    loaded: bool,
+    launched: bool,
+    /// Whose translations its VPID stands for: of which CPU, which count, which generation of the tables.
+    cpu: u32,
+    round: u64,
+    generation: u64,
+    vpid: u64,
+    cr2: u64,
+    /// Values of [`CALL_REGISTERS`] while they are not in the CPU.
+    calls: [u64; 5],
+    dr: [u64; 4],
+    pub(super) dr6: u64,
+    pub(super) debug_loaded: bool,
+    /// To be delivered at the next entry: the event, its error code.
+    pub(super) pending: u64,
+    pub(super) pending_error: u64,
+    flush_cache: bool,
+    clear_buffers: bool,
+}
+
+impl VmxVcpu {
+    /// A vCPU that translates by these tables, with the state after INIT; `None`: no memory.
+    pub(crate) fn new(tables: Arc<Tables>) -> Option<Self> {
+        let found = capability::get()?;
+        let (mut vmcs, apic) = (Page::new()?, Page::new()?);
+        vmcs.write(0, found.revision);
+        // SAFETY: VMX is on where it was found; nobody else has this page.
+        unsafe { vmcs::clear(vmcs.phys()) };
+        let addresses = Addresses {
+            exceptions: EXCEPTIONS,
+            msr_bitmap: msr_bitmap::address(),
+            virtual_apic: apic.phys(),
+            ept_pointer: tables.pointer(found.ept & ept::ACCESSED_DIRTY != 0),
+        };
+        vmcs::borrowed(&vmcs, || state::begin(found, &addresses));
+        let mut new = Self {
+            vmcs,
+            apic,
+            tables,
+            found,
+            loaded: false,
+            launched: false,
+            cpu: u32::MAX,
+            round: 0,
+            generation: 0,
+            vpid: 0,
+            cr2: 0,
+            calls: [0; 5],
+            dr: [0; 4],
+            dr6: 0,
+            debug_loaded: false,
+            pending: 0,
+            pending_error: 0,
+            flush_cache: speculation::flushes_before_guests(),
+            clear_buffers: speculation::plan().verw,
+        };
+        new.set_state(&CpuState::after_init());
+        Some(new)
+    }
+
+    /// Works on the VMCS, wherever it is.
+    #[inline(always)]
+    fn with<R>(&self, work: impl FnOnce() -> R) -> R {
+        if self.loaded { work() } else { vmcs::borrowed(&self.vmcs, work) }
+    }
+
+    /// This CPU has it from now on.
+    pub(crate) fn load(&mut self) {
+        let this = percpu::this();
+        // SAFETY: VMX is on; no other CPU has it, says the caller's `&mut`, and it was cleared when one left it.
+        unsafe { vmcs::make_current(self.vmcs.phys()) };
+        self.loaded = true;
+        self.launched = false;
+        state::write_host();
+        for (number, value) in CALL_REGISTERS.into_iter().zip(self.calls) {
+            // SAFETY: the registers exist, the values were a guest's before or are zero, and nothing here uses them until
+            // `leave`.
+            unsafe { cpu::wrmsr(number, value) };
+        }
+        this.container_block.store(self.vmcs.phys(), Ordering::Relaxed);
+        this.container_tables.store(Arc::as_ptr(&self.tables) as u64, Ordering::Relaxed);
+    }
+
+    /// This CPU has it no longer.
+    pub(crate) fn leave(&mut self) {
+        let this = percpu::this();
+        this.container_block.store(0, Ordering::Relaxed);
+        this.container_tables.store(0, Ordering::Relaxed);
+        self.put_debug_registers_back();
+        for (i, (number, value)) in CALL_REGISTERS.into_iter().zip(&mut self.calls).enumerate() {
+            // SAFETY: the registers exist, and get what they had when this CPU was switched on.
+            unsafe {
+                *value = cpu::rdmsr(number);
+                cpu::wrmsr(number, call_register(i).read());
+            }
+        }
+        self.loaded = false;
+        // SAFETY: it was this CPU's.
+        unsafe { vmcs::clear(self.vmcs.phys()) };
+        // An exit leaves both with the largest limits there are.
+        percpu::restore_table_limits();
+    }
+
+    pub(super) fn put_debug_registers_back(&mut self) {
+        if core::mem::take(&mut self.debug_loaded) {
+            self.dr = guest_registers::breakpoints();
+            self.dr6 = debug_status();
+            guest_registers::set_breakpoints([0; 4]);
+            set_debug_status(0xffff_0ff0);
+            self.change_primary(primary::DEBUG_REGISTERS, true);
+        }
+    }
+
+    pub(super) fn take_debug_registers(&mut self) {
+        guest_registers::set_breakpoints(self.dr);
+        set_debug_status(self.dr6);
+        self.debug_loaded = true;
+        self.change_primary(primary::DEBUG_REGISTERS, false);
+    }
+
+    /// A #DB has these causes; the CPU leaves it to us to note them (SDM vol. 3C, 28.2).
+    pub(super) fn add_debug_causes(&mut self, causes: u64) {
+        if self.debug_loaded {
+            set_debug_status(debug_status() | causes);
+        } else {
+            self.dr6 |= causes;
+        }
+    }
+
+    pub(super) fn change_primary(&self, bit: u32, on: bool) {
+        self.with(|| {
+            let old = read(Field::PRIMARY_CONTROLS);
+            let new = if on { old | u64::from(bit) } else { old & !u64::from(bit) };
+            if new != old {
+                write(Field::PRIMARY_CONTROLS, new);
+            }
+        });
+    }
+
+    /// Drops what this CPU knows of the guest's translations.
+    #[cold]
+    #[inline(never)]
+    fn renew_translations(&mut self, generation: u64) {
+        let this = percpu::this();
+        let kind = if self.found.ept & ept::INVEPT_ONE != 0 { 1 } else { 2 };
+        vmcs::invalidate_ept(read(Field::EPT_POINTER), kind);
+        if self.found.secondary & secondary::VPID != 0 {
+            let mut vpid = this.last_asid.load(Ordering::Relaxed) + 1;
+            if vpid > 0xffff {
+                vpid = 1;
+                this.asid_round.fetch_add(1, Ordering::Relaxed);
+                vmcs::invalidate_vpid(0, 2);
+            }
+            this.last_asid.store(vpid, Ordering::Relaxed);
+            self.vpid = vpid.into();
+            write(Field::VPID, self.vpid);
+        }
+        self.cpu = percpu::number();
+        self.round = this.asid_round.load(Ordering::Relaxed);
+        self.generation = generation;
+    }
+
+    /// Drops translations of linear addresses.
+    pub(super) fn flush_linear(&mut self) {
+        if self.vpid != 0 {
+            let kind = if self.found.ept & ept::INVVPID_ONE != 0 { 1 } else { 2 };
+            vmcs::invalidate_vpid(self.vpid, kind);
+        }
+    }
+
+    /// Runs the guest until it comes back. It is loaded on this CPU.
+    #[inline(always)]
+    pub(crate) fn run(&mut self, regs: &mut GuestRegs) -> Exit {
+        let this = percpu::this();
+        let generation = self.tables.generation();
+        if self.generation != generation
+            || self.cpu != this.number.load(Ordering::Relaxed)
+            || self.round != this.asid_round.load(Ordering::Relaxed)
+        {
+            self.renew_translations(generation);
+        }
+        write(Field::GUEST_RIP, regs.rip);
+        write(Field::GUEST_RSP, regs.rsp);
+        write(Field::GUEST_RFLAGS, regs.rflags);
+        if self.pending != 0 {
+            self.deliver_pending();
+        }
+        self.mitigate();
+        set_cr2(self.cr2);
+        // SAFETY: the VMCS is this vCPU's, current and complete; its nested tables map this domain's memory only; an exit
+        // brings the host's state back, and the entry code keeps what a called function preserves.
+        let refused = unsafe { enter::vmx_enter(regs, self.launched.into()) };
+        if refused != 0 {
+            return Exit::Refused(read(Field::INSTRUCTION_ERROR) | 1 << 32);
+        }
+        self.launched = true;
+        self.cr2 = cr2();
+        regs.rip = read(Field::GUEST_RIP);
+        regs.rsp = read(Field::GUEST_RSP);
+        regs.rflags = read(Field::GUEST_RFLAGS);
+        exits::exit(self, regs)
+    }
+
+    /// What the CPU suffers from: its first-level cache must hold nothing of others (L1TF), nor its buffers (MDS).
+    #[inline(always)]
+    fn mitigate(&self) {
+        if self.flush_cache {
+            // SAFETY: the CPU has the register, says `flushes_before_guests`; the cache is written back.
+            unsafe { cpu::wrmsr(FLUSH_CMD, 1) };
+        } else if self.clear_buffers {
+            let data = u16::try_from(logic::regs::selector::HYPERVISOR_DS).unwrap_or(0);
+            // SAFETY: `verw` checks a selector.
+            unsafe { asm!("verw [{}]", in(reg) &raw const data, options(nostack, readonly)) };
+        }
+    }
+
+    #[cold]
+    fn deliver_pending(&mut self) {
+        const NMI: u64 = 2;
+        let mut event = core::mem::take(&mut self.pending);
+        // In real mode nothing has an error code.
+        if event & HAS_ERROR != 0 && control_registers::cr0() & 1 == 0 {
+            event &= !HAS_ERROR;
+        }
+        if event & HAS_ERROR != 0 {
+            write(Field::ENTRY_ERROR, self.pending_error);
+        }
+        // Delivering an NMI blocks others by itself, and must not find them blocked (SDM vol. 3C, 27.3.1.5).
+        if event >> 8 & 7 == NMI {
+            write(Field::INTERRUPTIBILITY, read(Field::INTERRUPTIBILITY) & !(NMI_BLOCKED | SHADOWS));
+        }
+        write(Field::ENTRY_EVENT, event);
+    }
+
+    /// The instruction pointer behind the instruction that exited.
+    #[inline(always)]
+    pub(crate) fn next_instruction(&self) -> Option<u64> {
+        self.with(|| Some(read(Field::GUEST_RIP).wrapping_add(read(Field::INSTRUCTION_LENGTH))))
+    }
+
+    /// An emulated instruction is over: what it held off is held off no longer.
+    #[inline(always)]
+    pub(crate) fn end_shadow(&mut self) {
+        self.with(|| {
+            let old = read(Field::INTERRUPTIBILITY);
+            if old & SHADOWS != 0 {
+                write(Field::INTERRUPTIBILITY, old & !SHADOWS);
+            }
+        });
+    }
+
+    /// Whether an interrupt can be injected.
+    #[inline(always)]
+    pub(crate) fn takes_interrupts(&self, regs: &GuestRegs) -> bool {
+        regs.rflags & rflags::IF != 0
+            && self.pending == 0
+            && self.with(|| read(Field::INTERRUPTIBILITY)) & SHADOWS == 0
+    }
+
+    /// Whether an event waits for the next entry already.
+    #[inline(always)]
+    pub(crate) const fn has_pending(&self) -> bool {
+        self.pending != 0
+    }
+
+    /// An event for the next entry.
+    pub(crate) fn inject(&mut self, event: Event) {
+        let error = if event.error.is_some() { HAS_ERROR } else { 0 };
+        self.pending = VALID | u64::from(event.vector) | u64::from(event.kind as u8) << 8 | error;
+        self.pending_error = event.error.unwrap_or(0).into();
+    }
+
+    /// Whether to exit as soon as an interrupt can be injected.
+    #[inline(always)]
+    pub(crate) fn want_window(&mut self, wanted: bool) {
+        self.change_primary(primary::INTERRUPT_WINDOW, wanted);
+    }
+
+    /// To exit when the handler of an NMI returns.
+    pub(crate) fn want_nmi_window(&mut self) {
+        if self.found.pin & super::fields::pin::VIRTUAL_NMIS != 0 {
+            self.change_primary(primary::NMI_WINDOW, true);
+        }
+    }
+
+    /// The task priority: bits 7:4 of the APIC's register, which CR8 holds.
+    #[inline(always)]
+    pub(crate) fn cr8(&self) -> u8 {
+        (self.apic.read(TASK_PRIORITY) >> 4 & 0xf) as u8
+    }
+
+    /// Sets CR8.
+    pub(crate) fn set_cr8(&mut self, priority: u8) {
+        self.apic.write(TASK_PRIORITY, u32::from(priority & 0xf) << 4);
+    }
+
+    /// The whole state.
+    pub(crate) fn state(&self) -> CpuState {
+        let (dr, dr6) = if self.debug_loaded { (guest_registers::breakpoints(), debug_status()) } else { (self.dr, self.dr6) };
+        let mut calls = self.calls;
+        if self.loaded {
+            for (number, value) in CALL_REGISTERS.into_iter().zip(&mut calls) {
+                // SAFETY: the registers exist.
+                *value = unsafe { cpu::rdmsr(number) };
+            }
+        }
+        let [star, lstar, cstar, sfmask, kernel_gs_base] = calls;
+        CpuState { cr2: self.cr2, dr, dr6, star, lstar, cstar, sfmask, kernel_gs_base, ..self.with(state::load) }
+    }
+
+    /// Sets the whole state. What the hardware does not take ends in [`Exit::Refused`] at the next entry.
+    pub(crate) fn set_state(&mut self, state: &CpuState) {
+        self.put_debug_registers_back();
+        self.dr = state.dr;
+        self.dr6 = state.dr6;
+        self.cr2 = state.cr2;
+        self.calls = [state.star, state.lstar, state.cstar, state.sfmask, state.kernel_gs_base];
+        if self.loaded {
+            for (number, value) in CALL_REGISTERS.into_iter().zip(self.calls) {
+                // SAFETY: as in `load`; an address that is not canonical is not written.
+                unsafe { write_call_register(number, value) };
+            }
+        }
+        self.calls = self.calls.map(canonical);
+        self.with(|| state::store(state));
+        self.pending = 0;
+        // Translations of another CR3 may have the same number.
+        self.cpu = u32::MAX;
+    }
+
+    /// The privilege level.
+    #[inline(always)]
+    pub(crate) fn cpl(&self) -> u8 {
+        self.with(|| (read(Register::Ss.rights()) >> 5 & 3) as u8)
+    }
+
+    /// The code segment.
+    #[inline(always)]
+    pub(crate) fn code(&self) -> Segment {
+        self.with(|| state::segment(Register::Cs))
+    }
+
+    /// CR0, CR3, CR4, EFER.
+    #[inline(always)]
+    pub(crate) fn paging(&self) -> [u64; 4] {
+        let paging = self.with(super::paging_here);
+        [paging.cr0, paging.cr3, paging.cr4, paging.efer]
+    }
+
+    /// Sets EFER.
+    pub(crate) fn set_efer(&mut self, value: u64) {
+        self.with(|| control_registers::put_efer(value));
+    }
+
+    /// The page attribute table.
+    pub(crate) fn pat(&self) -> u64 {
+        self.with(|| read(Field::GUEST_PAT))
+    }
+
+    /// Sets it.
+    pub(crate) fn set_pat(&mut self, value: u64) {
+        self.with(|| write(Field::GUEST_PAT, value));
+    }
+}
+
+/// What a register that holds an address can hold.
+const fn canonical(value: u64) -> u64 {
+    ((value as i64) << 16 >> 16) as u64
+}
+
+/// # Safety
+/// One of [`CALL_REGISTERS`], while a container is loaded.
+unsafe fn write_call_register(number: u32, value: u64) {
+    // SAFETY: the caller's promise; canonical, so that it does not fault.
+    unsafe { cpu::wrmsr(number, canonical(value)) };
+}
+
+fn debug_status() -> u64 {
+    let value;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, dr6", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+fn set_debug_status(value: u64) {
+    // SAFETY: it says what happened, it decides nothing; the upper half is zero.
+    unsafe { asm!("mov dr6, {}", in(reg) value & 0xffff_ffff, options(nomem, nostack, preserves_flags)) };
+}
+
+#[inline(always)]
+fn cr2() -> u64 {
+    let value;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+#[inline(always)]
+fn set_cr2(value: u64) {
+    // SAFETY: the register says where the last page fault was; nothing here relies on it.
+    unsafe { asm!("mov cr2, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
+}
