@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use logic::hvm::walk::{Paging, frame_of, walk};
 
-use super::{Vendor, svm, vendor};
+use super::{Vendor, svm, vendor, vmx};
 use crate::arch::x86_64::percpu;
 use crate::mem::direct_map::va_of;
 use crate::mem::guest_copy;
@@ -36,7 +36,7 @@ impl View {
         let tables = unsafe { tables.as_ref() }?;
         let paging = match vendor()? {
             Vendor::Svm => svm::paging_of(this.container_block.load(Ordering::Relaxed)),
-            Vendor::Vmx => return None,
+            Vendor::Vmx => vmx::paging_here(),
         };
         Some(Self { paging, tables })
     }

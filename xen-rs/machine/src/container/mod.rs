@@ -14,6 +14,8 @@ mod state;
 mod svm;
 #[cfg(target_os = "none")]
 mod vcpu;
+#[cfg(target_os = "none")]
+mod vmx;
 
 pub use exit::{Access, Event, EventKind, Exit, PortAccess};
 pub use state::{CpuState, DescriptorTable, Segment, attributes};
@@ -27,7 +29,7 @@ pub use vcpu::Container;
 mod machine_side {
     use core::sync::atomic::{AtomicU8, Ordering};
 
-    use super::svm;
+    use super::{svm, vmx};
 
     /// Whose hardware it is.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +63,11 @@ mod machine_side {
         if !wanted {
             return log::info!("HVM: switched off");
         }
-        let found = if svm::detect() { SVM } else { NONE };
+        let found = match (svm::detect(), vmx::detect()) {
+            (true, _) => SVM,
+            (false, true) => VMX,
+            (false, false) => NONE,
+        };
         FOUND.store(found, Ordering::Relaxed);
         if found == NONE {
             log::info!("HVM: not supported by this machine, only PV guests can be created");
@@ -72,6 +78,7 @@ mod machine_side {
     pub(crate) fn start_this() {
         match vendor() {
             Some(Vendor::Svm) => svm::start_this(),
+            Some(Vendor::Vmx) if !vmx::start_this() => FOUND.store(NONE, Ordering::Relaxed),
             Some(Vendor::Vmx) | None => {}
         }
     }

@@ -9,6 +9,7 @@ use logic::regs::GuestRegs;
 use xen_abi::ids::DomId;
 
 use super::svm::SvmVcpu;
+use super::vmx::VmxVcpu;
 use super::{CpuState, Event, Exit, Segment, Vendor, vendor};
 use crate::mem::{nested::Tables, tlb};
 
@@ -19,6 +20,7 @@ pub struct Container(Kind);
 #[derive(Debug)]
 enum Kind {
     Svm(SvmVcpu),
+    Vmx(VmxVcpu),
 }
 
 /// Does it with the vendor's.
@@ -26,6 +28,7 @@ macro_rules! either {
     ($container:expr, $inner:ident => $what:expr) => {
         match $container {
             Kind::Svm($inner) => $what,
+            Kind::Vmx($inner) => $what,
         }
     };
 }
@@ -36,7 +39,7 @@ impl Container {
     pub fn new(tables: Arc<Tables>) -> Option<Self> {
         match vendor()? {
             Vendor::Svm => SvmVcpu::new(tables).map(|vcpu| Self(Kind::Svm(vcpu))),
-            Vendor::Vmx => None,
+            Vendor::Vmx => VmxVcpu::new(tables).map(|vcpu| Self(Kind::Vmx(vcpu))),
         }
     }
 

@@ -251,7 +251,7 @@ impl VmxVcpu {
             // SAFETY: the CPU has the register, says `flushes_before_guests`; the cache is written back.
             unsafe { cpu::wrmsr(FLUSH_CMD, 1) };
         } else if self.clear_buffers {
-            let data = u16::try_from(logic::regs::selector::HYPERVISOR_DS).unwrap_or(0);
+            let data = logic::regs::selector::HYPERVISOR_DS;
             // SAFETY: `verw` checks a selector.
             unsafe { asm!("verw [{}]", in(reg) &raw const data, options(nostack, readonly)) };
         }
@@ -295,9 +295,7 @@ impl VmxVcpu {
     /// Whether an interrupt can be injected.
     #[inline(always)]
     pub(crate) fn takes_interrupts(&self, regs: &GuestRegs) -> bool {
-        regs.rflags & rflags::IF != 0
-            && self.pending == 0
-            && self.with(|| read(Field::INTERRUPTIBILITY)) & SHADOWS == 0
+        regs.rflags & rflags::IF != 0 && self.pending == 0 && self.with(|| read(Field::INTERRUPTIBILITY)) & SHADOWS == 0
     }
 
     /// Whether an event waits for the next entry already.
@@ -339,7 +337,8 @@ impl VmxVcpu {
 
     /// The whole state.
     pub(crate) fn state(&self) -> CpuState {
-        let (dr, dr6) = if self.debug_loaded { (guest_registers::breakpoints(), debug_status()) } else { (self.dr, self.dr6) };
+        let (dr, dr6) =
+            if self.debug_loaded { (guest_registers::breakpoints(), debug_status()) } else { (self.dr, self.dr6) };
         let mut calls = self.calls;
         if self.loaded {
             for (number, value) in CALL_REGISTERS.into_iter().zip(&mut calls) {
@@ -408,7 +407,7 @@ impl VmxVcpu {
 
 /// What a register that holds an address can hold.
 const fn canonical(value: u64) -> u64 {
-    ((value as i64) << 16 >> 16) as u64
+    (value.cast_signed() << 16 >> 16).cast_unsigned()
 }
 
 /// # Safety

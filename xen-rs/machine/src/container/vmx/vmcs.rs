@@ -121,7 +121,9 @@ pub(super) fn read(field: Field) -> u64 {
 #[inline(always)]
 pub(super) unsafe fn write_any(field: Field, value: u64) {
     // SAFETY: the caller's promise.
-    unsafe { asm!("vmwrite {field}, {value}", field = in(reg) u64::from(field.0), value = in(reg) value, options(nostack)) };
+    unsafe {
+        asm!("vmwrite {field}, {value}", field = in(reg) u64::from(field.0), value = in(reg) value, options(nostack))
+    };
 }
 
 /// Writes a field of the guest's state, of events, or one that only decides what comes back as an exit.
