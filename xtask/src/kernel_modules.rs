@@ -22,6 +22,9 @@ pub const TOOLSTACK: [&str; 9] = [
     "bridge",
 ];
 
+/// A disk in memory, to be measured.
+const MEASURED: [&str; 1] = ["brd"];
+
 /// Drivers of a guest's split devices.
 pub const GUEST: [&str; 1] = ["xen_blkfront"];
 
@@ -29,7 +32,7 @@ pub const GUEST: [&str; 1] = ["xen_blkfront"];
 fn kept(kernel: Fetched) -> Vec<&'static str> {
     let mut all: Vec<&str> = GUEST.into();
     if kernel == Fetched::GenericKernel {
-        all.extend(DEVICES.iter().chain(&TOOLSTACK));
+        all.extend(DEVICES.iter().chain(&TOOLSTACK).chain(&MEASURED));
     }
     all
 }
@@ -69,7 +72,9 @@ fn add(store: &Path, name: &str, modules: &mut Vec<Module>) -> Result<()> {
 /// The directory that holds them, filled when it is not there.
 fn store(kernel: Fetched) -> Result<PathBuf> {
     let version = kernel.get().map(|_| kernel.version().unwrap_or_default())?;
-    workspace::cached(&format!("drivers-{version}"), |_| true, |fresh| fill(kernel, fresh))
+    // It may have been filled when fewer were kept.
+    let whole = |store: &Path| kept(kernel).iter().all(|name| store.join(format!("{}.ko", normal(name))).is_file());
+    workspace::cached(&format!("drivers-{version}"), whole, |fresh| fill(kernel, fresh))
 }
 
 fn fill(kernel: Fetched, to: &Path) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The ramdisk of the default guest: a busybox with a shell on the Xen console.
 
 mod disks;
+mod io;
 
 use crate::cpio::Archive;
 use crate::packages::Fetched;
@@ -144,7 +145,7 @@ fn archive() -> Result<Archive> {
     archive.program("etc/start", START.replace("FIRST_LINE", FIRST_LINE).as_bytes())?;
     archive.program("etc/hotplug", HOTPLUG.as_bytes())?;
     for (name, script) in
-        [("disks", disks::SCRIPT), ("faults", disks::FAULTS), ("watch", disks::WATCH), ("pace", disks::PACE)]
+        [("disks", disks::SCRIPT), ("faults", disks::FAULTS), ("io", io::SCRIPT), ("watch", disks::WATCH), ("pace", disks::PACE)]
     {
         archive.program(&format!("etc/test-{name}"), script.as_bytes())?;
     }

@@ -3,6 +3,7 @@
 
 mod boot;
 mod domains;
+mod io;
 mod micro;
 pub mod plugin;
 mod record;
@@ -30,6 +31,7 @@ enum Subject {
     Micro(micro::Micro),
     Boot(boot::Boot),
     Domains(domains::Domains),
+    Io(io::Io),
 }
 
 /// The options of every subject.
@@ -52,6 +54,7 @@ impl Bench {
             Subject::Micro(subject) => subject.run(),
             Subject::Boot(subject) => subject.run(),
             Subject::Domains(subject) => subject.run(),
+            Subject::Io(subject) => subject.run(),
         }
     }
 }

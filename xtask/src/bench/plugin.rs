@@ -2,6 +2,7 @@
 
 use crate::workspace;
 use anyhow::{Context, Result, bail};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -18,6 +19,8 @@ pub type Dear = [u64; 7];
 pub enum Plugin {
     /// Dear events and places.
     Dear,
+    /// Who executes how much.
+    Split,
     /// Long stretches without interrupts.
     Stretch,
 }
@@ -30,6 +33,7 @@ impl Plugin {
     pub fn get(self) -> Result<Ready> {
         let name = match self {
             Plugin::Dear => "dear",
+            Plugin::Split => "split",
             Plugin::Stretch => "stretch",
         };
         let source = workspace::path(&format!("xtask/plugin/{name}.c"));
@@ -56,6 +60,25 @@ impl Ready {
     pub fn arguments(&self, out: &Path, more: &str) -> Vec<String> {
         vec!["-plugin".into(), format!("{},out={}{more}", self.0.display(), out.display())]
     }
+}
+
+/// Instructions by who executes them: hypervisor, control domain, guests.
+pub type Split = [u64; 3];
+
+/// What [`Plugin::Split`] has counted so far, in the file that it writes.
+pub fn split(file: &Path) -> Result<Split> {
+    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let number = |at: usize| {
+        let bytes = bytes.get(at * 8..).and_then(|rest| rest.first_chunk());
+        bytes.map(|bytes| u64::from_ne_bytes(*bytes)).context("the plugin has written too little")
+    };
+    Ok([number(1)?, number(2)?, number(3)?])
+}
+
+/// Tells [`Plugin::Split`] that what comes now may be a guest's.
+pub fn guests_begin(file: &Path) -> Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).open(file)?;
+    Ok(file.write_all(&1u64.to_ne_bytes())?)
 }
 
 /// The counts between marks, in order.

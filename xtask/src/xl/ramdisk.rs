@@ -31,8 +31,10 @@ const PACKAGES: [&str; 19] = [
     "libgcc-s1",
 ];
 
-/// The programs of xen-utils.
-const PROGRAMS: [&str; 5] = ["xl", "xenstored", "xenconsoled", "xen-init-dom0", CONSOLE];
+/// The programs.
+const PROGRAMS: [&str; 6] = ["xl", "xenstored", "xenconsoled", "xen-init-dom0", CONSOLE, STORE];
+/// The client of xenstore, which is no part of xen-utils.
+const STORE: &str = "xenstore";
 /// What `xl console` becomes, and where it looks for it.
 const CONSOLE: &str = "xenconsole";
 const CONSOLE_DIRECTORY: &str = "usr/lib/xen-4.17/bin";
@@ -156,6 +158,45 @@ memory = 128
 vcpus = 1
 ";
 
+/// Gives a guest a disk in memory and shows what it says; what the guest does is `test=io` in its ramdisk. The disk has
+/// contents first: what was never written is read faster.
+const MEASURE: &str = "\
+insmod /modules-more/brd.ko rd_nr=1 rd_size=$((DISK_MIB * 1024))
+dd if=/dev/urandom of=/dev/ram0 bs=1M count=DISK_MIB
+dd if=/dev/ram0 of=/dev/null bs=1M
+dd if=/dev/ram0 of=/dev/null bs=4096 count=1000 iflag=direct
+sleep 1
+echo 'io: dom0 is ready'
+xl create /guest/io.cfg
+touch /tmp/guest-debian.log
+tail -n +1 -f /tmp/guest-debian.log
+";
+
+/// What makes a device usable: its back end waits for the number of the first disk in memory.
+const BLOCK: &str = "\
+#!/bin/sh
+[ \"$1\" = add ] && xenstore write $XENBUS_PATH/physical-device 1:0 $XENBUS_PATH/hotplug-status connected
+exit 0
+";
+
+/// The ramdisk that measures a guest's disk of so many MiB, with that guest's own ramdisk and command line.
+pub fn measuring(disk: usize, guest: &Path, extra: &str) -> Result<PathBuf> {
+    let start = START.replace("xenconsoled ", "xenconsoled --log=guest --log-dir=/tmp ");
+    let script = format!("{start}{}", MEASURE.replace("DISK_MIB", &disk.to_string()));
+    let mut archive = archive(&script)?;
+    archive.directory("modules-more")?;
+    for module in kernel_modules::get(Fetched::GenericKernel, &["brd"])? {
+        archive.file(&format!("modules-more/{}", module.name), &module.bytes)?;
+    }
+    archive.directory("etc/xen/scripts")?;
+    archive.program("etc/xen/scripts/block", BLOCK.as_bytes())?;
+    let config = CONFIG.replace("/guest/initrd", "/guest/initrd-io").replace("console=hvc0", extra);
+    let disk = "disk = [\"format=raw,vdev=xvda,access=rw,backendtype=phy,target=/dev/ram0\"]\n";
+    archive.file("guest/io.cfg", (config + disk).as_bytes())?;
+    archive.file("guest/initrd-io", &std::fs::read(guest)?)?;
+    keep(archive, "target/guest/initrd-xl-io")
+}
+
 /// The ramdisk that records what xl asks for; says where it lies.
 pub fn tracing() -> Result<PathBuf> {
     let script = format!("{START}{TRACE}").replace("STEP", STEP).replace("CALL", CALL);
@@ -168,6 +209,16 @@ pub fn using() -> Result<PathBuf> {
 }
 
 fn ramdisk(name: &str, script: &str) -> Result<PathBuf> {
+    keep(archive(script)?, name)
+}
+
+fn keep(archive: Archive, name: &str) -> Result<PathBuf> {
+    let path = workspace::path(name);
+    std::fs::write(&path, archive.finish()?)?;
+    Ok(path)
+}
+
+fn archive(script: &str) -> Result<Archive> {
     let whole = |store: &Path| PROGRAMS.iter().all(|name| store.join(name).is_file());
     let store = workspace::cached("xl-4.17", whole, fill)?;
     let mut archive = Archive::default();
@@ -231,9 +282,7 @@ fn ramdisk(name: &str, script: &str) -> Result<PathBuf> {
     archive.file("guest/vmlinuz", &std::fs::read(Fetched::CloudKernel.get()?)?)?;
     archive.file("guest/initrd", &std::fs::read(ramdisk::ramdisk()?)?)?;
     archive.program("init", script.replace("'END'", &format!("'{END}'")).as_bytes())?;
-    let path = workspace::path(name);
-    std::fs::write(&path, archive.finish()?)?;
-    Ok(path)
+    Ok(archive)
 }
 
 fn fill(to: &Path) -> Result<()> {
@@ -255,7 +304,8 @@ fn take(tree: &Path, to: &Path) -> Result<()> {
             continue;
         }
         let in_directory = |part: &str| path.components().any(|component| component.as_os_str() == part);
-        let program = PROGRAMS.contains(&name.as_str()) && in_directory("xen-4.17");
+        let place = if name == STORE { "bin" } else { "xen-4.17" };
+        let program = PROGRAMS.contains(&name.as_str()) && in_directory(place);
         let library = name.contains(".so.") && in_directory("x86_64-linux-gnu");
         // Only what has a file behind it: some links lead to another package's.
         if (program || library || name == "ld-linux-x86-64.so.2") && path.is_file() {

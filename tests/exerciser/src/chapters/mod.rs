@@ -1,6 +1,7 @@
 //! The chapters, and how they report.
 
 mod clock;
+mod io;
 mod log;
 mod memory;
 mod processes;
@@ -45,6 +46,11 @@ pub fn run() -> ExitCode {
         && child == processes::CHILD
     {
         return ExitCode::from(code.parse::<u8>().unwrap_or(u8::MAX));
+    }
+    if let [first, rest @ ..] = words.as_slice()
+        && first == "io"
+    {
+        return io::run(rest);
     }
     if words.is_empty() {
         let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
