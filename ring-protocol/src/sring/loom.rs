@@ -8,7 +8,8 @@
 use super::{Back, Front, Shape, Wake};
 use crate::page::Page;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use std::vec::Vec;
 use xen_abi::io::ring::{REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, SLOTS};
@@ -49,22 +50,27 @@ impl Page for Memory {
     fn fence(&self) {}
 }
 
-/// An event channel: pending until taken.
-#[derive(Default)]
-struct Event(AtomicBool);
+/// An event channel: pending until taken. Who waits for one that never comes is a deadlock, which loom reports.
+struct Event {
+    pending: Mutex<bool>,
+    sent: Condvar,
+}
 
 impl Event {
     fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicBool::new(false)))
+        Arc::new(Self { pending: Mutex::new(false), sent: Condvar::new() })
     }
     fn wait(&self) {
-        while !self.0.swap(false, SeqCst) {
-            thread::yield_now();
+        let mut pending = self.pending.lock().unwrap();
+        while !*pending {
+            pending = self.sent.wait(pending).unwrap();
         }
+        *pending = false;
     }
     fn send(&self, wake: Wake) {
         if wake == Wake::Yes {
-            self.0.store(true, SeqCst);
+            *self.pending.lock().unwrap() = true;
+            self.sent.notify_one();
         }
     }
 }
