@@ -144,9 +144,13 @@ fn archive() -> Result<Archive> {
     archive.file("etc/inittab", INITTAB.as_bytes())?;
     archive.program("etc/start", START.replace("FIRST_LINE", FIRST_LINE).as_bytes())?;
     archive.program("etc/hotplug", HOTPLUG.as_bytes())?;
-    for (name, script) in
-        [("disks", disks::SCRIPT), ("faults", disks::FAULTS), ("io", io::SCRIPT), ("watch", disks::WATCH), ("pace", disks::PACE)]
-    {
+    for (name, script) in [
+        ("disks", disks::SCRIPT),
+        ("faults", disks::FAULTS),
+        ("io", io::SCRIPT),
+        ("watch", disks::WATCH),
+        ("pace", disks::PACE),
+    ] {
         archive.program(&format!("etc/test-{name}"), script.as_bytes())?;
     }
     drivers(&mut archive)?;
