@@ -3,20 +3,14 @@
 use alloc::sync::Arc;
 
 use logic::{
-    emulate::decode::Gpr,
-    hvm::{
-        apic::{Clock, Effect, Ipi, Message},
-        length::MAX_LENGTH,
-        mmio::{self, Operation},
-    },
+    hvm::apic::{Clock, Effect, Ipi, Message},
     lock::Held,
     msr::Fault,
-    regs::rflags,
     time::Nanos,
 };
 use machine::{
     arch::x86_64::cpu::rdtsc,
-    container::{Access, CpuState, Segment, attributes, memory},
+    container::{CpuState, Segment},
 };
 
 use super::{PvhVcpu, context};
@@ -44,42 +38,13 @@ impl Clock for SystemTime {
     }
 }
 
-/// An access to guest-physical memory where there is none. False: it is not the APIC's.
-pub fn access(cx: &mut Context<'_>, address: u64, access: Access) -> bool {
-    let Some(pvh) = cx.state.pvh.as_deref_mut() else { return false };
-    let Some(offset) = pvh.apic.offset_of(address) else { return false };
-    if access == Access::Execute {
-        return false;
-    }
-    let segment = pvh.container.code();
-    let long_mode = segment.attributes & attributes::LONG != 0;
-    let linear = if long_mode { cx.regs.rip } else { segment.base.wrapping_add(cx.regs.rip) & 0xffff_ffff };
-    let mut code = [0; MAX_LENGTH];
-    let there = memory::fetch(linear, &mut code);
-    let Some(decoded) = code.get(..there).and_then(|code| mmio::decode(code, long_mode)) else { return false };
-    let low = |value: u64| u32::try_from(value & 0xffff_ffff).unwrap_or(0);
-    match decoded.operation {
-        Operation::Load(register) => {
-            let value = pvh.apic.read(offset, &SystemTime);
-            set(cx, register, value.into());
-        }
-        Operation::Store(register) => write(cx, offset, low(register.read(cx.regs))),
-        Operation::StoreConstant(value) => write(cx, offset, value),
-    }
-    let next = cx.regs.rip.wrapping_add(decoded.length.into());
-    cx.regs.rip = if long_mode { next } else { next & 0xffff_ffff };
-    cx.regs.rflags &= !rflags::RF;
-    if let Some(pvh) = cx.state.pvh.as_deref_mut() {
-        pvh.container.end_shadow();
-    }
-    true
+/// Reads a register by its offset in the APIC's page.
+pub fn read(pvh: &mut PvhVcpu, offset: u32) -> u32 {
+    pvh.apic.read(offset, &SystemTime)
 }
 
-fn set(cx: &mut Context<'_>, register: Gpr, value: u64) {
-    register.write(cx.regs, value);
-}
-
-fn write(cx: &mut Context<'_>, offset: u32, value: u32) {
+/// Writes one.
+pub fn write(cx: &mut Context<'_>, offset: u32, value: u32) {
     let Some(pvh) = cx.state.pvh.as_deref_mut() else { return };
     sync_priority(pvh);
     let was_enabled = pvh.apic.is_enabled();

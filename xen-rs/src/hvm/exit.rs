@@ -7,7 +7,7 @@ use machine::arch::x86_64::guest_registers;
 use machine::container::{Event, Exit, PortAccess, attributes, memory};
 use xen_abi::hvm::HVM_PARAM_TRIPLE_FAULT_REASON;
 
-use super::{apic, cpuid, msr, upcall};
+use super::{cpuid, mmio, msr, upcall};
 use crate::{cpu::Context, cpu_loop, domain::Shutdown, trap, trap::crash::Name};
 
 /// Answers an exit.
@@ -50,7 +50,7 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
         }
         Exit::Undefined => inject(cx, Event::exception(6)),
         Exit::Forbidden => inject(cx, Event::general_protection()),
-        Exit::NestedFault { address, access } if apic::access(cx, address, access) => {}
+        Exit::NestedFault { address, access } if mmio::access(cx, address, access) => {}
         Exit::NestedFault { address, access } => {
             error!("{} reaches {address:#x} ({access:?}), where nothing is", Name(cx.vcpu));
             crash(cx, "an access to nothing");

@@ -6,6 +6,7 @@ mod cpuid;
 mod exit;
 mod hypercall;
 pub mod hypercall_page;
+mod mmio;
 mod msr;
 mod params;
 mod physmap;
