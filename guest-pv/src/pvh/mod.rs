@@ -26,6 +26,9 @@ pub(crate) use entry::{init_cpu, root, vcpu_context};
 #[cfg(target_os = "none")]
 pub(crate) use traps::init as init_traps;
 
+/// Code and stack of the kernel, by the selectors of the GDT that the entry code has.
+pub(crate) const SEGMENTS: (u64, u64) = (8, 16);
+
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 /// The first frame behind all that the builder put into memory.
 static FIRST_FREE: AtomicU64 = AtomicU64::new(0);

@@ -174,8 +174,11 @@ extern "C" fn trap(frame: &mut Frame) {
     if CATCH[smp::index()].load(Ordering::Relaxed) != 0 {
         CAUGHT.0[smp::index()].set(*frame);
         // Back to the kernel, wherever the trap came from. RPL 0 is what the iret hypercall takes for kernel mode.
-        frame.cs = u64::from(FLAT_KERNEL_CS & !3);
-        frame.ss = xen_abi::arch_x86::FLAT_KERNEL_SS.into();
+        (frame.cs, frame.ss) = if crate::pvh::is_active() {
+            crate::pvh::SEGMENTS
+        } else {
+            (u64::from(FLAT_KERNEL_CS & !3), xen_abi::arch_x86::FLAT_KERNEL_SS.into())
+        };
         frame.rip = guest_pv_caught as *const () as u64;
         frame.rsp = CATCH[smp::index()].load(Ordering::Relaxed);
         // Nor does anything of the body's flags stay: single steps, the direction, nested tasks, alignment checks.

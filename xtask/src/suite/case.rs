@@ -230,7 +230,7 @@ impl Case {
     /// one on which Xen's guests run in QEMU, whose SVM trips over SMEP and SMAP.
     pub fn in_container(guest: &str) -> Self {
         let script = format!(
-            "create -q name=\"{guest}\" kernel=\"/files/{guest}\" type=\"pvh\" tsc_mode=\"native\" memory=64\n\
+            "create -q name=\"{guest}\" kernel=\"/files/{guest}\" type=\"pvh\" tsc_mode=\"native\" memory=64 vcpus=4\n\
              console --until \"(the end)\" --timeout 60 {guest}"
         );
         Self {
