@@ -103,7 +103,7 @@ mod tests {
         let entries = page(100);
         table.add_frame(entries.clone()).unwrap();
         entries.store(300, Word::new(abi::GTF_PERMIT_ACCESS, OTHER, 7).0);
-        let mut find = |table: &mut Table<_>, from| table.find_use(OTHER, Mfn(7), GrantRef(from), 256);
+        let find = |table: &mut Table<_>, from| table.find_use(OTHER, Mfn(7), GrantRef(from), 256);
         assert_eq!(find(&mut table, 256), Search::NotFound, "not in use yet");
         let pinned = table.pin(GrantRef(300), OTHER, Access::Read, Via::HOST, Purpose::Map, good).unwrap();
         let mut find = |from| table.find_use(OTHER, pinned.frame, GrantRef(from), 256);
