@@ -79,7 +79,7 @@ fn read(index: u32, incremental: bool, clear: bool) -> (u32, Vec<u8>) {
         incremental: incremental.into(),
         index,
         buffer: address_of(text.as_mut_slice()),
-        count: text.len() as u32,
+        count: u32::try_from(text.len()).unwrap_or(0),
         ..Default::default()
     };
     // SAFETY: the buffer is as long as it says.

@@ -137,7 +137,7 @@ fn measure(way: &str, path: &str, depth: usize, seconds: i128) -> Result<(u64, i
         let count =
             call(unsafe { libc::syscall(libc::SYS_io_getevents, context, 1i64, depth, events.as_mut_ptr(), none) })?;
         for event in &events[..usize::try_from(count).unwrap_or(0)] {
-            if event.result != SIZE as i64 {
+            if usize::try_from(event.result) != Ok(SIZE) {
                 return Err(Error::other(format!("a request gave {}", event.result)));
             }
             free.push(usize::try_from(event.data).unwrap_or(0));
