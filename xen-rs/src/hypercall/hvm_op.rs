@@ -32,7 +32,7 @@ pub fn hvm_op(cx: &mut Context<'_>) -> Outcome {
         Op::SetParam => guest::read(va).and_then(|wanted| set_param(cx, &op, &wanted)).into(),
         Op::GetParam => get_param(cx, &op, va).into(),
         Op::GetTime => guest::write(va, &HvmGetTime { now: time::now().0 }).into(),
-        Op::SetEvtchnUpcallVector => guest::read(va).and_then(|wanted| set_upcall_vector(cx, &wanted)).into(),
+        Op::SetEvtchnUpcallVector => set_upcall_vector(cx, va).into(),
     }
 }
 
@@ -92,8 +92,12 @@ fn get_param(cx: &mut Context<'_>, op: &Allowed<Op>, va: u64) -> Result<(), Errn
 }
 
 /// A vector of a vCPU's own for its events.
-fn set_upcall_vector(cx: &mut Context<'_>, wanted: &HvmEvtchnUpcallVector) -> Result<(), Errno> {
-    let _pvh = cx.domain.pvh().ok_or(Errno::EINVAL)?;
+fn set_upcall_vector(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
+    // Before its words are read, as in Xen.
+    if cx.domain.pvh().is_none() {
+        return Err(Errno::EINVAL);
+    }
+    let wanted: HvmEvtchnUpcallVector = guest::read(va)?;
     if wanted.vector < LOWEST_VECTOR {
         return Err(Errno::EINVAL);
     }

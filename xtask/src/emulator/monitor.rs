@@ -5,6 +5,7 @@ use serde::Deserialize;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// One command for the monitor.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,11 +29,16 @@ pub struct Orders<'a> {
 impl<'a> Orders<'a> {
     /// All of them; `None` where there are none.
     pub fn new(orders: &'a [Order]) -> Option<Self> {
-        let name = format!("xen-rs-monitor-{}", std::process::id());
+        if orders.is_empty() {
+            return None;
+        }
+        // Several machines run at a time.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("xen-rs-monitor-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let socket = std::env::temp_dir().join(name);
         // One of an earlier run.
         let _ = std::fs::remove_file(&socket);
-        (!orders.is_empty()).then(|| Self { left: orders.iter(), socket, connection: None, from: 0 })
+        Some(Self { left: orders.iter(), socket, connection: None, from: 0 })
     }
 
     /// Where the monitor is to be.
