@@ -12,7 +12,7 @@ use logic::{
     hvm::apic::Inbox,
     lock::rank,
     regs::GuestRegs,
-    sched::pools::Slot,
+    sched::{CpuMask, pools::Slot},
     time::{Nanos, Periodic, VcpuTimers},
 };
 use machine::{
@@ -152,6 +152,17 @@ impl Vcpu {
     #[must_use]
     pub fn processor(&self) -> u32 {
         self.seat.processor()
+    }
+
+    /// The physical CPU that it runs on, or would: the last one, or another where that is none for it any more. One that
+    /// sleeps is told of a change only when it wakes up.
+    #[must_use]
+    pub fn home(&self) -> u32 {
+        let (last, allowed) = (self.seat.processor(), self.seat.may_run_on());
+        if self.seat.ready.is_running() || allowed.and(CpuMask::one(last)) != CpuMask(0) {
+            return last;
+        }
+        allowed.first().unwrap_or(last)
     }
 
     /// The flags as of now.

@@ -113,6 +113,6 @@ pub(super) fn info(target: &Target, id: VcpuId, raw: &mut Domctl) -> Result<Repl
     info.blocked = u8::from(flags.intersects(VcpuFlags::BLOCKED | VcpuFlags::POLLING));
     info.running = u8::from(flags.contains(VcpuFlags::RUNNING));
     info.cpu_time = vcpu.cpu_time_ns();
-    info.cpu = vcpu.processor();
+    info.cpu = vcpu.home();
     put(raw, &info)
 }
