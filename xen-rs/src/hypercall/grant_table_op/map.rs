@@ -40,7 +40,7 @@ pub(super) fn map_grant_ref(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> 
     answer(va, STATUS, &result)
 }
 
-/// The handle, and the page.
+/// The handle, and the page. (A PVH domain has no page tables of ours: no entry of its is found, and the mapping is refused.)
 #[inline(always)]
 fn map(cx: &mut Context<'_>, arg: &abi::GnttabMapGrantRef) -> Result<(GrantHandle, Mfn), Refusal> {
     let via = Via::new(arg.flags & GNTMAP_HOST_MAP != 0, arg.flags & GNTMAP_DEVICE_MAP != 0);

@@ -77,7 +77,12 @@ struct Trade {
 impl Trade {
     fn new(cx: &mut Context<'_>, op: Allowed<Op>, wanted: &MemoryExchange) -> Result<Self, Errno> {
         let plan = Plan::new::<Caller>(wanted)?;
-        Ok(Self { domain: cx.target(&op, wanted.in_.domid)?, plan, mem_flags: wanted.out.mem_flags })
+        let domain = cx.target(&op, wanted.in_.domid)?;
+        // Its numbers are not the machine's, and no device of its own needs frames that lie together.
+        if domain.pvh().is_some() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        Ok(Self { domain, plan, mem_flags: wanted.out.mem_flags })
     }
 
     /// Trades chunk by chunk from extent `from` on: how many extents are given now, and whether that is all.

@@ -18,7 +18,7 @@ operations! {
         MemoryMap = XENMEM_MEMORY_MAP, Anyone;
         MachineMemoryMap = XENMEM_MACHINE_MEMORY_MAP, Control;
         SetMemoryMap = XENMEM_SET_MEMORY_MAP, TargetOrControl;
-        Exchange = XENMEM_EXCHANGE, TargetOrControl;
+        Exchange = XENMEM_EXCHANGE, TargetOrControl, "not of PVH domains: `EOPNOTSUPP`";
         ClaimPages = XENMEM_CLAIM_PAGES, Control;
         AcquireResource = XENMEM_ACQUIRE_RESOURCE, ControlOfOther, "the frames of grant tables";
         ReservedDeviceMemoryMap = XENMEM_RESERVED_DEVICE_MEMORY_MAP, Anyone, "always empty: there is no IOMMU";
