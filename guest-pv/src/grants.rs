@@ -1,6 +1,10 @@
-//! Grant tables, version 1: letting other domains at our pages, and mapping theirs.
+//! Grant tables, version 1: letting other domains at our pages, mapping theirs, and copying to and from them.
 //!
 //! Unsafe: frames of the grant table are mapped and shared with the hypervisor.
+
+mod copy;
+
+pub use copy::{Copier, Move, Way};
 
 use crate::call::grant_table;
 use crate::mem::window::Window;

@@ -1,22 +1,29 @@
 //! Devices that a test puts into the emulated machine, and the disk that they show.
 
+mod qcow2;
+
 use crate::file_systems::{self, Kind};
-use crate::workspace;
+use crate::{debian_root, workspace};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
 /// The names that cases use.
-pub const NAMES: [&str; 8] =
-    ["virtio-blk", "virtio-blk-4k", "ahci", "nvme", "virtio-net", "e1000e", "files-ext4", "files-fat"];
+pub const NAMES: [&str; 9] =
+    ["virtio-blk", "virtio-blk-4k", "ahci", "nvme", "virtio-net", "e1000e", "files-ext4", "files-fat", "debian"];
 
-/// Bytes of the disk.
+/// Bytes of the disk, of one that is kept, and of a large one.
 const DISK: usize = 4 << 20;
+const KEPT_SIZE: u64 = 256 << 20;
+const LARGE_SIZE: u64 = 64 << 20;
 
-/// What a disk may have behind its name and a colon. One that is pulled lies in a slot of its own (`addr` below), which QEMU's
+/// What a disk may have behind its name and a colon. What is written to one that is kept is there on the next machine; a large
+/// one is empty at first. One that is pulled lies in a slot of its own (`addr` below), which QEMU's
 /// monitor empties on `pc` as the firmware's code would: `o /w 0xae08 MASK`.
 const FAULTS: &str = "faults";
 const NO_FLUSH: &str = "no-flush";
 const PULLED: &str = "pulled";
+const KEPT: &str = "kept";
+const LARGE: &str = "large";
 
 /// What fails on a disk with faults: sectors of 512 bytes, read always, written always, written once.
 const FAILURES: [&str; 3] = ["iotype=read,sector=2048", "iotype=write,sector=4096", "iotype=write,sector=6144,once=on"];
@@ -35,8 +42,9 @@ pub fn arguments(name: &str) -> Result<Vec<String>> {
         "ahci" => disk("disk1", ",addr=11", how, |place| {
             vec![format!("ich9-ahci,id=ahci1{place}"), "ide-hd,drive=disk1,bus=ahci1.0".to_owned()]
         }),
-        "files-ext4" => files("disk5", Kind::Ext4),
-        "files-fat" => files("disk6", Kind::Fat),
+        "files-ext4" => files("disk5", file_systems::disk(Kind::Ext4)?),
+        "files-fat" => files("disk6", file_systems::disk(Kind::Fat)?),
+        "debian" => files("disk7", debian_root::disk()?),
         "virtio-net" => Ok(network("net0", "virtio-net-pci")),
         "e1000e" => Ok(network("net1", "e1000e")),
         other => bail!("no device {other}, only {}", NAMES.join(", ")),
@@ -44,8 +52,8 @@ pub fn arguments(name: &str) -> Result<Vec<String>> {
 }
 
 /// A disk with a file system.
-fn files(id: &str, kind: Kind) -> Result<Vec<String>> {
-    let path = file_systems::disk(kind)?.display().to_string().replace(',', ",,");
+fn files(id: &str, path: PathBuf) -> Result<Vec<String>> {
+    let path = path.display().to_string().replace(',', ",,");
     let drive = format!("if=none,id={id},format=raw,snapshot=on,file={path}");
     Ok(["-drive", &drive, "-device", &format!("virtio-blk-pci,drive={id}")].map(str::to_owned).into())
 }
@@ -70,8 +78,10 @@ fn disk(id: &str, slot: &'static str, how: &str, devices: impl Fn(&str) -> Vec<S
         FAULTS => (failing(&FAILURES)?, ""),
         NO_FLUSH => (failing(&FLUSH)?, ""),
         PULLED => (whole()?, slot),
+        KEPT => (format!("format=qcow2,file={}", quoted(kept(id))), ""),
+        LARGE => (format!("format=raw,snapshot=on,file={}", quoted(large()?)), ""),
         "" => (whole()?, ""),
-        other => bail!("no disk is {other}, only {FAULTS}, {NO_FLUSH} or {PULLED}"),
+        other => bail!("no disk is {other}, only {FAULTS}, {NO_FLUSH}, {PULLED}, {KEPT} or {LARGE}"),
     };
     let mut words = vec!["-drive".to_owned(), format!("if=none,id={id},{drive}")];
     words.extend(devices(place).into_iter().flat_map(|device| ["-device".to_owned(), device]));
@@ -90,6 +100,32 @@ fn scratch(id: &str) -> Result<PathBuf> {
     let path = workspace::path("target/guest").join(format!("scratch-{id}"));
     std::fs::create_dir_all(workspace::path("target/guest"))?;
     std::fs::write(&path, content())?;
+    Ok(path)
+}
+
+/// Where a disk lies that is kept.
+fn kept(id: &str) -> PathBuf {
+    workspace::path("target/guest").join(format!("kept-{id}"))
+}
+
+/// Empties a disk that is kept.
+pub fn renew(name: &str) -> Result<()> {
+    let id = match name.split_once(':') {
+        Some(("virtio-blk", KEPT)) => "disk0",
+        Some(("virtio-blk-4k", KEPT)) => "disk4k",
+        Some(("ahci", KEPT)) => "disk1",
+        Some(("nvme", KEPT)) => "disk2",
+        _ => return Ok(()),
+    };
+    std::fs::create_dir_all(workspace::path("target/guest"))?;
+    Ok(std::fs::write(kept(id), qcow2::empty(KEPT_SIZE))?)
+}
+
+/// A disk full of zeros.
+fn large() -> Result<PathBuf> {
+    let path = workspace::path("target/guest").join("disk-large");
+    std::fs::create_dir_all(workspace::path("target/guest"))?;
+    std::fs::File::options().write(true).create(true).truncate(false).open(&path)?.set_len(LARGE_SIZE)?;
     Ok(path)
 }
 
@@ -117,9 +153,10 @@ mod tests {
     #[test]
     fn every_device_has_arguments() {
         // Those with files are made anew each time.
-        for name in NAMES.into_iter().filter(|name| !name.starts_with("files")) {
+        for name in NAMES.into_iter().filter(|name| !name.starts_with("files") && *name != "debian") {
             assert!(!arguments(name).unwrap().is_empty());
         }
+        assert!(arguments("nvme:kept").unwrap().concat().contains("format=qcow2"));
         assert!(arguments("floppy").is_err());
         assert!(arguments("nvme:pulled").unwrap().concat().ends_with("addr=12"));
         assert!(arguments("nvme:purple").is_err());

@@ -32,6 +32,8 @@ pub enum Need {
     Iso,
     /// What makes disks with file systems.
     FileSystems,
+    /// What makes a root file system of Debian's packages.
+    Debian,
     /// The headers of Xen and a C compiler, for the test that compares layouts.
     Layout,
     /// What unpacks Debian's packages.
@@ -39,13 +41,14 @@ pub enum Need {
 }
 
 /// Everything.
-pub const ALL: [Need; 8] = [
+pub const ALL: [Need; 9] = [
     Need::Compiler,
     Need::Clippy,
     Need::Emulator,
     Need::Bochs,
     Need::Iso,
     Need::FileSystems,
+    Need::Debian,
     Need::Layout,
     Need::Unpacker,
 ];
@@ -59,6 +62,7 @@ impl Need {
             Self::Bochs => "the emulator of Intel's processors (Bochs 2.7)",
             Self::Iso => "GRUB and what makes bootable images (grub-mkrescue)",
             Self::FileSystems => "what makes disks with ext4 and FAT (mke2fs, mtools)",
+            Self::Debian => "what makes a root file system of Debian (debootstrap)",
             Self::Layout => "Xen's public headers and a C compiler",
             Self::Unpacker => "tools that unpack Debian's packages",
         }
@@ -82,6 +86,7 @@ impl Need {
                 let made = ["/usr/sbin/mke2fs", "/sbin/mke2fs"].iter().any(|file| Path::new(file).exists());
                 made && ["mformat", "mcopy", "mdel"].into_iter().all(on_path)
             }
+            Self::Debian => Path::new("/usr/sbin/debootstrap").exists() && on_path("unshare"),
             Self::Layout => {
                 ["/usr/include/xen/xen.h", "/usr/include/stdio.h"].iter().all(|file| Path::new(file).exists())
                     && on_path("cc")
@@ -99,6 +104,7 @@ impl Need {
             Self::Bochs => &["bochs", "bochs-term", "bochsbios", "vgabios"],
             Self::Iso => &["grub-common", "grub-pc-bin", "xorriso", "mtools"],
             Self::FileSystems => &["e2fsprogs", "mtools"],
+            Self::Debian => &["debootstrap", "util-linux"],
             Self::Layout => &["libxen-dev", "gcc", "libc6-dev"],
             Self::Unpacker => &["tar", "gzip"],
         }
@@ -113,6 +119,7 @@ impl Need {
             Self::Bochs => "your system's package of bochs, with its debugger, and its firmware in /usr/share",
             Self::Iso => "your system's packages of GRUB for BIOS machines, xorriso and mtools",
             Self::FileSystems => "your system's packages of e2fsprogs and mtools",
+            Self::Debian => "your system's packages of debootstrap and util-linux",
             Self::Layout => "your system's packages of Xen's headers (/usr/include/xen) and of a C compiler",
             Self::Unpacker => "apt and dpkg; or put kernels and busybox into .cache/ by hand",
         }

@@ -8,6 +8,7 @@ mod build;
 mod ci;
 mod control;
 mod cpio;
+mod debian_root;
 mod devices;
 mod docs;
 mod doctor;

@@ -150,6 +150,9 @@ fn archive() -> Result<Archive> {
         ("io", io::SCRIPT),
         ("watch", disks::WATCH),
         ("pace", disks::PACE),
+        ("log", disks::LOG),
+        ("check", disks::CHECK),
+        ("rebind", disks::REBIND),
     ] {
         archive.program(&format!("etc/test-{name}"), script.as_bytes())?;
     }

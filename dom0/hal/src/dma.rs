@@ -8,6 +8,7 @@
 
 use alloc::rc::Rc;
 use core::ops::Deref;
+use guest_pv::mem::contiguous::Run;
 use guest_pv::mem::{Frame, Mapping, PAGE_BYTES, SharedBytes};
 
 /// A page of our own for a device, full of zeros. Its contents are reached as [`SharedBytes`]: there are no references
@@ -37,6 +38,39 @@ impl Page {
 }
 
 impl Deref for Page {
+    type Target = SharedBytes;
+
+    fn deref(&self) -> &SharedBytes {
+        &self.bytes
+    }
+}
+
+/// Some pages of our own for a device, in one piece for it as well, full of zeros; otherwise as [`Page`].
+#[derive(Debug)]
+pub struct Area {
+    bytes: SharedBytes,
+    run: Run,
+}
+
+impl Area {
+    /// Takes `1 << order` pages.
+    #[must_use]
+    pub fn new(order: u32) -> Option<Self> {
+        let run = Run::zeroed(order)?;
+        // SAFETY: the pages are mapped for as long as the run lives, which is as long as this does, and nothing else refers
+        // to their contents.
+        let bytes = unsafe { SharedBytes::new(run.address() as *mut u8, run.len()) };
+        Some(Self { bytes, run })
+    }
+
+    /// Its address for the device.
+    #[must_use]
+    pub fn machine_address(&self) -> u64 {
+        self.run.mfn().0 << 12
+    }
+}
+
+impl Deref for Area {
     type Target = SharedBytes;
 
     fn deref(&self) -> &SharedBytes {

@@ -11,6 +11,7 @@
 extern crate alloc;
 
 pub mod dma;
+mod mmconfig;
 pub mod msi;
 pub mod pci;
 mod port;

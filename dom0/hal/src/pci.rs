@@ -1,12 +1,13 @@
 //! PCI: the functions there are, their configuration space, and their memory.
 //!
-//! Configuration space is reached by the two ports of the host bridge (PCI local bus 3.0, 3.2.2.3.2); the hypervisor sees
-//! each access. What lies past byte 255 needs the memory-mapped way, which nothing here needs yet.
+//! Configuration space is reached in memory where firmware says where that is ([`mmconfig`]), else by the two ports of the
+//! host bridge (PCI local bus 3.0, 3.2.2.3.2), each access to which the hypervisor carries out.
 //!
 //! Unsafe: the ports of the host bridge.
 
-use crate::port;
 use crate::registers::Registers;
+use crate::{mmconfig, port};
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::fmt;
 use guest_pv::call::physdev;
@@ -64,20 +65,14 @@ impl Address {
         // SAFETY: reading configuration space has no effects.
         unsafe { port::in32(DATA) }
     }
-
-    fn read16(self, register: u8) -> u16 {
-        (self.read32(register) >> (u32::from(register & 2) * 8)) as u16
-    }
-
-    fn read8(self, register: u8) -> u8 {
-        (self.read32(register) >> (u32::from(register & 3) * 8)) as u8
-    }
 }
 
 /// A function that answers.
 #[derive(Clone, Debug)]
 pub struct Device {
     address: Address,
+    /// Its configuration space, where that is reached in memory.
+    config: Option<Rc<Registers>>,
     /// Who made it.
     pub vendor: u16,
     /// Which of theirs it is.
@@ -96,13 +91,17 @@ pub struct Bar {
 }
 
 impl Device {
-    fn at(address: Address) -> Option<Self> {
-        let ids = address.read32(0);
+    /// What answers there; `bus` is the part of its bus, where configuration space is reached in memory.
+    fn at(address: Address, bus: Option<&Registers>) -> Option<Self> {
+        let ids = bus.map_or_else(|| address.read32(0), |bus| bus.read32(usize::from(address.devfn) << 12));
         let (vendor, device) = (ids as u16, (ids >> 16) as u16);
         if vendor == u16::MAX {
             return None;
         }
-        Some(Self { address, vendor, device, class: address.read32(CLASS) >> 8 })
+        let config = bus.and_then(|_| mmconfig::function(address.bus, address.devfn)).map(Rc::new);
+        let mut this = Self { address, config, vendor, device, class: 0 };
+        this.class = this.read32(CLASS) >> 8;
+        Some(this)
     }
 
     /// Where it is.
@@ -114,28 +113,37 @@ impl Device {
     /// Reads its configuration space.
     #[must_use]
     pub fn read32(&self, register: u8) -> u32 {
-        self.address.read32(register)
+        match &self.config {
+            Some(config) => config.read32(usize::from(register & !3)),
+            None => self.address.read32(register),
+        }
     }
 
     /// Reads its configuration space.
     #[must_use]
     pub fn read16(&self, register: u8) -> u16 {
-        self.address.read16(register)
+        (self.read32(register) >> (u32::from(register & 2) * 8)) as u16
     }
 
     /// Reads its configuration space.
     #[must_use]
     pub fn read8(&self, register: u8) -> u8 {
-        self.address.read8(register)
+        (self.read32(register) >> (u32::from(register & 3) * 8)) as u8
     }
 
     pub(crate) fn write16(&self, register: u8, value: u16) {
+        if let Some(config) = &self.config {
+            return config.write16(usize::from(register & !1), value);
+        }
         self.address.select(register);
         // SAFETY: callers write capabilities and the command register; where the device's memory lies stays as it is.
         unsafe { port::out16(DATA + u16::from(register & 2), value) };
     }
 
     fn write32(&self, register: u8, value: u32) {
+        if let Some(config) = &self.config {
+            return config.write32(usize::from(register & !3), value);
+        }
         self.address.select(register);
         // SAFETY: only `bar` writes thus, and puts back what was there.
         unsafe { port::out32(DATA, value) };
@@ -234,15 +242,16 @@ pub fn enumerate() -> Vec<Device> {
     let mut next = 0;
     while let Some(&bus) = buses.get(next) {
         next += 1;
+        let window = mmconfig::bus(bus);
         for slot in 0..32u8 {
             let first = Address { bus, devfn: slot << 3 };
-            if Device::at(first).is_none() {
+            let Some(one) = Device::at(first, window.as_ref()) else {
                 continue;
-            }
+            };
             // Bit 7 of the header's type: there are more functions.
-            let functions = if (first.read32(HEADER) >> 16) & 0x80 != 0 { 8 } else { 1 };
+            let functions = if (one.read32(HEADER) >> 16) & 0x80 != 0 { 8 } else { 1 };
             for function in 0..functions {
-                let Some(device) = Device::at(Address { bus, devfn: slot << 3 | function }) else {
+                let Some(device) = Device::at(Address { bus, devfn: slot << 3 | function }, window.as_ref()) else {
                     continue;
                 };
                 let _ = physdev::add_device(bus, device.address.devfn);

@@ -1,15 +1,16 @@
 //! The block back end: makes the devices that the toolstack wrote into xenstore, and follows their front ends' states.
 //! Nodes are those of `io/blkif.h` and of Linux's xen-blkback, so that any toolstack could drive it.
 
+use super::complaints::Complaints;
+use super::copies::Copies;
 use super::limit::Limit;
-use super::vbd::{Connection, Tags, complain, disk_of};
+use super::vbd::{Connection, Tags, disk_of};
 use crate::disk::{Disks, Volume};
 use crate::drivers::Done;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use guest_pv::println;
 use ring_protocol::blk::connect::{self, MAX_QUEUES, Step};
 use ring_protocol::xenbus::State;
 use xen_abi::errno::Errno;
@@ -37,6 +38,8 @@ pub struct Blk {
     devices: BTreeMap<Key, Device>,
     ports: BTreeMap<Port, Key>,
     tags: Tags,
+    copies: Copies,
+    complaints: Complaints,
     /// Devices whose nodes have changed.
     changed: BTreeSet<Key>,
     /// All may have: a node above them has.
@@ -154,8 +157,8 @@ impl Blk {
             let Some(connection) = device.connection.as_mut().filter(|connection| connection.is_busy()) else {
                 continue;
             };
-            if let Err(fault) = connection.serve(&mut self.disks, &mut self.tags) {
-                complain(key.0, key.1, &fault);
+            if let Err(fault) = connection.serve(&mut self.disks, &mut self.tags, &mut self.copies) {
+                self.complaints.say(key.0, key.1, &fault);
                 broken.push(*key);
             } else {
                 busy |= connection.is_busy();
@@ -291,7 +294,7 @@ impl Blk {
                 Step::Offer => self.offer(key, store),
                 Step::Connect => {
                     if let Err(why) = self.connect(key, store) {
-                        println!("vbd: domain {}, device {}: {why}", key.0, key.1);
+                        self.complaints.say(key.0, key.1, &why);
                         write(store, &format!("/local/domain/0/error/backend/vbd/{}/{}/error", key.0, key.1), &why);
                         self.set_state(key, State::Closing, store);
                         return;
@@ -371,7 +374,11 @@ impl Blk {
             let disk = disk_of(&geometry, device.read_only);
             let path = back_path(key);
             let queues = u32::try_from(MAX_QUEUES).unwrap_or(1);
+            // What is copied from and to the guest's pages without mapping them gains nothing from their being kept, and
+            // Linux's front end pays for that with a copy of its own.
+            let copied = device.volume.as_ref().is_some_and(|volume| self.disks.bytes(volume).is_some());
             for (name, value) in connect::features(&disk, queues) {
+                let value = if copied && name == connect::PERSISTENT { 0 } else { value };
                 write(store, &format!("{path}/{name}"), &value.to_string());
             }
         }

@@ -1,6 +1,8 @@
 //! Back ends of split devices: what guests see as their hardware.
 
 pub mod blk;
+mod complaints;
+mod copies;
 mod grants;
 mod limit;
 pub mod vbd;

@@ -1,5 +1,6 @@
 //! One virtual disk of one guest: its connection, its requests under way.
 
+use super::copies::Copies;
 use super::grants::{Page, Pages};
 use super::limit::Limit;
 use crate::disk::{Disks, Volume};
@@ -9,7 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use dom0_hal::dma::{Memory, Segment};
 use guest_pv::mem::{Access, Mapping};
-use guest_pv::{events, grants, println, time};
+use guest_pv::{events, grants, time};
 use ring_protocol::blk::back::{self, Pages as Place, Queue, Taken, Work};
 use ring_protocol::blk::connect::Frontend;
 use ring_protocol::blk::wire::{self, Direction, SEGMENT, Status};
@@ -57,6 +58,13 @@ struct End {
     answered: bool,
 }
 
+impl End {
+    fn answer(&mut self, taken: Taken, status: Status) {
+        self.queue.answer(&*self.ring, taken, status);
+        self.answered = true;
+    }
+}
+
 impl Drop for End {
     fn drop(&mut self) {
         let _ = events::close(self.port);
@@ -67,6 +75,7 @@ impl Drop for End {
 /// given back when the disk is done with them.
 #[derive(Debug)]
 pub struct Connection {
+    dom: DomId,
     disk: back::Disk,
     volume: Volume,
     segments: usize,
@@ -132,7 +141,7 @@ impl Connection {
             ends.push(End { ring, queue, port, busy: true, answered: false });
         }
         let pages = Pages::new(dom, frontend.persistent);
-        Ok(Self { disk, volume: volume.clone(), segments, ends, pages, under_way: BTreeMap::new(), limit })
+        Ok(Self { dom, disk, volume: volume.clone(), segments, ends, pages, under_way: BTreeMap::new(), limit })
     }
 
     /// The event channels.
@@ -153,7 +162,15 @@ impl Connection {
     }
 
     /// Takes requests until there are none, or the turn is over.
-    pub fn serve(&mut self, disks: &mut Disks, tags: &mut Tags) -> Result<(), Fault> {
+    pub fn serve(&mut self, disks: &mut Disks, tags: &mut Tags, copies: &mut Copies) -> Result<(), Fault> {
+        let took = self.take(disks, tags, copies);
+        self.copy(disks, copies);
+        self.show();
+        took
+    }
+
+    fn take(&mut self, disks: &mut Disks, tags: &mut Tags, copies: &mut Copies) -> Result<(), Fault> {
+        let in_memory = disks.bytes(&self.volume).is_some();
         for queue in 0..self.ends.len() {
             for _ in 0..TURN {
                 if !self.may_begin() {
@@ -162,14 +179,36 @@ impl Connection {
                 let Some(end) = self.ends.get_mut(queue).filter(|end| end.busy) else {
                     break;
                 };
-                match end.queue.take(&*end.ring)? {
-                    Some((taken, operation)) => self.begin(queue, taken, operation, disks, tags),
-                    None => end.busy = end.queue.sleep(&*end.ring)?,
+                let Some((taken, operation)) = end.queue.take(&*end.ring)? else {
+                    end.busy = end.queue.sleep(&*end.ring)?;
+                    continue;
+                };
+                match self.disk.check(operation) {
+                    Ok(Work::Transfer { direction, sector, pages }) if in_memory => {
+                        copies.add(queue, taken, direction, sector, pages);
+                        // How much it is may stand in its lists only, and decides whether the next one may begin.
+                        if self.limit.next().is_some() {
+                            let bytes = self.copy(disks, copies);
+                            self.limit.charge(bytes as u64, time::now());
+                        }
+                    }
+                    Ok(work) => self.begin(queue, taken, work, disks, tags),
+                    Err(status) => self.answer(queue, taken, status),
                 }
             }
         }
-        self.show();
         Ok(())
+    }
+
+    /// Copies what was gathered, and answers it; how many bytes that was.
+    fn copy(&mut self, disks: &mut Disks, copies: &mut Copies) -> usize {
+        let bytes = disks.bytes(&self.volume).unwrap_or_default();
+        let ends = &mut self.ends;
+        copies.run(self.dom, &self.disk, bytes, |queue, taken, status| {
+            if let Some(end) = ends.get_mut(queue) {
+                end.answer(taken, status);
+            }
+        })
     }
 
     /// Shows answers, and wakes the guest where it sleeps.
@@ -185,14 +224,12 @@ impl Connection {
 
     fn answer(&mut self, queue: usize, taken: Taken, status: Status) {
         if let Some(end) = self.ends.get_mut(queue) {
-            end.queue.answer(&*end.ring, taken, status);
-            end.answered = true;
+            end.answer(taken, status);
         }
     }
 
-    fn begin(&mut self, queue: usize, taken: Taken, operation: wire::Operation, disks: &mut Disks, tags: &mut Tags) {
-        let work = self.disk.check(operation).and_then(|work| self.actions(work));
-        let work = work.map(|(actions, next)| (self.placed(actions), next));
+    fn begin(&mut self, queue: usize, taken: Taken, work: Work, disks: &mut Disks, tags: &mut Tags) {
+        let work = self.actions(work).map(|(actions, next)| (self.placed(actions), next));
         match work {
             Ok((actions, next)) => {
                 let bytes: usize = actions.iter().flat_map(Action::segments).map(Segment::len).sum();
@@ -336,9 +373,4 @@ impl Connection {
     pub fn settle(&mut self) {
         self.show();
     }
-}
-
-/// Says that a guest broke the protocol.
-pub fn complain(dom: DomId, device: u32, fault: &Fault) {
-    println!("vbd: domain {dom}, device {device}: {fault}");
 }

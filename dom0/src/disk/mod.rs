@@ -203,6 +203,13 @@ impl Disks {
         })
     }
 
+    /// All of a volume, where it lies in one piece on a disk that is memory.
+    pub fn bytes(&mut self, volume: &Volume) -> Option<&mut [u8]> {
+        let &[(start, count)] = volume.parts.as_slice() else { return None };
+        let range = |sector: u64| usize::try_from(sector * SECTOR).unwrap_or(usize::MAX);
+        self.disks.get_mut(volume.disk)?.driver.bytes()?.get_mut(range(start)..range(start + count))
+    }
+
     /// Begins what [`Volume::actions`] said.
     pub fn submit(&mut self, volume: &Volume, request: Request) {
         self.submit_raw(volume.disk, request);

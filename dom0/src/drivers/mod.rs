@@ -157,6 +157,10 @@ pub trait Driver: Debug {
     fn model(&self) -> String;
     /// What the disk is.
     fn geometry(&self) -> Geometry;
+    /// All of it, where it is memory: then data can be copied without a request.
+    fn bytes(&mut self) -> Option<&mut [u8]> {
+        None
+    }
     /// It is lost: every request fails.
     fn is_dead(&self) -> bool;
     /// Takes a request, or gives it back while there is no room for it.

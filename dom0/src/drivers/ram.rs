@@ -4,6 +4,7 @@ use crate::drivers::{Action, Done, Driver, Geometry, Request};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use guest_pv::mem::PAGE_BYTES;
 use xen_abi::ids::Port;
 
 const SECTOR: u64 = 512;
@@ -12,33 +13,46 @@ const SECTOR: u64 = 512;
 #[derive(Debug)]
 pub struct Disk {
     bytes: Vec<u8>,
+    /// Where the disk begins in them: a page begins there, so that a guest's page is copied in one piece.
+    start: usize,
     done: Vec<Done>,
 }
 
 impl Disk {
     /// An empty disk of so many MiB; `None` where there is not so much memory.
     pub fn new(mebibytes: usize) -> Option<Self> {
-        let len = mebibytes.checked_mul(1 << 20)?;
+        let len = mebibytes.checked_mul(1 << 20)?.checked_add(PAGE_BYTES)?;
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(len).ok()?;
         bytes.resize(len, 0);
-        Some(Self { bytes, done: Vec::new() })
+        let start = bytes.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
+        Some(Self { bytes, start, done: Vec::new() })
+    }
+
+    /// Its size in bytes.
+    fn len(&self) -> usize {
+        self.bytes.len() - PAGE_BYTES
+    }
+
+    fn memory(&mut self) -> &mut [u8] {
+        let len = self.len();
+        self.bytes.get_mut(self.start..self.start + len).unwrap_or_default()
     }
 
     fn range(&mut self, sector: u64, len: usize) -> &mut [u8] {
         let at = usize::try_from(sector * SECTOR).unwrap_or(usize::MAX);
-        self.bytes.get_mut(at..at.saturating_add(len)).unwrap_or_default()
+        self.memory().get_mut(at..at.saturating_add(len)).unwrap_or_default()
     }
 }
 
 impl Driver for Disk {
     fn model(&self) -> String {
-        format!("memory, {} MiB", self.bytes.len() >> 20)
+        format!("memory, {} MiB", self.len() >> 20)
     }
 
     fn geometry(&self) -> Geometry {
         Geometry {
-            sectors: self.bytes.len() as u64 / SECTOR,
+            sectors: self.len() as u64 / SECTOR,
             sector_size: 512,
             physical_sector_size: 4096,
             read_only: false,
@@ -46,6 +60,10 @@ impl Driver for Disk {
             discard: true,
             segments: 256,
         }
+    }
+
+    fn bytes(&mut self) -> Option<&mut [u8]> {
+        Some(self.memory())
     }
 
     fn is_dead(&self) -> bool {

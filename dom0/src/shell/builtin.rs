@@ -332,9 +332,9 @@ fn resources(shell: &mut dyn Shell) -> Status {
     }
     let domains = cmd::all_domains(shell).map_or(0, |all| all.len());
     let (nodes, ports) = (shell.dom0().xenstored.store.nodes(), shell.dom0().ports());
+    let mapped = guest_pv::mem::window::pages_in_use();
     let text = format!(
-        "free_pages             : {}\ndomains                : {domains}\nxenstore_nodes         : {nodes}\nevent_channels         : {ports}\n",
-        last
+        "free_pages             : {last}\ndomains                : {domains}\nxenstore_nodes         : {nodes}\nevent_channels         : {ports}\nmapped_pages           : {mapped}\n"
     );
     shell.print(&text);
     SUCCESS

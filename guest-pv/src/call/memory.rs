@@ -9,10 +9,10 @@ use xen_abi::errno::Errno;
 use xen_abi::hypercall::HYPERVISOR_MEMORY_OP;
 use xen_abi::ids::DomId;
 use xen_abi::memory::{
-    AddToPhysmap, E820Entry, ForeignMemoryMap, MemAcquireResource, MemoryDomain, MemoryMap, MemoryReservation,
-    XENMEM_ACQUIRE_RESOURCE, XENMEM_ADD_TO_PHYSMAP, XENMEM_CLAIM_PAGES, XENMEM_CURRENT_RESERVATION,
-    XENMEM_DECREASE_RESERVATION, XENMEM_MACHINE_MEMORY_MAP, XENMEM_MAXIMUM_RAM_PAGE, XENMEM_MAXIMUM_RESERVATION,
-    XENMEM_MEMORY_MAP, XENMEM_POPULATE_PHYSMAP, XENMEM_SET_MEMORY_MAP,
+    AddToPhysmap, E820Entry, ForeignMemoryMap, MemAcquireResource, MemoryDomain, MemoryExchange, MemoryMap,
+    MemoryReservation, XENMEM_ACQUIRE_RESOURCE, XENMEM_ADD_TO_PHYSMAP, XENMEM_CLAIM_PAGES, XENMEM_CURRENT_RESERVATION,
+    XENMEM_DECREASE_RESERVATION, XENMEM_EXCHANGE, XENMEM_MACHINE_MEMORY_MAP, XENMEM_MAXIMUM_RAM_PAGE,
+    XENMEM_MAXIMUM_RESERVATION, XENMEM_MEMORY_MAP, XENMEM_POPULATE_PHYSMAP, XENMEM_SET_MEMORY_MAP,
 };
 
 fn reservation(dom: DomId, frames: &[u64], order: u32, mem_flags: u32) -> MemoryReservation {
@@ -49,6 +49,19 @@ pub fn decrease_reservation(dom: DomId, frames: &[u64], order: u32) -> Result<us
     // SAFETY: mappings hold references, so no mapped memory goes away.
     let done = unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_DECREASE_RESERVATION, &mut arg) }?;
     Ok(done as usize)
+}
+
+/// Trades machine frames of ours, which are mapped nowhere, for extents of `1 << order` frames. `taken` has the pseudo-physical
+/// frames that these are to back, and is given their first machine frames.
+///
+/// # Errors
+/// Those of the hypercall; nothing was traded then, since it is one extent.
+pub fn exchange(given: &[u64], taken: &mut [u64; 1], order: u32) -> Result<(), Errno> {
+    let mut out = reservation(DomId::SELF, taken, order, 0);
+    out.extent_start = taken.as_mut_ptr() as u64;
+    let mut arg = MemoryExchange { in_: reservation(DomId::SELF, given, 0, 0), out, nr_exchanged: 0 };
+    // SAFETY: a frame that is mapped is not traded; the hypervisor writes within `taken`.
+    unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_EXCHANGE, &mut arg) }.map(drop)
 }
 
 /// One more than the highest machine frame that is memory.

@@ -6,6 +6,7 @@
 //! Unsafe: addresses of the direct map become pointers.
 
 pub mod balloon;
+pub mod contiguous;
 pub mod frames;
 pub mod shared;
 pub mod table;

@@ -49,6 +49,13 @@ fn release(va: u64, pages: u64) {
     }
 }
 
+/// Pages of the range in use: other domains' that are mapped here, and what else there is.
+#[must_use]
+pub fn pages_in_use() -> u64 {
+    let free: u64 = FREE.lock().iter().map(|(_, len)| len).sum();
+    if READY.is_completed() { PAGES - free } else { 0 }
+}
+
 /// Why memory could not be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapError {

@@ -12,13 +12,16 @@ pub const MAX_ORDER: u32 = 4;
 /// The most queues of one device (`multi-queue-max-queues`).
 pub const MAX_QUEUES: usize = 4;
 
+/// Either end keeps grants.
+pub const PERSISTENT: &str = "feature-persistent";
+
 /// What the back end can do, written before the front end looks: names and values.
 pub fn features(disk: &Disk, queues: u32) -> impl Iterator<Item = (&'static str, u64)> {
     let flag = u64::from;
     [
         ("feature-flush-cache", flag(disk.flush)),
         ("feature-barrier", flag(disk.flush)),
-        ("feature-persistent", 1),
+        (PERSISTENT, 1),
         ("feature-discard", flag(disk.discard)),
         ("discard-granularity", u64::from(disk.sector_size)),
         ("discard-alignment", 0),
@@ -110,7 +113,7 @@ pub fn frontend<V: AsRef<[u8]>>(mut read: impl FnMut(&str) -> Option<V>, queues:
         fmt::Write::write_fmt(&mut name, path).ok()?;
         number(read(core::str::from_utf8(&name.0).ok()?)?.as_ref())
     };
-    let persistent = get(format_args!("feature-persistent")) == Some(1);
+    let persistent = get(format_args!("{PERSISTENT}")) == Some(1);
     let wanted = get(format_args!("multi-queue-num-queues")).map_or(Ok(1), usize::try_from).unwrap_or(0);
     if wanted == 0 || wanted > queues.min(MAX_QUEUES) {
         return Err(Unfit::Queues);

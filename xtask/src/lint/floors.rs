@@ -6,11 +6,12 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// Every crate and its floor.
-const FLOORS: [(&str, u8); 18] = [
+const FLOORS: [(&str, u8); 19] = [
     ("xen-abi", 0),
     ("xen-rs-logic", 1),
     ("ring-protocol", 1),
     ("xenstore", 1),
+    ("file-places", 1),
     ("domain-image", 1),
     ("control-protocol", 1),
     ("xen-rs-machine", 2),

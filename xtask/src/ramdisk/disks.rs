@@ -99,3 +99,38 @@ taken=$(( $(cut -d . -f 1 /proc/uptime) - begun ))
 [ $taken -lt 3 ] && echo "pace: xvda fast" || echo "pace: xvda slow"
 echo "pace: end"
 "#;
+
+/// What it does when its kernel's command line has `test=log`, with the exerciser in its ramdisk: writes logs on all its disks and
+/// tells which records were flushed, until the power fails.
+pub const LOG: &str = r#"#!/bin/sh
+for path in /sys/block/xvd*; do
+    exerciser io log /dev/${path##*/} flush &
+done
+wait
+"#;
+
+/// And with `test=check check=DISK:NUMBER,..`: looks whether all records before those are there.
+pub const CHECK: &str = r#"#!/bin/sh
+for pair in $(grep -o 'check=/[^ ]*' /proc/cmdline | cut -d = -f 2 | tr , ' '); do
+    exerciser io check ${pair%:*} ${pair#*:}
+done
+echo "log: end"
+"#;
+
+/// What it does when its kernel's command line has `test=rebind`: three times it writes to its disk, takes the driver from the
+/// device and gives it back, and reads.
+pub const REBIND: &str = r#"#!/bin/sh
+good=0
+drivers=/sys/bus/xen/drivers/vbd
+for round in 1 2 3; do
+    dd if=/dev/urandom of=/tmp/data bs=4096 count=64 2> /dev/null
+    dd if=/tmp/data of=/dev/xvda bs=4096 seek=16 conv=fsync 2> /dev/null
+    echo vbd-51712 > $drivers/unbind
+    while [ -b /dev/xvda ]; do sleep 0.1; done
+    echo vbd-51712 > $drivers/bind
+    while ! [ -b /dev/xvda ]; do sleep 0.1; done
+    dd if=/dev/xvda bs=4096 skip=16 count=64 2> /dev/null | cmp - /tmp/data && good=$((good + 1))
+done
+echo "rebind: $good of 3 read what was written"
+echo "rebind: end"
+"#;

@@ -55,6 +55,8 @@ pub struct Case {
     /// Instead of a script: programs on the host drive dom0 (`xtask/src/suite/asked.rs`).
     #[serde(default)]
     pub asked_by_host: bool,
+    /// With `script`: the power fails in the middle of it.
+    pub cut: Option<Cut>,
     /// The machine is to end, so that no script's end is seen.
     pub ends_machine: Option<Ends>,
     /// With `script`: more files for dom0, by part names; the default guest is always there.
@@ -125,6 +127,16 @@ fn once() -> usize {
 
 fn both() -> Vec<String> {
     vec!["xen-rs".into(), "xen".into()]
+}
+
+/// The power fails: the emulator is killed when a text has come, and another machine with the same disks is started.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cut {
+    /// The text.
+    pub at: String,
+    /// What the second machine's dom0 runs; `{so-far}` stands for `DISK:NUMBER,..`, as the first one's guest told.
+    pub then: String,
 }
 
 /// How a machine ends.
@@ -203,6 +215,7 @@ impl Case {
             around: None,
             status: 0,
             asked_by_host: false,
+            cut: None,
             ends_machine: None,
             files: Vec::new(),
             append: String::new(),

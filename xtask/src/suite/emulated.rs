@@ -4,6 +4,7 @@ use super::asked;
 use super::case::{Case, Ends, Shape};
 use super::clock::Stamps;
 use super::hostile;
+use super::power_cut;
 use super::report;
 use super::stretches;
 use super::tap::Tap;
@@ -98,7 +99,7 @@ impl Row {
         })
     }
 
-    fn payload(&self) -> Result<Payload> {
+    pub fn payload(&self) -> Result<Payload> {
         let append = format!("{} {}", self.hypervisor.base_options(&self.machine()?), self.case.append);
         let modules = if let Some(script) = self.case.whole_script(self.hypervisor) {
             dom0::modules(&dom0::Files::Default { more: &self.case.files }, Some(&script))?
@@ -127,21 +128,30 @@ impl Row {
             let note = asked.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
             return Ok(Verdict { note, passed: asked.is_ok(), seconds: began.elapsed().as_secs_f32(), log });
         }
-        let (text, end, progress) = self.boot(&payload, &log)?;
+        let (passed, note) = match &self.case.cut {
+            Some(cut) => power_cut::run(self, cut, &log)?,
+            None => self.watch(&payload, &log)?,
+        };
+        Ok(Verdict { note, passed, seconds: began.elapsed().as_secs_f32(), log })
+    }
+
+    /// Boots the row and judges it: whether it passed, and a note.
+    pub fn watch(&self, payload: &Payload, log: &Path) -> Result<(bool, String)> {
+        let (text, end, progress) = self.boot(payload, log)?;
         let (mut passed, mut note) = self.judge(&text, &progress, end);
         if let Some(record) = self.case.warnings_as_in.as_deref().filter(|_| passed) {
-            (passed, note) = self.compare(&text, record, &log)?;
+            (passed, note) = self.compare(&text, record, log)?;
         }
         if let Some(within) = self.case.clocks_within.filter(|_| passed) {
             (passed, note) = progress.clock.judge(within);
         }
         if self.stretches.is_some()
             && passed
-            && let Some(longest) = stretches::longest(&log, &payload)?
+            && let Some(longest) = stretches::longest(log, payload)?
         {
             (passed, note) = (false, longest);
         }
-        Ok(Verdict { note, passed, seconds: began.elapsed().as_secs_f32(), log })
+        Ok((passed, note))
     }
 
     /// Compares the warnings of the guest's kernel with those on Xen, or records them.
@@ -182,7 +192,7 @@ impl Row {
     }
 
     /// Boots the row and watches it to its end.
-    fn boot(&self, payload: &Payload, log: &Path) -> Result<(String, End, Progress)> {
+    pub fn boot(&self, payload: &Payload, log: &Path) -> Result<(String, End, Progress)> {
         let mut machine = self.machine()?;
         // Counting takes time.
         let limit = Duration::from_secs(self.case.timeout * if self.stretches.is_some() { 8 } else { 1 });
@@ -232,6 +242,9 @@ impl Row {
     /// Whether nothing more needs to be seen. What is new begins at `news`; hours of output are not searched again.
     fn over(&self, text: &str, news: usize, progress: &mut Progress) -> bool {
         progress.follow(text, &self.case.expect);
+        if self.case.cut.as_ref().is_some_and(|cut| text.contains(&cut.at)) {
+            return true;
+        }
         let recent = since(text, news.saturating_sub(LONGEST_LINE));
         if self.reject().iter().any(|reject| recent.contains(reject.as_str())) {
             return true;
@@ -338,7 +351,7 @@ fn ending(end: End) -> &'static str {
 
 /// How far the expected texts have been seen.
 #[derive(Debug, Default)]
-struct Progress {
+pub struct Progress {
     seen: usize,
     from: usize,
     clock: Stamps,

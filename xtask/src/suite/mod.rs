@@ -9,6 +9,7 @@ mod emulated;
 mod host;
 mod hostile;
 mod models;
+mod power_cut;
 mod report;
 mod stretches;
 mod tap;

@@ -1,20 +1,24 @@
 //! A namespace of an NVMe controller.
 
-use super::queue::{Command, Pair, SLOTS};
+use super::queue::{Command, Pair};
 use super::{Controller, OF_NAMESPACE};
 use crate::drivers::{Action, Done, Driver, Failure, Geometry, Request, UnderWay};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
-use dom0_hal::dma::{Page, Segment};
+use dom0_hal::dma::{Area, Page, Segment};
 use dom0_hal::msi::Interrupt;
 use guest_pv::mem::PAGE_BYTES;
 use xen_abi::ids::Port;
 
 /// Segments of one request: each may become a command of its own.
 pub const SEGMENTS: usize = 32;
+
+/// Bytes of a command's list of pages.
+const LIST: usize = SEGMENTS * 8;
 
 /// Commands.
 const FLUSH: u8 = 0x00;
@@ -32,10 +36,12 @@ pub struct Disk {
     namespace: u32,
     queues: Pair,
     interrupt: Rc<Interrupt>,
-    /// A page for each command's list of pages.
-    lists: Vec<Page>,
+    /// Each command's list of pages, which lies within a page.
+    lists: Area,
     /// Of which request each command is.
-    slots: [Option<Serial>; SLOTS],
+    slots: Vec<Option<Serial>>,
+    /// The numbers of those that are none.
+    free: Vec<u16>,
     under_way: BTreeMap<Serial, Commands>,
     next: Serial,
     geometry: Geometry,
@@ -57,19 +63,29 @@ impl Disk {
     pub(super) fn start(controller: &Rc<Controller>, namespace: u32) -> Result<Self, String> {
         let geometry = identify(controller, namespace)?;
         let (queues, interrupt) = controller.add_queues()?;
-        Ok(Self {
+        let slots = queues.slots();
+        let pages = (slots * LIST).div_ceil(PAGE_BYTES).next_power_of_two();
+        let mut this = Self {
             controller: controller.clone(),
             namespace,
             queues,
             interrupt,
-            lists: (0..SLOTS).map(|_| Page::new()).collect::<Option<_>>().ok_or("no memory")?,
-            slots: [None; SLOTS],
+            lists: Area::new(pages.ilog2()).ok_or("no memory")?,
+            slots: vec![None; slots],
+            free: Vec::new(),
             under_way: BTreeMap::new(),
             next: 0,
             geometry,
             queued: false,
             resets: controller.resets.get(),
-        })
+        };
+        this.free_all();
+        Ok(this)
+    }
+
+    fn free_all(&mut self) {
+        self.slots.fill(None);
+        self.free = (0..).take(self.slots.len()).collect();
     }
 
     /// Its number, as Linux counts.
@@ -87,13 +103,13 @@ impl Disk {
     }
 
     fn command(&mut self, serial: Serial, command: &mut Command, pages: &[Segment]) {
-        let Some(slot) = self.slots.iter().position(Option::is_none) else {
+        let Some(slot) = self.free.pop() else {
             return;
         };
-        let (Some(place), Some(list)) = (self.slots.get_mut(slot), self.lists.get(slot)) else {
-            return;
-        };
-        *place = Some(serial);
+        let list = usize::from(slot) * LIST;
+        if let Some(place) = self.slots.get_mut(usize::from(slot)) {
+            *place = Some(serial);
+        }
         if let [first, rest @ ..] = pages {
             command.prp[0] = first.machine_address();
             command.prp[1] = match rest {
@@ -101,13 +117,13 @@ impl Disk {
                 [second] => second.machine_address(),
                 more => {
                     for (index, segment) in more.iter().enumerate() {
-                        list.store_u64(index * 8, segment.machine_address());
+                        self.lists.store_u64(list + index * 8, segment.machine_address());
                     }
-                    list.machine_address()
+                    self.lists.machine_address() + list as u64
                 }
             };
         }
-        self.queues.push(u16::try_from(slot).unwrap_or(0), command);
+        self.queues.push(slot, command);
         self.queued = true;
     }
 
@@ -134,7 +150,7 @@ impl Disk {
     }
 
     fn give_up(&mut self, why: Failure, done: &mut Vec<Done>) {
-        self.slots = [None; SLOTS];
+        self.free_all();
         let all = core::mem::take(&mut self.under_way);
         done.extend(all.into_values().map(|commands| commands.under_way.done(Err(why))));
     }
@@ -147,6 +163,7 @@ impl Disk {
             let Some(serial) = self.slots.get_mut(usize::from(id)).and_then(Option::take) else {
                 return false;
             };
+            self.free.push(id);
             let Some(commands) = self.under_way.get_mut(&serial) else {
                 continue;
             };
@@ -212,7 +229,7 @@ impl Driver for Disk {
         let commands = self.runs(request.action.segments()).len().max(1);
         // What a reset has ended must be told first.
         let lost = self.resets != self.controller.resets.get();
-        if lost || self.slots.iter().filter(|slot| slot.is_none()).count() < commands {
+        if lost || self.free.len() < commands {
             return Some(request);
         }
         let (serial, action) = (self.next, request.action.clone());
@@ -230,14 +247,13 @@ impl Driver for Disk {
                 self.command(serial, &mut Command { code: FLUSH, namespace, ..Default::default() }, &[]);
             }
             Action::Discard { sector, count } => {
-                // One range, in the page that is the command's own: it is the next free slot's.
+                // One range, in the list that is the command's own: it is the next free slot's.
                 let grain = u64::from(self.geometry.sector_size) / 512;
-                let slot = self.slots.iter().position(Option::is_none);
-                let list = slot.and_then(|slot| self.lists.get(slot))?;
-                list.store_u32(0, 0);
-                list.store_u32(4, u32::try_from(count / grain).unwrap_or(u32::MAX));
-                list.store_u64(8, sector / grain);
-                let prp = [list.machine_address(), 0];
+                let list = self.free.last().map_or(0, |slot| usize::from(*slot) * LIST);
+                self.lists.store_u32(list, 0);
+                self.lists.store_u32(list + 4, u32::try_from(count / grain).unwrap_or(u32::MAX));
+                self.lists.store_u64(list + 8, sector / grain);
+                let prp = [self.lists.machine_address() + list as u64, 0];
                 // One range, to be deallocated.
                 let words = [0, 1 << 2, 0];
                 self.command(serial, &mut Command { code: MANAGE, namespace, prp, words }, &[]);

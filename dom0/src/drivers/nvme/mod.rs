@@ -15,7 +15,7 @@ use dom0_hal::msi::Interrupt;
 use dom0_hal::pci::Device;
 use dom0_hal::registers::Registers;
 use guest_pv::println;
-use queue::{Command, ENTRIES, Pair};
+use queue::{ADMIN, Command, MOST, Pair};
 
 pub use disk::Disk;
 
@@ -71,6 +71,8 @@ struct Controller {
     device: Device,
     registers: Registers,
     stride: usize,
+    /// Entries of a disk's queues.
+    entries: u16,
     /// How long it may take to get ready: it says so itself.
     patience: u64,
     admin: RefCell<Pair>,
@@ -90,15 +92,17 @@ pub fn start(device: &Device) -> Result<Vec<Disk>, String> {
     device.enable();
     let registers = REGISTERS.iter().find_map(|len| device.map(0, 0, *len).ok()).ok_or("no registers")?;
     let cap = registers.read64(CAP);
-    if cap >> 48 & 0xf != 0 || cap & 0xffff < u64::from(ENTRIES - 1) {
+    let entries = u16::try_from((cap & 0xffff) + 1).unwrap_or(u16::MAX).min(MOST);
+    if cap >> 48 & 0xf != 0 || entries < 2 {
         return Err(String::from("its pages are too large or its queues too short"));
     }
     let controller = Rc::new(Controller {
         device: device.clone(),
         registers,
         stride: 4usize << (cap >> 32 & 0xf),
+        entries,
         patience: (cap >> 24 & 0xff) * 500_000_000,
-        admin: RefCell::new(Pair::new(0).ok_or("no memory")?),
+        admin: RefCell::new(Pair::new(0, ADMIN).ok_or("no memory")?),
         places: RefCell::default(),
         interrupts: RefCell::default(),
         resets: Cell::new(0),
@@ -124,7 +128,7 @@ impl Controller {
         self.registers.write32(CC, 0);
         let ready = |wanted: u32| wait("the controller", limit, || self.registers.read32(CSTS) & CSTS_READY == wanted);
         ready(0)?;
-        let last = u32::from(ENTRIES - 1);
+        let last = u32::from(ADMIN - 1);
         {
             let mut admin = self.admin.borrow_mut();
             admin.reset();
@@ -142,7 +146,7 @@ impl Controller {
 
     /// Makes a pair of queues of the controller's. They are empty.
     fn create_queues(&self, place: &Place, limit: u64) -> Result<(), String> {
-        let size = u32::from(ENTRIES - 1) << 16 | u32::from(place.number);
+        let size = u32::from(self.entries - 1) << 16 | u32::from(place.number);
         let queue =
             |code, address, flags| Command { code, prp: [address, 0], words: [size, flags, 0], ..Command::default() };
         // In one piece, with interrupts; then the queue of commands, whose answers go there.
@@ -167,7 +171,7 @@ impl Controller {
             Err(_) if !interrupts.is_empty() => (0, interrupts.first().cloned()),
             Err(errno) => return Err(format!("no interrupt: {errno}")),
         };
-        let pair = Pair::new(number).ok_or("no memory")?;
+        let pair = Pair::new(number, self.entries).ok_or("no memory")?;
         let (commands, answers) = (pair.commands.machine_address(), pair.answers.machine_address());
         let place = Place { number, commands, answers, vector };
         self.create_queues(&place, SOON)?;

@@ -1,19 +1,22 @@
 //! A pair of NVMe queues: commands go, answers come (NVM Express 1.4, 4.1).
 
-use dom0_hal::dma::Page;
+use dom0_hal::dma::Area;
 use guest_pv::mem::PAGE_BYTES;
 
-/// Entries of each queue: a page of commands.
-pub const ENTRIES: u16 = 64;
-/// Commands under way at most, so that a queue is never full.
-pub const SLOTS: usize = 63;
+/// Entries of a controller's own queues, and of those of its disks at most: a page of commands, and four in one piece.
+pub const ADMIN: u16 = 64;
+pub const MOST: u16 = 256;
+/// Bytes of an entry.
+const COMMAND: usize = 64;
+const ANSWER: usize = 16;
 
 /// A pair of queues.
 #[derive(Debug)]
 pub struct Pair {
     pub number: u16,
-    pub commands: Page,
-    pub answers: Page,
+    pub commands: Area,
+    pub answers: Area,
+    entries: u16,
     pub tail: u16,
     pub head: u16,
     phase: bool,
@@ -29,21 +32,29 @@ pub struct Command {
 }
 
 impl Pair {
-    /// Empty queues.
-    pub fn new(number: u16) -> Option<Self> {
-        Some(Self { number, commands: Page::new()?, answers: Page::new()?, tail: 0, head: 0, phase: true })
+    /// Empty queues of so many entries.
+    pub fn new(number: u16, entries: u16) -> Option<Self> {
+        let area =
+            |size: usize| Area::new((usize::from(entries) * size).div_ceil(PAGE_BYTES).next_power_of_two().ilog2());
+        let (commands, answers) = (area(COMMAND)?, area(ANSWER)?);
+        Some(Self { number, commands, answers, entries, tail: 0, head: 0, phase: true })
+    }
+
+    /// Commands under way at most, so that a queue is never full.
+    pub fn slots(&self) -> usize {
+        usize::from(self.entries - 1)
     }
 
     /// Empties them, as a controller that was reset has them.
     pub fn reset(&mut self) {
-        self.answers.zero(0, PAGE_BYTES);
+        self.answers.zero(0, self.answers.len());
         (self.tail, self.head, self.phase) = (0, 0, true);
     }
 
     /// Puts a command at the end.
     pub fn push(&mut self, id: u16, command: &Command) {
-        let at = usize::from(self.tail) * 64;
-        self.commands.zero(at, 64);
+        let at = usize::from(self.tail) * COMMAND;
+        self.commands.zero(at, COMMAND);
         self.commands.store_u32(at, u32::from(command.code) | u32::from(id) << 16);
         self.commands.store_u32(at + 4, command.namespace);
         self.commands.store_u64(at + 24, command.prp[0]);
@@ -51,17 +62,17 @@ impl Pair {
         for (index, word) in command.words.iter().enumerate() {
             self.commands.store_u32(at + 40 + index * 4, *word);
         }
-        self.tail = (self.tail + 1) % ENTRIES;
+        self.tail = (self.tail + 1) % self.entries;
     }
 
     /// The next answer: which command, and its status.
     pub fn pop(&mut self) -> Option<(u16, u16)> {
-        let at = usize::from(self.head) * 16 + 12;
+        let at = usize::from(self.head) * ANSWER + 12;
         let word = self.answers.load_u32(at);
         if (word & 1 << 16 != 0) != self.phase {
             return None;
         }
-        self.head = (self.head + 1) % ENTRIES;
+        self.head = (self.head + 1) % self.entries;
         if self.head == 0 {
             self.phase = !self.phase;
         }

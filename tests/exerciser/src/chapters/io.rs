@@ -8,7 +8,7 @@
 
 #![allow(unsafe_code, reason = "foreign calls")]
 
-use super::sys;
+use super::{io_log, sys};
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Read, Result, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
@@ -51,13 +51,19 @@ struct Event {
     result2: i64,
 }
 
+/// Memory for direct input and output.
 #[repr(C, align(4096))]
-struct Page([u8; SIZE]);
+pub struct Page(pub [u8; SIZE]);
 
 /// The words after `io`.
 pub fn run(words: &[String]) -> ExitCode {
+    if let Some(code) = io_log::run(words) {
+        return code;
+    }
     let [way, path, first, second] = words else {
-        eprintln!("io: read|write PATH DEPTH SECONDS, or dd-read|dd-write PATH BYTES ROUNDS");
+        eprintln!(
+            "io: read|write PATH DEPTH SECONDS, or dd-read|dd-write PATH BYTES ROUNDS, or log PATH flush|no-flush, or check PATH NUMBER"
+        );
         return ExitCode::FAILURE;
     };
     let (first, second): (usize, u32) = (first.parse().unwrap_or(1), second.parse().unwrap_or(1));

@@ -2,6 +2,7 @@
 
 mod clock;
 mod io;
+mod io_log;
 mod log;
 mod memory;
 mod processes;

@@ -1,7 +1,7 @@
 //! File systems made by hand, whole and spoiled.
 
-use super::blocks::{BLOCK, Blocks, Stop};
-use super::{Located, Piece, locate};
+use crate::blocks::{BLOCK, Blocks, Stop};
+use crate::{Located, Piece, locate};
 use alloc::vec;
 use alloc::vec::Vec;
 

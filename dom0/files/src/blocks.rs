@@ -36,7 +36,14 @@ impl Blocks {
         self.0.extend((first..).zip(bytes.chunks(BLOCK).map(Vec::from)));
     }
 
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// How many there are.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }

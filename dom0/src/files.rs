@@ -1,12 +1,6 @@
 //! Files on disks: `/disk/VOLUME/PATH`, as `/disk/vda1/boot/vmlinuz`. A file system only says where a file lies; its content is
 //! read from there, or a guest gets it as a volume of that many pieces.
 
-pub mod blocks;
-mod ext4;
-mod fat;
-#[cfg(test)]
-mod tests;
-
 use crate::disk::{Volume, within};
 use crate::drivers::Failure;
 use crate::shell::Shell;
@@ -14,7 +8,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
-use blocks::{AHEAD, BLOCK, Blocks, MOST, Stop};
+use file_places::{AHEAD, BLOCK, Blocks, Located, MOST, Stop, locate};
 use xen_abi::errno::Errno;
 
 /// Where the files are seen.
@@ -23,35 +17,6 @@ pub const ROOT: &str = "/disk/";
 const SECTOR: u64 = 512;
 /// Bytes that are read at once.
 const STRIDE: u64 = 1 << 20;
-
-/// Some of a file, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// Where it lies on the volume; nowhere where nothing was written: then it reads as zeros.
-    pub at: Option<u64>,
-    /// How long it is.
-    pub len: u64,
-}
-
-/// Where a file lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Located {
-    /// Its bytes.
-    pub size: u64,
-    /// Its pieces, in order.
-    pub pieces: Vec<Piece>,
-}
-
-/// Where a file lies, and whether its file system may be written to.
-pub fn locate(blocks: &Blocks, path: &str) -> Result<(Located, bool), Stop> {
-    if ext4::is_one(blocks)? {
-        Ok((ext4::locate(blocks, path)?, false))
-    } else if fat::is_one(blocks)? {
-        Ok((fat::locate(blocks, path)?, true))
-    } else {
-        Err(Stop::Unsupported("no file system that is known"))
-    }
-}
 
 /// Reads bytes of a volume, and lets others go on meanwhile.
 fn read(shell: &mut (impl Shell + ?Sized), volume: &Volume, at: u64, len: u64) -> Result<Vec<u8>, Errno> {
