@@ -3,7 +3,7 @@
 //! Unsafe: memory is taken out of the direct map and put back.
 
 use super::table::READ_WRITE;
-use super::{PAGE_BYTES, PAGE_SIZE, address, frames, p2m, p2m_entry};
+use super::{PAGE_BYTES, address, frames, p2m, p2m_entry};
 use crate::{call, pvh};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -83,7 +83,7 @@ impl Run {
         for pfn in self.pfns() {
             let mfn = p2m(pfn).expect("an allocated frame has memory");
             // SAFETY: nothing is mapped there.
-            unsafe { call::mmu::update_va_mapping(address(pfn), mfn.0 * PAGE_SIZE | READ_WRITE, UVMF_INVLPG) }?;
+            unsafe { call::mmu::update_va_mapping(address(pfn), mfn.0 << 12 | READ_WRITE, UVMF_INVLPG) }?;
         }
         traded
     }
