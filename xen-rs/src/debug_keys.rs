@@ -4,6 +4,7 @@
 
 use logic::lock::Held;
 use machine::arch::x86_64::{panic, power, tsc};
+use machine::mem::heap;
 
 use xen_abi::{errno::Errno, ids::DomId};
 
@@ -22,6 +23,7 @@ struct Key {
 
 const KEYS: &[Key] = &[
     Key { key: b'C', about: "crash the hypervisor, for its report", act: crash },
+    Key { key: b'H', about: "dump heap info", act: free },
     Key { key: b'R', about: "reboot machine", act: reboot },
     Key { key: b'd', about: "dump registers", act: dump },
     Key { key: b'f', about: "recount the references to all domains' frames", act: recount },
@@ -83,6 +85,13 @@ fn recount(asker: Option<Asker<'_>>, held: &mut Held<'_, 0>) {
         }
         from = DomId(domain.id.0.saturating_add(1));
     }
+}
+
+/// Xen's heap is all free memory; here the hypervisor has one of its own besides.
+fn free(_: Option<Asker<'_>>, held: &mut Held<'_, 0>) {
+    let census = memory::census(held);
+    log::warn!("free memory: {} pages, {} of them to be scrubbed", census.free, census.dirty);
+    log::warn!("heap: {} KiB in use of {} KiB", heap::used() >> 10, heap::size() >> 10);
 }
 
 fn clock(_: Option<Asker<'_>>, _held: &mut Held<'_, 0>) {

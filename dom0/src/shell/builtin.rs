@@ -55,6 +55,7 @@ pub const COMMANDS: &[Builtin] = &[
     listing("disks", "", "List disks and the volumes on them", disks),
     own("ramdisk", "MIB", "Make a disk in memory of so many MiB", ramdisk),
     own("resources", "", "Show what is in use, to be compared before and after", |shell, _| resources(shell)),
+    own("scrubbed", "", "Wait until all free memory is clean, where the hypervisor tells", |shell, _| scrubbed(shell)),
     own("xenstore-ls", "[PATH]", "Print a part of xenstore", |shell, words| {
         xenstore_ls(shell, words.first().unwrap_or(&"/"))
     }),
@@ -338,6 +339,22 @@ fn resources(shell: &mut dyn Shell) -> Status {
     );
     shell.print(&text);
     SUCCESS
+}
+
+/// Idle CPUs clean free memory, so dom0 sleeps meanwhile.
+fn scrubbed(shell: &mut dyn Shell) -> Status {
+    const PAUSE: u64 = 1_000_000;
+    loop {
+        match shell.phys_info() {
+            Ok(info) if info.scrub_pages == 0 => return SUCCESS,
+            Ok(_) => {}
+            Err(errno) => return failed(shell, "physinfo", errno),
+        }
+        let end = shell.now() + PAUSE;
+        if !shell.wait(end) {
+            return FAILURE;
+        }
+    }
 }
 
 fn xenstore_ls(shell: &mut dyn Shell, path: &str) -> Status {

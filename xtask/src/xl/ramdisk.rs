@@ -181,8 +181,7 @@ exit 0
 
 /// The ramdisk that measures a guest's disk of so many MiB, with that guest's own ramdisk and command line.
 pub fn measuring(disk: usize, guest: &Path, extra: &str) -> Result<PathBuf> {
-    let start = START.replace("xenconsoled ", "xenconsoled --log=guest --log-dir=/tmp ");
-    let script = format!("{start}{}", MEASURE.replace("DISK_MIB", &disk.to_string()));
+    let script = format!("{}{}", start_keeping_consoles(), MEASURE.replace("DISK_MIB", &disk.to_string()));
     let mut archive = archive(&script)?;
     archive.directory("modules-more")?;
     for module in kernel_modules::get(Fetched::GenericKernel, &["brd"])? {
@@ -195,6 +194,21 @@ pub fn measuring(disk: usize, guest: &Path, extra: &str) -> Result<PathBuf> {
     archive.file("guest/io.cfg", (config + disk).as_bytes())?;
     archive.file("guest/initrd-io", &std::fs::read(guest)?)?;
     keep(archive, "target/guest/initrd-xl-io")
+}
+
+/// The ramdisk that runs a script after the toolstack's start; guests' consoles are kept in `/tmp/guest-NAME.log`. With more
+/// files for guests, by name.
+pub fn timing(script: &str, files: &[(&str, PathBuf)]) -> Result<PathBuf> {
+    let mut archive = archive(&format!("{}{script}", start_keeping_consoles()))?;
+    for (name, path) in files {
+        archive.file(&format!("guest/{name}"), &std::fs::read(path)?)?;
+    }
+    keep(archive, "target/guest/initrd-xl-timing")
+}
+
+/// The toolstack's start, with guests' consoles kept in `/tmp/guest-NAME.log`.
+fn start_keeping_consoles() -> String {
+    START.replace("xenconsoled ", "xenconsoled --log=guest --log-dir=/tmp ")
 }
 
 /// The ramdisk that records what xl asks for; says where it lies.
