@@ -14,7 +14,7 @@ const AROUND: &str = "----around----";
 
 /// One file of cases.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SuiteFile {
     /// Text that fails every case of the file, unless the case has a `reject` of its own.
     #[serde(default)]
@@ -22,6 +22,9 @@ pub struct SuiteFile {
     /// Guests whose subject a hardware container has too: those of `--mode pvh`.
     #[serde(default)]
     pub pvh: Vec<String>,
+    /// Those of them that are run in one every time, by the hardware of both vendors.
+    #[serde(default)]
+    pub pvh_always: Vec<String>,
     /// The cases.
     #[serde(default)]
     pub case: Vec<Case>,
@@ -82,6 +85,9 @@ pub struct Case {
     /// Numbers of CPUs with which it is run in Bochs as well.
     #[serde(default)]
     pub bochs: Vec<u32>,
+    /// Its CPU models there [default: a server processor of 2017].
+    #[serde(default)]
+    pub bochs_cpu: Vec<String>,
     /// Only there: its clock is that of its own instructions, whatever else the machine does.
     #[serde(default)]
     pub only_bochs: bool,
@@ -187,14 +193,15 @@ pub struct Shape {
 
 impl Shape {
     /// A machine in Bochs.
-    fn in_bochs(smp: u32, mem: u32) -> Self {
-        Self { emulator: Emulator::Bochs, smp, mem, cpu: None, machine: "pc".into() }
+    fn in_bochs(smp: u32, mem: u32, cpu: Option<String>) -> Self {
+        Self { emulator: Emulator::Bochs, smp, mem, cpu, machine: "pc".into() }
     }
 
     /// Short text for a row's title.
     pub fn title(&self) -> String {
         if self.emulator == Emulator::Bochs {
-            return format!("Bochs, {} CPU, {} MiB", self.smp, self.mem);
+            let model = self.cpu.as_ref().map_or(String::new(), |cpu| format!(", {cpu}"));
+            return format!("Bochs, {} CPU, {} MiB{model}", self.smp, self.mem);
         }
         let cpu = self.cpu.as_deref().unwrap_or("max");
         format!("{} CPU, {} MiB, {cpu}, {}", self.smp, self.mem, self.machine)
@@ -224,6 +231,7 @@ impl Case {
             cpu: Axis::default(),
             machine: Axis::default(),
             bochs: Vec::new(),
+            bochs_cpu: Vec::new(),
             only_bochs: false,
             loader: Loader::Multiboot1,
             emulator_args: Vec::new(),
@@ -239,8 +247,9 @@ impl Case {
         }
     }
 
-    /// A conformance guest in a hardware container: our dom0 creates it and shows its console until it is gone. The CPU is
-    /// one on which Xen's guests run in QEMU, whose SVM trips over SMEP and SMAP.
+    /// A conformance guest in a hardware container: our dom0 creates it and shows its console until it is gone. AMD's
+    /// containers are QEMU's, Intel's are Bochs's. QEMU's CPU is one on which Xen's guests run; its SVM trips over SMEP and
+    /// SMAP.
     pub fn in_container(guest: &str) -> Self {
         let script = format!(
             "create -q name=\"{guest}\" kernel=\"/files/{guest}\" type=\"pvh\" tsc_mode=\"native\" memory=64 vcpus=4\n\
@@ -250,7 +259,8 @@ impl Case {
             script: Some(script),
             files: vec![format!("guest:{guest}")],
             cpu: Axis::One("max,-smap,-smep".into()),
-            timeout: 90,
+            bochs: vec![1],
+            timeout: 120,
             ..Self::named(&format!("{guest} as PVH"))
         }
     }
@@ -307,17 +317,27 @@ impl Case {
                 }
             }
         }
-        shapes.extend(self.bochs.iter().map(|smp| Shape::in_bochs(*smp, mems.first().copied().unwrap_or(1024))));
+        let mem = mems.first().copied().unwrap_or(1024);
+        for smp in &self.bochs {
+            shapes.extend(self.models_in_bochs().map(|cpu| Shape::in_bochs(*smp, mem, cpu)));
+        }
         shapes
+    }
+
+    fn models_in_bochs(&self) -> impl Iterator<Item = Option<String>> {
+        let usual = self.bochs_cpu.is_empty().then_some(None);
+        self.bochs_cpu.iter().cloned().map(Some).chain(usual)
     }
 
     /// The machines of the case when all of it is to run in Bochs, which knows fewer of them.
     pub fn shapes_in_bochs(&self, full: bool) -> Vec<Shape> {
         let mut shapes: Vec<Shape> = Vec::new();
         for shape in self.shapes(full) {
-            let shape = Shape::in_bochs(shape.smp, shape.mem);
-            if !shapes.contains(&shape) {
-                shapes.push(shape);
+            for cpu in self.models_in_bochs() {
+                let shape = Shape::in_bochs(shape.smp, shape.mem, cpu);
+                if !shapes.contains(&shape) {
+                    shapes.push(shape);
+                }
             }
         }
         shapes
@@ -356,6 +376,10 @@ mod tests {
         assert_eq!(case.shapes_in_bochs(true).len(), 3);
         let with_bochs = Case { bochs: vec![2], ..case.clone() };
         assert_eq!(with_bochs.shapes(false).last().unwrap().title(), "Bochs, 2 CPU, 1024 MiB");
+        let models = vec!["a".to_owned(), "b".to_owned()];
+        let on_models = Case { bochs: vec![1, 2], bochs_cpu: models, only_bochs: true, ..with_bochs.clone() };
+        assert_eq!(on_models.shapes(false).len(), 4);
+        assert_eq!(on_models.shapes(false)[1].title(), "Bochs, 1 CPU, 1024 MiB, b");
         assert_eq!(Case { only_bochs: true, ..with_bochs }.shapes(false).len(), 1);
         assert!(case.holds_on(Hypervisor::XenRs) && !case.holds_on(Hypervisor::Xen));
     }

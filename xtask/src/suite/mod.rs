@@ -244,7 +244,13 @@ impl Test {
         };
         let cases = match judge {
             Judge::Tap if self.mode == Mode::Pvh => file.pvh.iter().map(|guest| Case::in_container(guest)).collect(),
-            Judge::Tap => guests(file.case)?,
+            Judge::Tap => {
+                let mut cases = guests(file.case)?;
+                if !self.compare {
+                    cases.extend(file.pvh_always.iter().map(|guest| Case::in_container(guest)));
+                }
+                cases
+            }
             Judge::Hostile => file.case.into_iter().flat_map(hostile::expand).collect(),
             Judge::Text => file.case,
         };
