@@ -67,12 +67,14 @@ pub fn write_msr(cx: &mut Context<'_>, number: u32, value: u64) -> Result<(), Fa
     Ok(())
 }
 
-/// The guest changes its task priority by CR8 without an exit.
-pub fn sync_priority(pvh: &mut PvhVcpu) {
+/// The guest changes its task priority by CR8 without an exit. Returns CR8.
+#[inline(always)]
+pub fn sync_priority(pvh: &mut PvhVcpu) -> u8 {
     let cr8 = pvh.container.cr8();
     if pvh.apic.task_priority() >> 4 != cr8 {
         pvh.apic.set_task_priority(cr8 << 4);
     }
+    cr8
 }
 
 fn carry_out(cx: &mut Context<'_>, effect: Effect, was_enabled: bool) {

@@ -62,6 +62,7 @@ pub fn start(domain: &Domain, vcpu: &Vcpu, at: &CpuState, held: &mut Held<'_, 0>
         state.fpu.reset();
         if let Some(pvh) = state.pvh.as_deref_mut() {
             pvh.apic.init();
+            pvh.container.set_cr8(0);
         }
         Ok(())
     })

@@ -2,12 +2,12 @@
 
 use log::error;
 use logic::hvm::length::{Instruction, MAX_LENGTH};
-use logic::regs::rflags;
+use logic::regs::{GuestRegs, rflags};
 use machine::arch::x86_64::guest_registers;
 use machine::container::{Event, Exit, PortAccess, attributes, memory};
 use xen_abi::hvm::HVM_PARAM_TRIPLE_FAULT_REASON;
 
-use super::{cpuid, mmio, msr, upcall};
+use super::{PvhVcpu, cpuid, mmio, msr, upcall};
 use crate::{cpu::Context, cpu_loop, domain::Shutdown, trap, trap::crash::Name};
 
 /// Answers an exit.
@@ -82,9 +82,19 @@ pub fn skip(cx: &mut Context<'_>, instruction: Instruction) -> bool {
         return false;
     };
     cx.regs.rip = if pvh.container.code().attributes & attributes::LONG != 0 { next } else { next & 0xffff_ffff };
-    pvh.container.end_shadow();
-    cx.regs.rflags &= !rflags::RF;
+    end_instruction(pvh, cx.regs);
     true
+}
+
+/// An instruction was carried out here in the guest's place: what it held off or was resumed with is over, and if it was a
+/// single step, the step is done.
+#[inline(always)]
+fn end_instruction(pvh: &mut PvhVcpu, regs: &mut GuestRegs) {
+    pvh.container.end_shadow();
+    regs.rflags &= !rflags::RF;
+    if regs.rflags & rflags::TF != 0 {
+        pvh.container.end_step();
+    }
 }
 
 /// Reads it. The usual form is looked for first, which seldom crosses a page.
@@ -192,9 +202,8 @@ fn port(cx: &mut Context<'_>, access: PortAccess) {
         }
     }
     cx.regs.rip = access.next;
-    cx.regs.rflags &= !rflags::RF;
     if let Some(pvh) = cx.state.pvh.as_deref_mut() {
-        pvh.container.end_shadow();
+        end_instruction(pvh, cx.regs);
     }
 }
 

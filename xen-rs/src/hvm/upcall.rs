@@ -14,10 +14,18 @@ use crate::{domain::Domain, vcpu::Vcpu};
 /// Offers the guest the interrupt that waits, or asks to come back when it takes one.
 #[inline(always)]
 pub fn offer(pvh: &mut PvhVcpu, vcpu: &Vcpu, domain: &Domain, regs: &GuestRegs) {
-    apic::sync_priority(pvh);
+    if apic::sync_priority(pvh) != 0 {
+        watch(pvh);
+    }
     if vcpu.info.get().upcall_pending() || pvh.apic.pending().is_some() {
         raise(pvh, vcpu, domain, regs);
     }
+}
+
+/// The guest lowers its task priority without an exit, unless something waits for that.
+#[cold]
+fn watch(pvh: &mut PvhVcpu) {
+    pvh.container.watch_priority(pvh.apic.held_off().unwrap_or(0));
 }
 
 #[inline(never)]

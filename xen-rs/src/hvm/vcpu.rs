@@ -45,6 +45,8 @@ impl PvhVcpu {
     pub fn load(&mut self, domain: DomId, fpu: &mut FpuArea) {
         self.container.load(domain);
         fpu.restore();
+        // Not offered, and still to be reached where CR4 is the guest's own: nothing of another's is to be seen in them.
+        guest_registers::clear_protection_keys();
         // All components are on after the extended state was loaded; a CPU without XSAVE has nothing to set.
         let _set = guest_registers::set_xcr0(self.xcr0);
         guest_registers::set_tsc_aux(self.tsc_aux);

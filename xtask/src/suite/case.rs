@@ -25,6 +25,9 @@ pub struct SuiteFile {
     /// Those of them that are run in one every time, by the hardware of both vendors.
     #[serde(default)]
     pub pvh_always: Vec<String>,
+    /// Bochs's CPU models with which `--mode pvh --full` runs them.
+    #[serde(default)]
+    pub pvh_models: Vec<String>,
     /// The cases.
     #[serde(default)]
     pub case: Vec<Case>,

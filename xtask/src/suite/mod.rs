@@ -243,7 +243,11 @@ impl Test {
             _ => Judge::Text,
         };
         let cases = match judge {
-            Judge::Tap if self.mode == Mode::Pvh => file.pvh.iter().map(|guest| Case::in_container(guest)).collect(),
+            Judge::Tap if self.mode == Mode::Pvh => {
+                let models = if self.full { file.pvh_models.clone() } else { Vec::new() };
+                let case = |guest: &String| Case { bochs_cpu: models.clone(), ..Case::in_container(guest) };
+                file.pvh.iter().map(case).collect()
+            }
             Judge::Tap => {
                 let mut cases = guests(file.case)?;
                 if !self.compare {

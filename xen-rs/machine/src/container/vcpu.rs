@@ -104,6 +104,16 @@ impl Container {
         either!(&mut self.0, vcpu => vcpu.want_nmi_window());
     }
 
+    /// The instruction that was emulated was single-stepped (`rflags::TF`).
+    pub fn end_step(&mut self) {
+        either!(&mut self.0, vcpu => vcpu.end_step());
+    }
+
+    /// To come back when CR8 falls below this, which is not above it now. 0: not any more.
+    pub fn watch_priority(&mut self, class: u8) {
+        either!(&mut self.0, vcpu => vcpu.watch_priority(class));
+    }
+
     /// CR8: the task priority's upper four bits.
     #[inline(always)]
     #[must_use]

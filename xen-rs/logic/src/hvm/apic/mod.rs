@@ -222,6 +222,14 @@ impl Apic {
         (self.is_enabled() && vector >> 4 > self.processor_priority() >> 4).then_some(vector)
     }
 
+    /// The priority class of an interrupt that waits for nothing but a lower task priority.
+    #[must_use]
+    pub fn held_off(&self) -> Option<u8> {
+        let class = self.requested.highest()? >> 4;
+        let served = self.in_service.highest().unwrap_or(0) >> 4;
+        (self.is_enabled() && class > served && class <= self.task_priority >> 4).then_some(class)
+    }
+
     /// The guest begins to serve it.
     pub fn begin(&mut self, vector: u8) {
         self.requested.clear(vector);

@@ -58,6 +58,8 @@ bitflags::bitflags! {
         const EMULATED = 1 << 22;
         /// Global pages are used.
         const GLOBAL_PAGES = 1 << 23;
+        /// PKRU, a component of XSAVE.
+        const PROTECTION_KEYS = 1 << 24;
     }
 }
 
@@ -113,6 +115,8 @@ pub(crate) fn detect(line: crate::command_line::CommandLine<'_>) {
     put(seven.ebx & (1 << 9) != 0, Features::ERMS);
     put(seven.ecx & (1 << 2) != 0, Features::UMIP);
     put(one.ecx & (1 << 17) != 0, Features::PCID);
+    let xsaves_keys = max.eax >= 0xd && cpuid(0xd, 0).eax & (1 << 9) != 0;
+    put(seven.ecx & (1 << 3) != 0 && xsaves_keys && line.flag("xsave", true), Features::PROTECTION_KEYS);
     put(one.ecx & (1 << 26) != 0 && line.flag("xsave", true), Features::XSAVE);
     put(one.ecx & (1 << 26) != 0 && xsaveopt, Features::XSAVEOPT);
     put(one.ecx & (1 << 21) != 0 && line.flag("x2apic", true), Features::X2APIC);

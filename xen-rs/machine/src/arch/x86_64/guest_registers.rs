@@ -8,6 +8,7 @@ use super::cpu::{self, Features, cpuid, cr4};
 use crate::mem::layout::is_guest_address;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, Ordering};
+use logic::cpuid::xstate::xcr0;
 
 const MSR_TSC_AUX: u32 = 0xc000_0103;
 const MSR_PRED_CMD: u32 = 0x49;
@@ -100,6 +101,20 @@ pub fn xcr0() -> u64 {
     // SAFETY: CR4.OSXSAVE is set wherever there is XSAVE.
     unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
     u64::from(low) | u64::from(high) << 32
+}
+
+/// Clears PKRU, where the CPU has it. Changes XCR0.
+pub fn clear_protection_keys() {
+    #[repr(align(64))]
+    struct Initial([u8; 576]);
+    static INITIAL: Initial = Initial([0; 576]);
+    if cpu::has(Features::PROTECTION_KEYS) {
+        // SAFETY: the components exist, x87 among them; one that is in its initial state is not read from the area.
+        unsafe {
+            cpu::xsetbv(xcr0::X87 | xcr0::PKRU);
+            asm!("xrstor64 [{}]", in(reg) INITIAL.0.as_ptr(), in("eax") xcr0::PKRU as u32, in("edx") 0, options(nostack));
+        }
+    }
 }
 
 /// Sets what RDTSCP and RDPID tell, where the CPU has it.

@@ -378,6 +378,18 @@ impl SvmVcpu {
         self.vmcb.instructions[0] |= FIRST_IRET;
     }
 
+    /// An emulated instruction was the one of a single step: #DB comes behind it.
+    #[cold]
+    pub(crate) fn end_step(&mut self) {
+        const SINGLE_STEP: u64 = 1 << 14;
+        self.vmcb.dr6 |= SINGLE_STEP;
+        self.inject(Event::exception(1));
+    }
+
+    /// To exit when CR8 falls below this. QEMU's emulation takes an interrupt of the same class as CR8 for one that CR8 lets
+    /// pass, and would exit for ever; so here the next exit has to do.
+    pub(crate) fn watch_priority(&mut self, _class: u8) {}
+
     /// The task priority: bits 7:4 of the APIC's register, which CR8 holds.
     #[inline(always)]
     pub(crate) fn cr8(&self) -> u8 {

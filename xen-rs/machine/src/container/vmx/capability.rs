@@ -12,6 +12,7 @@ const PIN: u32 = 0x481;
 const PRIMARY: u32 = 0x482;
 const EXIT: u32 = 0x483;
 const ENTRY: u32 = 0x484;
+const MISC: u32 = 0x485;
 const CR4_FIXED0: u32 = 0x488;
 const CR4_FIXED1: u32 = 0x489;
 const SECONDARY: u32 = 0x48b;
@@ -25,7 +26,6 @@ pub(super) mod ept {
     pub const WALK_4: u64 = 1 << 6;
     pub const WRITE_BACK: u64 = 1 << 14;
     pub const PAGES_2M: u64 = 1 << 16;
-    pub const PAGES_1G: u64 = 1 << 17;
     pub const INVEPT: u64 = 1 << 20;
     pub const ACCESSED_DIRTY: u64 = 1 << 21;
     pub const INVEPT_ONE: u64 = 1 << 25;
@@ -45,6 +45,8 @@ pub(super) struct Capabilities {
     pub exit: u32,
     pub entry: u32,
     pub ept: u64,
+    /// How much slower than the TSC the preemption timer is.
+    pub timer_shift: u8,
     /// Bits of CR4 that are always set, and that may be set.
     pub cr4: [u64; 2],
 }
@@ -116,7 +118,11 @@ pub(super) fn look() -> Result<&'static Capabilities, Reason> {
     let entries = entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER;
     let found = Capabilities {
         revision: u32::try_from(basic & 0x7fff_ffff).unwrap_or(0),
-        pin: adjust(PIN + truth, pin::INTERRUPTS | pin::NMIS, pin::VIRTUAL_NMIS).ok_or("interrupts do not exit")?,
+        // Without virtual NMIs nobody would say when a guest's handler has returned.
+        pin: adjust(PIN + truth, pin::INTERRUPTS | pin::NMIS | pin::VIRTUAL_NMIS, pin::PREEMPTION_TIMER)
+            .ok_or("no virtual NMIs")?,
+        // It counts when this bit of the TSC changes.
+        timer_shift: rdmsr_safe(MISC).map_or(0, |misc| u8::try_from(misc & 0x1f).unwrap_or(0)),
         primary,
         secondary: adjust(SECONDARY, needs_secondary, wished).ok_or("a secondary control is missing")?,
         exit: adjust(EXIT + truth, exits, 0).ok_or("an exit control is missing")?,
@@ -127,42 +133,53 @@ pub(super) fn look() -> Result<&'static Capabilities, Reason> {
     Ok(FOUND.call_once(|| found))
 }
 
-/// Says what there is, as Xen does.
+/// Says what is used, as Xen says it, and what there is besides.
 pub(super) fn report() {
     let Some(found) = get() else { return };
+    let used = [
+        (found.primary & primary::TPR_SHADOW != 0, "APIC TPR shadow"),
+        (true, "Extended Page Tables (EPT)"),
+        (found.secondary & secondary::VPID != 0, "Virtual-Processor Identifiers (VPID)"),
+        (true, "Virtual NMI"),
+        (true, "MSR direct-access bitmap"),
+        (true, "Unrestricted Guest"),
+        (found.secondary & secondary::RDTSCP != 0, "RDTSCP"),
+        (found.secondary & secondary::INVPCID != 0, "INVPCID"),
+        (found.secondary & secondary::WBINVD != 0, "WBINVD exiting"),
+        (found.pin & pin::PREEMPTION_TIMER != 0, "VMX preemption timer"),
+        (found.ept & ept::ACCESSED_DIRTY != 0, "EPT accessed and dirty flags"),
+    ];
+    log::info!("VMX: advanced features in use:");
+    for (_, name) in used.iter().filter(|(there, _)| *there) {
+        log::info!(" - {name}");
+    }
     let offered = secondary_offered();
     let pins = rdmsr_safe(PIN).map_or(0, |allowed| allowed >> 32);
     let has_pin = |bit: u32| pins & u64::from(bit) != 0;
-    log::info!("VMX: Supported advanced features:");
-    let known = [
+    let idle = [
         (offered & secondary::APIC_ACCESSES != 0, "APIC MMIO access virtualisation"),
-        (found.primary & primary::TPR_SHADOW != 0, "APIC TPR shadow"),
-        (offered & secondary::EPT != 0, "Extended Page Tables (EPT)"),
-        (found.secondary & secondary::VPID != 0, "Virtual-Processor Identifiers (VPID)"),
-        (found.pin & pin::VIRTUAL_NMIS != 0, "Virtual NMI"),
-        (found.primary & primary::MSR_BITMAP != 0, "MSR direct-access bitmap"),
-        (offered & secondary::UNRESTRICTED != 0, "Unrestricted Guest"),
         (offered & secondary::APIC_REGISTERS != 0, "APIC Register Virtualization"),
         (offered & secondary::X2APIC != 0, "x2APIC mode virtualisation"),
         (offered & secondary::VIRTUAL_INTERRUPTS != 0, "Virtual Interrupt Delivery"),
         (has_pin(pin::POSTED_INTERRUPTS), "Posted Interrupt Processing"),
-        (has_pin(pin::PREEMPTION_TIMER), "VMX preemption timer"),
         (offered & secondary::PAUSE_LOOP != 0, "PAUSE-loop exiting"),
         (offered & secondary::VMCS_SHADOWING != 0, "VMCS shadowing"),
         (offered & secondary::VM_FUNCTIONS != 0, "VM Functions"),
         (offered & secondary::VIRTUALIZATION_EXCEPTIONS != 0, "Virtualisation Exceptions"),
         (offered & secondary::PML != 0, "Page Modification Logging"),
         (offered & secondary::TSC_SCALING != 0, "TSC Scaling"),
-        (found.ept & ept::ACCESSED_DIRTY != 0, "EPT accessed and dirty flags"),
     ];
-    for (_, name) in known.iter().filter(|(there, _)| *there) {
-        log::info!(" - {name}");
+    if idle.iter().any(|(there, _)| *there) {
+        log::info!("VMX: there, and not used:");
+        for (_, name) in idle.iter().filter(|(there, _)| *there) {
+            log::info!(" - {name}");
+        }
     }
     if found.secondary & secondary::VPID != 0 {
         log::info!("HVM: ASIDs enabled.");
     }
     log::info!("HVM: VMX enabled");
     log::info!("HVM: Hardware Assisted Paging (HAP) detected");
-    let huge = if found.ept & ept::PAGES_1G != 0 { ", 1GB" } else { "" };
-    log::info!("HVM: HAP page sizes: 4kB, 2MB{huge}");
+    // Larger pages are not made of what the toolstack gives.
+    log::info!("HVM: HAP page sizes: 4kB, 2MB");
 }

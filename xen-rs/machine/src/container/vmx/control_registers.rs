@@ -21,9 +21,9 @@ const LMA: u64 = 1 << 10;
 const MASK0: u64 = NE | NW | CD;
 /// Bits of CR0 there are: PE MP EM TS ET NE WP AM NW CD PG.
 const KNOWN0: u64 = 0xe005_003f;
-/// Of CR4 the guest's own: VME PVI TSD DE PSE PAE PGE PCE OSFXSR OSXMMEXCPT UMIP FSGSBASE PCIDE OSXSAVE SMEP SMAP PKE. What
-/// the CPU does not have it refuses itself.
-const OWN4: u64 = 0x0077_0fbf;
+/// Of CR4 the guest's own: VME PVI TSD DE PSE PAE PGE PCE OSFXSR OSXMMEXCPT UMIP FSGSBASE PCIDE OSXSAVE SMEP SMAP. What the
+/// CPU does not have it refuses itself. PKE is none of them: PKRU is not offered.
+const OWN4: u64 = 0x0037_0fbf;
 
 /// The write is a general protection fault.
 pub(super) struct Fault;

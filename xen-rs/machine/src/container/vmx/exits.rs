@@ -14,6 +14,7 @@ use super::vmcs::{read, write};
 use crate::container::exit::{Access, Event, EventKind, Exit, PortAccess};
 use crate::container::state::attributes;
 use crate::mem::direct_map::va_of;
+use logic::emulate::decode::Gpr;
 use logic::hvm::walk::frame_of;
 
 /// The reason says that the entry itself failed.
@@ -90,8 +91,8 @@ fn rare(vcpu: &mut VmxVcpu, regs: &mut GuestRegs, reason: u64) -> Exit {
     match reason & 0xffff {
         0 => exception(vcpu),
         2 => Exit::Shutdown,
-        // INIT and start-up of this CPU: nobody sends one.
-        3 | 4 => Exit::Interrupt,
+        // INIT and start-up of this CPU: nobody sends one. The preemption timer: interrupts are let in.
+        3 | 4 | 52 => Exit::Interrupt,
         7 => {
             vcpu.want_window(false);
             Exit::Window
@@ -103,6 +104,11 @@ fn rare(vcpu: &mut VmxVcpu, regs: &mut GuestRegs, reason: u64) -> Exit {
         9 => Exit::Task,
         13 | 54 => Exit::CacheFlush,
         15 => Exit::Forbidden,
+        // The task priority has fallen below that of an interrupt which waits.
+        43 => {
+            vcpu.watch_priority(0);
+            Exit::Window
+        }
         // RSM, the instructions of VMX itself, MWAIT, MONITOR and what is not offered.
         11 | 17 | 19..=27 | 36 | 39 | 50 | 51 | 53 | 58..=61 | 63 | 64 => Exit::Undefined,
         28 => control_register(vcpu, regs),
@@ -121,6 +127,7 @@ fn exception(vcpu: &mut VmxVcpu) -> Exit {
     const DEBUG: u64 = 1;
     /// B0 to B3, BD, BS.
     const DEBUG_CAUSES: u64 = 0x600f;
+    const GENERAL_DETECT: u64 = 1 << 13;
     const BY_IRET: u64 = 1 << 12;
     let event = read(Field::EXIT_EVENT);
     if event >> 8 & 7 == NMI {
@@ -132,13 +139,19 @@ fn exception(vcpu: &mut VmxVcpu) -> Exit {
         write(Field::INTERRUPTIBILITY, read(Field::INTERRUPTIBILITY) | NMI_BLOCKED);
     }
     if event & 0xff == DEBUG {
-        vcpu.add_debug_causes(read(Field::QUALIFICATION) & DEBUG_CAUSES);
+        let causes = read(Field::QUALIFICATION) & DEBUG_CAUSES;
+        vcpu.add_debug_causes(causes);
+        // The handler may use the registers again (SDM vol. 3B, 18.2.4), which the CPU leaves to us, too.
+        if causes & GENERAL_DETECT != 0 {
+            write(Field::GUEST_DR7, read(Field::GUEST_DR7) & !GENERAL_DETECT);
+        }
     }
     Exit::Exception { vector: event as u8, error: read(Field::EXIT_EVENT_ERROR) as u32 }
 }
 
 /// A write to CR0 or CR4 that changes a bit of the machine's, or any access to CR8 where the CPU has no shadow of it. It is
 /// carried out here.
+#[allow(clippy::cast_possible_truncation, reason = "the fields have these widths")]
 fn control_register(vcpu: &mut VmxVcpu, regs: &mut GuestRegs) -> Exit {
     const MOV_TO: u64 = 0;
     const MOV_FROM: u64 = 1;
@@ -146,8 +159,8 @@ fn control_register(vcpu: &mut VmxVcpu, regs: &mut GuestRegs) -> Exit {
     let (number, kind, general) = (qualification & 0xf, qualification >> 4 & 3, qualification >> 8 & 0xf);
     let code = segment(Register::Cs).attributes;
     let in_64bit_code = code & attributes::LONG != 0 && read(Field::GUEST_EFER) & 1 << 10 != 0;
-    let Some(register) = general_register(regs, general) else { return Exit::Refused(28) };
-    let value = if in_64bit_code { *register } else { *register & 0xffff_ffff };
+    let register = Gpr(general as u8);
+    let value = if in_64bit_code { register.read(regs) } else { register.read(regs) & 0xffff_ffff };
     let done = match (number, kind) {
         (0, MOV_TO) => control_registers::write_cr0(value, in_64bit_code),
         (4, MOV_TO) => control_registers::write_cr4(value),
@@ -156,7 +169,7 @@ fn control_register(vcpu: &mut VmxVcpu, regs: &mut GuestRegs) -> Exit {
             Ok(())
         }
         (8, MOV_FROM) => {
-            *register = vcpu.cr8().into();
+            register.write(regs, vcpu.cr8().into());
             Ok(())
         }
         _ => Err(Fault),
@@ -175,7 +188,7 @@ fn control_register(vcpu: &mut VmxVcpu, regs: &mut GuestRegs) -> Exit {
 }
 
 /// Loads the page-directory pointers where they are registers, as a write to CR0 or CR4 does. False: there is no memory.
-fn load_pointers(vcpu: &VmxVcpu) -> bool {
+pub(super) fn load_pointers(vcpu: &VmxVcpu) -> bool {
     if !control_registers::has_pointers() {
         return true;
     }
@@ -188,26 +201,4 @@ fn load_pointers(vcpu: &VmxVcpu) -> bool {
         write(Field(Field::GUEST_PDPTE0.0 + 2 * i), value);
     }
     true
-}
-
-fn general_register(regs: &mut GuestRegs, number: u64) -> Option<&mut u64> {
-    Some(match number {
-        0 => &mut regs.rax,
-        1 => &mut regs.rcx,
-        2 => &mut regs.rdx,
-        3 => &mut regs.rbx,
-        4 => &mut regs.rsp,
-        5 => &mut regs.rbp,
-        6 => &mut regs.rsi,
-        7 => &mut regs.rdi,
-        8 => &mut regs.r8,
-        9 => &mut regs.r9,
-        10 => &mut regs.r10,
-        11 => &mut regs.r11,
-        12 => &mut regs.r12,
-        13 => &mut regs.r13,
-        14 => &mut regs.r14,
-        15 => &mut regs.r15,
-        _ => return None,
-    })
 }

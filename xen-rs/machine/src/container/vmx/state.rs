@@ -5,11 +5,13 @@
 use super::fields::{Field, Register, entry};
 use super::vmcs::{read, write, write_any};
 use super::{capability, control_registers, enter};
-use crate::arch::x86_64::{cpu, guest_registers, percpu};
+use crate::arch::x86_64::{cpu, guest_registers, percpu, tsc};
 use crate::container::state::{CpuState, DescriptorTable, Segment};
 use crate::mem::hypervisor_map::idle_root;
 use logic::regs::selector;
 
+/// How long a guest stays inside at most, in milliseconds of the TSC, if no interrupt calls it out before.
+const STAY_MS: u64 = 2;
 /// A segment that is not there.
 const UNUSABLE: u64 = 1 << 16;
 
@@ -106,6 +108,7 @@ pub(super) fn begin(found: &capability::Capabilities, addresses: &Addresses) {
         (Field::ENTRY_MSR_LOADS, 0),
         (Field::ENTRY_EVENT, 0),
         (Field::TPR_THRESHOLD, 0),
+        (Field::PREEMPTION_TIMER, (tsc::hertz() * STAY_MS / 1000 >> found.timer_shift).clamp(1, u32::MAX.into())),
         (Field::LINK_POINTER, u64::MAX),
         (Field::GUEST_DEBUGCTL, 0),
         (Field::MSR_BITMAP, addresses.msr_bitmap),

@@ -57,6 +57,8 @@ pub struct VmxVcpu {
     /// To be delivered at the next entry: the event, its error code.
     pub(super) pending: u64,
     pub(super) pending_error: u64,
+    /// Of the task priority: [`Self::watch_priority`].
+    watched: u8,
     flush_cache: bool,
     clear_buffers: bool,
 }
@@ -94,6 +96,7 @@ impl VmxVcpu {
             debug_loaded: false,
             pending: 0,
             pending_error: 0,
+            watched: 0,
             flush_cache: speculation::flushes_before_guests(),
             clear_buffers: speculation::plan().verw,
         };
@@ -319,9 +322,15 @@ impl VmxVcpu {
 
     /// To exit when the handler of an NMI returns.
     pub(crate) fn want_nmi_window(&mut self) {
-        if self.found.pin & super::fields::pin::VIRTUAL_NMIS != 0 {
-            self.change_primary(primary::NMI_WINDOW, true);
-        }
+        self.change_primary(primary::NMI_WINDOW, true);
+    }
+
+    /// An emulated instruction was the one of a single step: #DB comes behind it.
+    #[cold]
+    pub(crate) fn end_step(&mut self) {
+        const SINGLE_STEP: u64 = 1 << 14;
+        self.add_debug_causes(SINGLE_STEP);
+        self.inject(Event::exception(1));
     }
 
     /// The task priority: bits 7:4 of the APIC's register, which CR8 holds.
@@ -332,7 +341,16 @@ impl VmxVcpu {
 
     /// Sets CR8.
     pub(crate) fn set_cr8(&mut self, priority: u8) {
+        self.watch_priority(0);
         self.apic.write(TASK_PRIORITY, u32::from(priority & 0xf) << 4);
+    }
+
+    /// To exit when CR8 falls below this, which it is not at the moment (SDM vol. 3C, 27.2.1.1, demands it).
+    pub(crate) fn watch_priority(&mut self, class: u8) {
+        if self.watched != class {
+            self.watched = class;
+            self.with(|| write(Field::TPR_THRESHOLD, class.into()));
+        }
     }
 
     /// The whole state.
@@ -364,7 +382,11 @@ impl VmxVcpu {
             }
         }
         self.calls = self.calls.map(canonical);
-        self.with(|| state::store(state));
+        self.with(|| {
+            state::store(state);
+            // Where there is no memory, the entry is refused or the first access faults.
+            exits::load_pointers(self)
+        });
         self.pending = 0;
         // Translations of another CR3 may have the same number.
         self.cpu = u32::MAX;
