@@ -108,7 +108,7 @@ pub(super) fn begin(found: &capability::Capabilities, addresses: &Addresses) {
         (Field::ENTRY_MSR_LOADS, 0),
         (Field::ENTRY_EVENT, 0),
         (Field::TPR_THRESHOLD, 0),
-        (Field::PREEMPTION_TIMER, (tsc::hertz() * STAY_MS / 1000 >> found.timer_shift).clamp(1, u32::MAX.into())),
+        (Field::PREEMPTION_TIMER, ((tsc::hertz() * STAY_MS / 1000) >> found.timer_shift).clamp(1, u32::MAX.into())),
         (Field::LINK_POINTER, u64::MAX),
         (Field::GUEST_DEBUGCTL, 0),
         (Field::MSR_BITMAP, addresses.msr_bitmap),
