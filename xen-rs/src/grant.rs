@@ -130,7 +130,7 @@ impl DomainGrants {
 pub fn granted_frame<const H: u8>(granter: &Domain, gfn: Gfn, held: &mut Held<'_, H>) -> Result<Mfn, Refusal> {
     match frames().ram(Mfn(gfn.0)) {
         // Nobody's for a PVH domain, so that other domains do not pay for asking.
-        Some(frame) if frame.info().is_owned_by(granter.frames_by_number) => Ok(frame.mfn()),
+        Some(frame) if frame.info().is_of(granter.frames_by_number) => Ok(frame.mfn()),
         _ => mapped_frame(granter, gfn, held),
     }
 }

@@ -22,23 +22,13 @@ impl Page {
 }
 
 impl EntryPage for Page {
+    type Cell<'a> = &'a AtomicU64;
+
     fn mfn(&self) -> Mfn {
         Mfn(1)
     }
-    fn load(&self, index: usize) -> u64 {
-        self.0[index].load(SeqCst)
-    }
-    fn store(&self, index: usize, word: u64) {
-        self.0[index].store(word, SeqCst);
-    }
-    fn compare_exchange(&self, index: usize, old: u64, new: u64) -> Result<(), u64> {
-        self.0[index].compare_exchange(old, new, SeqCst, SeqCst).map(drop)
-    }
-    fn and(&self, index: usize, mask: u64) {
-        self.0[index].fetch_and(mask, SeqCst);
-    }
-    fn or(&self, index: usize, bits: u64) {
-        self.0[index].fetch_or(bits, SeqCst);
+    fn cell(&self, index: usize) -> &AtomicU64 {
+        &self.0[index]
     }
     fn is_mapped(&self) -> bool {
         false

@@ -23,6 +23,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use logic::access::{Caller, Privilege};
 use logic::grant::Version;
 use logic::lock::{Held, rank};
+use logic::page::Owner;
 use logic::sched::Budget;
 use machine::mem::heap;
 use xen_abi::{
@@ -91,7 +92,7 @@ pub struct Domain {
     /// How its vCPUs run.
     pub kind: Kind,
     /// Whose frames it names by their own numbers: its own, or as a PVH domain nobody's.
-    pub frames_by_number: DomId,
+    pub frames_by_number: Owner,
     this: Weak<Self>,
 }
 
@@ -180,7 +181,7 @@ impl Domain {
                 pool,
                 cpuid,
                 kind,
-                frames_by_number: if blueprint.is_pvh() { DomId::INVALID } else { blueprint.id },
+                frames_by_number: Owner::of(if blueprint.is_pvh() { DomId::INVALID } else { blueprint.id }),
                 this: this.clone(),
             };
             domain.set_handle(blueprint.handle);

@@ -9,13 +9,16 @@ mod map;
 mod transfer;
 mod unmap;
 
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 use core::mem::offset_of;
 
 use logic::{
     access::{Allowed, GrantTableOp as Op, NoTarget},
     grant::{Refusal, Version},
     hypercall::{Budget, Outcome},
+    lock::Held,
+    page::Deferred,
+    regs::GuestRegs,
 };
 use machine::arch::x86_64::interrupts;
 use machine::mem::{guest_copy, shared::SharedPage};
@@ -23,7 +26,7 @@ use xen_abi::{errno::Errno, grant_table as abi, ids::DomId};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{
-    cpu::{Context, Target},
+    cpu::{Context, Running, Target},
     domain::{self, Domain},
     guest,
 };
@@ -46,7 +49,7 @@ pub fn grant_table_op(cx: &mut Context<'_>) -> Outcome {
         Err(errno) => return Outcome::Fail(errno),
     };
     match op.op() {
-        Op::Map => each::<abi::GnttabMapGrantRef>(cx, count, map::map_grant_ref),
+        Op::Map => each::<abi::GnttabMapGrantRef>(cx, count, |cx, va| map::map_grant_ref(&mut By::of(cx), va)),
         Op::Unmap => unmap::batches::<abi::GnttabUnmapGrantRef>(cx, count),
         Op::UnmapAndReplace => unmap::batches::<abi::GnttabUnmapAndReplace>(cx, count),
         Op::Copy => each::<abi::GnttabCopy>(cx, count, copy::copy),
@@ -58,6 +61,26 @@ pub fn grant_table_op(cx: &mut Context<'_>) -> Outcome {
         Op::GetStatusFrames => one(cx, op, va, count, get_status_frames),
         Op::SetVersion => set_version(cx, va).into(),
         Op::GetVersion => get_version(cx, op, va).into(),
+    }
+}
+
+/// A call for one operation of the usual kinds, which anyone may ask for. `None`: it takes more, and nothing has been done.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "both are unsigned int in the ABI")]
+pub fn at_once(running: &mut Running, regs: &GuestRegs, held: Held<'_, 0>) -> Option<u64> {
+    if regs.rdx as u32 != 1 {
+        return None;
+    }
+    let va = regs.rsi;
+    let result = match regs.rdi as u32 {
+        abi::GNTTABOP_COPY => copy::only_one(running, va, held)?,
+        abi::GNTTABOP_MAP_GRANT_REF => map::map_grant_ref(&mut By::running(running, held), va),
+        abi::GNTTABOP_UNMAP_GRANT_REF => unmap::only_one(&mut By::running(running, held), va),
+        _ => return None,
+    };
+    match result {
+        Ok(()) => Some(0),
+        Err(errno) => Some(errno.as_ret()),
     }
 }
 
@@ -116,11 +139,35 @@ fn one<T: FromBytes + IntoBytes + Immutable>(
 
 /// The domain of a number: the caller's own needs no reference of its own, another's is kept in `other`.
 #[inline(always)]
-fn peer<'p, 'c: 'p>(cx: &mut Context<'c>, id: DomId, other: &'p mut Option<Arc<Domain>>) -> Option<&'p Arc<Domain>> {
-    if id == cx.domain.id {
-        return Some(cx.domain);
+fn peer<'a>(
+    caller: &'a Arc<Domain>,
+    id: DomId,
+    other: &'a mut Option<Arc<Domain>>,
+    held: &mut Held<'_, 0>,
+) -> Option<&'a Arc<Domain>> {
+    if id == caller.id {
+        return Some(caller);
     }
-    Some(other.insert(domain::find(id, &mut cx.held)?))
+    Some(other.insert(domain::find(id, held)?))
+}
+
+/// What the operations on single grants need of a context.
+struct By<'a> {
+    domain: &'a Arc<Domain>,
+    deferred: &'a mut Vec<Deferred>,
+    held: Held<'a, 0>,
+}
+
+impl<'a> By<'a> {
+    #[inline(always)]
+    fn of(cx: &'a mut Context<'_>) -> Self {
+        By { domain: cx.domain, deferred: &mut cx.state.paging.deferred, held: cx.held.again() }
+    }
+
+    #[inline(always)]
+    fn running(running: &'a mut Running, held: Held<'a, 0>) -> Self {
+        By { domain: &running.domain, deferred: &mut running.state.paging.deferred, held }
+    }
 }
 
 /// The domain that an operation names, if the caller may act on it.

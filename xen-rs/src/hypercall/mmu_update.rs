@@ -10,9 +10,7 @@ use logic::{
     page::{Changed, Entry, Fail, Owners, Replace, Slot, Writable},
 };
 use machine::mem::{
-    guest_copy,
-    guest_words::Piece,
-    pv_pte,
+    guest_copy, guest_words, pv_pte,
     tlb::{self, Forget},
 };
 use xen_abi::{
@@ -36,9 +34,6 @@ const CHUNK: usize = 16;
 const COMMAND_BITS: u64 = 7;
 /// Bytes of one request.
 const SIZE: u64 = size_of::<MmuUpdate>() as u64;
-
-const PTR: u64 = offset_of!(MmuUpdate, ptr) as u64;
-const VAL: u64 = offset_of!(MmuUpdate, val) as u64;
 
 /// Who is concerned by the requests of one call.
 struct Parties {
@@ -77,7 +72,8 @@ fn own_data_entries(cx: &mut Context<'_>, mut from: u64, count: u64) -> bool {
     let owners = Owners { pages: own, caller: own };
     let mut left = count;
     while left > 0 {
-        let Some((ptr, val)) = Piece::<SIZE>::new(from).and_then(Piece::words_at_once::<PTR, VAL>) else { break };
+        const { assert!(SIZE == 16 && offset_of!(MmuUpdate, val) == 8) };
+        let Some([ptr, val]) = guest_words::read_2_at_once(from) else { break };
         let replace = match ptr & COMMAND_BITS {
             MMU_NORMAL_PT_UPDATE => Replace::Whole,
             MMU_PT_UPDATE_PRESERVE_AD => Replace::KeepAccessedDirty,

@@ -164,7 +164,10 @@ fn enter_as<const NUMBER: u64>(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: He
     let Some(running) = &mut cpu.running else { return leave(cpu, regs, held) };
     let number = if NUMBER == ANY { regs.rax } else { NUMBER };
     trace::event(TRC_PV_HYPERCALL_V2, || [num::uint(number)]);
-    let outcome = route(&mut running.context(&mut cpu.local, regs, held.again()), number);
+    let outcome = match at_its_place::<NUMBER>(running, regs, held.again()) {
+        Some(value) => Outcome::Done(value),
+        None => route(&mut running.context(&mut cpu.local, regs, held.again()), number),
+    };
     if finish(regs, outcome)
         // Among its calls may have been an `iret`.
         && number != u64::from(hypercall::HYPERVISOR_MULTICALL)
@@ -174,6 +177,13 @@ fn enter_as<const NUMBER: u64>(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: He
         return way;
     }
     leave(cpu, regs, held)
+}
+
+/// A call that is made without a context where it has a way of its own: its result.
+#[inline(always)]
+fn at_its_place<const NUMBER: u64>(running: &mut Running, regs: &GuestRegs, held: Held<'_, 0>) -> Option<u64> {
+    const GRANT_TABLE_OP: u64 = hypercall::HYPERVISOR_GRANT_TABLE_OP as u64;
+    if NUMBER == GRANT_TABLE_OP { grant_table_op::at_once(running, regs, held) } else { None }
 }
 
 /// The result of a call goes to the guest, or the guest goes back to make it again. Whether it goes on behind the call.

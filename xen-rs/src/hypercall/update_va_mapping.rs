@@ -46,7 +46,7 @@ fn update(cx: &mut Context<'_>, pages: DomId, entry: Entry) -> Outcome {
     let [va, _, flags, ..] = cx.args();
     let owner = cx.domain.id;
     let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
-    let Some((f, slot, _)) = pv_pte::walk(va) else { return Outcome::Fail(Errno::EINVAL) };
+    let Some((f, slot)) = pv_pte::walk_to_table(va) else { return Outcome::Fail(Errno::EINVAL) };
     let owners = Owners { pages, caller: owner };
     match mm.update_data(f, slot, entry, Replace::Whole, owner, owners) {
         Ok(()) => flush(cx, va, flags),

@@ -3,7 +3,7 @@
 use logic::emulate::decode::{begins_with_forced_cpuid, is_forced_cpuid};
 use logic::regs::{GuestRegs, rflags};
 use logic::trap::vector;
-use machine::mem::{guest_copy, guest_words::Piece};
+use machine::mem::{guest_copy, guest_words};
 
 use super::{cpuid, deliver, privileged};
 use crate::cpu::{Context, Running};
@@ -16,8 +16,7 @@ const WHOLE: usize = 7;
 /// not as simple, and nothing has been done.
 #[inline(always)]
 pub fn at_once(running: &Running, regs: &mut GuestRegs) -> bool {
-    let Some(piece) = Piece::<8>::new(regs.rip) else { return false };
-    let Some((code, _)) = piece.words_at_once::<0, 0>() else { return false };
+    let Some([code]) = guest_words::read_1_at_once(regs.rip) else { return false };
     if !begins_with_forced_cpuid(code) || regs.rflags & rflags::TF != 0 {
         return false;
     }

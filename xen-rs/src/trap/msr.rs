@@ -26,12 +26,18 @@ pub fn guest(domain: &Domain, vcpu: VcpuId) -> Guest {
 }
 
 /// Value of a register.
+#[inline(always)]
 pub fn read(cx: &Context<'_>, index: u32) -> Result<u64, Fault> {
-    let pv = &cx.state.pv;
     // It is asked for most, and depends on nothing of the policy.
     if index == msr::index::EFER {
         return cpu::rdmsr_safe(index).map(|efer| efer & EFER_SHOWN).ok_or(Fault);
     }
+    read_by_policy(cx, index)
+}
+
+#[inline(never)]
+fn read_by_policy(cx: &Context<'_>, index: u32) -> Result<u64, Fault> {
+    let pv = &cx.state.pv;
     Ok(match msr::read(index, &guest(cx.domain, cx.vcpu.id))? {
         Read::Value(value) => value,
         Read::FsBase => segments::fs_base(),

@@ -265,6 +265,7 @@ impl Bytes<'_> {
 ///
 /// # Errors
 /// See [`Undecoded`].
+#[inline(always)]
 pub fn decode(code: &[u8], size: CodeSize) -> Result<Instruction, Undecoded> {
     let mut bytes = Bytes { all: code, at: 0 };
     let mut prefixes = Prefixes::default();

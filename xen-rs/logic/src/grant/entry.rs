@@ -1,5 +1,16 @@
 //! One entry: the guest's words, and our count of its uses.
 
+#[cfg(not(loom))]
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Release, SeqCst},
+};
+#[cfg(loom)]
+use loom::sync::atomic::{
+    AtomicU64,
+    Ordering::{Release, SeqCst},
+};
+
 use xen_abi::grant_table as abi;
 use xen_abi::ids::{DomId, Gfn, GrantRef, Mfn};
 
@@ -11,20 +22,80 @@ use super::Refusal;
 /// An entry of version 1 is one word: flags (bits 0..16), domain (16..32), frame (32..64). One of version 2 is two: flags,
 /// domain and what depends on the kind; the frame. Its status is 16 bits on a page of their own.
 pub trait EntryPage {
+    /// One of its words.
+    type Cell<'a>: EntryCell
+    where
+        Self: 'a;
+
     /// Where the page is, for the guest to map.
     fn mfn(&self) -> Mfn;
-    /// One atomic read.
-    fn load(&self, index: usize) -> u64;
-    /// One atomic write.
-    fn store(&self, index: usize, word: u64);
-    /// One atomic compare-and-exchange: the word found is the error.
-    fn compare_exchange(&self, index: usize, old: u64, new: u64) -> Result<(), u64>;
-    /// One atomic AND.
-    fn and(&self, index: usize, mask: u64);
-    /// One atomic OR, a full barrier.
-    fn or(&self, index: usize, bits: u64);
+    /// The word with this index.
+    fn cell(&self, index: usize) -> Self::Cell<'_>;
     /// Whether a guest has it mapped.
     fn is_mapped(&self) -> bool;
+
+    /// [`EntryCell::load`].
+    #[inline(always)]
+    fn load(&self, index: usize) -> u64 {
+        self.cell(index).load()
+    }
+    /// [`EntryCell::store`].
+    #[inline(always)]
+    fn store(&self, index: usize, word: u64) {
+        self.cell(index).store(word);
+    }
+    /// [`EntryCell::compare_exchange`].
+    #[inline(always)]
+    fn compare_exchange(&self, index: usize, old: u64, new: u64) -> Result<(), u64> {
+        self.cell(index).compare_exchange(old, new)
+    }
+    /// [`EntryCell::and`].
+    #[inline(always)]
+    fn and(&self, index: usize, mask: u64) {
+        self.cell(index).and(mask);
+    }
+    /// [`EntryCell::or`].
+    #[inline(always)]
+    fn or(&self, index: usize, bits: u64) {
+        self.cell(index).or(bits);
+    }
+}
+
+/// A word of an [`EntryPage`].
+pub trait EntryCell: Copy {
+    /// One atomic read.
+    fn load(self) -> u64;
+    /// One atomic write, after everything written before.
+    fn store(self, word: u64);
+    /// One atomic compare-and-exchange: the word found is the error.
+    fn compare_exchange(self, old: u64, new: u64) -> Result<(), u64>;
+    /// One atomic AND.
+    fn and(self, mask: u64);
+    /// One atomic OR, a full barrier.
+    fn or(self, bits: u64);
+}
+
+impl EntryCell for &AtomicU64 {
+    #[inline(always)]
+    fn load(self) -> u64 {
+        AtomicU64::load(self, SeqCst)
+    }
+    #[inline(always)]
+    fn store(self, word: u64) {
+        AtomicU64::store(self, word, Release);
+    }
+    #[inline(always)]
+    fn compare_exchange(self, old: u64, new: u64) -> Result<(), u64> {
+        AtomicU64::compare_exchange(self, old, new, SeqCst, SeqCst).map(drop)
+    }
+    #[inline(always)]
+    fn and(self, mask: u64) {
+        self.fetch_and(mask, SeqCst);
+    }
+    #[inline(always)]
+    fn or(self, bits: u64) {
+        self.fetch_or(bits, SeqCst);
+    }
 }
 
 /// Why a page is pinned.
@@ -96,13 +167,6 @@ impl Via {
     #[inline(always)]
     pub const fn device(self) -> bool {
         self.0 & Via::DEVICE.0 != 0
-    }
-
-    /// How many they are.
-    #[must_use]
-    #[inline(always)]
-    pub const fn count(self) -> u8 {
-        self.host() as u8 + self.device() as u8
     }
 
     /// Those of both sets.

@@ -12,23 +12,13 @@ use super::{Access, EntryPage, Purpose, Refusal, Table, Version, Via, abi};
 struct Page(Arc<AtomicU64>);
 
 impl EntryPage for Page {
+    type Cell<'a> = &'a AtomicU64;
+
     fn mfn(&self) -> Mfn {
         Mfn(0)
     }
-    fn load(&self, _: usize) -> u64 {
-        self.0.load(SeqCst)
-    }
-    fn store(&self, _: usize, word: u64) {
-        self.0.store(word, SeqCst);
-    }
-    fn compare_exchange(&self, _: usize, old: u64, new: u64) -> Result<(), u64> {
-        self.0.compare_exchange(old, new, SeqCst, SeqCst).map(drop)
-    }
-    fn and(&self, _: usize, mask: u64) {
-        self.0.fetch_and(mask, SeqCst);
-    }
-    fn or(&self, _: usize, bits: u64) {
-        self.0.fetch_or(bits, SeqCst);
+    fn cell(&self, _: usize) -> &AtomicU64 {
+        &self.0
     }
     fn is_mapped(&self) -> bool {
         false

@@ -87,16 +87,24 @@ const NO_HANDLE: u32 = u32::MAX;
 /// Handles in one page of Xen's map track, the unit its limit is given in.
 const PER_FRAME: u32 = 256;
 
+/// Where a handle's record is: looked up once, and good from then on, since there are never fewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    frame: usize,
+    index: u8,
+}
+
 /// A handle for a mapping that is being made: give it to [`Maptrack::commit`] or [`Maptrack::cancel`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Reserved(GrantHandle);
+pub struct Reserved(GrantHandle, Place);
 
 /// A mapping of which some ways were claimed for unmapping: they are this holder's to take away.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct GrantMapping {
     handle: GrantHandle,
+    place: Place,
     granter: DomId,
     table: TableId,
     gref: GrantRef,
@@ -160,11 +168,10 @@ pub struct Unmap {
     pub via: Via,
 }
 
-/// A handle's place. Apart from the rest of the map track, so that it can be changed along.
+/// What is at a handle's place. Apart from the rest of the map track, so that it can be changed along.
 #[inline(always)]
-fn track(frames: &mut [Tracks], handle: GrantHandle) -> Option<&mut Track> {
-    let frame = index_below((handle.0 / PER_FRAME).into(), frames.len())?;
-    frames.get_mut(frame)?.get_mut((handle.0 % PER_FRAME) as usize)
+fn track(frames: &mut [Tracks], place: Place) -> Option<&mut Track> {
+    frames.get_mut(place.frame)?.get_mut(usize::from(place.index))
 }
 
 impl Maptrack {
@@ -180,9 +187,13 @@ impl Maptrack {
         self.used
     }
 
+    /// Where a handle's record is, if there is one.
     #[inline(always)]
-    fn track(&mut self, handle: GrantHandle) -> Option<&mut Track> {
-        track(&mut self.frames, handle)
+    #[allow(clippy::cast_possible_truncation, reason = "takes the low part")]
+    fn place(&self, handle: GrantHandle) -> Option<Place> {
+        const { assert!(PER_FRAME == 1 << u8::BITS) };
+        let frame = index_below((handle.0 / PER_FRAME).into(), self.frames.len())?;
+        Some(Place { frame, index: handle.0 as u8 })
     }
 
     /// How many handles there are, free or not.
@@ -213,27 +224,30 @@ impl Maptrack {
     }
 
     /// A handle for a new mapping: no space when none is free, until it [grows](Maptrack::grow).
+    #[inline(always)]
     pub fn reserve(&mut self) -> Result<Reserved, Refusal> {
         let handle = GrantHandle(self.free);
-        let track = self.track(handle).ok_or(Refusal::NoSpace)?;
+        let place = self.place(handle).ok_or(Refusal::NoSpace)?;
+        let track = track(&mut self.frames, place).ok_or(Refusal::NoSpace)?;
         track.state = State::Reserved;
         self.free = track.gref.0;
         self.used += 1;
-        Ok(Reserved(handle))
+        Ok(Reserved(handle, place))
     }
 
     /// The mapping was not made.
     pub fn cancel(&mut self, handle: Reserved) {
-        if let Some(track) = track(&mut self.frames, handle.0) {
+        if let Some(track) = track(&mut self.frames, handle.1) {
             self.used = self.used.saturating_sub(1);
             track.make_free(&mut self.free, handle.0);
         }
     }
 
     /// The mapping was made: from now on its handle can be unmapped.
+    #[inline(always)]
     pub fn commit(&mut self, handle: Reserved, mapped: Mapped) -> GrantHandle {
         let Mapped { granter, table, gref, frame, access, via, by_entry } = mapped;
-        if let Some(track) = self.track(handle.0) {
+        if let Some(track) = track(&mut self.frames, handle.1) {
             let state = State::Live { via, claimed: Via::NOTHING };
             *track = Track { frame, gref, table, domain: granter, access, by_entry, state };
         }
@@ -242,8 +256,10 @@ impl Maptrack {
 
     /// Claims ways of a mapping for unmapping. Bad handle for one that is not mapped, or all of whose wanted ways
     /// somebody else is unmapping at the moment; `None` when it has none of the wanted ways.
+    #[inline(always)]
     pub fn claim(&mut self, unmap: Unmap) -> Result<Option<GrantMapping>, Refusal> {
-        let track = self.track(unmap.handle).ok_or(Refusal::BadHandle)?;
+        let place = self.place(unmap.handle).ok_or(Refusal::BadHandle)?;
+        let track = track(&mut self.frames, place).ok_or(Refusal::BadHandle)?;
         let State::Live { via, claimed } = &mut track.state else { return Err(Refusal::BadHandle) };
         let wanted = via.and(unmap.via);
         let got = wanted.without(*claimed);
@@ -256,6 +272,7 @@ impl Maptrack {
         *claimed = claimed.or(got);
         Ok(Some(GrantMapping {
             handle: unmap.handle,
+            place,
             granter: track.domain,
             table: track.table,
             gref: track.gref,
@@ -268,15 +285,16 @@ impl Maptrack {
 
     /// The unmapping failed: the mapping stays.
     pub fn unclaim(&mut self, mapping: GrantMapping) {
-        if let Some(Track { state: State::Live { claimed, .. }, .. }) = self.track(mapping.handle) {
+        if let Some(Track { state: State::Live { claimed, .. }, .. }) = track(&mut self.frames, mapping.place) {
             *claimed = claimed.without(mapping.via);
         }
     }
 
     /// The page-table entry is gone. The handle is free when nothing of the mapping is left.
+    #[inline(always)]
     pub fn detach(&mut self, mapping: GrantMapping) -> Detached {
-        let GrantMapping { handle, granter, table, gref, frame, access, via: gone, by_entry: _ } = mapping;
-        if let Some(track) = track(&mut self.frames, handle)
+        let GrantMapping { handle, place, granter, table, gref, frame, access, via: gone, by_entry: _ } = mapping;
+        if let Some(track) = track(&mut self.frames, place)
             && let State::Live { via, claimed } = &mut track.state
         {
             *via = via.without(gone);

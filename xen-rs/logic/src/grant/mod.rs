@@ -61,10 +61,11 @@ mod transfer;
 mod version2;
 mod whole_page;
 
-pub use entry::{Access, EntryPage, Extent, Purpose, Via};
+pub use entry::{Access, EntryCell, EntryPage, Extent, Purpose, Via};
 pub use maptrack::{Detached, Flushed, GrantMapping, Left, Mapped, Maptrack, Reserved, TableId, Unmap};
 pub use table::{Claim, ENTRIES_PER_FRAME, Freed, PassedOn, Pinned, Table, Version};
 pub use transfer::Search;
+pub use whole_page::{InUse, Offer, Offers};
 
 use xen_abi::grant_table as abi;
 

@@ -66,7 +66,7 @@ pub struct Table<P> {
 #[derive(Debug)]
 pub(super) struct Frame<P> {
     pub(super) shared: P,
-    active: Box<[Active; ENTRIES_PER_FRAME as usize]>,
+    pub(super) active: Box<[Active; ENTRIES_PER_FRAME as usize]>,
 }
 
 /// A grant that is now in use.

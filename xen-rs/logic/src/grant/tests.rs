@@ -14,23 +14,13 @@ use xen_abi::ids::{DomId, Gfn, GrantHandle, GrantRef, Mfn};
 pub(super) struct Page(u64, Arc<[AtomicU64]>);
 
 impl EntryPage for Page {
+    type Cell<'a> = &'a AtomicU64;
+
     fn mfn(&self) -> Mfn {
         Mfn(self.0)
     }
-    fn load(&self, index: usize) -> u64 {
-        self.1[index].load(SeqCst)
-    }
-    fn store(&self, index: usize, word: u64) {
-        self.1[index].store(word, SeqCst);
-    }
-    fn compare_exchange(&self, index: usize, old: u64, new: u64) -> Result<(), u64> {
-        self.1[index].compare_exchange(old, new, SeqCst, SeqCst).map(drop)
-    }
-    fn and(&self, index: usize, mask: u64) {
-        self.1[index].fetch_and(mask, SeqCst);
-    }
-    fn or(&self, index: usize, bits: u64) {
-        self.1[index].fetch_or(bits, SeqCst);
+    fn cell(&self, index: usize) -> &AtomicU64 {
+        &self.1[index]
     }
     fn is_mapped(&self) -> bool {
         false
@@ -222,19 +212,26 @@ fn counters_never_wrap() {
 #[test]
 fn an_entry_that_never_stands_still() {
     struct Restless(AtomicU64);
+    impl EntryCell for &Restless {
+        fn load(self) -> u64 {
+            self.0.load(SeqCst)
+        }
+        fn store(self, _: u64) {}
+        fn compare_exchange(self, _: u64, _: u64) -> Result<(), u64> {
+            Err(self.0.fetch_xor(u64::from(abi::GTF_PWT), SeqCst))
+        }
+        fn and(self, _: u64) {}
+        fn or(self, _: u64) {}
+    }
     impl EntryPage for Restless {
+        type Cell<'a> = &'a Restless;
+
         fn mfn(&self) -> Mfn {
             Mfn(0)
         }
-        fn load(&self, _: usize) -> u64 {
-            self.0.load(SeqCst)
+        fn cell(&self, _: usize) -> &Restless {
+            self
         }
-        fn store(&self, _: usize, _: u64) {}
-        fn compare_exchange(&self, _: usize, _: u64, _: u64) -> Result<(), u64> {
-            Err(self.0.fetch_xor(u64::from(abi::GTF_PWT), SeqCst))
-        }
-        fn and(&self, _: usize, _: u64) {}
-        fn or(&self, _: usize, _: u64) {}
         fn is_mapped(&self) -> bool {
             false
         }

@@ -45,6 +45,18 @@ const ALLOCATED: u64 = 1 << 63;
 
 const OWNED: u32 = 1 << 16;
 
+/// A domain, as frames say whose they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner(u32);
+
+impl Owner {
+    /// That domain.
+    #[must_use]
+    pub const fn of(domain: DomId) -> Self {
+        Owner(OWNED | domain.0 as u32)
+    }
+}
+
 impl PageInfo {
     /// A frame that is not memory.
     #[cfg(not(loom))]
@@ -95,6 +107,13 @@ impl PageInfo {
     #[must_use]
     pub fn is_owned_by(&self, domain: DomId) -> bool {
         self.owner.load(Ordering::Relaxed) == OWNED | u32::from(domain.0)
+    }
+
+    /// [`PageInfo::is_owned_by`].
+    #[inline(always)]
+    #[must_use]
+    pub fn is_of(&self, owner: Owner) -> bool {
+        self.owner.load(Ordering::Relaxed) == owner.0
     }
 
     /// Number of general references.
@@ -330,6 +349,12 @@ impl<'f> FrameTable<'f> {
 }
 
 impl<'f> Frame<'f> {
+    /// Of memory.
+    #[inline(always)]
+    pub(super) const fn of(mfn: Mfn, info: &'f PageInfo) -> Self {
+        Frame { mfn, info }
+    }
+
     /// Its number.
     #[inline(always)]
     #[must_use]

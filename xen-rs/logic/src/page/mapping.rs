@@ -7,6 +7,7 @@
 use xen_abi::Errno;
 use xen_abi::ids::{DomId, Mfn};
 
+use super::brief::Brief;
 use super::entry::{Entry, bit};
 use super::env::{Env, Slot};
 use super::info::Frame;
@@ -63,12 +64,27 @@ impl<'f, E: Env> Mmu<'f, E> {
         self.get_mapping(mfn, owner, writable, mapper).map(|frame| Mapping { frame, writable })
     }
 
+    /// [`Mmu::hold_mapping`] of a page of `owner` that is held already; it is so no more after `EBUSY`.
+    #[inline(always)]
+    pub fn mapping_of(
+        &mut self,
+        page: Brief<'f>,
+        owner: DomId,
+        writable: bool,
+        mapper: DomId,
+    ) -> Result<Mapping<'f>, Errno> {
+        self.map_held(page.frame(), owner, writable, mapper).map(|frame| Mapping { frame, writable })
+    }
+
     /// Gives up the references of each way that a grant was mapped, now that its use has ended.
     #[inline(always)]
     pub fn put_freed(&mut self, freed: Freed) {
         let writable = freed.access() == Access::Write;
         let Some(frame) = self.frames.ram(freed.frame()) else { return };
-        for _ in 0..freed.via().count() {
+        if freed.via().host() {
+            self.put_mapping(frame, writable);
+        }
+        if freed.via().device() {
             self.put_mapping(frame, writable);
         }
     }

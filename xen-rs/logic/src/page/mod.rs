@@ -59,6 +59,7 @@ mod atomic {
 }
 
 mod audit;
+mod brief;
 mod data;
 pub mod entry;
 mod env;
@@ -80,9 +81,10 @@ pub mod tests;
 mod tests_under_loom;
 
 pub use audit::{Audit, Mistake};
+pub use brief::{Brief, Last};
 pub use entry::Entry;
 pub use env::{Deferred, Env, Freed, Slot, Table};
-pub use info::{Frame, FrameTable, PageInfo};
+pub use info::{Frame, FrameTable, Owner, PageInfo};
 pub use mapping::{Mapping, MappingBits};
 pub use pin::pin_kind;
 pub use refs::{Fail, Mmu};

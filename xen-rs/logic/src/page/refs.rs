@@ -59,7 +59,7 @@ enum Worked {
 
 /// Takes the word from one value to another.
 #[inline(always)]
-fn step(f: Frame<'_>, old: Word, new: Word) -> Result<(), Word> {
+pub(super) fn step(f: Frame<'_>, old: Word, new: Word) -> Result<(), Word> {
     let word = &f.info().word;
     word.compare_exchange_weak(old.0, new.0, Ordering::AcqRel, Ordering::Acquire).map(drop).map_err(Word)
 }
@@ -96,7 +96,7 @@ impl<'f, E: Env> Mmu<'f, E> {
     }
 
     #[cold]
-    fn release(&mut self, f: Frame<'f>) {
+    pub(super) fn release(&mut self, f: Frame<'f>) {
         let owner = f.info().owner();
         debug_assert!(matches!(f.word().state(), State::Free(_)), "page {:?} freed while {:?}", f.mfn(), f.word());
         let freed = Freed { frame: f, owner };

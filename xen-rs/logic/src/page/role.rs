@@ -62,6 +62,12 @@ impl Role for Writable {
 pub struct TypeRef<'f, R: Role>(Frame<'f>, PhantomData<R>);
 
 impl<'f, R: Role> TypeRef<'f, R> {
+    /// Of a frame of which both references were taken.
+    #[inline(always)]
+    pub(super) const fn of(frame: Frame<'f>) -> Self {
+        TypeRef(frame, PhantomData)
+    }
+
     /// The frame.
     #[inline(always)]
     #[must_use]
@@ -119,6 +125,18 @@ impl<'f, E: Env> Mmu<'f, E> {
     #[inline(always)]
     pub fn get_mapping(&mut self, mfn: Mfn, owner: DomId, writable: bool, mapper: DomId) -> Result<Frame<'f>, Errno> {
         let f = self.get_page(mfn, owner).ok_or(Errno::EINVAL)?;
+        self.map_held(f, owner, writable, mapper)
+    }
+
+    /// [`Mmu::get_mapping`] of a page on which the caller has a general reference. It is given up by the error.
+    #[inline(always)]
+    pub(super) fn map_held(
+        &mut self,
+        f: Frame<'f>,
+        owner: DomId,
+        writable: bool,
+        mapper: DomId,
+    ) -> Result<Frame<'f>, Errno> {
         if writable {
             if !self.get_writable(f) {
                 self.put_page(f);

@@ -7,6 +7,7 @@
 use super::guest_copy::{is_guest_piece, write};
 use core::arch::asm;
 use xen_abi::Errno;
+use zerocopy::{Immutable, IntoBytes};
 
 /// Accesses to a guest's addresses, one after the other, each with a label of its own. The one that faults ends them and
 /// counts `$failed` up from 0.
@@ -68,6 +69,13 @@ pub fn read_at_once(from: u64) -> Option<u32> {
     u32::try_from(word).ok()
 }
 
+/// A write that has failed once.
+#[cold]
+#[inline(never)]
+fn again<T: IntoBytes + Immutable>(to: u64, value: T) -> Result<(), Errno> {
+    write(to, &value)
+}
+
 /// `N` bytes, not more than a page, of addresses that are the guest's. Whether there is memory is seen at each access.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece<const N: u64>(u64);
@@ -107,32 +115,73 @@ impl<const N: u64> Piece<N> {
         unsafe {
             guarded!(failed: "20" "mov [{va} + {at}], {word}"; va = in(reg) self.0, word = in(reg) word, at = const AT,);
         }
-        if failed == 0 { Ok(()) } else { write(self.0.wrapping_add(AT), &word) }
+        if failed == 0 { Ok(()) } else { again(self.0.wrapping_add(AT), word) }
+    }
+}
+
+impl<const N: u64> Piece<N> {
+    /// Writes words at two of its places, as [`write`] does.
+    #[inline(always)]
+    pub fn write_words<const A: u64, const B: u64>(self, a: u64, b: u64) -> Result<(), Errno> {
+        const { assert!(A + 8 <= N && B + 8 <= N) };
+        let failed: u64;
+        // SAFETY: writes to a guest's addresses from registers; a fault is caught by the exception table.
+        unsafe {
+            guarded!(failed: "20" "mov [{va} + {at_a}], {a}", "21" "mov [{va} + {at_b}], {b}";
+                va = in(reg) self.0, a = in(reg) a, b = in(reg) b, at_a = const A, at_b = const B,);
+        }
+        if failed == 0 {
+            return Ok(());
+        }
+        again(self.0.wrapping_add(A), a)?;
+        again(self.0.wrapping_add(B), b)
+    }
+
+    /// [`Piece::write_word`] of 16 bits.
+    #[inline(always)]
+    pub fn write_half<const AT: u64>(self, half: u16) -> Result<(), Errno> {
+        const { assert!(AT + 2 <= N) };
+        let failed: u64;
+        // SAFETY: a write to a guest's address from a register; a fault is caught by the exception table.
+        unsafe {
+            guarded!(failed: "20" "mov [{va} + {at}], {half:x}"; va = in(reg) self.0, half = in(reg) half, at = const AT,);
+        }
+        if failed == 0 { Ok(()) } else { again(self.0.wrapping_add(AT), half) }
     }
 }
 
 /// Reads of so many words by one after the other, into registers.
 macro_rules! read_words {
     ($(#[$doc:meta])* $name:ident, $count:literal: $($word:ident $label:literal at $offset:literal),*) => {
+        impl Piece<{ 8 * $count }> {
+            /// All of it, if it can be read.
+            #[inline(always)]
+            #[must_use]
+            pub fn all_at_once(self) -> Option<[u64; $count]> {
+                $(let $word: u64;)*
+                let failed: u64;
+                // SAFETY: reads of a guest's addresses into registers; faults are caught by the exception table.
+                unsafe {
+                    guarded!(failed: $($label concat!("mov {", stringify!($word), "}, [{from} + ", $offset, "]")),*;
+                        from = in(reg) self.0, $($word = out(reg) $word,)*);
+                }
+                (failed == 0).then_some([$($word),*])
+            }
+        }
+
         $(#[$doc])*
         #[inline(always)]
         #[must_use]
         pub fn $name(from: u64) -> Option<[u64; $count]> {
-            if !is_guest_piece(from, 8 * $count) {
-                return None;
-            }
-            $(let $word: u64;)*
-            let failed: u64;
-            // SAFETY: reads of a guest's addresses into registers; faults are caught by the exception table.
-            unsafe {
-                guarded!(failed: $($label concat!("mov {", stringify!($word), "}, [{from} + ", $offset, "]")),*;
-                    from = in(reg) from, $($word = out(reg) $word,)*);
-            }
-            (failed == 0).then_some([$($word),*])
+            Piece::<{ 8 * $count }>::new(from)?.all_at_once()
         }
     };
 }
 
+read_words!(
+    /// Reads a word from a guest.
+    read_1_at_once, 1: a "20" at "0"
+);
 read_words!(
     /// Reads two words from a guest.
     read_2_at_once, 2: a "20" at "0", b "21" at "8"

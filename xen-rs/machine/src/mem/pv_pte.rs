@@ -82,6 +82,14 @@ pub fn show_m2p(root: &TypeRef<'_, RootTable>, show: bool) -> bool {
 #[inline]
 #[must_use]
 pub fn walk(va: u64) -> Option<(Frame<'static>, Slot, Entry)> {
+    let (f, slot) = walk_to_table(va)?;
+    Some((f, slot, peek(f, slot)))
+}
+
+/// [`walk`], for whom the entry does not matter.
+#[inline]
+#[must_use]
+pub fn walk_to_table(va: u64) -> Option<(Frame<'static>, Slot)> {
     walk_from(read_cr3() & bit::ADDRESS, va, &mut 0)
 }
 
@@ -90,7 +98,8 @@ pub fn walk(va: u64) -> Option<(Frame<'static>, Slot, Entry)> {
 #[must_use]
 pub fn walk_with_rights(va: u64) -> Option<(Entry, u64)> {
     let mut rights = bit::RW | bit::USER;
-    let (_, _, entry) = walk_from(read_cr3() & bit::ADDRESS, va, &mut rights)?;
+    let (f, slot) = walk_from(read_cr3() & bit::ADDRESS, va, &mut rights)?;
+    let entry = peek(f, slot);
     entry.is_present().then_some(())?;
     Some((entry, merge(rights, entry)))
 }
@@ -101,7 +110,7 @@ const fn merge(rights: u64, entry: Entry) -> u64 {
 }
 
 #[inline(always)]
-fn walk_from(root: u64, va: u64, rights: &mut u64) -> Option<(Frame<'static>, Slot, Entry)> {
+fn walk_from(root: u64, va: u64, rights: &mut u64) -> Option<(Frame<'static>, Slot)> {
     if !super::layout::is_guest_address(va) {
         return None;
     }
@@ -120,8 +129,7 @@ fn walk_from(root: u64, va: u64, rights: &mut u64) -> Option<(Frame<'static>, Sl
         at = entry.0 & bit::ADDRESS;
     }
     let f = frames().ram(Mfn(at >> 12))?;
-    let slot = Slot::new((va >> 12 & 511) as u16);
-    Some((f, slot, peek(f, slot)))
+    Some((f, Slot::new((va >> 12 & 511) as u16)))
 }
 
 /// What lies at a machine address below the end of memory: zero if that is no memory.
@@ -202,12 +210,29 @@ pub fn copy_page(to: &TypeRef<'_, Writable>, from: Frame<'_>) {
     unsafe { string_copy(va_of(to.mfn()), va_of(from.mfn()), 4096) }
 }
 
-/// Copies bytes between pages, as far as both reach; the caller has a reference on the one it reads.
-pub fn copy_bytes(to: &TypeRef<'_, Writable>, to_offset: usize, from: Frame<'_>, from_offset: usize, length: usize) {
-    let (to_offset, from_offset) = (to_offset.min(4096), from_offset.min(4096));
-    let length = length.min(4096 - to_offset).min(4096 - from_offset);
+/// Bytes of one page that go to another: where they are there and there, and how many.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes {
+    to: u16,
+    from: u16,
+    length: u16,
+}
+
+impl Bytes {
+    /// If they reach beyond neither page.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(to: u16, from: u16, length: u16) -> Option<Self> {
+        (u32::from(to.max(from)) + u32::from(length) <= 4096).then_some(Self { to, from, length })
+    }
+}
+
+/// Copies bytes between pages; the caller has a reference on the one it reads.
+#[inline(always)]
+pub fn copy_bytes(to: &TypeRef<'_, Writable>, from: Frame<'_>, bytes: Bytes) {
+    let (to, from) = (va_of(to.mfn()) + u64::from(bytes.to), va_of(from.mfn()) + u64::from(bytes.from));
     // SAFETY: within two pages of memory; the target is no table while held as writable.
-    unsafe { string_copy(va_of(to.mfn()) + to_offset as u64, va_of(from.mfn()) + from_offset as u64, length) }
+    unsafe { string_copy(to, from, bytes.length.into()) }
 }
 
 /// Zeroes a frame, by quadwords.

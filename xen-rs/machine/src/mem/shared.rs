@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 
+use logic::grant::EntryPage;
 use logic::lock::{SpinLock, rank};
 use logic::page::SharedFrame;
 use xen_abi::ids::Mfn;
@@ -21,32 +22,36 @@ use crate::mailbox::Poll;
 
 /// A shared page through the direct map.
 #[derive(Debug)]
-pub struct SharedPage(SharedFrame<'static>);
+pub struct SharedPage {
+    frame: SharedFrame<'static>,
+    /// Where it is in the direct map.
+    va: u64,
+}
 
 impl SharedPage {
     /// The page of a frame.
     #[must_use]
     pub const fn new(frame: SharedFrame<'static>) -> Self {
-        SharedPage(frame)
+        SharedPage { va: direct_map::va_of(frame.mfn()), frame }
     }
 
     /// Its frame number.
     #[must_use]
     pub const fn mfn(&self) -> Mfn {
-        self.0.mfn()
+        self.frame.mfn()
     }
 
     /// Ends the use of the page as one.
     #[must_use = "the page would be lost"]
     pub fn into_frame(self) -> SharedFrame<'static> {
-        self.0
+        self.frame
     }
 
     /// Access to it.
     #[inline(always)]
     #[must_use]
     pub const fn view(&self) -> SharedView<'_> {
-        SharedView { va: direct_map::va_of(self.mfn()), page: PhantomData }
+        SharedView { va: self.va, page: PhantomData }
     }
 }
 
@@ -357,33 +362,16 @@ impl<'a, const SIZE: usize> Shared<'a, SIZE> {
     }
 }
 
-impl logic::grant::EntryPage for SharedPage {
+impl EntryPage for SharedPage {
+    type Cell<'a> = &'a AtomicU64;
+
     fn mfn(&self) -> Mfn {
         SharedPage::mfn(self)
     }
 
     #[inline(always)]
-    fn load(&self, index: usize) -> u64 {
-        self.view().load64(index * 8)
-    }
-
-    #[inline(always)]
-    fn store(&self, index: usize, word: u64) {
-        self.view().store64(index * 8, word);
-    }
-
-    #[inline(always)]
-    fn compare_exchange(&self, index: usize, old: u64, new: u64) -> Result<(), u64> {
-        self.view().compare_exchange64(index * 8, old, new)
-    }
-
-    #[inline(always)]
-    fn and(&self, index: usize, mask: u64) {
-        self.view().and64(index * 8, mask);
-    }
-
-    fn or(&self, index: usize, bits: u64) {
-        self.view().or64(index * 8, bits);
+    fn cell(&self, index: usize) -> &AtomicU64 {
+        self.view().word64(index * 8)
     }
 
     #[cfg(not(target_os = "none"))]

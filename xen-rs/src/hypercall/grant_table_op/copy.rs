@@ -1,28 +1,32 @@
 //! `GNTTABOP_copy`: bytes from one page to another, either of them by a grant or the caller's own.
 
+mod at_once;
+
 use alloc::sync::Arc;
 use core::mem::offset_of;
 
 use logic::{
     grant::{Access, Claim, Extent, PassedOn, Pinned, Refusal, Via},
+    lock::Held,
     page::{Frame, TypeRef, Writable},
 };
-use machine::mem::pv_pte;
+use machine::mem::pv_pte::{self, Bytes};
 use xen_abi::{
     errno::Errno,
     grant_table::{self as abi, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF},
     ids::{DomId, Gfn, GrantRef, Mfn},
 };
 
+pub(super) use self::at_once::only_one;
 use super::{answer, peer};
 use crate::{
     cpu::Context,
     domain::{self, Domain},
     grant::granted_frame,
     guest, memory,
+    vcpu::VcpuState,
 };
 
-const PAGE: u32 = 4096;
 /// How often a grant that is passed on is looked at when it changes under our eyes.
 const TRIES: u32 = 4;
 
@@ -60,39 +64,27 @@ struct End {
 #[inline(never)]
 pub(super) fn copy(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     let arg: abi::GnttabCopy = guest::read(va)?;
-    let result = copy_one(cx, &arg);
+    let result = match copy_pages(cx.domain, cx.state, cx.held.again(), &arg) {
+        Some(()) => Ok(()),
+        None => copy_slowly(cx, &arg),
+    };
     answer(va, offset_of!(abi::GnttabCopy, status), &result)
 }
 
-#[inline(always)]
-fn copy_one(cx: &mut Context<'_>, arg: &abi::GnttabCopy) -> Result<(), Refusal> {
-    let (source, source_domain) = name(cx, &arg.source, arg.flags & GNTCOPY_SOURCE_GREF)?;
-    let (target, target_domain) = name(cx, &arg.dest, arg.flags & GNTCOPY_DEST_GREF)?;
-    let (mut other_source, mut other_target) = (None, None);
-    let source_domain = peer(cx, source_domain, &mut other_source).ok_or(Refusal::BadDomain)?;
-    let target_domain = peer(cx, target_domain, &mut other_target).ok_or(Refusal::BadDomain)?;
-    // Whole pages, which is nearly all there ever is.
-    let Some(from) = claim_at_once(cx, source_domain, source, Access::Read) else {
-        return copy_slowly(cx, arg, (source, source_domain), (target, target_domain));
-    };
-    let Some(to) = claim_at_once(cx, target_domain, target, Access::Write) else {
-        release(cx, source_domain, source, Access::Read);
-        return copy_slowly(cx, arg, (source, source_domain), (target, target_domain));
-    };
-    let result = copy_between(cx, (Page::whole(from), source_domain), (Page::whole(to), target_domain), arg);
-    release(cx, target_domain, target, Access::Write);
-    release(cx, source_domain, source, Access::Read);
-    result
+#[inline(never)]
+fn copy_pages(caller: &Arc<Domain>, state: &mut VcpuState, held: Held<'_, 0>, arg: &abi::GnttabCopy) -> Option<()> {
+    at_once::copy(caller, state, held, *arg)
 }
 
 /// A copy from or to whatever can be granted.
 #[cold]
-fn copy_slowly(
-    cx: &mut Context<'_>,
-    arg: &abi::GnttabCopy,
-    (source, source_domain): (Name, &Arc<Domain>),
-    (target, target_domain): (Name, &Arc<Domain>),
-) -> Result<(), Refusal> {
+#[inline(never)]
+fn copy_slowly(cx: &mut Context<'_>, arg: &abi::GnttabCopy) -> Result<(), Refusal> {
+    let (source, source_domain) = name(cx, &arg.source, arg.flags & GNTCOPY_SOURCE_GREF)?;
+    let (target, target_domain) = name(cx, &arg.dest, arg.flags & GNTCOPY_DEST_GREF)?;
+    let (mut other_source, mut other_target) = (None, None);
+    let source_domain = peer(cx.domain, source_domain, &mut other_source, &mut cx.held).ok_or(Refusal::BadDomain)?;
+    let target_domain = peer(cx.domain, target_domain, &mut other_target, &mut cx.held).ok_or(Refusal::BadDomain)?;
     let from = claim(cx, source_domain, source, Access::Read)?;
     let result = claim(cx, target_domain, target, Access::Write).and_then(|to| {
         let from_owner = from.origin.as_ref().map_or(source_domain, |(origin, _)| origin);
@@ -106,7 +98,6 @@ fn copy_slowly(
 }
 
 /// What an end of a copy is, and whose. A page that is not granted must be the caller's own.
-#[inline(always)]
 fn name(cx: &Context<'_>, end: &abi::GnttabCopyPtr, by_grant: u16) -> Result<(Name, DomId), Refusal> {
     let own = end.domid == DomId::SELF;
     if by_grant == 0 && !own {
@@ -115,19 +106,6 @@ fn name(cx: &Context<'_>, end: &abi::GnttabCopyPtr, by_grant: u16) -> Result<(Na
     #[allow(clippy::cast_possible_truncation, reason = "the union's other member has 32 bits")]
     let name = if by_grant == 0 { Name::Own(Gfn(end.u)) } else { Name::Granted(GrantRef(end.u as u32)) };
     Ok((name, if own { cx.domain.id } else { end.domid }))
-}
-
-/// The page of a name, if it is a whole one and all else is as usual. `None`: [`claim`] tells more.
-#[inline(always)]
-fn claim_at_once(cx: &mut Context<'_>, domain: &Arc<Domain>, name: Name, access: Access) -> Option<Mfn> {
-    match name {
-        Name::Own(gfn) => granted_frame(domain, gfn, &mut cx.held).ok(),
-        Name::Granted(gref) => {
-            let caller = cx.domain.id;
-            let (mut table, mut held) = domain.grants.table.lock(&mut cx.held);
-            table.pin_at_once(gref, caller, access, |gfn| granted_frame(domain, gfn, &mut held).ok())
-        }
-    }
 }
 
 fn claim(cx: &mut Context<'_>, domain: &Arc<Domain>, name: Name, access: Access) -> Result<End, Refusal> {
@@ -208,18 +186,13 @@ fn release_end(cx: &mut Context<'_>, end: End, domain: &Domain, name: Name, acce
     }
 }
 
-#[inline(always)]
 fn release(cx: &mut Context<'_>, domain: &Domain, name: Name, access: Access) {
     if let Name::Granted(gref) = name {
-        let (mut table, _held) = domain.grants.table.lock(&mut cx.held);
-        if !table.unpin_at_once(gref, access) {
-            // The grant that was passed on is the one that is known to `release_end`.
-            let _ = table.unpin(gref, access, Via::HOST);
-        }
+        // The grant that was passed on is the one that is known to `release_end`.
+        let _ = domain.grants.table.lock(&mut cx.held).0.unpin(gref, access, Via::HOST);
     }
 }
 
-#[inline(always)]
 fn copy_between(
     cx: &mut Context<'_>,
     (from, from_owner): (Page, &Arc<Domain>),
@@ -230,15 +203,14 @@ fn copy_between(
     let source: Frame<'static> = mm.get_page(from.mfn, from_owner.id).ok_or(Refusal::BadPage)?;
     let target = mm.get_writable_ref(to.mfn, to_owner.id).ok_or(Refusal::GeneralError);
     let result = target.and_then(|target: TypeRef<'static, Writable>| {
-        let beyond = |offset: u16| u32::from(offset) + u32::from(arg.len) > PAGE;
-        let result = if beyond(arg.source.offset) || beyond(arg.dest.offset) {
-            Err(Refusal::BadCopyArg)
-        } else if !from.extent.covers(arg.source.offset, arg.len) || !to.extent.covers(arg.dest.offset, arg.len) {
-            Err(Refusal::GeneralError)
-        } else {
-            let (at, from) = (usize::from(arg.dest.offset), usize::from(arg.source.offset));
-            pv_pte::copy_bytes(&target, at, source, from, usize::from(arg.len));
-            Ok(())
+        let covered = from.extent.covers(arg.source.offset, arg.len) && to.extent.covers(arg.dest.offset, arg.len);
+        let result = match Bytes::new(arg.dest.offset, arg.source.offset, arg.len) {
+            None => Err(Refusal::BadCopyArg),
+            Some(_) if !covered => Err(Refusal::GeneralError),
+            Some(bytes) => {
+                pv_pte::copy_bytes(&target, source, bytes);
+                Ok(())
+            }
         };
         mm.put_writable_ref(target);
         result

@@ -6,9 +6,9 @@ use core::mem::offset_of;
 use logic::{
     grant::{Access, Mapped, Purpose, Refusal, Table, Via},
     lock::{Held, rank},
-    page::{Frame, Locked, Mapping, MappingBits, Slot},
+    page::{Brief, Frame, Locked, Mapping, MappingBits, Slot},
 };
-use machine::mem::{frame_table::frames, heap, pv_pte, shared::SharedPage};
+use machine::mem::{frame_table::frames, guest_words::Piece, heap, pv_pte, shared::SharedPage};
 use xen_abi::{
     errno::Errno,
     grant_table::{
@@ -18,9 +18,8 @@ use xen_abi::{
     ids::{DomId, GrantHandle, GrantRef, Mfn},
 };
 
-use super::{answer, peer};
+use super::{By, answer, peer};
 use crate::{
-    cpu::Context,
     domain::Domain,
     grant::granted_frame,
     guest,
@@ -29,36 +28,42 @@ use crate::{
 
 /// One mapping.
 #[inline(never)]
-pub(super) fn map_grant_ref(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
+pub(super) fn map_grant_ref(by: &mut By<'_>, va: u64) -> Result<(), Errno> {
     const STATUS: usize = offset_of!(abi::GnttabMapGrantRef, status);
-    let arg: abi::GnttabMapGrantRef = guest::read(va)?;
-    let result = map(cx, &arg);
-    if let Ok((handle, frame)) = &result {
-        guest::write(va.wrapping_add(offset_of!(abi::GnttabMapGrantRef, handle) as u64), handle)?;
-        guest::write(va.wrapping_add(offset_of!(abi::GnttabMapGrantRef, dev_bus_addr) as u64), &(frame.0 << 12))?;
+    const { assert!(offset_of!(abi::GnttabMapGrantRef, handle) == 20 && STATUS == 18) };
+    let piece = Piece::<{ size_of::<abi::GnttabMapGrantRef>() as u64 }>::new(va).ok_or(Errno::EFAULT)?;
+    let arg: abi::GnttabMapGrantRef = match piece.all_at_once() {
+        Some(words) => zerocopy::transmute!(words),
+        None => guest::read(va)?,
+    };
+    match map(by, &arg) {
+        // The granting domain's number is written with them, as by Xen.
+        Ok((handle, frame)) => {
+            piece.write_words::<16, 24>(u64::from(arg.dom.0) | u64::from(handle.0) << 32, frame.0 << 12)
+        }
+        Err(refusal) => answer(va, STATUS, &Err::<(), _>(refusal)),
     }
-    answer(va, STATUS, &result)
 }
 
 /// The handle, and the page. (A PVH domain has no page tables of ours: no entry of its is found, and the mapping is refused.)
 #[inline(always)]
-fn map(cx: &mut Context<'_>, arg: &abi::GnttabMapGrantRef) -> Result<(GrantHandle, Mfn), Refusal> {
+fn map(by: &mut By<'_>, arg: &abi::GnttabMapGrantRef) -> Result<(GrantHandle, Mfn), Refusal> {
     let via = Via::new(arg.flags & GNTMAP_HOST_MAP != 0, arg.flags & GNTMAP_DEVICE_MAP != 0);
     if !via.any() {
         return Err(Refusal::BadGntref);
     }
     let mut other = None;
-    let granter = peer(cx, arg.dom, &mut other).ok_or(Refusal::BadDomain)?;
+    let granter = peer(by.domain, arg.dom, &mut other, &mut by.held).ok_or(Refusal::BadDomain)?;
     let access = if arg.flags & GNTMAP_READONLY == 0 { Access::Write } else { Access::Read };
     let handle = loop {
-        let reserved = cx.domain.grants.maptrack.lock(&mut cx.held).0.reserve();
+        let reserved = by.domain.grants.maptrack.lock(&mut by.held).0.reserve();
         match reserved {
             Ok(handle) => break handle,
-            Err(_) => make_handles(cx)?,
+            Err(_) => make_handles(by)?,
         }
     };
-    let mapped = pin_and_map(cx, arg, granter, access, via);
-    let (mut track, _held) = cx.domain.grants.maptrack.lock(&mut cx.held);
+    let mapped = pin_and_map(by, arg, granter, access, via);
+    let (mut track, _held) = by.domain.grants.maptrack.lock(&mut by.held);
     match mapped {
         Ok(mapped) => Ok((track.commit(handle, mapped), mapped.frame)),
         Err(refusal) => {
@@ -70,41 +75,53 @@ fn map(cx: &mut Context<'_>, arg: &abi::GnttabMapGrantRef) -> Result<(GrantHandl
 
 /// More handles, unless the hypervisor's memory is low: it must not run dry by what guests ask for.
 #[cold]
-fn make_handles(cx: &mut Context<'_>) -> Result<(), Refusal> {
-    memory::feed_heap(&mut cx.held);
+fn make_handles(by: &mut By<'_>) -> Result<(), Refusal> {
+    memory::feed_heap(&mut by.held);
     if heap::is_low() {
         return Err(Refusal::NoSpace);
     }
-    cx.domain.grants.maptrack.lock(&mut cx.held).0.grow()
+    by.domain.grants.maptrack.lock(&mut by.held).0.grow()
 }
 
 #[inline(always)]
 fn pin_and_map(
-    cx: &mut Context<'_>,
+    by: &mut By<'_>,
     arg: &abi::GnttabMapGrantRef,
     granter: &Arc<Domain>,
     access: Access,
     via: Via,
 ) -> Result<Mapped, Refusal> {
-    let caller = cx.domain.id;
-    let (frame, table) = {
-        let (mut table, mut held) = granter.grants.table.lock(&mut cx.held);
-        let pinned = if via == Via::HOST {
-            table.pin_at_once(arg.ref_, caller, access, |gfn| granted_frame(granter, gfn, &mut held).ok())
+    let caller = by.domain.id;
+    // A reference on what is pinned at once, and one that turned out to be of no use.
+    let (mut page, mut useless) = (None, None);
+    let (pinned, table) = {
+        let (mut table, mut held) = granter.grants.table.lock(&mut by.held);
+        let at_once = if via == Via::HOST {
+            table.pin_at_once(arg.ref_, caller, access, |gfn| {
+                let found = page.insert(frames().hold(Mfn(gfn.0))?);
+                found.is_of(granter.frames_by_number).then_some(found.frame().mfn())
+            })
         } else {
             None
         };
-        let frame = match pinned {
-            Some(mfn) => mfn,
-            None => pin_slowly((&mut table, &mut held), granter, arg.ref_, caller, access, via)?,
+        let pinned = match at_once {
+            Some(mfn) => Ok(mfn),
+            None => {
+                useless = page.take();
+                pin_slowly((&mut table, &mut held), granter, arg.ref_, caller, access, via)
+            }
         };
-        (frame, table.id())
+        (pinned, table.id())
     };
     let by_entry = arg.flags & GNTMAP_CONTAINS_PTE != 0;
-    let mut mm = memory::mmu_with(cx.held.again(), cx.domain, granter, &mut cx.state.paging.deferred);
-    if let Err(refusal) = enter(&mut mm, arg, frame, granter.id, caller, access, via) {
+    let mut mm = memory::mmu_with(by.held.again(), by.domain, granter, by.deferred);
+    if let Some(useless) = useless {
+        mm.end_brief(useless);
+    }
+    let frame = pinned?;
+    if let Err(refusal) = enter(&mut mm, arg, (frame, page), granter.id, caller, access, via) {
         // What is passed on is never mapped.
-        let _ = granter.grants.table.lock(&mut cx.held).0.unpin(arg.ref_, access, via);
+        let _ = granter.grants.table.lock(&mut by.held).0.unpin(arg.ref_, access, via);
         return Err(refusal);
     }
     Ok(Mapped { granter: granter.id, table, gref: arg.ref_, frame, access, via, by_entry })
@@ -123,12 +140,12 @@ fn pin_slowly(
     Ok(pinned.frame)
 }
 
-/// Takes the references and writes the entry.
+/// Takes the references and writes the entry. A page that is held already is to be mapped for a CPU alone.
 #[inline(always)]
 fn enter(
     mm: &mut Mm<'_>,
     arg: &abi::GnttabMapGrantRef,
-    frame: Mfn,
+    (frame, page): (Mfn, Option<Brief<'static>>),
     owner: DomId,
     caller: DomId,
     access: Access,
@@ -137,7 +154,7 @@ fn enter(
     let writable = access == Access::Write;
     let device = if via.device() { Some(hold(mm, frame, owner, writable, caller)?) } else { None };
     if via.host()
-        && let Err(refusal) = enter_host(mm, arg, frame, owner, writable, caller)
+        && let Err(refusal) = enter_host(mm, arg, (frame, page), owner, writable, caller)
     {
         if let Some(mapping) = device {
             mm.drop_mapping(mapping);
@@ -160,12 +177,15 @@ fn hold(mm: &mut Mm<'_>, frame: Mfn, owner: DomId, writable: bool, mapper: DomId
 fn enter_host(
     mm: &mut Mm<'_>,
     arg: &abi::GnttabMapGrantRef,
-    frame: Mfn,
+    (frame, page): (Mfn, Option<Brief<'static>>),
     owner: DomId,
     writable: bool,
     caller: DomId,
 ) -> Result<(), Refusal> {
-    let mapping = hold(mm, frame, owner, writable, caller)?;
+    let mapping = match page {
+        Some(page) => mm.mapping_of(page, owner, writable, caller).map_err(|_| Refusal::GeneralError)?,
+        None => hold(mm, frame, owner, writable, caller)?,
+    };
     let bits = MappingBits {
         user: arg.flags & GNTMAP_APPLICATION_MAP != 0,
         available: (arg.flags >> GNTMAP_GUEST_AVAIL0 & 7) as u8,
@@ -192,6 +212,7 @@ pub(super) struct Place {
 
 impl Place {
     /// The entry at a machine address, or the one that translates a virtual address now.
+    #[inline(always)]
     pub(super) fn find(address: u64, by_entry: bool) -> Result<Self, Refusal> {
         if by_entry {
             if !address.is_multiple_of(8) {
@@ -200,7 +221,7 @@ impl Place {
             let table = frames().ram(Mfn(address >> 12)).ok_or(Refusal::GeneralError)?;
             return Ok(Self { table, slot: Slot::of_address(address) });
         }
-        let (table, slot, _) = pv_pte::walk(address).ok_or(Refusal::GeneralError)?;
+        let (table, slot) = pv_pte::walk_to_table(address).ok_or(Refusal::GeneralError)?;
         Ok(Self { table, slot })
     }
 

@@ -7,15 +7,15 @@ use core::mem::offset_of;
 
 use arrayvec::ArrayVec;
 use logic::{
-    grant::{Access, Detached, GrantMapping, Refusal, Unmap, Via},
+    grant::{Access, Detached, Flushed, GrantMapping, Refusal, Unmap, Via},
     hypercall::Outcome,
     page::Entry,
 };
-use machine::mem::tlb;
-use xen_abi::{grant_table as abi, ids::GrantHandle};
+use machine::mem::{guest_words::Piece, tlb};
+use xen_abi::{errno::Errno, grant_table as abi, ids::GrantHandle};
 use zerocopy::FromBytes;
 
-use super::{map::Place, peer};
+use super::{By, map::Place, peer};
 use crate::{cpu::Context, guest, memory};
 
 /// Mappings that share one flush: Xen's number.
@@ -69,7 +69,7 @@ pub(super) fn batches<T: Operation>(cx: &mut Context<'_>, count: u32) -> Outcome
         let mut fault = None;
         for _ in 0..BATCH.min(left as usize) {
             let result = guest::read::<T>(va).and_then(|arg| {
-                let result = detach(cx, &arg.request());
+                let result = detach(&mut By::of(cx), &arg.request());
                 let status = logic::grant::status(&result);
                 gone.extend(result.ok().flatten());
                 guest::write(va.wrapping_add(T::STATUS as u64), &status)
@@ -94,13 +94,32 @@ pub(super) fn batches<T: Operation>(cx: &mut Context<'_>, count: u32) -> Outcome
     Outcome::Again
 }
 
+/// A hypercall for one mapping.
+#[inline(never)]
+pub(super) fn only_one(by: &mut By<'_>, va: u64) -> Result<(), Errno> {
+    const STATUS: u64 = offset_of!(abi::GnttabUnmapGrantRef, status) as u64;
+    let piece = Piece::<{ size_of::<abi::GnttabUnmapGrantRef>() as u64 }>::new(va).ok_or(Errno::EFAULT)?;
+    let arg: abi::GnttabUnmapGrantRef = match piece.all_at_once() {
+        Some(words) => zerocopy::transmute!(words),
+        None => guest::read(va)?,
+    };
+    let result = detach(by, &arg.request());
+    let status = logic::grant::status(&result);
+    if let Ok(Some(detached)) = result {
+        let flushed = tlb::flush_domain(by.domain.id);
+        free(by, detached, &flushed);
+    }
+    piece.write_half::<STATUS>(status.cast_unsigned())
+}
+
 /// Takes the entry away. Nothing to do is fine, too.
-fn detach(cx: &mut Context<'_>, request: &Request) -> Result<Option<Detached>, Refusal> {
+#[inline(always)]
+fn detach(by: &mut By<'_>, request: &Request) -> Result<Option<Detached>, Refusal> {
     let via = Via::new(request.host_address != 0, request.bus_address != 0);
     let unmap = Unmap { handle: request.handle, via };
-    let Some(mapping) = cx.domain.grants.maptrack.lock(&mut cx.held).0.claim(unmap)? else { return Ok(None) };
-    let result = take_entry(cx, request, &mapping);
-    let (mut track, _held) = cx.domain.grants.maptrack.lock(&mut cx.held);
+    let Some(mapping) = by.domain.grants.maptrack.lock(&mut by.held).0.claim(unmap)? else { return Ok(None) };
+    let result = take_entry(by, request, &mapping);
+    let (mut track, _held) = by.domain.grants.maptrack.lock(&mut by.held);
     match result {
         Ok(()) => Ok(Some(track.detach(mapping))),
         Err(refusal) => {
@@ -110,15 +129,16 @@ fn detach(cx: &mut Context<'_>, request: &Request) -> Result<Option<Detached>, R
     }
 }
 
-fn take_entry(cx: &mut Context<'_>, request: &Request, mapping: &GrantMapping) -> Result<(), Refusal> {
+#[inline(always)]
+fn take_entry(by: &mut By<'_>, request: &Request, mapping: &GrantMapping) -> Result<(), Refusal> {
     if request.bus_address != 0 && request.bus_address != mapping.frame().0 << 12 {
         return Err(Refusal::GeneralError);
     }
     if !mapping.via().host() {
         return Ok(());
     }
-    let caller = cx.domain.id;
-    let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
+    let caller = by.domain.id;
+    let mut mm = memory::mmu(by.held.again(), by.domain, by.deferred);
     let with = match request.new_address {
         0 => Entry::default(),
         // Taking an entry from elsewhere is for mappings by address only.
@@ -152,10 +172,16 @@ fn release(cx: &mut Context<'_>, gone: &mut ArrayVec<Detached, BATCH>) {
     }
     let flushed = tlb::flush_domain(cx.domain.id);
     for detached in gone.drain(..) {
-        let mut other = None;
-        // Its pages are referenced, so it is there, dying perhaps.
-        let Some(granter) = peer(cx, detached.granter(), &mut other) else { continue };
-        let freed = granter.grants.table.lock(&mut cx.held).0.release(detached, &flushed);
-        memory::mmu_with(cx.held.again(), cx.domain, granter, &mut cx.state.paging.deferred).put_freed(freed);
+        free(&mut By::of(cx), detached, &flushed);
     }
+}
+
+/// Ends the use of a grant.
+#[inline(always)]
+fn free(by: &mut By<'_>, detached: Detached, flushed: &Flushed) {
+    let mut other = None;
+    // Its pages are referenced, so it is there, dying perhaps.
+    let Some(granter) = peer(by.domain, detached.granter(), &mut other, &mut by.held) else { return };
+    let freed = granter.grants.table.lock(&mut by.held).0.release(detached, flushed);
+    memory::mmu_with(by.held.again(), by.domain, granter, by.deferred).put_freed(freed);
 }
