@@ -6,9 +6,10 @@ mod copy;
 
 pub use copy::{Copier, Move, Way};
 
-use crate::call::grant_table;
-use crate::mem::window::Window;
-use crate::mem::{Access, Mapping, PAGE_SIZE, SharedBytes};
+use crate::call::{grant_table, memory};
+use crate::mem::window::{Window, host_address};
+use crate::mem::{self, Access, Frame, Mapping, PAGE_SIZE, SharedBytes};
+use crate::{Mode, mode};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
@@ -19,6 +20,7 @@ use xen_abi::grant_table::{
     GTF_READONLY, GTF_WRITING, GnttabMapGrantRef, GnttabUnmapGrantRef,
 };
 use xen_abi::ids::{DomId, GrantRef, Mfn};
+use xen_abi::memory::XENMAPSPACE_GRANT_TABLE;
 
 /// Entries per frame of the table: 8 bytes each (`grant_entry_v1_t`).
 const PER_FRAME: u32 = 512;
@@ -34,12 +36,22 @@ impl Table {
     /// Adds one frame to the table.
     fn grow(&mut self) -> Result<(), Errno> {
         let have = self.frames.len();
-        let mut mfns = vec![0; have + 1];
-        if grant_table::setup_table(DomId::SELF, &mut mfns)? != GNTST_OKAY {
-            return Err(Errno::ENOSPC);
-        }
-        let page = Mapping::own(&mfns[have..], Access::ReadWrite).map_err(|error| error.errno)?;
-        self.frames.push(page.leak());
+        let page = match mode() {
+            Mode::Pv => {
+                let mut mfns = vec![0; have + 1];
+                if grant_table::setup_table(DomId::SELF, &mut mfns)? != GNTST_OKAY {
+                    return Err(Errno::ENOSPC);
+                }
+                Mapping::own(&mfns[have..], Access::ReadWrite).map_err(|error| error.errno)?.leak()
+            }
+            // It takes the place of a page of ours.
+            Mode::Pvh => {
+                let place = Frame::zeroed().ok_or(Errno::ENOMEM)?.leak();
+                memory::add_to_physmap(DomId::SELF, XENMAPSPACE_GRANT_TABLE, have as u64, place.0)?;
+                mem::shared_page(place)
+            }
+        };
+        self.frames.push(page);
         let first = have as u32 * PER_FRAME;
         self.free.extend((first.max(GNTTAB_NR_RESERVED_ENTRIES)..first + PER_FRAME).rev());
         Ok(())
@@ -131,7 +143,7 @@ pub fn map(dom: DomId, references: &[GrantRef], access: Access) -> Result<Mappin
         .iter()
         .zip(0u64..)
         .map(|(&ref_, page)| GnttabMapGrantRef {
-            host_addr: window.va + page * PAGE_SIZE,
+            host_addr: host_address(window.va + page * PAGE_SIZE),
             flags,
             ref_,
             dom,
@@ -151,6 +163,9 @@ pub fn map(dom: DomId, references: &[GrantRef], access: Access) -> Result<Mappin
         let undone = unsafe { grant_table::unmap(&mut undo) };
         assert!(undone.is_ok(), "a mapped grant can be unmapped");
         return Err(GrantError { index, status });
+    }
+    if mode() == Mode::Pvh {
+        window.show_places().map_err(|_| no_space)?;
     }
     Ok(window.into_grants(ops.iter().map(|op| (op.handle, op.dev_bus_addr)).collect()))
 }

@@ -38,3 +38,4 @@ pub mod uart;
 pub mod xenstore;
 
 pub use boot::boot;
+pub use pvh::{Mode, mode};

@@ -38,6 +38,11 @@ impl Build {
 
 /// Builds one package.
 pub fn build(package: &str) -> Result<()> {
+    build_programs(package, &[])
+}
+
+/// Builds some programs of a package, or all.
+fn build_programs(package: &str, programs: &[String]) -> Result<()> {
     let toolchain = Toolchain::choose()?;
     let step = Step::begin(&format!("build {package} ({})", toolchain.describe()));
     let mut cargo = toolchain.cargo("build");
@@ -45,7 +50,8 @@ pub fn build(package: &str) -> Result<()> {
     if !std::io::stderr().is_terminal() {
         cargo.arg("--quiet");
     }
-    let status = cargo.args(["--release", "-p", package]).status().context("cannot start cargo")?;
+    let programs = programs.iter().flat_map(|program| ["--bin", program]);
+    let status = cargo.args(["--release", "-p", package]).args(programs).status().context("cannot start cargo")?;
     if !status.success() {
         bail!("building {package} failed");
     }
@@ -53,6 +59,29 @@ pub fn build(package: &str) -> Result<()> {
         symbols::embed(&program(package))?;
     }
     step.done();
+    Ok(())
+}
+
+/// The conformance guests that are all that is needed, and whether they are built. Nothing, when more than a few are.
+static FEW: Mutex<(Vec<String>, bool)> = Mutex::new((Vec::new(), false));
+
+/// Says which conformance guests will be needed: a few are built by themselves.
+pub fn expect_guests(names: BTreeSet<String>) {
+    const A_FEW: usize = 30;
+    let few = if names.len() <= A_FEW { names.into_iter().collect() } else { Vec::new() };
+    *FEW.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = (few, false);
+}
+
+/// Builds a conformance guest, with all others unless few are needed.
+pub fn guest_once(name: &str) -> Result<()> {
+    let mut few = FEW.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !few.0.iter().any(|expected| expected == name) {
+        return build_once("guests");
+    }
+    if !few.1 {
+        build_programs("guests", &few.0)?;
+        few.1 = true;
+    }
     Ok(())
 }
 

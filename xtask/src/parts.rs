@@ -27,7 +27,7 @@ pub fn resolve(name: &str) -> Result<PathBuf> {
 
 fn make(name: &str) -> Result<PathBuf> {
     if let Some(guest) = name.strip_prefix("guest:") {
-        build::build_once("guests")?;
+        build::guest_once(guest)?;
         return Ok(build::program(guest));
     }
     if let Some(text) = name.strip_prefix("text:") {

@@ -6,10 +6,11 @@
 use crate::trap_of;
 use core::arch::asm;
 use core::arch::x86_64::CpuidResult;
+use guest_pv::{Mode, mode};
 
 /// CPUID by Xen's prefix for its own view. In a hardware container it is what the instruction says by itself.
 pub fn xen_cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
-    if guest_pv::pvh::is_active() {
+    if mode() == Mode::Pvh {
         return core::arch::x86_64::__cpuid_count(leaf, subleaf);
     }
     let (eax, ebx, ecx, edx);

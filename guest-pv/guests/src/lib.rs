@@ -45,7 +45,7 @@ use guest_pv::alloc::vec::Vec;
 use guest_pv::call::{check, raw};
 use guest_pv::mem::table::{READ_ONLY, READ_WRITE};
 use guest_pv::mem::{Frame, table};
-use guest_pv::traps;
+use guest_pv::{Mode, mode, traps};
 use xen_abi::Errno;
 use xen_abi::hypercall::{HYPERVISOR_MMU_UPDATE, HYPERVISOR_MMUEXT_OP, HYPERVISOR_UPDATE_VA_MAPPING};
 use xen_abi::ids::{DomId, Mfn};
@@ -92,12 +92,25 @@ pub fn mmu_update(ptr: u64, val: u64) -> Result<(), Errno> {
     call(HYPERVISOR_MMU_UPDATE, [address_of(&mut request), 1, 0, DomId::SELF.0.into()]).map(drop)
 }
 
-/// `update_va_mapping`.
+/// This domain's number.
+pub fn me() -> DomId {
+    match mode() {
+        Mode::Pv => DomId(0),
+        #[allow(clippy::cast_possible_truncation, reason = "a domain's number has 16 bits")]
+        Mode::Pvh => DomId(core::arch::x86_64::__cpuid_count(0x4000_0004, 0).ecx as u16),
+    }
+}
+
+/// `update_va_mapping`, and what takes its place in a hardware container.
 ///
 /// # Errors
 /// The errno it returned.
 pub fn update_va_mapping(va: u64, entry: u64, flags: u64) -> Result<(), Errno> {
-    call(HYPERVISOR_UPDATE_VA_MAPPING, [va, entry, flags]).map(drop)
+    match mode() {
+        Mode::Pv => call(HYPERVISOR_UPDATE_VA_MAPPING, [va, entry, flags]).map(drop),
+        // SAFETY: see the head of this file.
+        Mode::Pvh => unsafe { table::set_entry(va, entry) },
+    }
 }
 
 /// A zeroed page of our own.

@@ -2,7 +2,7 @@
 //!
 //! Unsafe: memory is taken out of the direct map.
 
-use super::table::READ_WRITE;
+use super::table::{READ_WRITE, set_entry};
 use super::{Frame, INVALID, address, p2m_entry};
 use crate::call;
 use alloc::vec::Vec;
@@ -10,10 +10,16 @@ use core::sync::atomic::Ordering;
 use spin::Mutex;
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Pfn};
-use xen_abi::mmu::UVMF_INVLPG;
 
 /// Frames without memory.
 static BALLOON: Mutex<Vec<Pfn>> = Mutex::new(Vec::new());
+
+/// The frame list follows. In a container there is none: numbers stay.
+fn note(pfn: Pfn, mfn: u64) {
+    if let Some(entry) = p2m_entry(pfn) {
+        entry.store(mfn, Ordering::Relaxed);
+    }
+}
 
 /// Frames that have been given back.
 pub fn size() -> usize {
@@ -28,8 +34,8 @@ pub fn release(frame: Frame) -> Result<(), Errno> {
     let mfn = frame.mfn();
     let pfn = frame.leak();
     // SAFETY: the frame was ours alone and is not used any more.
-    unsafe { call::mmu::update_va_mapping(address(pfn), 0, UVMF_INVLPG) }?;
-    p2m_entry(pfn).expect("a frame is in the list").store(INVALID, Ordering::Relaxed);
+    unsafe { set_entry(address(pfn), 0) }?;
+    note(pfn, INVALID);
     if call::memory::decrease_reservation(DomId::SELF, &[mfn.0], 0)? != 1 {
         return Err(Errno::EBUSY);
     }
@@ -48,9 +54,9 @@ pub fn reclaim() -> Result<Frame, Errno> {
     if call::memory::populate_physmap(DomId::SELF, &mut extent, 0, 0)? != 1 {
         return Err(Errno::ENOMEM);
     }
-    p2m_entry(pfn).expect("a frame is in the list").store(extent[0], Ordering::Relaxed);
+    note(pfn, extent[0]);
     balloon.pop();
     // SAFETY: nothing is mapped there.
-    unsafe { call::mmu::update_va_mapping(address(pfn), extent[0] << 12 | READ_WRITE, UVMF_INVLPG) }?;
+    unsafe { set_entry(address(pfn), extent[0] << 12 | READ_WRITE) }?;
     Ok(Frame::from_pfn(pfn))
 }

@@ -156,12 +156,18 @@ fn ensure(va: u64, level: u32) -> Result<Mfn, Errno> {
     let mut table = root();
     for above in (level + 1..=4).rev() {
         let entry = read_entry(table, index(va, above));
-        table = if entry & PRESENT != 0 {
-            frame_of(entry)
-        } else {
+        table = if entry & PRESENT == 0 {
             let new = prepare(frames::take().ok_or(Errno::ENOMEM)?, |_| 0)?;
             write_entry(table, index(va, above), new.0 << 12 | TABLE)?;
             new
+        } else if entry & LARGE != 0 {
+            // Only a container has large pages; one is mapped by 512 small ones from now on.
+            let small = |at: u64| (entry & !LARGE) + at * PAGE_SIZE;
+            let new = prepare(frames::take().ok_or(Errno::ENOMEM)?, small)?;
+            write_entry(table, index(va, above), new.0 << 12 | TABLE)?;
+            new
+        } else {
+            frame_of(entry)
         };
     }
     Ok(table)
@@ -173,6 +179,22 @@ fn ensure(va: u64, level: u32) -> Result<Mfn, Errno> {
 /// `ENOMEM` without frames for tables, else what the hypervisor says.
 pub fn ensure_slot(va: u64) -> Result<u64, Errno> {
     Ok(entry_address(ensure(va, 1)?, index(va, 1)))
+}
+
+/// Sets the L1 entry of one page of our own: `update_va_mapping`, and in a container a store.
+///
+/// # Safety
+/// The page is not in use, or what it maps stays the same.
+///
+/// # Errors
+/// `ENOMEM` without frames for tables, else what the hypervisor says.
+pub unsafe fn set_entry(va: u64, entry: u64) -> Result<(), Errno> {
+    if pvh::is_active() {
+        write_directly(ensure_slot(va)?, entry);
+        return Ok(());
+    }
+    // SAFETY: by the contract above.
+    unsafe { update_va_mapping(va, entry, UVMF_INVLPG) }
 }
 
 /// Sets the L1 entries of consecutive pages from `va` on; `owner` owns the frames.

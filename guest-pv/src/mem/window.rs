@@ -5,6 +5,7 @@
 use super::table::{self, READ_ONLY, READ_WRITE, UNCACHED};
 use super::{PAGE_SIZE, SharedBytes};
 use crate::call;
+use crate::{Mode, mode};
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
@@ -54,6 +55,16 @@ fn release(va: u64, pages: u64) {
 pub fn pages_in_use() -> u64 {
     let free: u64 = FREE.lock().iter().map(|(_, len)| len).sum();
     if READY.is_completed() { PAGES - free } else { 0 }
+}
+
+/// What a grant operation is told of a page in a window: its address, and in a container the address of the guest frame
+/// that it is kept for. Those begin above all memory that guests of this runtime have.
+pub fn host_address(va: u64) -> u64 {
+    const PLACES: u64 = 4 << 30;
+    match mode() {
+        Mode::Pv => va,
+        Mode::Pvh => va - BASE + PLACES,
+    }
 }
 
 /// Why memory could not be mapped.
@@ -129,6 +140,13 @@ impl Window {
             va = (va | (512 * PAGE_SIZE - 1)) + 1;
         }
         Ok(window)
+    }
+
+    /// In a container grants are mapped at guest frames, to which the window's page tables lead.
+    pub(crate) fn show_places(&self) -> Result<(), Errno> {
+        let entries = (0..self.pages).map(|page| host_address(self.va + page * PAGE_SIZE) | READ_WRITE);
+        // SAFETY: the window is not used yet.
+        unsafe { table::set_entries(self.va, entries, DomId::SELF) }.map_err(|error| error.errno)
     }
 
     fn into_mapping(self, kind: Kind) -> Mapping {
@@ -254,7 +272,7 @@ impl Drop for Mapping {
                     .iter()
                     .zip(0u64..)
                     .map(|(&(handle, _), page)| GnttabUnmapGrantRef {
-                        host_addr: window.va + page * PAGE_SIZE,
+                        host_addr: host_address(window.va + page * PAGE_SIZE),
                         handle,
                         ..Default::default()
                     })
@@ -262,6 +280,9 @@ impl Drop for Mapping {
                 // SAFETY: the mapping is being dropped, so nothing uses it.
                 let unmapped = unsafe { call::grant_table::unmap(&mut ops) };
                 assert!(unmapped.is_ok() && ops.iter().all(|op| op.status == 0), "a mapped grant can be unmapped");
+                if mode() == Mode::Pvh {
+                    window.clear();
+                }
             }
         }
     }

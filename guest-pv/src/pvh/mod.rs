@@ -36,9 +36,24 @@ static FIRST_FREE: AtomicU64 = AtomicU64::new(0);
 /// Frames that the boot page tables map: 4 GiB.
 pub(crate) const MAPPED: u64 = 1 << 20;
 
+/// What a guest runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Ring 3, on page tables that the hypervisor checks.
+    Pv,
+    /// A hardware container.
+    Pvh,
+}
+
+/// What this guest runs in: what it asks where the two have different answers.
+#[inline]
+pub fn mode() -> Mode {
+    if is_active() { Mode::Pvh } else { Mode::Pv }
+}
+
 /// Is this guest in a hardware container?
 #[inline]
-pub fn is_active() -> bool {
+pub(crate) fn is_active() -> bool {
     ACTIVE.load(Ordering::Relaxed)
 }
 

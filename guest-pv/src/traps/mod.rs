@@ -139,6 +139,9 @@ pub fn callbacks() -> [u64; 3] {
 
 /// Registers all entry points; again, for a guest that has changed them.
 pub fn init() {
+    if crate::pvh::is_active() {
+        return crate::pvh::init_cpu();
+    }
     // In two halves: the table of 257 entries would take more stack than it is worth.
     for half in [0u8, 128] {
         let mut table = [TrapInfo::default(); 129];

@@ -1,10 +1,11 @@
 //! What is done about each way out of a container, but for hypercalls.
 
 use log::error;
+use logic::hvm::delivery::{self, Second};
 use logic::hvm::length::{Instruction, MAX_LENGTH};
 use logic::regs::{GuestRegs, rflags};
 use machine::arch::x86_64::guest_registers;
-use machine::container::{Event, Exit, PortAccess, attributes, memory};
+use machine::container::{Event, EventKind, Exit, PortAccess, attributes, memory};
 use xen_abi::hvm::HVM_PARAM_TRIPLE_FAULT_REASON;
 
 use super::{PvhVcpu, cpuid, mmio, msr, upcall};
@@ -28,7 +29,8 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
         Exit::Port(access) => port(cx, access),
         Exit::Xsetbv => xsetbv(cx),
         // They have done what they are for.
-        Exit::Interrupt | Exit::Nmi | Exit::Window | Exit::Debug => {}
+        Exit::Interrupt | Exit::Nmi | Exit::Debug => {}
+        Exit::Window => at_window(cx),
         Exit::NmiWindow => {
             if let Some(pvh) = cx.state.pvh.as_deref_mut() {
                 pvh.nmi_masked = false;
@@ -50,11 +52,9 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
         }
         Exit::Undefined => inject(cx, Event::exception(6)),
         Exit::Forbidden => inject(cx, Event::general_protection()),
-        Exit::NestedFault { address, access } if mmio::access(cx, address, access) => {}
-        Exit::NestedFault { address, access } => {
-            error!("{} reaches {address:#x} ({access:?}), where nothing is", Name(cx.vcpu));
-            crash(cx, "an access to nothing");
-        }
+        Exit::NestedFault { address, access } if !delivers(cx) && mmio::access(cx, address, access) => {}
+        // By an instruction that is not carried out here. Xen's guests get the same fault.
+        Exit::NestedFault { .. } => inject(cx, Event::general_protection()),
         Exit::Task => crash(cx, "a task switch"),
         Exit::Shutdown => {
             error!("{} Triple fault", Name(cx.vcpu));
@@ -113,8 +113,23 @@ fn length(cx: &Context<'_>, instruction: Instruction) -> Option<u64> {
     u64::try_from(found).ok()
 }
 
-/// Has the guest take an event at the next entry.
+/// Whether the exit came out of an event's delivery: then the instruction has nothing to do with it.
+fn delivers(cx: &Context<'_>) -> bool {
+    cx.state.pvh.as_deref().is_some_and(|pvh| pvh.container.has_pending())
+}
+
+/// Has the guest take an event at the next entry. A fault while another one is being delivered counts with that.
 pub fn inject(cx: &mut Context<'_>, event: Event) {
+    const DOUBLE_FAULT: Event = Event { kind: EventKind::Exception, vector: 8, error: Some(0) };
+    let first = cx.state.pvh.as_deref().and_then(|pvh| pvh.container.pending_exception());
+    let event = match first.map_or(Second::Delivered, |first| delivery::second(first, event.vector)) {
+        Second::Delivered => event,
+        Second::DoubleFault => DOUBLE_FAULT,
+        Second::Shutdown => {
+            error!("{} Triple fault", Name(cx.vcpu));
+            return triple_fault(cx);
+        }
+    };
     if let Some(pvh) = cx.state.pvh.as_deref_mut() {
         pvh.container.inject(event);
     }
@@ -151,6 +166,20 @@ fn triple_fault(cx: &mut Context<'_>) {
     let reason = cx.domain.pvh().map_or(0, |pvh| pvh.param(HVM_PARAM_TRIPLE_FAULT_REASON));
     let domain = cx.domain.clone();
     domain.shut_down(Shutdown(u32::try_from(reason).unwrap_or(0)), &mut cx.held);
+}
+
+/// An interrupt can be injected, at the next entry. One that `sti` held back belongs behind the next instruction, but QEMU's CPU
+/// forgets about that when it leaves a container: a `hlt` there would begin when the interrupt is over, with interrupts off.
+fn at_window(cx: &mut Context<'_>) {
+    let Some(pvh) = cx.state.pvh.as_deref_mut() else { return };
+    let held_back = core::mem::take(&mut pvh.held_back_at);
+    if held_back != Some(cx.regs.rip) {
+        return;
+    }
+    if let Some(length) = length(cx, Instruction::Hlt) {
+        cx.regs.rip = cx.regs.rip.wrapping_add(length);
+        halt(cx);
+    }
 }
 
 /// `hlt`: waits for an interrupt; for ever, if it takes none.

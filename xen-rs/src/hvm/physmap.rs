@@ -1,6 +1,6 @@
 //! A PVH domain's physical map: pages entered, looked up, taken out; the frames that its tables may use.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
@@ -40,6 +40,8 @@ const ENTRIES_PER_SLICE: u64 = 768;
 pub struct DomainPhysmap {
     /// `None` before the first page comes and after the domain's end.
     map: Lock<Option<Map>, { rank::PHYSMAP }>,
+    /// Where the frames are that the domain shares with the hypervisor: its shared info and its grant table's.
+    places: Lock<BTreeMap<u64, Gfn>, { rank::PHYSMAP }>,
     tables: Once<Arc<Tables>>,
     /// Frames that its tables may use (`XEN_DOMCTL_set_paging_mempool_size`).
     pool: AtomicU64,
@@ -55,7 +57,17 @@ impl DomainPhysmap {
     /// Of a new domain: empty.
     #[must_use]
     pub const fn new() -> Self {
-        Self { map: Lock::new(None), tables: Once::new(), pool: AtomicU64::new(DEFAULT_POOL) }
+        Self {
+            map: Lock::new(None),
+            places: Lock::new(BTreeMap::new()),
+            tables: Once::new(),
+            pool: AtomicU64::new(DEFAULT_POOL),
+        }
+    }
+
+    /// Notes where a shared frame is, and says where it was before.
+    pub fn note_place(&self, mfn: Mfn, gfn: Gfn, held: &mut Held<'_, 0>) -> Option<Gfn> {
+        self.places.lock(held).0.insert(mfn.0, gfn)
     }
 
     /// What its vCPUs run by, once it has memory.

@@ -23,6 +23,8 @@ pub struct PvhVcpu {
     pub tsc_aux: u32,
     /// An NMI handler runs: no other NMI until its `iret`.
     pub nmi_masked: bool,
+    /// Where the guest was when an interrupt waited that it takes, but not at this instruction.
+    pub held_back_at: Option<u64>,
 }
 
 impl fmt::Debug for PvhVcpu {
@@ -38,7 +40,7 @@ impl PvhVcpu {
         let container = Container::new(tables)?;
         let role = if id.0 == 0 { Role::First } else { Role::Other };
         let apic = Apic::new(id.0 * 2, role);
-        Some(Self { container, apic, xcr0: 1, tsc_aux: 0, nmi_masked: false })
+        Some(Self { container, apic, xcr0: 1, tsc_aux: 0, nmi_masked: false, held_back_at: None })
     }
 
     /// Takes this CPU.

@@ -136,9 +136,14 @@ fn down(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Whether an area may lie there. In a container no address is the hypervisor's, and what cannot be written is not.
+fn may_be_area(cx: &Context<'_>, va: u64) -> bool {
+    cx.domain.pvh().is_some() || guest_copy::is_guest_range(va, 1)
+}
+
 fn register_runstate(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
     let op: abi::VcpuRegisterRunstateMemoryArea = guest::read(va)?;
-    if !guest_copy::is_guest_range(op.addr, 1) {
+    if !may_be_area(cx, op.addr) {
         return Err(Errno::EFAULT);
     }
     if Arc::ptr_eq(vcpu, cx.vcpu) {
@@ -218,7 +223,7 @@ fn register_time(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, myself: bool, va: u64) 
         if !myself && vcpu.seat.ready.is_up() {
             return Err(Errno::EINVAL);
         }
-        if !guest_copy::is_guest_range(op.addr, 1) {
+        if !may_be_area(cx, op.addr) {
             return Err(Errno::EFAULT);
         }
         // What is not mapped now may be later.

@@ -23,11 +23,15 @@ pub const VALID: u64 = 1 << VMASST_TYPE_4GB_SEGMENTS
     | 1 << VMASST_TYPE_RUNSTATE_UPDATE_FLAG
     | 1 << VMASST_TYPE_M2P_STRICT;
 
+/// The one that there is in a container.
+const VALID_IN_CONTAINER: u64 = 1 << VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
+
 /// The hypercall: rdi is the command, rsi the switch.
 pub fn vm_assist(cx: &mut Context<'_>) -> Outcome {
     let [command, switch, ..] = cx.args();
     let switch = switch & 0xffff_ffff;
-    let Some(bit) = u32::try_from(switch).ok().and_then(|n| 1_u64.checked_shl(n)).filter(|bit| VALID & bit != 0) else {
+    let valid = if cx.domain.pvh().is_some() { VALID_IN_CONTAINER } else { VALID };
+    let Some(bit) = u32::try_from(switch).ok().and_then(|n| 1_u64.checked_shl(n)).filter(|bit| valid & bit != 0) else {
         return Outcome::Fail(Errno::EINVAL);
     };
     match cx.permit(num::uint(command)).map(|op| op.op()) {

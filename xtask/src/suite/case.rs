@@ -70,6 +70,8 @@ pub struct Case {
     pub files: Vec<String>,
     /// Suite `hostile`: which guests are let loose.
     pub hostile: Option<Plan>,
+    /// Guests of both kinds at random, instead of a script of one's own.
+    pub mixed: Option<super::mixed::Plan>,
     /// More options for the hypervisor.
     #[serde(default)]
     pub append: String,
@@ -221,6 +223,7 @@ impl Case {
             modules: Vec::new(),
             script: None,
             hostile: None,
+            mixed: None,
             rounds: once(),
             around: None,
             status: 0,
@@ -253,9 +256,10 @@ impl Case {
     /// A conformance guest in a hardware container: our dom0 creates it and shows its console until it is gone. AMD's
     /// containers are QEMU's, Intel's are Bochs's. QEMU's CPU is one on which Xen's guests run; its SVM trips over SMEP and
     /// SMAP.
-    pub fn in_container(guest: &str) -> Self {
+    pub fn in_container(guest: &str, vcpus: u32) -> Self {
         let script = format!(
-            "create -q name=\"{guest}\" kernel=\"/files/{guest}\" type=\"pvh\" tsc_mode=\"native\" memory=64 vcpus=4\n\
+            "create -q name=\"{guest}\" kernel=\"/files/{guest}\" type=\"pvh\" tsc_mode=\"native\" memory=64 vcpus={vcpus} \
+             event_channels=100000\n\
              console --until \"(the end)\" --timeout 60 {guest}"
         );
         Self {
@@ -277,6 +281,12 @@ impl Case {
         let first = (hypervisor == Hypervisor::Xen && around.is_some()).then(|| script.to_owned());
         let all: Vec<String> = first.into_iter().chain(around.clone()).chain(rounds).chain(around).collect();
         Some(all.join("\n") + "\n")
+    }
+
+    /// The conformance guests that it names.
+    pub fn guests(&self) -> impl Iterator<Item = String> + '_ {
+        let parts = self.modules.iter().chain(&self.files).filter_map(|text| text.strip_prefix("guest:"));
+        parts.map(|text| text.split(' ').next().unwrap_or_default().to_owned())
     }
 
     /// Whether its modules or its script name a part, by some of its name.

@@ -8,6 +8,7 @@ mod compare;
 mod emulated;
 mod host;
 mod hostile;
+mod mixed;
 mod models;
 mod power_cut;
 mod report;
@@ -18,7 +19,7 @@ mod warnings;
 use crate::boot::Hypervisor;
 use crate::doctor::{self, Need};
 use crate::emulator::Emulator;
-use crate::workspace;
+use crate::{build, workspace};
 use anyhow::{Context, Result, bail};
 use case::{Case, SuiteFile};
 pub use emulated::module;
@@ -152,6 +153,7 @@ impl Test {
         if rows.is_empty() {
             return Ok(Tally::default());
         }
+        build::expect_guests(rows.iter().flat_map(|row| row.case.guests()).collect());
         let emulators = rows.iter().map(|row| row.shape.emulator.need());
         let cds = rows.iter().filter(|row| row.case.loader.is_cd()).map(|_| Need::Iso);
         doctor::ensure(&emulators.chain(cds).chain([Need::Compiler]).collect::<Vec<_>>())?;
@@ -245,18 +247,21 @@ impl Test {
         let cases = match judge {
             Judge::Tap if self.mode == Mode::Pvh => {
                 let models = if self.full { file.pvh_models.clone() } else { Vec::new() };
-                let case = |guest: &String| Case { bochs_cpu: models.clone(), ..Case::in_container(guest) };
+                let case = |guest: &String| {
+                    let vcpus = vcpus_of(guest, &file.case);
+                    Case { bochs_cpu: models.clone(), ..Case::in_container(guest, vcpus) }
+                };
                 file.pvh.iter().map(case).collect()
             }
             Judge::Tap => {
                 let mut cases = guests(file.case)?;
                 if !self.compare {
-                    cases.extend(file.pvh_always.iter().map(|guest| Case::in_container(guest)));
+                    cases.extend(file.pvh_always.iter().map(|guest| Case::in_container(guest, 1)));
                 }
                 cases
             }
             Judge::Hostile => file.case.into_iter().flat_map(hostile::expand).collect(),
-            Judge::Text => file.case,
+            Judge::Text => file.case.into_iter().map(mixed::expand).collect(),
         };
         let reference = match self.on {
             Hypervisor::Xen if self.record => Reference::Store,
@@ -337,6 +342,12 @@ fn guests(mut written: Vec<Case>) -> Result<Vec<Case>> {
         bail!("tests/harness/conformance.toml: {:?} names no guest", case.name);
     }
     Ok(cases)
+}
+
+/// The vCPUs that a guest has as the control domain, by the cases for it.
+fn vcpus_of(guest: &str, cases: &[Case]) -> u32 {
+    let options = cases.iter().find(|case| case.name == guest).map_or("", |case| &case.append);
+    options.split(' ').find_map(|option| option.strip_prefix("dom0_max_vcpus=")?.parse().ok()).unwrap_or(1)
 }
 
 /// The last lines of a log, for a row that failed.

@@ -8,7 +8,7 @@ use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 use guest_pv::call::{hvm, raw};
 use guest_pv::tap::Tap;
-use guest_pv::{mem, pvh};
+use guest_pv::{Mode, mem, mode};
 use guests::cpu::{rdmsr, wrmsr, xsetbv};
 use guests::trap_of;
 use xen_abi::errno::Errno;
@@ -21,7 +21,7 @@ const APIC_BASE: u32 = 0x1b;
 const VECTOR: u8 = 0x41;
 
 fn run(tap: &mut Tap) {
-    if !pvh::is_active() {
+    if mode() == Mode::Pv {
         return tap.skip("a kernel in a hardware container", "a PV domain");
     }
     cpuid(tap);

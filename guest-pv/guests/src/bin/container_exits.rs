@@ -8,7 +8,7 @@ use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 use core::sync::atomic::{AtomicU32, Ordering};
 use guest_pv::tap::Tap;
-use guest_pv::{mem, pvh, time};
+use guest_pv::{Mode, mem, mode, time};
 use guests::cpu::wrmsr;
 use guests::{frame_of, trap_of};
 
@@ -23,7 +23,7 @@ const ICR: u32 = 0x830;
 const SELF_IPI: u32 = 0x83f;
 
 fn run(tap: &mut Tap) {
-    if !pvh::is_active() {
+    if mode() == Mode::Pv {
         return tap.skip("ways out of a hardware container", "a PV domain");
     }
     instructions(tap);

@@ -1,12 +1,13 @@
 //! Event channels with the 2-level layout: every way to bind, pending and mask bits, upcalls, limits and errors.
 #![cfg_attr(target_os = "none", no_std, no_main)]
+#![allow(unsafe_code)] // Interrupts are let in.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use guest_pv::alloc::vec::Vec;
 use guest_pv::call::{event_channel as ec, sched};
 use guest_pv::tap::Tap;
-use guest_pv::{events, traps};
-use guests::{call, op};
+use guest_pv::{Mode, events, mode, traps};
+use guests::{call, me, op};
 use xen_abi::Errno;
 use xen_abi::arch_x86::{shared_info, vcpu_info};
 use xen_abi::event_channel::{
@@ -39,7 +40,7 @@ fn unbound(tap: &mut Tap) {
     let port = ec::alloc_unbound(DomId::SELF, DomId::SELF).expect("a free port");
     tap.ok(port.0 != 0, "port 0 is never given out");
     tap.is(status(port).status, EVTCHNSTAT_UNBOUND, "a new port is unbound");
-    tap.is(status(port).u & 0xffff, 0, "to domain 0: DOMID_SELF is resolved");
+    tap.is(status(port).u & 0xffff, me().0.into(), "to this domain: DOMID_SELF is resolved");
     tap.is(ec::send(port), Ok(()), "sending to nobody is fine");
     tap.is(ec::close(port), Ok(()), "it can be closed");
     tap.is(status(port).status, EVTCHNSTAT_CLOSED, "and is closed");
@@ -148,7 +149,41 @@ fn upcall(frame: &mut traps::Frame) {
     let _ = frame;
 }
 
+/// In a container an upcall is an interrupt, and the mask that of all interrupts.
+fn upcalls_as_interrupts(tap: &mut Tap) {
+    let port = ec::bind_ipi(VcpuId(0)).expect("a free port");
+    while events::poll().is_some() {}
+    events::unmask(port);
+    traps::set_handler(traps::EVENT, Some(upcall));
+    let count = || UPCALLS.swap(0, Ordering::SeqCst);
+    ec::send(port).expect("bound");
+    let _ = call(17, [0, 0]);
+    tap.is(count(), 0, "no upcall while interrupts are off");
+    let_in();
+    tap.is(count(), 1, "it comes as soon as they are on");
+    let_in();
+    tap.is(count(), 0, "once");
+    events::set_upcall_mask(true);
+    ec::send(port).expect("bound");
+    let_in();
+    tap.is(count(), 1, "the mask of vcpu_info does not keep it back");
+    ec::send(port).expect("bound");
+    ec::send(port).expect("bound");
+    let_in();
+    tap.is(count(), 1, "two events before it are one upcall");
+    traps::set_handler(traps::EVENT, None);
+    ec::close(port).expect("a port of ours");
+}
+
+fn let_in() {
+    // SAFETY: what may come has a handler.
+    unsafe { core::arch::asm!("sti", "nop", "nop", "cli") };
+}
+
 fn upcalls(tap: &mut Tap) {
+    if mode() == Mode::Pvh {
+        return upcalls_as_interrupts(tap);
+    }
     let port = ec::bind_ipi(VcpuId(0)).expect("a free port");
     events::unmask(port);
     traps::set_handler(traps::EVENT, Some(upcall));

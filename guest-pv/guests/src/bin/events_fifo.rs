@@ -6,6 +6,7 @@ use guest_pv::alloc::vec::Vec;
 use guest_pv::call::{event_channel as ec, sched};
 use guest_pv::events::fifo::{Fifo, LINKED, MASKED, PENDING, Page, Taken};
 use guest_pv::tap::Tap;
+use guest_pv::{Mode, boot, mode};
 use guests::{call, page};
 use xen_abi::Errno;
 use xen_abi::event_channel::{EVTCHNOP_EXPAND_ARRAY, EVTCHNOP_INIT_CONTROL};
@@ -59,16 +60,22 @@ fn controls(tap: &mut Tap, fifo: &mut Fifo) {
     tap.is(try_at(control.mfn, u32::MAX, V0), Err(Errno::EINVAL), "however far");
     tap.is(try_at(Mfn(u64::MAX), 0, V0), Err(Errno::EINVAL), "its page exists");
     tap.is(try_at(Mfn(0xf_ffff), 0, V0), Err(Errno::EINVAL), "and is memory");
-    let table = guests::table_page(&[]);
-    guests::mmuext(xen_abi::mmu::MMUEXT_PIN_L1_TABLE, table.mfn()).expect("an empty table");
-    tap.is(try_at(table.mfn(), 0, V0), Err(Errno::EINVAL), "and is no page table");
-    tap.is(ec::expand_array(table.mfn()), Err(Errno::EOPNOTSUPP), "after all that the layout is the old one");
+    // A container's page tables are pages like others.
+    let table = (mode() == Mode::Pv).then(|| {
+        let table = guests::table_page(&[]);
+        guests::mmuext(xen_abi::mmu::MMUEXT_PIN_L1_TABLE, table.mfn()).expect("an empty table");
+        tap.is(try_at(table.mfn(), 0, V0), Err(Errno::EINVAL), "and is no page table");
+        table
+    });
+    tap.is(ec::expand_array(control.mfn), Err(Errno::EOPNOTSUPP), "after all that the layout is the old one");
     tap.is(fifo.init_control(&control, 4024, V0), Ok(17), "at the end of a page it fits, and links have 17 bits");
     tap.is(fifo.init_control(&control, 0, V0), Err(Errno::EINVAL), "a vCPU has one control block");
-    tap.is(ec::expand_array(table.mfn()), Err(Errno::EINVAL), "no page table as words");
-    tap.is(ec::expand_array(Mfn(u64::MAX)), Err(Errno::EINVAL), "nor what does not exist");
-    guests::mmuext(xen_abi::mmu::MMUEXT_UNPIN_TABLE, table.mfn()).expect("it was pinned");
-    core::mem::forget(table);
+    tap.is(ec::expand_array(Mfn(u64::MAX)), Err(Errno::EINVAL), "no words where nothing is");
+    if let Some(table) = table {
+        tap.is(ec::expand_array(table.mfn()), Err(Errno::EINVAL), "nor in a page table");
+        guests::mmuext(xen_abi::mmu::MMUEXT_UNPIN_TABLE, table.mfn()).expect("it was pinned");
+        core::mem::forget(table);
+    }
 }
 
 fn words(tap: &mut Tap, fifo: &mut Fifo, early: &[Port; 2]) {
@@ -80,6 +87,10 @@ fn words(tap: &mut Tap, fifo: &mut Fifo, early: &[Port; 2]) {
     let first = Page::new();
     // What the words say before they are handed over counts.
     first.bytes.store_u32(early[1].0 as usize * 4, MASKED);
+    // Others' news are not what this is about.
+    for port in [boot().console_evtchn, boot().store_evtchn].into_iter().filter(|port| port.0 != 0) {
+        first.bytes.store_u32(port.0 as usize * 4, MASKED);
+    }
     tap.is(fifo.expand(first), Ok(()), "a page of words");
     tap.ok(fifo.take_upcall(V0), "it brings what had come before");
     let mut taken: Vec<Port> = core::iter::from_fn(|| fifo.take(V0)).map(|taken| taken.port).collect();

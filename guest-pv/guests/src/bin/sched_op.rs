@@ -3,7 +3,7 @@
 
 use guest_pv::call::sched;
 use guest_pv::tap::Tap;
-use guest_pv::{events, time};
+use guest_pv::{Mode, boot, events, mode, time};
 use guests::{address_of, call, op};
 use xen_abi::Errno;
 use xen_abi::hypercall::HYPERVISOR_SCHED_OP;
@@ -20,7 +20,10 @@ fn run(tap: &mut Tap) {
 
     let port = events::bind_ipi().expect("a free port");
     events::notify(port).expect("bound");
-    tap.is(sched::block(), Ok(()), "block with an event pending returns");
+    if mode() == Mode::Pv {
+        // A container blocks until an interrupt, and they are off here.
+        tap.is(sched::block(), Ok(()), "block with an event pending returns");
+    }
     tap.ok(!events::shared().is_empty() && events::is_pending(port), "the event is pending still");
     events::set_upcall_mask(true);
     events::clear(port);
@@ -73,6 +76,10 @@ fn run(tap: &mut Tap) {
         let mut argument = SchedPinOverride { pcpu };
         call(HYPERVISOR_SCHED_OP, [SCHEDOP_PIN_OVERRIDE.into(), address_of(&mut argument)])
     };
+    if !boot().is_initial_domain() {
+        tap.is((pin(0), pin(-1)), (Err(Errno::EPERM), Err(Errno::EPERM)), "pinning is for the control domain");
+        return;
+    }
     tap.is(pin(-1), Err(Errno::EINVAL), "a vCPU that is not tied to a CPU cannot be let go");
     tap.is(pin(0), Ok(0), "it is tied to one");
     tap.is(pin(0), Err(Errno::EBUSY), "once");

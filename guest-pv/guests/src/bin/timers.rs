@@ -4,7 +4,7 @@
 use guest_pv::call::vcpu::{set_singleshot_timer, set_timer, stop_periodic_timer, stop_singleshot_timer};
 use guest_pv::call::{sched, vcpu};
 use guest_pv::tap::Tap;
-use guest_pv::{events, time};
+use guest_pv::{Mode, events, mode, time};
 use guests::domain::{CODE, End, Tiny};
 use guests::{address_of, code};
 use xen_abi::Errno;
@@ -24,7 +24,9 @@ fn run(tap: &mut Tap) {
     single_shot(tap);
     timer_op(tap);
     periodic(tap);
-    ticker(tap);
+    if mode() == Mode::Pv {
+        ticker(tap);
+    }
     poll(tap);
 }
 

@@ -9,7 +9,7 @@ use guest_pv::alloc::vec::Vec;
 use guest_pv::call::{domctl, version};
 use guest_pv::mem::table;
 use guest_pv::tap::Tap;
-use guest_pv::{smp, time, traps};
+use guest_pv::{Mode, mode, smp, time, traps};
 use guests::domain::{Call, End, Tiny};
 use guests::smp::Watch;
 use guests::user::{self, UserSpace};
@@ -35,6 +35,14 @@ const THERE: [u32; 7] = [
     VMASST_TYPE_M2P_STRICT,
 ];
 
+/// Whether there is such an assist: a container has one of them.
+fn is_there(number: u32) -> bool {
+    match mode() {
+        Mode::Pv => THERE.contains(&number),
+        Mode::Pvh => number == VMASST_TYPE_RUNSTATE_UPDATE_FLAG,
+    }
+}
+
 fn assist(command: u64, number: u64) -> Result<u64, Errno> {
     call(HYPERVISOR_VM_ASSIST, [command, number])
 }
@@ -49,6 +57,9 @@ fn disable(number: u32) {
 
 fn run(tap: &mut Tap) {
     numbers(tap);
+    if mode() == Mode::Pvh {
+        return runstate(tap);
+    }
     features(tap);
     io_level(tap);
     runstate(tap);
@@ -58,20 +69,23 @@ fn run(tap: &mut Tap) {
 
 fn numbers(tap: &mut Tap) {
     for number in 0..70u32 {
-        let there = THERE.contains(&number);
+        let there = is_there(number);
         let want = if there { Ok(0) } else { Err(Errno::EINVAL) };
         let what = if there { "an assist that is there" } else { "one that is not" };
         // On, on again, off, off again. What is off at the start is off in the end.
         let seen = [0, 0, 1, 1].map(|command| assist(command, number.into()));
         tap.is(seen, [want; 4], what);
     }
-    enable(VMASST_TYPE_PAE_EXTENDED_CR3);
+    let flag = u64::from(VMASST_TYPE_RUNSTATE_UPDATE_FLAG);
     tap.is(assist(0, u64::from(u32::MAX)), Err(Errno::EINVAL), "the last number");
-    tap.is(assist(2, 4), Err(Errno::ENOSYS), "a third command");
-    tap.is(assist(u64::from(u32::MAX), 4), Err(Errno::ENOSYS), "the last command");
+    tap.is(assist(2, flag), Err(Errno::ENOSYS), "a third command");
+    tap.is(assist(u64::from(u32::MAX), flag), Err(Errno::ENOSYS), "the last command");
     tap.is(assist(2, 6), Err(Errno::EINVAL), "the number is looked at first");
-    tap.is(assist(1 << 32, 1 << 33 | 4), Ok(0), "both are 32 bits");
-    disable(VMASST_TYPE_ARCHITECTURAL_IOPL);
+    tap.is(assist(1 << 32, 1 << 33 | flag), Ok(0), "both are 32 bits");
+    disable(VMASST_TYPE_RUNSTATE_UPDATE_FLAG);
+    if mode() == Mode::Pv {
+        enable(VMASST_TYPE_PAE_EXTENDED_CR3);
+    }
 }
 
 fn features(tap: &mut Tap) {

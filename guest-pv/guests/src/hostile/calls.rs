@@ -6,7 +6,7 @@
 use super::{CALLS, Hostile};
 use core::sync::atomic::Ordering;
 use guest_pv::call::raw;
-use guest_pv::{grants, traps};
+use guest_pv::{Mode, grants, mode, traps};
 use xen_abi::domctl::XEN_DOMCTL_INTERFACE_VERSION;
 use xen_abi::hypercall::*;
 use xen_abi::platform::XENPF_INTERFACE_VERSION;
@@ -67,6 +67,9 @@ impl Hostile {
     }
 
     fn choose(&mut self) -> Call {
+        if mode() == Mode::Pvh && !self.chance.rarely(20) {
+            return self.choose_in_container();
+        }
         match self.chance.below(100) {
             0..14 => self.mmu_update(),
             14..28 => self.mmuext(),
@@ -79,6 +82,33 @@ impl Hostile {
             80..97 => self.small(),
             _ => self.wild(),
         }
+    }
+
+    /// Its page tables are no affair of the hypervisor's, but its physical map is.
+    fn choose_in_container(&mut self) -> Call {
+        match self.chance.below(100) {
+            0..18 => self.memory(),
+            18..36 => self.grant(),
+            36..48 => self.event(),
+            48..58 => self.vcpu(),
+            58..64 => self.multicall(),
+            64..78 => self.hvm(),
+            78..96 => self.small(),
+            _ => self.wild(),
+        }
+    }
+
+    fn hvm(&mut self) -> Call {
+        let command = self.chance.one(&[0, 0, 0, 1, 1, 23, 23, 2, 15, 21, 26]);
+        let words = match command {
+            // set_param, get_param: a domain, an index, a value
+            0 | 1 => [self.domain() | self.chance.below(42) << 32, self.word(), 0],
+            // set_evtchn_upcall_vector
+            23 => [self.chance.below(5) | self.chance.below(256) << 32, 0, 0],
+            _ => [self.word(), self.word(), self.word()],
+        };
+        let pointer = self.fill(2, &words);
+        (HYPERVISOR_HVM_OP, [command, if self.chance.rarely(16) { self.pointer() } else { pointer }, 0, 0, 0])
     }
 
     fn mmu_update(&mut self) -> Call {
@@ -133,6 +163,25 @@ impl Hostile {
             // exchange: two reservations
             11 => [list, few, order, self.domain(), list + 64, few, order, self.domain(), 0, 0, 0, 0],
             0..7 => [list, few, order, self.domain(), 0, 0, 0, 0, 0, 0, 0, 0],
+            // add_to_physmap, remove_from_physmap
+            7 => {
+                let space = self.chance.below(6);
+                [
+                    self.domain() | self.chance.below(3) << 16 | space << 32,
+                    self.half(),
+                    self.mfn(),
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                ]
+            }
+            15 => [self.domain(), self.mfn(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             _ => core::array::from_fn(|_| self.word()),
         };
         let pointer = self.fill(2, &words);

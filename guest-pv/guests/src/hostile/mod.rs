@@ -3,19 +3,26 @@
 #![allow(clippy::cast_possible_truncation)] // Numbers are cut to size on purpose.
 
 pub mod calls;
+pub mod container;
 pub mod instructions;
+pub mod modes;
 pub mod values;
+
+use container::Registers;
+use modes::Modes;
 
 use crate::{make_read_only, make_writable, page, trap_of, update_va_mapping};
 use core::sync::atomic::{AtomicU64, Ordering};
 use guest_pv::mem::Frame;
-use guest_pv::{boot, println, smp, time, traps};
+use guest_pv::{Mode, boot, mode, println, smp, time, traps};
 use spin::Mutex;
 use values::Chance;
 use xen_abi::ids::VcpuId;
 
 /// Hypercalls made by all vCPUs.
 pub static CALLS: AtomicU64 = AtomicU64::new(0);
+/// What else all vCPUs have done in a hardware container.
+pub static DEEDS: AtomicU64 = AtomicU64::new(0);
 
 /// Pages of each vCPU that are there to be misused.
 const POOL: usize = 48;
@@ -40,6 +47,12 @@ pub struct Hostile {
     pub handlers_change: bool,
     /// Calls made by this vCPU.
     pub calls: u64,
+    /// In a hardware container: the registers to go back to.
+    pub registers: Registers,
+    /// And other modes, for vCPU 0.
+    pub modes: Option<Modes>,
+    /// A vCPU that is there for nothing else than them.
+    pub victim: Option<u32>,
 }
 
 impl Hostile {
@@ -61,11 +74,26 @@ impl Hostile {
             }
         }
         let privileged = boot().is_initial_domain();
-        Self { chance, pool, buffers, code, privileged, handlers_change: false, calls: 0 }
+        let in_container = mode() == Mode::Pvh;
+        Self {
+            chance,
+            pool,
+            buffers,
+            code,
+            privileged,
+            handlers_change: false,
+            calls: 0,
+            registers: Registers::now(),
+            modes: (in_container && smp::index() == 0).then(Modes::new),
+            victim: modes::victim(number("vcpus", 1) as u32).filter(|_| in_container),
+        }
     }
 
     /// Does something.
     fn step(&mut self) {
+        if mode() == Mode::Pvh && self.chance.rarely(2) {
+            return self.deed();
+        }
         match self.chance.below(4000) {
             0..3440 => self.call(),
             3440..3920 => self.instruction(),
@@ -79,7 +107,10 @@ impl Hostile {
 impl Hostile {
     /// Makes the pages that we work with ours again, or takes others.
     fn mend(&mut self) {
-        if self.handlers_change {
+        if mode() == Mode::Pvh {
+            self.registers.restore();
+        }
+        if self.handlers_change || mode() == Mode::Pvh {
             traps::init();
             self.handlers_change = false;
         }
@@ -119,14 +150,16 @@ fn live() {
     let calls = number("calls", 20_000) / vcpus;
     let me = smp::index() as u64;
     let mut hostile = Hostile::new(seed * 64 + me);
-    let mut next = REPORT;
+    // Those in containers seldom live long.
+    let report = if mode() == Mode::Pvh { REPORT / 32 } else { REPORT };
+    let mut next = report;
     while hostile.calls < calls {
         // Whatever it stumbles over is mended, and it goes on.
         if trap_of(|| hostile.step()).is_some() {
             hostile.mend();
         }
         if me == 0 && hostile.calls >= next {
-            next += REPORT;
+            next += report;
             println!("hostile: seed {seed} calls {}", CALLS.load(Ordering::Relaxed));
         }
     }
@@ -140,17 +173,22 @@ pub fn run() {
     println!("hostile: seed {seed} begins on {vcpus} vCPUs");
     // An NMI is one of the things that it can send to itself.
     traps::set_handler(2, Some(|_| ()));
-    for vcpu in (1..vcpus).map(VcpuId) {
+    // One of them may be needed for something else.
+    let living = if mode() == Mode::Pvh { modes::victim(vcpus).unwrap_or(vcpus) } else { vcpus };
+    for vcpu in (1..living).map(VcpuId) {
         smp::start(vcpu, live).expect("the domain has that vCPU");
     }
     live();
     let end = time::now() + PATIENCE;
-    for vcpu in (1..vcpus).map(VcpuId) {
+    for vcpu in (1..living).map(VcpuId) {
         while guest_pv::call::vcpu::is_up(vcpu) == Ok(true) && time::now() < end {
             smp::relax();
         }
     }
     println!("hostile: seed {seed} calls {}", CALLS.load(Ordering::Relaxed));
+    if mode() == Mode::Pvh {
+        println!("hostile: and {} other deeds", DEEDS.load(Ordering::Relaxed));
+    }
     // The control domain has the hypervisor recount what is left of its pages.
     let _ = guest_pv::call::sysctl::debug_keys(b"f");
     println!("hostile: end");

@@ -10,7 +10,7 @@ use xen_abi::ids::DomId;
 
 use super::svm::SvmVcpu;
 use super::vmx::VmxVcpu;
-use super::{CpuState, Event, Exit, Segment, Vendor, vendor};
+use super::{CpuState, Event, EventKind, Exit, Segment, Vendor, vendor};
 use crate::mem::{nested::Tables, tlb};
 
 /// What a vCPU of a PVH guest runs in.
@@ -86,6 +86,14 @@ impl Container {
     #[must_use]
     pub fn has_pending(&self) -> bool {
         either!(&self.0, vcpu => vcpu.has_pending())
+    }
+
+    /// The vector of the exception whose delivery was cut short, and which is delivered again at the next entry.
+    #[must_use]
+    pub fn pending_exception(&self) -> Option<u8> {
+        let event = either!(&self.0, vcpu => vcpu.pending());
+        let [vector, kind, ..] = event.to_le_bytes();
+        (event != 0 && kind & 7 == EventKind::Exception as u8).then_some(vector)
     }
 
     /// Delivers an event at the next entry, in place of one that waits for it.

@@ -70,6 +70,8 @@ fn others(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> O
             Outcome::Fail(Errno::ENOSYS)
         }
         _ if first != 0 => Outcome::Fail(Errno::EINVAL),
+        // There is no such thing in a container.
+        Op::MachineMemoryMap | Op::MachphysMapping if cx.domain.pvh().is_some() => Outcome::Fail(Errno::ENOSYS),
         Op::MaximumRamPage => Outcome::Done(end_of_ram().0),
         Op::CurrentReservation => current_reservation(cx, op, argument).into(),
         Op::MaximumReservation => maximum_reservation(cx, op, argument).into(),

@@ -116,11 +116,14 @@ fn add_one(cx: &mut Context<'_>, domain: &Arc<Domain>, pvh: &PvhDomain, wish: &W
     };
     match wish.space {
         XENMAPSPACE_SHARED_INFO if wish.index == 0 => {
-            enter(cx, domain.shared_info_frame(), domain.id, (Access::DATA, Use::Shared))
+            let mfn = domain.shared_info_frame();
+            enter(cx, mfn, domain.id, (Access::DATA, Use::Shared))?;
+            leave_old_place(cx, domain, pvh, mfn, wish.gfn)
         }
         XENMAPSPACE_GRANT_TABLE => {
             let mfn = grant_frame(cx, domain, wish.index)?;
-            enter(cx, mfn, domain.id, (Access::DATA, Use::Shared))
+            enter(cx, mfn, domain.id, (Access::DATA, Use::Shared))?;
+            leave_old_place(cx, domain, pvh, mfn, wish.gfn)
         }
         XENMAPSPACE_GMFN => {
             let old = Gfn(wish.index);
@@ -144,6 +147,22 @@ fn add_one(cx: &mut Context<'_>, domain: &Arc<Domain>, pvh: &PvhDomain, wish: &W
             enter(cx, mfn.ok_or(Errno::EINVAL)?, owner.id, (Access::DATA, Use::Foreign))
         }
         _ => Err(Errno::EINVAL),
+    }
+}
+
+/// What a domain shares with the hypervisor is in one place of its map: a kernel that starts another one leaves it where it
+/// was, and the other one has memory there.
+fn leave_old_place(
+    cx: &mut Context<'_>,
+    domain: &Arc<Domain>,
+    pvh: &PvhDomain,
+    mfn: Mfn,
+    gfn: Gfn,
+) -> Result<(), Errno> {
+    let Some(old) = pvh.physmap.note_place(mfn, gfn, &mut cx.held).filter(|&old| old != gfn) else { return Ok(()) };
+    match pvh.physmap.find(old, &mut cx.held) {
+        Some(found) if found.mfn == mfn => pvh.physmap.remove(domain, old, 0, &mut cx.held).map(drop),
+        _ => Ok(()),
     }
 }
 

@@ -355,6 +355,11 @@ impl SvmVcpu {
         self.pending != 0
     }
 
+    /// The event that waits for the next entry, or 0.
+    pub(crate) const fn pending(&self) -> u64 {
+        self.pending
+    }
+
     /// An event for the next entry.
     pub(crate) fn inject(&mut self, event: Event) {
         let error = event.error.map_or(0, |code| HAS_ERROR | u64::from(code) << 32);

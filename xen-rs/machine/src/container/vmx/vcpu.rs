@@ -307,6 +307,11 @@ impl VmxVcpu {
         self.pending != 0
     }
 
+    /// The event that waits for the next entry, or 0.
+    pub(crate) const fn pending(&self) -> u64 {
+        self.pending
+    }
+
     /// An event for the next entry.
     pub(crate) fn inject(&mut self, event: Event) {
         let error = if event.error.is_some() { HAS_ERROR } else { 0 };
