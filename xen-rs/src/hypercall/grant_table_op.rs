@@ -73,7 +73,7 @@ pub fn at_once(running: &mut Running, regs: &GuestRegs, held: Held<'_, 0>) -> Op
     }
     let va = regs.rsi;
     let result = match regs.rdi as u32 {
-        abi::GNTTABOP_COPY => copy::only_one(running, va, held)?,
+        abi::GNTTABOP_COPY => return copy::only_one(running, va, held),
         abi::GNTTABOP_MAP_GRANT_REF => map::map_grant_ref(&mut By::running(running, held), va),
         abi::GNTTABOP_UNMAP_GRANT_REF => unmap::only_one(&mut By::running(running, held), va),
         _ => return None,

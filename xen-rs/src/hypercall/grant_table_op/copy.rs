@@ -73,7 +73,7 @@ pub(super) fn copy(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
 
 #[inline(never)]
 fn copy_pages(caller: &Arc<Domain>, state: &mut VcpuState, held: Held<'_, 0>, arg: &abi::GnttabCopy) -> Option<()> {
-    at_once::copy(caller, state, held, *arg)
+    at_once::copy(caller, &mut { state }, held, *arg)
 }
 
 /// A copy from or to whatever can be granted.

@@ -5,7 +5,7 @@
 //! Under the lock nothing waits or frees ([`logic::page::Brief`]).
 
 use alloc::sync::Arc;
-use core::{mem::offset_of, sync::atomic::AtomicU64};
+use core::{mem::offset_of, ops::DerefMut, sync::atomic::AtomicU64};
 
 use logic::{
     grant::{Access, InUse, Offer, Offers},
@@ -20,7 +20,6 @@ use machine::mem::{
     tlb,
 };
 use xen_abi::{
-    errno::Errno,
     grant_table::{self as abi, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF},
     ids::{DomId, GrantRef, Mfn},
 };
@@ -32,25 +31,36 @@ use crate::{
     vcpu::VcpuState,
 };
 
-/// A hypercall for this one copy. `None`: it is not as simple as that, and nothing has been done.
+/// A hypercall for this one copy: its result. `None`: it is not as simple as that, and nothing has been done.
 #[inline(always)]
-pub fn only_one(running: &mut Running, va: u64, held: Held<'_, 0>) -> Option<Result<(), Errno>> {
+pub fn only_one(running: &mut Running, va: u64, held: Held<'_, 0>) -> Option<u64> {
     const STATUS: u64 = offset_of!(abi::GnttabCopy, status) as u64;
     let piece = Piece::<{ size_of::<abi::GnttabCopy>() as u64 }>::new(va)?;
     let arg: abi::GnttabCopy = zerocopy::transmute!(piece.all_at_once()?);
     copy(&running.domain, &mut running.state, held, arg)?;
-    Some(piece.write_half::<STATUS>(abi::GNTST_OKAY.cast_unsigned()))
+    match piece.write_half::<STATUS>(abi::GNTST_OKAY.cast_unsigned()) {
+        Ok(()) => Some(0),
+        Err(errno) => Some(errno.as_ret()),
+    }
 }
 
 /// One copy. `None`: it is not as simple as that, and nothing has been done.
 #[inline(always)]
-pub fn copy(caller: &Arc<Domain>, state: &mut VcpuState, held: Held<'_, 0>, arg: abi::GnttabCopy) -> Option<()> {
-    if arg.flags & GNTCOPY_SOURCE_GREF == 0 {
-        if arg.flags & GNTCOPY_DEST_GREF == 0 { None } else { between::<false, true>(caller, state, held, arg) }
-    } else if arg.flags & GNTCOPY_DEST_GREF == 0 {
-        between::<true, false>(caller, state, held, arg)
-    } else {
+pub fn copy(
+    caller: &Arc<Domain>,
+    state: &mut impl DerefMut<Target = VcpuState>,
+    held: Held<'_, 0>,
+    arg: abi::GnttabCopy,
+) -> Option<()> {
+    const BOTH: u16 = GNTCOPY_SOURCE_GREF | GNTCOPY_DEST_GREF;
+    if arg.flags & BOTH == BOTH {
         between::<true, true>(caller, state, held, arg)
+    } else if arg.flags & GNTCOPY_SOURCE_GREF != 0 {
+        between::<true, false>(caller, state, held, arg)
+    } else if arg.flags & GNTCOPY_DEST_GREF != 0 {
+        between::<false, true>(caller, state, held, arg)
+    } else {
+        None
     }
 }
 
@@ -58,7 +68,7 @@ pub fn copy(caller: &Arc<Domain>, state: &mut VcpuState, held: Held<'_, 0>, arg:
 #[inline(always)]
 fn between<const FROM_GRANT: bool, const TO_GRANT: bool>(
     caller: &Arc<Domain>,
-    state: &mut VcpuState,
+    state: &mut impl DerefMut<Target = VcpuState>,
     held: Held<'_, 0>,
     arg: abi::GnttabCopy,
 ) -> Option<()> {
@@ -73,52 +83,46 @@ fn between<const FROM_GRANT: bool, const TO_GRANT: bool>(
         return None;
     }
     let id = if FROM_GRANT { from } else { to };
-    let copy = Copy::<FROM_GRANT, TO_GRANT> { from: arg.source.u, to: arg.dest.u, bytes };
+    let names = (arg.source.u, arg.dest.u);
     if id == DomId::SELF || id == caller.id {
-        copy.of_grants_of(caller, caller, state, held)
+        of_grants_of::<FROM_GRANT, TO_GRANT>(caller, names, bytes, caller, state, held)
     } else {
-        copy.of_others_grants(id, caller, state, held)
+        of_others_grants::<FROM_GRANT, TO_GRANT>(id, names.0, names.1, bytes, caller, state, held)
     }
 }
 
-/// A copy between what these are the names of.
-struct Copy<const FROM_GRANT: bool, const TO_GRANT: bool> {
+#[inline(never)]
+fn of_others_grants<const FROM_GRANT: bool, const TO_GRANT: bool>(
+    granter: DomId,
     from: u64,
     to: u64,
     bytes: Bytes,
+    caller: &Arc<Domain>,
+    state: &mut impl DerefMut<Target = VcpuState>,
+    mut held: Held<'_, 0>,
+) -> Option<()> {
+    let granter = domain::find(granter, &mut held)?;
+    of_grants_of::<FROM_GRANT, TO_GRANT>(&granter, (from, to), bytes, caller, state, held)
 }
 
-impl<const FROM_GRANT: bool, const TO_GRANT: bool> Copy<FROM_GRANT, TO_GRANT> {
-    #[inline(never)]
-    fn of_others_grants(
-        self,
-        granter: DomId,
-        caller: &Arc<Domain>,
-        state: &mut VcpuState,
-        mut held: Held<'_, 0>,
-    ) -> Option<()> {
-        let granter = domain::find(granter, &mut held)?;
-        self.of_grants_of(&granter, caller, state, held)
-    }
-
-    #[inline(always)]
-    fn of_grants_of(
-        self,
-        granter: &Domain,
-        caller: &Arc<Domain>,
-        state: &mut VcpuState,
-        mut held: Held<'_, 0>,
-    ) -> Option<()> {
-        let (granter_owner, own) = (granter.frames_by_number, caller.frames_by_number);
-        let done = {
-            let (table, _held) = granter.grants.table.lock(&mut held);
-            let ends = Ends { offers: table.offers()?, granter: granter_owner, own, caller: caller.id };
-            ends.carry_out::<FROM_GRANT, TO_GRANT>(self.from, self.to, self.bytes)
-        };
-        match done {
-            Ok(()) => Some(()),
-            Err(left) => left.end(caller, state, held),
-        }
+#[inline(always)]
+fn of_grants_of<const FROM_GRANT: bool, const TO_GRANT: bool>(
+    granter: &Domain,
+    (from, to): (u64, u64),
+    bytes: Bytes,
+    caller: &Arc<Domain>,
+    state: &mut impl DerefMut<Target = VcpuState>,
+    mut held: Held<'_, 0>,
+) -> Option<()> {
+    let (granter_owner, own) = (granter.frames_by_number, caller.frames_by_number);
+    let done = {
+        let (table, _held) = granter.grants.table.lock(&mut held);
+        let ends = Ends { offers: table.offers()?, granter: granter_owner, own, caller: caller.id };
+        ends.carry_out::<FROM_GRANT, TO_GRANT>(from, to, bytes)
+    };
+    match done {
+        Ok(()) => Some(()),
+        Err(left) => left.end(caller, &mut *state, held),
     }
 }
 
