@@ -256,7 +256,8 @@ impl Hostile {
                 match kind {
                     // NW without CD is refused by processors; QEMU's takes it, and then the container does not run.
                     0 => asm!("mov cr0, {}", in(reg) now.cr0 ^ (bit & 0xdfff_ffff)),
-                    1 => asm!("mov cr4, {}", in(reg) now.cr4 ^ bit),
+                    // Nor does it mind reserved bits here.
+                    1 => asm!("mov cr4, {}", in(reg) now.cr4 ^ (bit & 0x37_07ff)),
                     2 => asm!("mov cr3, {}", in(reg) root | word & 0x18),
                     3 => asm!("mov {}, cr8", out(reg) _),
                     4 => asm!("mov cr2, {}", in(reg) word),

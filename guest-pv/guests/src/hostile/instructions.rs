@@ -11,8 +11,9 @@ use guest_pv::{Mode, mode};
 
 const MOV_TO_CR8: &[u8] = b"\x44\x0f\x22\xc0";
 
-/// What succeeds in a container and does not let it live for long: wrmsr, mov cr0, mov cr4, hlt, lgdt, lidt, sysret, mov ss.
-const HARMS_ITSELF: [&[u8]; 8] = [
+/// What succeeds in a container and does not let it live for long: wrmsr, mov cr0, mov cr4, hlt, lgdt, lidt, sysret, mov ss,
+/// ins, outs, rep ins.
+const HARMS_ITSELF: [&[u8]; 11] = [
     b"\x0f\x30",
     b"\x0f\x22\xc0",
     b"\x0f\x22\xe0",
@@ -21,6 +22,9 @@ const HARMS_ITSELF: [&[u8]; 8] = [
     b"\x0f\x01\x1f",
     b"\x0f\x07",
     b"\x8e\xd0",
+    b"\x6c",
+    b"\x6f",
+    b"\xf3\x6d",
 ];
 
 /// Instructions with registers as operands; rax, rcx, rdx, rsi, rdi hold random words. The byte `0xnn` after an `N` is

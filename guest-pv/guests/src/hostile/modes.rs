@@ -96,8 +96,9 @@ impl Hostile {
         let root = self.modes.as_ref().map_or(0, |modes| modes.root.mfn().0 << 12);
         // What random code does to 32-bit registers is its own affair; a trap leads back to 64-bit code here.
         let _ = trap_of(|| metal::visit(root, depth));
+        // Before the page tables change: the segments' descriptors lie in low memory still.
+        guest_pv::traps::init();
         self.registers.restore();
-        self.handlers_change = true;
         // Now and then the other one starts anew.
         if self.chance.rarely(4) {
             self.sacrifice();
