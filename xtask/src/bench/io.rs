@@ -25,7 +25,7 @@ const READY: &str = "io: dom0 is ready";
 /// The measurement of nothing at all: what the rests around the others cost.
 const REST: &str = "rest";
 /// MiB of the disk.
-const DISK: usize = 48;
+const DISK: usize = 24;
 /// MiB of the machine, and of a Linux dom0, which unpacks its ramdisk and holds the disk.
 const MEMORY: (u32, u32) = (1536, 832);
 /// The guest's kernel command line.

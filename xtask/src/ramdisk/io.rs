@@ -19,10 +19,10 @@ exerciser io dd-read $disk 1048576 1 > /dev/null
 phase "dd read, 1 MiB direct" exerciser io dd-read $disk 1048576 2
 phase "dd write, 1 MiB direct" exerciser io dd-write $disk 1048576 2
 phase "dd read, 4 KiB direct" exerciser io dd-read $disk 4096 1
-phase "read 4 KiB, 1 at once" exerciser io read $disk 1 1
-phase "read 4 KiB, 32 at once" exerciser io read $disk 32 1
-phase "write 4 KiB, 1 at once" exerciser io write $disk 1 1
-phase "write 4 KiB, 32 at once" exerciser io write $disk 32 1
+phase "read 4 KiB, 1 at once" exerciser io read $disk 1 250
+phase "read 4 KiB, 32 at once" exerciser io read $disk 32 250
+phase "write 4 KiB, 1 at once" exerciser io write $disk 1 250
+phase "write 4 KiB, 32 at once" exerciser io write $disk 32 250
 phase "rest"
 echo "io: the end"
 "#;

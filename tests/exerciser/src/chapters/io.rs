@@ -1,6 +1,6 @@
 //! How fast a disk is, always direct.
 //!
-//! `exerciser io read|write PATH DEPTH SECONDS`: 4 KiB at random places, so many under way (Linux's `io_submit`).
+//! `exerciser io read|write PATH DEPTH MILLISECONDS`: 4 KiB at random places, so many under way (Linux's `io_submit`).
 //! `exerciser io dd-read|dd-write PATH BYTES ROUNDS`: the calls of a `dd` with blocks of so many bytes, over the whole disk
 //! so often. Both print `io: N requests of N bytes in N ns`.
 //!
@@ -62,7 +62,7 @@ pub fn run(words: &[String]) -> ExitCode {
     }
     let [way, path, first, second] = words else {
         eprintln!(
-            "io: read|write PATH DEPTH SECONDS, or dd-read|dd-write PATH BYTES ROUNDS, or log PATH flush|no-flush, or check PATH NUMBER"
+            "io: read|write PATH DEPTH MILLISECONDS, or dd-read|dd-write PATH BYTES ROUNDS, or log PATH flush|no-flush, or check PATH NUMBER"
         );
         return ExitCode::FAILURE;
     };
@@ -107,7 +107,7 @@ fn copy(from: &str, to: &str, size: usize, rounds: u32) -> Result<(u64, i128)> {
     Ok((u64::from(rounds) * blocks, sys::monotonic() - start))
 }
 
-fn measure(way: &str, path: &str, depth: usize, seconds: i128) -> Result<(u64, i128)> {
+fn measure(way: &str, path: &str, depth: usize, milliseconds: i128) -> Result<(u64, i128)> {
     let depth = depth.clamp(1, MOST);
     let operation = if way == "write" { WRITE } else { READ };
     let mut file = OpenOptions::new().read(true).write(operation == WRITE).custom_flags(libc::O_DIRECT).open(path)?;
@@ -122,7 +122,7 @@ fn measure(way: &str, path: &str, depth: usize, seconds: i128) -> Result<(u64, i
     let mut free: Vec<usize> = (0..depth).collect();
     let (mut done, mut under_way) = (0, 0);
     loop {
-        let over = sys::monotonic() - start >= seconds * 1_000_000_000;
+        let over = sys::monotonic() - start >= milliseconds * 1_000_000;
         if over && under_way == 0 {
             break;
         }
