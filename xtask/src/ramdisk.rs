@@ -152,7 +152,6 @@ fn archive() -> Result<Archive> {
         ("pace", disks::PACE),
         ("log", disks::LOG),
         ("check", disks::CHECK),
-        ("rebind", disks::REBIND),
     ] {
         archive.program(&format!("etc/test-{name}"), script.as_bytes())?;
     }

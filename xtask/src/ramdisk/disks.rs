@@ -116,21 +116,3 @@ for pair in $(grep -o 'check=/[^ ]*' /proc/cmdline | cut -d = -f 2 | tr , ' '); 
 done
 echo "log: end"
 "#;
-
-/// What it does when its kernel's command line has `test=rebind`: three times it writes to its disk, takes the driver from the
-/// device and gives it back, and reads.
-pub const REBIND: &str = r#"#!/bin/sh
-good=0
-drivers=/sys/bus/xen/drivers/vbd
-for round in 1 2 3; do
-    dd if=/dev/urandom of=/tmp/data bs=4096 count=64 2> /dev/null
-    dd if=/tmp/data of=/dev/xvda bs=4096 seek=16 conv=fsync 2> /dev/null
-    echo vbd-51712 > $drivers/unbind
-    while [ -b /dev/xvda ]; do sleep 0.1; done
-    echo vbd-51712 > $drivers/bind
-    while ! [ -b /dev/xvda ]; do sleep 0.1; done
-    dd if=/dev/xvda bs=4096 skip=16 count=64 2> /dev/null | cmp - /tmp/data && good=$((good + 1))
-done
-echo "rebind: $good of 3 read what was written"
-echo "rebind: end"
-"#;
