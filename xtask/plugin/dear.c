@@ -6,7 +6,7 @@
  *
  * Arguments: out=FILE, and for the boot: entry=ADDRESS of the hypervisor's first instruction, guest=ADDRESS of the first
  * guest's. Lines written:
- *     row CR MSR TLB IPI LOCK VM IO    what was counted between two marks
+ *     row CR MSR TLB IPI LOCK VM IO STATE    what was counted between two marks
  *     at NAME N                        instructions executed since `entry`
  */
 #include <stdint.h>
@@ -45,7 +45,7 @@ EXPORT int qemu_plugin_version = 1;
 
 enum { MARK_BEGIN = 0x78656e01, MARK_END = 0x78656e02, MARK_READY = 0x78656e03 };
 
-enum { CR, MSR, TLB, IPI, LOCK, VM, IO, CLASSES };
+enum { CR, MSR, TLB, IPI, LOCK, VM, IO, STATE, CLASSES };
 static uint64_t counts[CLASSES];
 static uint64_t begun[CLASSES];
 static uint64_t executed;
@@ -92,9 +92,14 @@ static unsigned classes_of(const uint8_t *code, size_t size)
             return classes | 1 << TLB;
         if (modrm == 0xd8 || modrm == 0xc2 || modrm == 0xc3) /* vmrun, vmlaunch, vmresume: one exit each */
             return classes | 1 << VM;
-        return classes;
-    case 0x38: /* invpcid */
-        return modrm == 0x82 ? classes | 1 << TLB : classes;
+        if (modrm == 0xda || modrm == 0xdb) /* vmload, vmsave */
+            return classes | 1 << STATE;
+        return modrm == 0xdf ? classes | 1 << TLB : classes; /* invlpga */
+    case 0x78: /* vmread, vmwrite */
+    case 0x79:
+        return classes | 1 << STATE;
+    case 0x38: /* invept, invvpid, invpcid */
+        return modrm >= 0x80 && modrm <= 0x82 ? classes | 1 << TLB : classes;
     default:
         return classes;
     }

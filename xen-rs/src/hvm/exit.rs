@@ -68,10 +68,52 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
     }
 }
 
+/// Where 64-bit code goes on behind the instruction that exited, if that can be seen at once.
+#[inline(always)]
+pub fn next_at_once(pvh: &PvhVcpu, regs: &GuestRegs, instruction: Instruction) -> Option<u64> {
+    if pvh.container.code().attributes & attributes::LONG == 0 {
+        return None;
+    }
+    if let Some(next) = pvh.container.next_instruction() {
+        return Some(next);
+    }
+    // Four bytes hold the longest without a prefix.
+    let code = memory::read_at_once(regs.rip)?.to_le_bytes();
+    Some(regs.rip.wrapping_add(instruction.length_at_once(code)?))
+}
+
+/// Goes on there.
+#[inline(always)]
+pub fn go_on(pvh: &mut PvhVcpu, regs: &mut GuestRegs, next: u64) {
+    regs.rip = next;
+    regs.rflags &= !rflags::RF;
+    pvh.container.end_shadow();
+}
+
 /// Goes on behind the instruction that exited. False: the guest has put something else in its place meanwhile, and gets a
 /// fault.
 #[inline(always)]
 pub fn skip(cx: &mut Context<'_>, instruction: Instruction) -> bool {
+    let Some(pvh) = cx.state.pvh.as_deref_mut() else { return false };
+    let next = next_at_once(pvh, cx.regs, instruction);
+    skip_to(cx, instruction, next)
+}
+
+/// The same, with what [`next_at_once`] has said.
+#[inline(always)]
+pub fn skip_to(cx: &mut Context<'_>, instruction: Instruction, next: Option<u64>) -> bool {
+    match (next, cx.state.pvh.as_deref_mut()) {
+        (Some(next), Some(pvh)) => {
+            go_on(pvh, cx.regs, next);
+            true
+        }
+        _ => skip_any(cx, instruction),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn skip_any(cx: &mut Context<'_>, instruction: Instruction) -> bool {
     let Some(pvh) = cx.state.pvh.as_deref_mut() else { return false };
     let next = match pvh.container.next_instruction() {
         Some(next) => Some(next),

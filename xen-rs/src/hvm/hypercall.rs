@@ -1,33 +1,77 @@
 //! Hypercalls from containers: the handlers are those of PV guests, for the calls that there are for both.
 
-use logic::{hvm::length::Instruction, hypercall::Outcome, lock::Held, regs::GuestRegs};
-use machine::container::attributes;
+use alloc::sync::Arc;
+
+use logic::{event::Notify, hvm::length::Instruction, hypercall::Outcome, lock::Held, regs::GuestRegs};
+use machine::{
+    container::{attributes, memory},
+    mem::guest_copy,
+};
 use xen_abi::{errno::Errno, hypercall};
 
-use super::exit;
+use super::{PvhVcpu, exit};
 use crate::{
     cpu::{Context, Cpu},
-    hypercall as calls,
+    domain::Domain,
+    event, hypercall as calls,
 };
 
-/// A hypercall: number in rax, result in rax.
+/// The calls that come to a few instructions, from the guest's kernel in 64-bit mode, without a context; `next`: where it
+/// goes on. False: nothing is done.
 #[inline(always)]
-pub fn enter(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) {
+pub fn at_once(
+    pvh: &mut PvhVcpu,
+    domain: &Arc<Domain>,
+    regs: &mut GuestRegs,
+    next: Option<u64>,
+    held: &mut Held<'_, 0>,
+) -> bool {
+    const XEN_VERSION: u64 = hypercall::HYPERVISOR_XEN_VERSION as u64;
+    const EVENT_CHANNEL_OP: u64 = hypercall::HYPERVISOR_EVENT_CHANNEL_OP as u64;
+    if pvh.container.cpl() != 0 {
+        return false;
+    }
+    let Some(next) = next else { return false };
+    let result = match regs.rax {
+        XEN_VERSION => calls::xen_version::at_once(regs.rdi),
+        EVENT_CHANNEL_OP => {
+            let port = || memory::read_at_once(regs.rsi).filter(|_| guest_copy::is_guest_range(regs.rsi, 4));
+            calls::event_channel_op::at_once_with(domain, regs.rdi, port).map(|notify| told(domain, notify, held))
+        }
+        _ => None,
+    };
+    let Some(result) = result else { return false };
+    regs.rax = result;
+    exit::go_on(pvh, regs, next);
+    true
+}
+
+#[inline(always)]
+fn told(domain: &Arc<Domain>, notify: Notify, held: &mut Held<'_, 0>) -> u64 {
+    if !matches!(notify, Notify::NOBODY) {
+        event::tell(domain, notify, held);
+    }
+    0
+}
+
+/// A hypercall: number in rax, result in rax. `next`: as for [`at_once`].
+#[inline(always)]
+pub fn enter(cpu: &mut Cpu, regs: &mut GuestRegs, next: Option<u64>, held: &mut Held<'_, 0>) {
     if let Some(mut cx) = cpu.context(regs, held.again()) {
-        call(&mut cx);
+        call(&mut cx, next);
     }
 }
 
-fn call(cx: &mut Context<'_>) {
+fn call(cx: &mut Context<'_>, next: Option<u64>) {
     let Some(pvh) = cx.state.pvh.as_deref() else { return };
     if pvh.container.cpl() != 0 {
-        if exit::skip(cx, Instruction::Hypercall) {
+        if exit::skip_to(cx, Instruction::Hypercall, next) {
             cx.regs.rax = Errno::EPERM.as_ret();
         }
         return;
     }
     let rip = cx.regs.rip;
-    if !exit::skip(cx, Instruction::Hypercall) {
+    if !exit::skip_to(cx, Instruction::Hypercall, next) {
         return;
     }
     let long_mode = cx.state.pvh.as_deref().is_some_and(|pvh| pvh.container.code().attributes & attributes::LONG != 0);

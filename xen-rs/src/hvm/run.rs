@@ -3,7 +3,7 @@
 //! A CPU is in this loop as long as the scheduler gives it PVH vCPUs. It lies behind the scheduler's choice, so the ways of
 //! PV guests in and out do not know of it.
 
-use logic::{lock::Held, regs::GuestRegs};
+use logic::{hvm::length::Instruction, lock::Held, regs::GuestRegs};
 use machine::{
     arch::x86_64::interrupts,
     container::{Event, EventKind, Exit},
@@ -37,16 +37,16 @@ pub fn run(
                 deliver_nmi(running);
             }
         }
-        let Some(exit) = enter(cpu, regs) else { return };
-        match exit {
-            Exit::Hypercall => hypercall::enter(cpu, regs, held),
-            Exit::Interrupt => {
+        match stay(cpu, regs, held) {
+            Left::Quietly => {}
+            Left::Calling(next) => hypercall::enter(cpu, regs, next, held),
+            Left::By(Exit::Interrupt) => {
                 interrupts::window();
                 while let Some(vector) = interrupts::take() {
                     cpu_loop::interrupt(cpu, vector, held.again());
                 }
             }
-            exit => {
+            Left::By(exit) => {
                 if let Some(mut cx) = cpu.context(regs, held.again()) {
                     exit::handle(&mut cx, exit);
                 }
@@ -55,16 +55,40 @@ pub fn run(
     }
 }
 
-/// Delivers what waits, and runs the guest.
+/// What there is to be done for a guest that came back.
+enum Left {
+    /// Nothing.
+    Quietly,
+    /// A hypercall, behind which the guest goes on there, if that is known.
+    Calling(Option<u64>),
+    /// Whatever it is.
+    By(Exit),
+}
+
+/// Delivers what waits and runs the guest, as often as it comes back for a hypercall that is made at once.
 #[inline(always)]
-fn enter(cpu: &mut Cpu, regs: &mut GuestRegs) -> Option<Exit> {
-    let running = cpu.running.as_mut()?;
-    if !running.vcpu.inbox.is_empty() {
-        apic::receive(running);
+fn stay(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) -> Left {
+    let Cpu { local, running } = cpu;
+    let Some(running) = running.as_mut() else { return Left::Quietly };
+    // SPIN: each round is a hypercall of the guest's.
+    loop {
+        if !running.vcpu.inbox.is_empty() {
+            apic::receive(running);
+        }
+        let Some(pvh) = running.state.pvh.as_deref_mut() else { return Left::Quietly };
+        upcall::offer(pvh, &running.vcpu, &running.domain, regs);
+        pvh.container.enter(regs);
+        if !pvh.container.is_hypercall() {
+            return Left::By(pvh.container.exit(regs));
+        }
+        let next = exit::next_at_once(pvh, regs, Instruction::Hypercall);
+        if !hypercall::at_once(pvh, &running.domain, regs, next, held) {
+            return Left::Calling(next);
+        }
+        if !cpu_loop::is_undisturbed(local, running) {
+            return Left::Quietly;
+        }
     }
-    let pvh = running.state.pvh.as_deref_mut()?;
-    upcall::offer(pvh, &running.vcpu, &running.domain, regs);
-    Some(pvh.container.run(regs))
 }
 
 /// An NMI is delivered unless the handler of another one runs.

@@ -32,10 +32,16 @@ const RESET_ROUND: u32 = 64;
 /// A send that needs no context. None for everything else, of which nothing is done.
 #[inline(always)]
 pub fn at_once(domain: &Domain, command: u64, va: u64) -> Option<Notify> {
+    at_once_with(domain, command, || guest::read_at_once(va))
+}
+
+/// The same with another way to read the port.
+#[inline(always)]
+pub fn at_once_with(domain: &Domain, command: u64, port: impl FnOnce() -> Option<u32>) -> Option<Notify> {
     if command != u64::from(abi::EVTCHNOP_SEND) || trace::is_on() {
         return None;
     }
-    event::send_at_once(domain, Port(guest::read_at_once(va)?))
+    event::send_at_once(domain, Port(port()?))
 }
 
 /// The hypercall: rdi is the operation, rsi points to its structure.

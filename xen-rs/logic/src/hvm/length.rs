@@ -21,6 +21,7 @@ pub enum Instruction {
 
 impl Instruction {
     /// The length where there is no prefix.
+    #[inline(always)]
     #[must_use]
     pub const fn usual_length(self) -> usize {
         match self {
@@ -30,6 +31,7 @@ impl Instruction {
         }
     }
 
+    #[inline(always)]
     const fn begins(self, code: &[u8]) -> bool {
         match self {
             Instruction::Cpuid => matches!(code, [0x0f, 0xa2, ..]),
@@ -40,6 +42,13 @@ impl Instruction {
             Instruction::Xsetbv => matches!(code, [0x0f, 0x01, 0xd1, ..]),
             Instruction::CacheFlush => matches!(code, [0x0f, 0x08 | 0x09, ..]),
         }
+    }
+
+    /// Its length where it begins the code and has no prefix.
+    #[inline(always)]
+    #[must_use]
+    pub const fn length_at_once(self, code: [u8; 4]) -> Option<u64> {
+        if self.begins(&code) { Some(self.usual_length() as u64) } else { None }
     }
 
     /// Its length at the beginning of `code`; `None`: something else is there (by now).

@@ -8,10 +8,12 @@
 //!
 //! Unsafe: the tables that this CPU has loaded are found by their address, and guests' memory is read in the direct map.
 
+use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use logic::hvm::walk::{Paging, frame_of, walk};
 
+use super::known::{self, Walked};
 use super::{Vendor, svm, vendor, vmx};
 use crate::arch::x86_64::percpu;
 use crate::mem::direct_map::va_of;
@@ -24,6 +26,7 @@ const PAGE: u64 = 4096;
 struct View {
     paging: Paging,
     tables: &'static Tables,
+    generation: u64,
 }
 
 impl View {
@@ -38,7 +41,8 @@ impl View {
             Vendor::Svm => svm::paging_of(this.container_block.load(Ordering::Relaxed)),
             Vendor::Vmx => vmx::paging_here(),
         };
-        Some(Self { paging, tables })
+        // Read before anything is looked up: a removal that comes later waits for this CPU's answer.
+        Some(Self { paging, tables, generation: tables.generation() })
     }
 
     /// Where a guest-physical address is in the direct map, up to the end of its page.
@@ -49,14 +53,29 @@ impl View {
     }
 
     /// Where a linear address is in the direct map, up to the end of its page.
+    #[inline]
     fn translate(&self, linear: u64, writes: bool) -> Option<u64> {
+        match known::find(&self.paging, self.generation, linear, writes) {
+            Some(place) => Some(place),
+            None => self.find_out(linear, writes),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_out(&self, linear: u64, writes: bool) -> Option<u64> {
+        let mut walked = Walked::new();
         let address = walk(&self.paging, linear, writes, |at| {
-            let word = self.place(at, false)? as *mut u64;
+            let word = self.place(at, false)?;
             // SAFETY: aligned, and memory of the guest, which is in the direct map; others write there by atomic accesses or
             // the guest itself does.
-            Some(unsafe { AtomicU64::from_ptr(word) }.load(Ordering::Relaxed))
+            let value = unsafe { AtomicU64::from_ptr(word as *mut u64) }.load(Ordering::Relaxed);
+            walked.step(word, value);
+            Some(value)
         })?;
-        self.place(address, writes)
+        let place = self.place(address, writes)?;
+        known::remember(&self.paging, self.generation, linear, writes, &walked, place);
+        Some(place)
     }
 }
 
@@ -81,6 +100,22 @@ pub(crate) unsafe fn copy(guest: u64, own: u64, length: usize, writes: bool) -> 
         done += piece;
     }
     Some(length - done)
+}
+
+/// Reads four bytes at a linear address, if where they are is remembered and they do not cross a page.
+#[inline(always)]
+#[must_use]
+pub fn read_at_once(linear: u64) -> Option<u32> {
+    let view = View::here()?;
+    if linear % PAGE > PAGE - 4 {
+        return None;
+    }
+    let place = known::find(&view.paging, view.generation, linear, false)?;
+    let value: u32;
+    // SAFETY: a place in the direct map that is the guest's. It may change at any moment and need not be aligned, so it is read
+    // by one instruction.
+    unsafe { asm!("mov {:e}, [{}]", out(reg) value, in(reg) place, options(nostack, readonly, preserves_flags)) };
+    Some(value)
 }
 
 /// Reads code at a linear address: how many bytes of it.

@@ -8,6 +8,8 @@
 
 mod exit;
 #[cfg(target_os = "none")]
+mod known;
+#[cfg(target_os = "none")]
 pub mod memory;
 mod state;
 #[cfg(target_os = "none")]

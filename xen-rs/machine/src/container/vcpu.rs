@@ -10,7 +10,7 @@ use xen_abi::ids::DomId;
 
 use super::svm::SvmVcpu;
 use super::vmx::VmxVcpu;
-use super::{CpuState, Event, EventKind, Exit, Segment, Vendor, vendor};
+use super::{CpuState, Event, EventKind, Exit, Segment, Vendor, known, vendor};
 use crate::mem::{nested::Tables, tlb};
 
 /// What a vCPU of a PVH guest runs in.
@@ -46,6 +46,7 @@ impl Container {
     /// This CPU has it from now on: the tables of whoever was here before are left.
     pub fn load(&mut self, domain: DomId) {
         tlb::enter_container(domain);
+        known::forget();
         either!(&mut self.0, vcpu => vcpu.load());
     }
 
@@ -57,8 +58,21 @@ impl Container {
 
     /// Runs the guest until something needs the hypervisor. The container is loaded on this CPU.
     #[inline(always)]
-    pub fn run(&mut self, regs: &mut GuestRegs) -> Exit {
-        either!(&mut self.0, vcpu => vcpu.run(regs))
+    pub fn enter(&mut self, regs: &mut GuestRegs) {
+        either!(&mut self.0, vcpu => vcpu.enter(regs));
+    }
+
+    /// Whether it came back for a hypercall; else or then, [`Container::exit`] says why.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_hypercall(&self) -> bool {
+        either!(&self.0, vcpu => vcpu.is_hypercall())
+    }
+
+    /// Why it came back: to be asked once.
+    #[inline(always)]
+    pub fn exit(&mut self, regs: &mut GuestRegs) -> Exit {
+        either!(&mut self.0, vcpu => vcpu.exit(regs))
     }
 
     /// The instruction pointer behind the instruction that exited; `None`: the CPU does not say.

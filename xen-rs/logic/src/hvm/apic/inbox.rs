@@ -2,7 +2,7 @@
 
 use super::address::{Address, Target};
 use super::icr::Message;
-use crate::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The part of an APIC that everyone may touch.
 #[derive(Debug)]
@@ -10,6 +10,8 @@ pub struct Inbox {
     id: u32,
     vectors: [AtomicU32; 8],
     signals: AtomicU32,
+    /// Something may be in one of the others: set behind it, and taken back before they are looked at.
+    any: AtomicBool,
     address: AtomicU64,
 }
 
@@ -38,6 +40,7 @@ impl Inbox {
             id,
             vectors: core::array::from_fn(|_| AtomicU32::new(0)),
             signals: AtomicU32::new(0),
+            any: AtomicBool::new(false),
             address: AtomicU64::new(address.packed()),
         }
     }
@@ -56,10 +59,10 @@ impl Inbox {
     /// Puts a message in; true where the vCPU has to be woken or interrupted to see it.
     pub fn post(&self, message: Message) -> bool {
         let address = Address::unpacked(self.address.load(Ordering::Acquire));
-        match message {
+        let new = match message {
             // An APIC that is off takes no interrupts, but signals that start a processor.
             Message::Fixed(_) if !address.enabled => false,
-            Message::Fixed(vector) => self.post_vector(vector),
+            Message::Fixed(vector) => return self.post_vector(vector),
             Message::Nmi => self.signals.fetch_or(NMI, Ordering::AcqRel) & NMI == 0,
             Message::Init => {
                 // A SIPI from before is forgotten, one that comes after it counts.
@@ -68,16 +71,20 @@ impl Inbox {
             }
             Message::Startup(page) => self
                 .update(|old| if old & STARTUP != 0 { old } else { old & !STARTUP_PAGE | STARTUP | u32::from(page) }),
-        }
+        };
+        self.any.store(true, Ordering::Release);
+        new
     }
 
     /// Puts a vector in; true where it was not there.
     pub fn post_vector(&self, vector: u8) -> bool {
         let bit = 1 << (vector & 31);
-        match self.vectors.get(usize::from(vector >> 5)) {
+        let new = match self.vectors.get(usize::from(vector >> 5)) {
             Some(word) => word.fetch_or(bit, Ordering::AcqRel) & bit == 0,
             None => false,
-        }
+        };
+        self.any.store(true, Ordering::Release);
+        new
     }
 
     /// Changes the signals; true where that made a difference.
@@ -87,13 +94,15 @@ impl Inbox {
     }
 
     /// Whether anything is in it.
+    #[inline(always)]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.signals.load(Ordering::Acquire) == 0 && self.vectors.iter().all(|word| word.load(Ordering::Acquire) == 0)
+        !self.any.load(Ordering::Acquire)
     }
 
     /// Empties it.
     pub(super) fn drain(&self, mut each: impl FnMut(u8)) -> Signals {
+        self.any.swap(false, Ordering::AcqRel);
         for (index, word) in (0u8..).zip(&self.vectors) {
             // Most are empty, and looking costs less than an exchange.
             if word.load(Ordering::Relaxed) == 0 {

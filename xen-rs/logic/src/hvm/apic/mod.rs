@@ -216,6 +216,7 @@ impl Apic {
     }
 
     /// The interrupt to be delivered next, if one may be.
+    #[inline]
     #[must_use]
     pub fn pending(&self) -> Option<u8> {
         let vector = self.requested.highest()?;

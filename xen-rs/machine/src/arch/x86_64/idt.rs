@@ -43,6 +43,8 @@ struct Table(UnsafeCell<[Gate; 256]>);
 unsafe impl Sync for Table {}
 
 static TABLE: Table = Table(UnsafeCell::new([Gate::EMPTY; 256]));
+/// The same without stacks of their own, which the CPU finds by its task register: see [`load_without_stacks`].
+static PLAIN: Table = Table(UnsafeCell::new([Gate::EMPTY; 256]));
 
 /// Operand of LIDT and LGDT.
 #[repr(C, packed)]
@@ -59,11 +61,13 @@ pub unsafe fn fill(with_stacks: bool) {
     let stubs = (&raw const entry_stubs) as u64;
     // SAFETY: nobody else writes, and the CPU reads a gate only on an exception, which the caller's single CPU does not
     // raise meanwhile.
-    let table = unsafe { &mut *TABLE.0.get() };
-    for (vector, gate) in (0u8..=255).zip(table.iter_mut()) {
+    let (table, plain) = unsafe { (&mut *TABLE.0.get(), &mut *PLAIN.0.get()) };
+    for ((vector, gate), plain) in (0u8..=255).zip(table.iter_mut()).zip(plain.iter_mut()) {
         let ist = IST_VECTORS.iter().find(|(v, _)| with_stacks && *v == vector).map_or(0, |(_, ist)| *ist);
         let ring = if GUEST_VECTORS.contains(&vector) { 3 } else { 0 };
-        *gate = Gate::new(stubs + u64::from(vector) * 16, ist, ring);
+        let handler = stubs + u64::from(vector) * 16;
+        *gate = Gate::new(handler, ist, ring);
+        *plain = Gate::new(handler, 0, 0);
     }
 }
 
@@ -74,7 +78,17 @@ pub(super) fn address() -> u64 {
 
 /// Loads the table into this CPU.
 pub fn load() {
-    let descriptor = Descriptor { limit: 4095, base: TABLE.0.get() as u64 };
+    load_table(&TABLE);
+}
+
+/// Loads the table for as long as the task register is that of a guest in a container. Nothing that comes then finds the CPU
+/// in another ring or on the entry code, which is what stacks of their own are for.
+pub(crate) fn load_without_stacks() {
+    load_table(&PLAIN);
+}
+
+fn load_table(table: &Table) {
+    let descriptor = Descriptor { limit: 4095, base: table.0.get() as u64 };
     // SAFETY: the table is static and filled before any CPU calls this.
     unsafe { asm!("lidt [{}]", in(reg) &raw const descriptor, options(readonly, nostack, preserves_flags)) };
 }

@@ -80,7 +80,8 @@ pub struct PerCpu {
     pub(super) ldt_pages: AtomicU32,
     /// Descriptors in the LDT.
     pub(super) ldt_entries: AtomicU32,
-    /// Physical address of two pages of this CPU for containers, 0 where there is no such hardware.
+    /// Physical address of three pages of this CPU for containers, 0 where there is no such hardware. What is in the first
+    /// two is the vendor's affair, in the third are `container::known`'s.
     pub(crate) container_pages: AtomicU64,
     /// The control block of the container that is loaded, 0 for none.
     pub(crate) container_block: AtomicU64,
@@ -228,7 +229,7 @@ pub(super) unsafe fn create(frames: &mut crate::mem::boot_frames::BootFrames, nu
     let main = zeroed(REGION - GUARD - PAGE_SIZE);
     let gdt_page = zeroed(PAGE_SIZE);
     let no_descriptors = zeroed(PAGE_SIZE);
-    let container = if crate::container::vendor().is_some() { zeroed(2 * PAGE_SIZE) } else { 0 };
+    let container = if crate::container::vendor().is_some() { zeroed(3 * PAGE_SIZE) } else { 0 };
     write_stubs(stub, region);
     tables.map(region, stub, PAGE_SIZE, Access::Execute);
     tables.map(region + IST_STACKS, ist, GUARD - IST_STACKS, Access::Write);

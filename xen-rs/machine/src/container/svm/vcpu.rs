@@ -1,9 +1,9 @@
 //! A vCPU in AMD's container: its control block, its address space number, and the way in and out.
 //!
-//! Unsafe: `vmrun`, and debug registers of a guest.
+//! Unsafe: `vmrun`, `vmload` and `vmsave`, and debug registers of a guest.
 
 use alloc::sync::Arc;
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
@@ -11,7 +11,7 @@ use logic::regs::{GuestRegs, rflags};
 
 use super::vmcb::Vmcb;
 use super::{SvmFeatures, asids, features, host_state, maps};
-use crate::arch::x86_64::{guest_registers, percpu};
+use crate::arch::x86_64::{guest_registers, idt, percpu};
 use crate::container::exit::{Access, Event, EventKind, Exit, PortAccess};
 use crate::container::state::{CpuState, DescriptorTable, Segment};
 use crate::mem::nested::Tables;
@@ -41,13 +41,27 @@ const VALID: u64 = 1 << 31;
 const HAS_ERROR: u64 = 1 << 11;
 
 const FLUSH_ALL: u32 = 1;
+/// No exit code of the CPU's.
+const NOT_LOADED: u64 = u64::MAX;
+
+/// What of the block is as the CPU has seen it last (APM vol. 2, 15.15.3). CPUs without this ignore it.
+mod clean {
+    pub const INTERCEPTS: u64 = 1;
+    pub const ASID: u64 = 1 << 2;
+    pub const INTERRUPTS: u64 = 1 << 3;
+    pub const NESTED_PAGING: u64 = 1 << 4;
+    pub const CONTROL_REGISTERS: u64 = 1 << 5;
+    pub const DEBUG: u64 = 1 << 6;
+    /// Those above, and: the maps of ports and MSRs, descriptor tables, segments, CR2.
+    pub const ALL: u64 = 0x3ff;
+}
 
 /// A vCPU's container.
 #[derive(Debug)]
 pub struct SvmVcpu {
     vmcb: Vmcb,
     tables: Arc<Tables>,
-    /// What its address space number stands for: the CPU that gave it, that CPU's count, the tables' generation.
+    /// What its address space number stands for: the CPU that gave it, that CPU's count, the tables' generation; 0: none.
     cpu: u32,
     round: u64,
     generation: u64,
@@ -56,17 +70,19 @@ pub struct SvmVcpu {
     debug_loaded: bool,
     /// To be delivered at the next entry.
     pending: u64,
+    /// What `vmload` loads of the guest is in the CPU, and the hypervisor's own is not.
+    swapped: bool,
 }
 
 unsafe extern "C" {
-    fn svm_enter(regs: *mut GuestRegs, vmcb: u64, host: u64);
+    fn svm_enter(regs: *mut GuestRegs, vmcb: u64);
 }
 
 global_asm!(
     r#"
     .pushsection .text.svm, "ax"
     .globl svm_enter
-    // rdi: the guest's registers, rsi: physical address of its block, rdx: of the state that `vmload` brings back.
+    // rdi: the guest's registers, rsi: physical address of its block.
 svm_enter:
     push rbp
     push rbx
@@ -75,7 +91,6 @@ svm_enter:
     push r14
     push r15
     push rdi
-    push rdx
     mov rax, rsi
     mov r15, [rdi + {r15}]
     mov r14, [rdi + {r14}]
@@ -94,14 +109,10 @@ svm_enter:
     // Until `stgi` nothing interrupts; IF says what interrupts the guest.
     clgi
     sti
-    vmload rax
     vmrun rax
-    vmsave rax
     cli
-    mov rax, [rsp]
-    vmload rax
     stgi
-    mov rax, [rsp + 8]
+    mov rax, [rsp]
     mov [rax + {r15}], r15
     mov [rax + {r14}], r14
     mov [rax + {r13}], r13
@@ -116,7 +127,7 @@ svm_enter:
     mov [rax + {rdx}], rdx
     mov [rax + {rsi}], rsi
     mov [rax + {rdi}], rdi
-    add rsp, 16
+    add rsp, 8
     pop r15
     pop r14
     pop r13
@@ -155,8 +166,17 @@ impl SvmVcpu {
         vmcb.virtual_interrupt = V_INTR_MASKING;
         vmcb.nested_paging = 1;
         vmcb.nested_cr3 = tables.pointer(false);
-        let mut new =
-            Self { vmcb, tables, cpu: u32::MAX, round: 0, generation: 0, dr: [0; 4], debug_loaded: false, pending: 0 };
+        let mut new = Self {
+            vmcb,
+            tables,
+            cpu: u32::MAX,
+            round: 0,
+            generation: 0,
+            dr: [0; 4],
+            debug_loaded: false,
+            pending: 0,
+            swapped: false,
+        };
         new.set_state(&CpuState::after_init());
         Some(new)
     }
@@ -166,6 +186,38 @@ impl SvmVcpu {
         let this = percpu::this();
         this.container_block.store(self.vmcb.address(), Ordering::Relaxed);
         this.container_tables.store(Arc::as_ptr(&self.tables) as u64, Ordering::Relaxed);
+        // Another CPU may have changed it since this one has seen it last.
+        self.vmcb.clean = 0;
+        // Numbers are given to vCPUs that are loaded, so that it cannot get old while it is.
+        if self.cpu != percpu::number() || self.round != this.asid_round.load(Ordering::Relaxed) {
+            self.generation = 0;
+        }
+        self.swap_in();
+    }
+
+    /// What of the CPU a VM entry does not exchange becomes the guest's: FS, GS, TR, LDTR, and where system calls lead. The
+    /// hypervisor needs none of it meanwhile but the task register, by which exceptions find stacks of their own.
+    fn swap_in(&mut self) {
+        idt::load_without_stacks();
+        // SAFETY: the block is this vCPU's; what is loaded is not used in ring 0, now that no gate asks for the task register.
+        unsafe { asm!("vmload rax", in("rax") self.vmcb.phys(), options(nostack, preserves_flags)) };
+        self.swapped = true;
+    }
+
+    /// The other way round.
+    fn swap_out(&mut self) {
+        if core::mem::take(&mut self.swapped) {
+            self.store_swapped();
+            // SAFETY: what this CPU had when it was switched on.
+            unsafe { asm!("vmload rax", in("rax") host_state(), options(nostack, preserves_flags)) };
+            idt::load();
+        }
+    }
+
+    /// Brings the block up to date.
+    fn store_swapped(&self) {
+        // SAFETY: the block is this vCPU's, and all that is written are fields of it.
+        unsafe { asm!("vmsave rax", in("rax") self.vmcb.phys(), options(nostack, preserves_flags)) };
     }
 
     /// This CPU has it no longer.
@@ -173,6 +225,7 @@ impl SvmVcpu {
         let this = percpu::this();
         this.container_block.store(0, Ordering::Relaxed);
         this.container_tables.store(0, Ordering::Relaxed);
+        self.swap_out();
         self.put_debug_registers_back();
     }
 
@@ -182,6 +235,7 @@ impl SvmVcpu {
             guest_registers::set_breakpoints([0; 4]);
             self.vmcb.dr_reads = ALL_DEBUG;
             self.vmcb.dr_writes = ALL_DEBUG;
+            self.vmcb.clean &= !(clean::INTERCEPTS | clean::DEBUG);
         }
     }
 
@@ -190,6 +244,7 @@ impl SvmVcpu {
         self.debug_loaded = true;
         self.vmcb.dr_reads = 0;
         self.vmcb.dr_writes = 0;
+        self.vmcb.clean &= !(clean::INTERCEPTS | clean::DEBUG);
     }
 
     /// A number of this CPU's that no translation in its TLB has.
@@ -207,6 +262,7 @@ impl SvmVcpu {
         this.last_asid.store(asid, Ordering::Relaxed);
         self.vmcb.asid = asid;
         self.vmcb.tlb_control = flush;
+        self.vmcb.clean &= !clean::ASID;
         self.cpu = percpu::number();
         self.round = this.asid_round.load(Ordering::Relaxed);
         self.generation = generation;
@@ -214,36 +270,41 @@ impl SvmVcpu {
 
     /// Runs the guest until it comes back.
     #[inline(always)]
-    pub(crate) fn run(&mut self, regs: &mut GuestRegs) -> Exit {
-        let this = percpu::this();
-        if this.container_block.load(Ordering::Relaxed) != self.vmcb.address() {
+    pub(crate) fn enter(&mut self, regs: &mut GuestRegs) {
+        if !self.swapped {
             // Nobody would call this CPU out of the guest.
-            return Exit::Refused(u64::MAX);
+            self.vmcb.exit_code = NOT_LOADED;
+            return;
         }
         let generation = self.tables.generation();
-        if self.generation != generation
-            || self.cpu != this.number.load(Ordering::Relaxed)
-            || self.round != this.asid_round.load(Ordering::Relaxed)
-        {
+        if self.generation != generation {
             self.renew_asid(generation);
         }
-        self.vmcb.rip = regs.rip;
-        self.vmcb.rsp = regs.rsp;
-        self.vmcb.rflags = regs.rflags;
-        self.vmcb.rax = regs.rax;
-        self.vmcb.event = core::mem::take(&mut self.pending);
+        let block = self.vmcb.phys();
+        let vmcb = &mut *self.vmcb;
+        vmcb.rip = regs.rip;
+        vmcb.rsp = regs.rsp;
+        vmcb.rflags = regs.rflags;
+        vmcb.rax = regs.rax;
+        vmcb.event = core::mem::take(&mut self.pending);
         // SAFETY: the block is this vCPU's and is complete; its nested tables map this domain's memory only; the entry code
         // keeps what a called function preserves and brings the host's state back.
-        unsafe { svm_enter(regs, self.vmcb.phys(), host_state()) };
-        self.vmcb.tlb_control = 0;
-        regs.rip = self.vmcb.rip;
-        regs.rsp = self.vmcb.rsp;
-        regs.rflags = self.vmcb.rflags;
-        regs.rax = self.vmcb.rax;
-        if self.vmcb.exit_event & VALID != 0 {
+        unsafe { svm_enter(regs, block) };
+        vmcb.tlb_control = 0;
+        vmcb.clean = clean::ALL;
+        regs.rip = vmcb.rip;
+        regs.rsp = vmcb.rsp;
+        regs.rflags = vmcb.rflags;
+        regs.rax = vmcb.rax;
+        if vmcb.exit_event & VALID != 0 {
             self.interrupted_delivery();
         }
-        self.exit()
+    }
+
+    /// Whether it came back for a hypercall.
+    #[inline(always)]
+    pub(crate) fn is_hypercall(&self) -> bool {
+        self.vmcb.exit_code == 0x81
     }
 
     /// The exit came while an event was being delivered: it is delivered again. An instruction that raised it is executed
@@ -258,8 +319,9 @@ impl SvmVcpu {
         }
     }
 
+    /// Why it came back.
     #[inline(always)]
-    fn exit(&mut self) -> Exit {
+    pub(crate) fn exit(&mut self, _regs: &mut GuestRegs) -> Exit {
         match self.vmcb.exit_code {
             0x60 => Exit::Interrupt,
             0x72 => Exit::Cpuid,
@@ -321,6 +383,7 @@ impl SvmVcpu {
             0x73 | 0x7a | 0x80 | 0x82..=0x86 | 0x8a..=0x8c | 0x8e => Exit::Undefined,
             0x74 => {
                 self.vmcb.instructions[0] &= !FIRST_IRET;
+                self.vmcb.clean &= !clean::INTERCEPTS;
                 Exit::NmiWindow
             }
             0x76 | 0x89 => Exit::CacheFlush,
@@ -376,11 +439,13 @@ impl SvmVcpu {
             self.vmcb.virtual_interrupt &= !(V_IRQ | V_IGNORES_TPR);
             self.vmcb.instructions[0] &= !FIRST_WINDOW;
         }
+        self.vmcb.clean &= !(clean::INTERCEPTS | clean::INTERRUPTS);
     }
 
     /// To exit when the handler of an NMI returns.
     pub(crate) fn want_nmi_window(&mut self) {
         self.vmcb.instructions[0] |= FIRST_IRET;
+        self.vmcb.clean &= !clean::INTERCEPTS;
     }
 
     /// An emulated instruction was the one of a single step: #DB comes behind it.
@@ -404,10 +469,14 @@ impl SvmVcpu {
     /// Sets CR8.
     pub(crate) fn set_cr8(&mut self, priority: u8) {
         self.vmcb.virtual_interrupt = self.vmcb.virtual_interrupt & !V_TPR | u64::from(priority) & V_TPR;
+        self.vmcb.clean &= !clean::INTERRUPTS;
     }
 
     /// The whole state.
     pub(crate) fn state(&self) -> CpuState {
+        if self.swapped {
+            self.store_swapped();
+        }
         let v = &self.vmcb;
         let table = |segment: &Segment| DescriptorTable { limit: segment.limit, base: segment.base };
         CpuState {
@@ -446,6 +515,8 @@ impl SvmVcpu {
     pub(crate) fn set_state(&mut self, state: &CpuState) {
         self.put_debug_registers_back();
         self.dr = state.dr;
+        let swapped = self.swapped;
+        self.swap_out();
         let table = |table: &DescriptorTable| Segment { limit: table.limit, base: table.base, ..Segment::default() };
         let v = &mut *self.vmcb;
         v.cr0 = state.cr0;
@@ -466,7 +537,11 @@ impl SvmVcpu {
         v.shadow = 0;
         self.pending = 0;
         // Translations of another CR3 may have the same number.
-        self.cpu = u32::MAX;
+        self.generation = 0;
+        v.clean = 0;
+        if swapped {
+            self.swap_in();
+        }
     }
 
     /// The privilege level.
@@ -490,6 +565,7 @@ impl SvmVcpu {
     /// Sets EFER.
     pub(crate) fn set_efer(&mut self, value: u64) {
         self.vmcb.efer = value | EFER_SVME;
+        self.vmcb.clean &= !clean::CONTROL_REGISTERS;
     }
 
     /// The page attribute table.
@@ -500,5 +576,6 @@ impl SvmVcpu {
     /// Sets it.
     pub(crate) fn set_pat(&mut self, value: u64) {
         self.vmcb.pat = value;
+        self.vmcb.clean &= !clean::NESTED_PAGING;
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn exit(vcpu: &mut VmxVcpu, regs: &mut GuestRegs) -> Exit {
     if read(Field::VECTORING_EVENT) & VALID != 0 {
         interrupted_delivery(vcpu);
     }
-    match read(Field::EXIT_REASON) {
+    match vcpu.reason {
         1 => Exit::Interrupt,
         10 => Exit::Cpuid,
         12 => Exit::Hlt,

@@ -61,7 +61,14 @@ pub struct VmxVcpu {
     watched: u8,
     flush_cache: bool,
     clear_buffers: bool,
+    /// Why the guest came back last, or that it was not entered.
+    pub(super) reason: u64,
 }
+
+/// No reason of the CPU's: the entry was refused, with an error in the low half.
+const REFUSED: u64 = 1 << 32;
+/// `vmcall`.
+const HYPERCALL: u64 = 18;
 
 impl VmxVcpu {
     /// A vCPU that translates by these tables, with the state after INIT; `None`: no memory.
@@ -99,6 +106,7 @@ impl VmxVcpu {
             watched: 0,
             flush_cache: speculation::flushes_before_guests(),
             clear_buffers: speculation::plan().verw,
+            reason: REFUSED,
         };
         new.set_state(&CpuState::after_init());
         Some(new)
@@ -216,7 +224,7 @@ impl VmxVcpu {
 
     /// Runs the guest until it comes back. It is loaded on this CPU.
     #[inline(always)]
-    pub(crate) fn run(&mut self, regs: &mut GuestRegs) -> Exit {
+    pub(crate) fn enter(&mut self, regs: &mut GuestRegs) {
         let this = percpu::this();
         let generation = self.tables.generation();
         if self.generation != generation
@@ -237,14 +245,27 @@ impl VmxVcpu {
         // brings the host's state back, and the entry code keeps what a called function preserves.
         let refused = unsafe { enter::vmx_enter(regs, self.launched.into()) };
         if refused != 0 {
-            return Exit::Refused(read(Field::INSTRUCTION_ERROR) | 1 << 32);
+            self.reason = REFUSED | read(Field::INSTRUCTION_ERROR);
+            return;
         }
         self.launched = true;
         self.cr2 = cr2();
         regs.rip = read(Field::GUEST_RIP);
         regs.rsp = read(Field::GUEST_RSP);
         regs.rflags = read(Field::GUEST_RFLAGS);
-        exits::exit(self, regs)
+        self.reason = read(Field::EXIT_REASON);
+    }
+
+    /// Whether it came back for a hypercall.
+    #[inline(always)]
+    pub(crate) fn is_hypercall(&self) -> bool {
+        self.reason == HYPERCALL
+    }
+
+    /// Why it came back.
+    #[inline(always)]
+    pub(crate) fn exit(&mut self, regs: &mut GuestRegs) -> Exit {
+        if self.reason & REFUSED != 0 { Exit::Refused(self.reason) } else { exits::exit(self, regs) }
     }
 
     /// What the CPU suffers from: its first-level cache must hold nothing of others (L1TF), nor its buffers (MDS).

@@ -1,0 +1,117 @@
+//! Translations that this CPU remembers of the guest in its container, so that reading an instruction or an argument does not
+//! walk two sets of tables each time.
+//!
+//! A guest changes its tables without telling anybody, and a TLB may keep what it had; the hypervisor may not, since it does
+//! not hear of the guest's flushes. So what is remembered is the walk: where the guest's entries were, and what they said.
+//! It holds as long as they still say that, the guest's registers are the same, and so is the generation of the nested tables.
+//!
+//! Unsafe: a page of this CPU's, and a guest's page tables in the direct map.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use logic::hvm::walk::Paging;
+
+use crate::arch::x86_64::percpu;
+use crate::mem::direct_map::va_of_phys;
+
+/// How many there are, found by the page's number.
+const PLACES: usize = 16;
+/// Entries of a walk that is remembered.
+pub(super) const LEVELS: usize = 4;
+const PAGE: u64 = 4096;
+
+/// The words that a walk reads: where they are in the direct map, and what they said.
+pub(super) type Steps = [(u64, u64); LEVELS];
+
+/// Stands where a walk has fewer steps.
+static NOTHING: AtomicU64 = AtomicU64::new(0);
+
+/// A walk that is remembered.
+#[repr(C)]
+struct Known {
+    /// The page's address; its lowest bit: for writing.
+    key: u64,
+    /// Of the nested tables, which begin with 1. 0: nothing is remembered here, as in the zeroes at the beginning.
+    generation: u64,
+    paging: Paging,
+    steps: Steps,
+    /// Where the page is in the direct map.
+    place: u64,
+}
+
+const _: () = assert!(size_of::<Known>() * PLACES <= PAGE as usize);
+
+#[inline(always)]
+const fn key(linear: u64, writes: bool) -> u64 {
+    linear & !(PAGE - 1) | writes as u64
+}
+
+/// The place for a key on this CPU.
+#[inline(always)]
+fn slot(key: u64) -> *mut Known {
+    let page = va_of_phys(percpu::this().container_pages.load(Ordering::Relaxed) + 2 * PAGE) as *mut Known;
+    page.wrapping_add((key / PAGE) as usize % PLACES)
+}
+
+/// Where a linear address is in the direct map, if that is remembered and still true.
+#[inline(always)]
+pub(super) fn find(paging: &Paging, generation: u64, linear: u64, writes: bool) -> Option<u64> {
+    let key = key(linear, writes);
+    // SAFETY: the page was set aside for this CPU, which has a container loaded; nobody else reads or writes it, and zeroes
+    // are what it may hold.
+    let known = unsafe { &*slot(key) };
+    let same = known.key == key
+        && known.generation == generation
+        && known.paging.cr3 == paging.cr3
+        && known.paging.cr0 == paging.cr0
+        && known.paging.cr4 == paging.cr4
+        && known.paging.efer == paging.efer;
+    if !same {
+        return None;
+    }
+    let unchanged = |(at, value): (u64, u64)| {
+        // SAFETY: a word of the guest's memory, which is the guest's still (the nested tables have not changed), or of
+        // `NOTHING`.
+        unsafe { AtomicU64::from_ptr(at as *mut u64) }.load(Ordering::Relaxed) == value
+    };
+    let [a, b, c, d] = known.steps;
+    (unchanged(a) && unchanged(b) && unchanged(c) && unchanged(d)).then(|| known.place | linear % PAGE)
+}
+
+/// Remembers a walk of the guest that is loaded here.
+pub(super) fn remember(paging: &Paging, generation: u64, linear: u64, writes: bool, walked: &Walked, place: u64) {
+    if walked.count > LEVELS {
+        return;
+    }
+    let key = key(linear, writes);
+    let new = Known { key, generation, paging: *paging, steps: walked.steps, place: place & !(PAGE - 1) };
+    // SAFETY: as in `find`.
+    unsafe { slot(key).write(new) };
+}
+
+/// Another guest comes: what is remembered is the last one's.
+pub(super) fn forget() {
+    for i in 0..PLACES as u64 {
+        // SAFETY: as in `find`.
+        unsafe { (*slot(i * PAGE)).generation = 0 };
+    }
+}
+
+/// A walk that goes on.
+pub(super) struct Walked {
+    steps: Steps,
+    count: usize,
+}
+
+impl Walked {
+    pub(super) fn new() -> Self {
+        Self { steps: [((&raw const NOTHING) as u64, 0); LEVELS], count: 0 }
+    }
+
+    pub(super) fn step(&mut self, at: u64, value: u64) {
+        if let Some(step) = self.steps.get_mut(self.count) {
+            *step = (at, value);
+        }
+        self.count += 1;
+    }
+}
