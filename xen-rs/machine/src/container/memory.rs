@@ -84,6 +84,8 @@ impl View {
 ///
 /// # Safety
 /// `own` is memory of the caller's, of that length, which may be written if the guest's is read.
+#[cold]
+#[inline(never)]
 pub(crate) unsafe fn copy(guest: u64, own: u64, length: usize, writes: bool) -> Option<usize> {
     let view = View::here()?;
     let mut done = 0;

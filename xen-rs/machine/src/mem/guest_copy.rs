@@ -179,6 +179,7 @@ unsafe fn copy_retrying(to: u64, from: u64, length: usize, guest: u64, write: bo
 /// # Safety
 /// As [`copy`].
 #[cold]
+#[inline(never)]
 unsafe fn copy_rest(to: u64, from: u64, length: usize, mut left: usize, guest: u64, write: bool) -> usize {
     let own = if write { from } else { to };
     // SAFETY: the caller's promise.
