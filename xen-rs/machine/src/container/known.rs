@@ -75,7 +75,7 @@ pub(super) fn find(paging: &Paging, generation: u64, linear: u64, writes: bool) 
         unsafe { AtomicU64::from_ptr(at as *mut u64) }.load(Ordering::Relaxed) == value
     };
     let [a, b, c, d] = known.steps;
-    (unchanged(a) && unchanged(b) && unchanged(c) && unchanged(d)).then(|| known.place | linear % PAGE)
+    (unchanged(a) && unchanged(b) && unchanged(c) && unchanged(d)).then_some(known.place | (linear % PAGE))
 }
 
 /// Remembers a walk of the guest that is loaded here.
