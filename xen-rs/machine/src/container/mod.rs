@@ -6,6 +6,8 @@
 //!
 //! Unsafe: none here.
 
+#[cfg(target_os = "none")]
+mod entry_code;
 mod exit;
 #[cfg(target_os = "none")]
 mod known;

@@ -2,6 +2,8 @@
 //!
 //! Unsafe: model-specific registers are written, and the host's own state is stored for `vmload`.
 
+mod enter;
+mod exits;
 mod maps;
 mod vcpu;
 mod vmcb;

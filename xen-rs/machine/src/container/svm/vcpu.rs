@@ -3,16 +3,16 @@
 //! Unsafe: `vmrun`, `vmload` and `vmsave`, and debug registers of a guest.
 
 use alloc::sync::Arc;
-use core::arch::{asm, global_asm};
-use core::mem::offset_of;
+use core::arch::asm;
 use core::sync::atomic::Ordering;
 
 use logic::regs::{GuestRegs, rflags};
 
-use super::vmcb::Vmcb;
-use super::{SvmFeatures, asids, features, host_state, maps};
+use super::enter::svm_enter;
+use super::vmcb::{Vmcb, clean};
+use super::{SvmFeatures, asids, exits, features, host_state, maps};
 use crate::arch::x86_64::{guest_registers, idt, percpu};
-use crate::container::exit::{Access, Event, EventKind, Exit, PortAccess};
+use crate::container::exit::{Event, EventKind, Exit};
 use crate::container::state::{CpuState, DescriptorTable, Segment};
 use crate::mem::nested::Tables;
 
@@ -44,22 +44,10 @@ const FLUSH_ALL: u32 = 1;
 /// No exit code of the CPU's.
 const NOT_LOADED: u64 = u64::MAX;
 
-/// What of the block is as the CPU has seen it last (APM vol. 2, 15.15.3). CPUs without this ignore it.
-mod clean {
-    pub const INTERCEPTS: u64 = 1;
-    pub const ASID: u64 = 1 << 2;
-    pub const INTERRUPTS: u64 = 1 << 3;
-    pub const NESTED_PAGING: u64 = 1 << 4;
-    pub const CONTROL_REGISTERS: u64 = 1 << 5;
-    pub const DEBUG: u64 = 1 << 6;
-    /// Those above, and: the maps of ports and MSRs, descriptor tables, segments, CR2.
-    pub const ALL: u64 = 0x3ff;
-}
-
 /// A vCPU's container.
 #[derive(Debug)]
 pub struct SvmVcpu {
-    vmcb: Vmcb,
+    pub(super) vmcb: Vmcb,
     tables: Arc<Tables>,
     /// What its address space number stands for: the CPU that gave it, that CPU's count, the tables' generation; 0: none.
     cpu: u32,
@@ -73,85 +61,6 @@ pub struct SvmVcpu {
     /// What `vmload` loads of the guest is in the CPU, and the hypervisor's own is not.
     swapped: bool,
 }
-
-unsafe extern "C" {
-    fn svm_enter(regs: *mut GuestRegs, vmcb: u64);
-}
-
-global_asm!(
-    r#"
-    .pushsection .text.svm, "ax"
-    .globl svm_enter
-    // rdi: the guest's registers, rsi: physical address of its block.
-svm_enter:
-    push rbp
-    push rbx
-    push r12
-    push r13
-    push r14
-    push r15
-    push rdi
-    mov rax, rsi
-    mov r15, [rdi + {r15}]
-    mov r14, [rdi + {r14}]
-    mov r13, [rdi + {r13}]
-    mov r12, [rdi + {r12}]
-    mov rbp, [rdi + {rbp}]
-    mov rbx, [rdi + {rbx}]
-    mov r11, [rdi + {r11}]
-    mov r10, [rdi + {r10}]
-    mov r9, [rdi + {r9}]
-    mov r8, [rdi + {r8}]
-    mov rcx, [rdi + {rcx}]
-    mov rdx, [rdi + {rdx}]
-    mov rsi, [rdi + {rsi}]
-    mov rdi, [rdi + {rdi}]
-    // Until `stgi` nothing interrupts; IF says what interrupts the guest.
-    clgi
-    sti
-    vmrun rax
-    cli
-    stgi
-    mov rax, [rsp]
-    mov [rax + {r15}], r15
-    mov [rax + {r14}], r14
-    mov [rax + {r13}], r13
-    mov [rax + {r12}], r12
-    mov [rax + {rbp}], rbp
-    mov [rax + {rbx}], rbx
-    mov [rax + {r11}], r11
-    mov [rax + {r10}], r10
-    mov [rax + {r9}], r9
-    mov [rax + {r8}], r8
-    mov [rax + {rcx}], rcx
-    mov [rax + {rdx}], rdx
-    mov [rax + {rsi}], rsi
-    mov [rax + {rdi}], rdi
-    add rsp, 8
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbx
-    pop rbp
-    ret
-    .popsection
-    "#,
-    r15 = const offset_of!(GuestRegs, r15),
-    r14 = const offset_of!(GuestRegs, r14),
-    r13 = const offset_of!(GuestRegs, r13),
-    r12 = const offset_of!(GuestRegs, r12),
-    rbp = const offset_of!(GuestRegs, rbp),
-    rbx = const offset_of!(GuestRegs, rbx),
-    r11 = const offset_of!(GuestRegs, r11),
-    r10 = const offset_of!(GuestRegs, r10),
-    r9 = const offset_of!(GuestRegs, r9),
-    r8 = const offset_of!(GuestRegs, r8),
-    rcx = const offset_of!(GuestRegs, rcx),
-    rdx = const offset_of!(GuestRegs, rdx),
-    rsi = const offset_of!(GuestRegs, rsi),
-    rdi = const offset_of!(GuestRegs, rdi),
-);
 
 impl SvmVcpu {
     /// A vCPU that translates by these tables, with the state after INIT; `None`: no memory.
@@ -239,7 +148,7 @@ impl SvmVcpu {
         }
     }
 
-    fn take_debug_registers(&mut self) {
+    pub(super) fn take_debug_registers(&mut self) {
         guest_registers::set_breakpoints(self.dr);
         self.debug_loaded = true;
         self.vmcb.dr_reads = 0;
@@ -322,76 +231,7 @@ impl SvmVcpu {
     /// Why it came back.
     #[inline(always)]
     pub(crate) fn exit(&mut self, _regs: &mut GuestRegs) -> Exit {
-        match self.vmcb.exit_code {
-            0x60 => Exit::Interrupt,
-            0x72 => Exit::Cpuid,
-            0x78 => Exit::Hlt,
-            0x7b => self.port(),
-            0x7c => Exit::Msr { writes: self.vmcb.exit_info[0] != 0 },
-            0x81 => Exit::Hypercall,
-            0x400 => self.nested_fault(),
-            code => self.rare_exit(code),
-        }
-    }
-
-    fn port(&self) -> Exit {
-        let [info, next] = self.vmcb.exit_info;
-        let bytes = match info >> 4 & 7 {
-            1 => 1,
-            2 => 2,
-            _ => 4,
-        };
-        Exit::Port(PortAccess {
-            port: (info >> 16) as u16,
-            bytes,
-            reads: info & 1 != 0,
-            string: info & 1 << 2 != 0,
-            repeated: info & 1 << 3 != 0,
-            next,
-        })
-    }
-
-    fn nested_fault(&self) -> Exit {
-        const WRITE: u64 = 1 << 1;
-        const FETCH: u64 = 1 << 4;
-        let [error, address] = self.vmcb.exit_info;
-        let access = match error {
-            _ if error & WRITE != 0 => Access::Write,
-            _ if error & FETCH != 0 => Access::Execute,
-            _ => Access::Read,
-        };
-        Exit::NestedFault { address, access }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn rare_exit(&mut self, code: u64) -> Exit {
-        match code {
-            0x20..=0x3f => {
-                self.take_debug_registers();
-                Exit::Debug
-            }
-            0x40..=0x5f => Exit::Exception { vector: (code - 0x40) as u8, error: self.vmcb.exit_info[0] as u32 },
-            0x61 => Exit::Nmi,
-            // INIT of this CPU: nobody sends one; it waits.
-            0x62 | 0x63 => Exit::Interrupt,
-            0x64 => {
-                self.want_window(false);
-                Exit::Window
-            }
-            0x6f => Exit::Forbidden,
-            0x73 | 0x7a | 0x80 | 0x82..=0x86 | 0x8a..=0x8c | 0x8e => Exit::Undefined,
-            0x74 => {
-                self.vmcb.instructions[0] &= !FIRST_IRET;
-                self.vmcb.clean &= !clean::INTERCEPTS;
-                Exit::NmiWindow
-            }
-            0x76 | 0x89 => Exit::CacheFlush,
-            0x7d => Exit::Task,
-            0x7f => Exit::Shutdown,
-            0x8d => Exit::Xsetbv,
-            code => Exit::Refused(code),
-        }
+        exits::exit(self)
     }
 
     /// The instruction pointer behind the instruction that exited, where the CPU says it.
@@ -453,12 +293,19 @@ impl SvmVcpu {
     pub(crate) fn end_step(&mut self) {
         const SINGLE_STEP: u64 = 1 << 14;
         self.vmcb.dr6 |= SINGLE_STEP;
+        self.vmcb.clean &= !clean::DEBUG;
         self.inject(Event::exception(1));
     }
 
     /// To exit when CR8 falls below this. QEMU's emulation takes an interrupt of the same class as CR8 for one that CR8 lets
     /// pass, and would exit for ever; so here the next exit has to do.
     pub(crate) fn watch_priority(&mut self, _class: u8) {}
+
+    /// It has returned.
+    pub(super) fn end_nmi_window(&mut self) {
+        self.vmcb.instructions[0] &= !FIRST_IRET;
+        self.vmcb.clean &= !clean::INTERCEPTS;
+    }
 
     /// The task priority: bits 7:4 of the APIC's register, which CR8 holds.
     #[inline(always)]

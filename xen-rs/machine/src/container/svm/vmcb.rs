@@ -95,6 +95,18 @@ const _: () = assert!(
         && offset_of!(Fields, pat) == 0x668
 );
 
+/// What of the block is as the CPU has seen it last (APM vol. 2, 15.15.3). CPUs without this ignore it.
+pub(super) mod clean {
+    pub const INTERCEPTS: u64 = 1;
+    pub const ASID: u64 = 1 << 2;
+    pub const INTERRUPTS: u64 = 1 << 3;
+    pub const NESTED_PAGING: u64 = 1 << 4;
+    pub const CONTROL_REGISTERS: u64 = 1 << 5;
+    pub const DEBUG: u64 = 1 << 6;
+    /// Those above, and: the maps of ports and MSRs, descriptor tables, segments, CR2.
+    pub const ALL: u64 = 0x3ff;
+}
+
 /// A block of this hypervisor's.
 #[derive(Debug)]
 pub(crate) struct Vmcb {
