@@ -5,10 +5,10 @@ use logic::hvm::delivery::{self, Second};
 use logic::hvm::length::{Instruction, MAX_LENGTH};
 use logic::regs::{GuestRegs, rflags};
 use machine::arch::x86_64::guest_registers;
-use machine::container::{Event, EventKind, Exit, PortAccess, attributes, memory};
+use machine::container::{Event, EventKind, Exit, attributes, memory};
 use xen_abi::hvm::HVM_PARAM_TRIPLE_FAULT_REASON;
 
-use super::{PvhVcpu, cpuid, mmio, msr, upcall};
+use super::{PvhVcpu, cpuid, mmio, msr, port, upcall};
 use crate::{cpu::Context, cpu_loop, domain::Shutdown, trap, trap::crash::Name};
 
 /// Answers an exit.
@@ -26,7 +26,7 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
                 halt(cx);
             }
         }
-        Exit::Port(access) => port(cx, access),
+        Exit::Port(access) => port::access(cx, access),
         Exit::Xsetbv => xsetbv(cx),
         // They have done what they are for.
         Exit::Interrupt | Exit::Nmi | Exit::Debug => {}
@@ -86,8 +86,7 @@ pub fn next_at_once(pvh: &PvhVcpu, regs: &GuestRegs, instruction: Instruction) -
 #[inline(always)]
 pub fn go_on(pvh: &mut PvhVcpu, regs: &mut GuestRegs, next: u64) {
     regs.rip = next;
-    regs.rflags &= !rflags::RF;
-    pvh.container.end_shadow();
+    end_instruction(pvh, regs);
 }
 
 /// Goes on behind the instruction that exited. False: the guest has put something else in its place meanwhile, and gets a
@@ -257,24 +256,6 @@ fn access_msr(cx: &mut Context<'_>, writes: bool) {
             let _skipped = skip(cx, if writes { Instruction::Wrmsr } else { Instruction::Rdmsr });
         }
         Err(logic::msr::Fault) => inject(cx, Event::general_protection()),
-    }
-}
-
-/// No port answers: reads give ones, and writes go nowhere.
-fn port(cx: &mut Context<'_>, access: PortAccess) {
-    if access.string {
-        return crash(cx, "string I/O");
-    }
-    if access.reads {
-        match access.bytes {
-            1 => cx.regs.rax |= 0xff,
-            2 => cx.regs.rax |= 0xffff,
-            _ => cx.regs.rax = 0xffff_ffff,
-        }
-    }
-    cx.regs.rip = access.next;
-    if let Some(pvh) = cx.state.pvh.as_deref_mut() {
-        end_instruction(pvh, cx.regs);
     }
 }
 

@@ -75,7 +75,7 @@ fn call(cx: &mut Context<'_>, next: Option<u64>) {
         return;
     }
     let long_mode = cx.state.pvh.as_deref().is_some_and(|pvh| pvh.container.code().attributes & attributes::LONG != 0);
-    match if long_mode { route(cx) } else { route_32(cx) } {
+    match if long_mode { route(cx, cx.regs.rax) } else { route_32(cx) } {
         Outcome::Done(value) => cx.regs.rax = value,
         Outcome::Fail(errno) => cx.regs.rax = errno.as_ret(),
         Outcome::Again => cx.regs.rip = rip,
@@ -85,10 +85,12 @@ fn call(cx: &mut Context<'_>, next: Option<u64>) {
     }
 }
 
+/// Calls the handler of `number`.
 #[inline(always)]
-fn route(cx: &mut Context<'_>) -> Outcome {
-    let Ok(number) = u32::try_from(cx.regs.rax) else { return Outcome::Fail(Errno::ENOSYS) };
+fn route(cx: &mut Context<'_>, number: u64) -> Outcome {
+    let Ok(number) = u32::try_from(number) else { return Outcome::Fail(Errno::ENOSYS) };
     match number {
+        hypercall::HYPERVISOR_MULTICALL => calls::multicall(cx),
         hypercall::HYPERVISOR_XEN_VERSION => calls::xen_version::xen_version(cx),
         hypercall::HYPERVISOR_SET_TIMER_OP => calls::set_timer_op::set_timer_op(cx),
         hypercall::HYPERVISOR_SCHED_OP => calls::sched_op::sched_op(cx),
@@ -104,6 +106,13 @@ fn route(cx: &mut Context<'_>) -> Outcome {
         hypercall::HYPERVISOR_DOMCTL => calls::domctl::domctl(cx),
         _ => Outcome::Fail(Errno::ENOSYS),
     }
+}
+
+/// Calls the handler of `number` for `multicall`.
+#[cold]
+#[inline(never)]
+pub fn dispatch(cx: &mut Context<'_>, number: u64) -> Outcome {
+    route(cx, number)
 }
 
 /// From 32-bit code: what has no structure, whose layout would be another one.

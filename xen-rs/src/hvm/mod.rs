@@ -10,10 +10,12 @@ mod mmio;
 mod msr;
 mod params;
 mod physmap;
+mod port;
 mod run;
 pub mod upcall;
 mod vcpu;
 
+pub use hypercall::dispatch;
 pub use params::set_callback;
 pub use physmap::DomainPhysmap;
 pub use run::run;

@@ -9,7 +9,7 @@ use machine::{
     container::{Event, EventKind, Exit},
 };
 
-use super::{apic, exit, hypercall, upcall};
+use super::{apic, cpuid, exit, hypercall, upcall};
 use crate::{
     cpu::{Cpu, Running},
     cpu_loop,
@@ -65,12 +65,12 @@ enum Left {
     By(Exit),
 }
 
-/// Delivers what waits and runs the guest, as often as it comes back for a hypercall that is made at once.
+/// Delivers what waits and runs the guest, as often as it comes back for something that is answered at once.
 #[inline(always)]
 fn stay(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) -> Left {
     let Cpu { local, running } = cpu;
     let Some(running) = running.as_mut() else { return Left::Quietly };
-    // SPIN: each round is a hypercall of the guest's.
+    // SPIN: each round is an exit of the guest's.
     loop {
         if !running.vcpu.inbox.is_empty() {
             apic::receive(running);
@@ -78,12 +78,13 @@ fn stay(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) -> Left {
         let Some(pvh) = running.state.pvh.as_deref_mut() else { return Left::Quietly };
         upcall::offer(pvh, &running.vcpu, &running.domain, regs);
         pvh.container.enter(regs);
-        if !pvh.container.is_hypercall() {
+        if pvh.container.is_hypercall() {
+            let next = exit::next_at_once(pvh, regs, Instruction::Hypercall);
+            if !hypercall::at_once(pvh, &running.domain, regs, next, held) {
+                return Left::Calling(next);
+            }
+        } else if !(pvh.container.is_cpuid() && cpuid::at_once(pvh, &running.domain, &running.vcpu, regs)) {
             return Left::By(pvh.container.exit(regs));
-        }
-        let next = exit::next_at_once(pvh, regs, Instruction::Hypercall);
-        if !hypercall::at_once(pvh, &running.domain, regs, next, held) {
-            return Left::Calling(next);
         }
         if !cpu_loop::is_undisturbed(local, running) {
             return Left::Quietly;

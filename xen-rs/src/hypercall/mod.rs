@@ -44,6 +44,8 @@ pub mod vcpu_op;
 pub mod vm_assist;
 pub mod xen_version;
 
+pub use multicall::multicall;
+
 /// No hypercall has this number or a higher one.
 const END: u64 = hypercall::HYPERVISOR_ARCH_7 as u64 + 1;
 
@@ -200,7 +202,7 @@ fn finish(regs: &mut GuestRegs, outcome: Outcome) -> bool {
 /// Calls the handler of `number` for `multicall`.
 #[inline(never)]
 pub fn dispatch(cx: &mut Context<'_>, number: u64) -> Outcome {
-    route(cx, number)
+    if cx.state.pvh.is_some() { crate::hvm::dispatch(cx, number) } else { route(cx, number) }
 }
 
 /// Calls the handler of `number`.

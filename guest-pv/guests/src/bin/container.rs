@@ -13,6 +13,7 @@ use guests::cpu::{rdmsr, wrmsr, xsetbv};
 use guests::trap_of;
 use xen_abi::errno::Errno;
 use xen_abi::ids::DomId;
+use xen_abi::multicall::MulticallEntry;
 
 guest_pv::test!(run);
 
@@ -28,7 +29,9 @@ fn run(tap: &mut Tap) {
     registers(tap);
     control_registers(tap);
     ports(tap);
+    string_ports(tap);
     pointers(tap);
+    multicall(tap);
     apic_as_memory(tap);
     apic_as_msrs(tap);
 }
@@ -88,6 +91,37 @@ fn ports(tap: &mut Tap) {
         }
         tap.is((byte, word, long), (u8::MAX, u16::MAX, u32::MAX), "a port that nobody has reads as ones");
     }
+}
+
+fn string_ports(tap: &mut Tap) {
+    let mut bytes = [0u8; 300];
+    let mut left = bytes.len() as u64;
+    // SAFETY: the port is nobody's; the array is this function's.
+    unsafe { asm!("rep insb", in("dx") 0x1234u16, inout("rdi") bytes.as_mut_ptr() => _, inout("rcx") left) };
+    tap.ok(left == 0 && bytes == [0xff; 300], "INS from a port that nobody has fills with ones");
+    let mut words = [0u32; 4];
+    let mut left = 3u64;
+    // SAFETY: as above, from the third word down to the first.
+    unsafe {
+        let third = words.as_mut_ptr().add(2);
+        asm!("std", "rep insd", "cld", in("dx") 0x1234u16, inout("rdi") third => _, inout("rcx") left);
+    }
+    tap.ok(left == 0 && words == [u32::MAX, u32::MAX, u32::MAX, 0], "downwards, too");
+    let mut left = 300u64;
+    // SAFETY: as above.
+    unsafe { asm!("rep outsb", in("dx") 0x1234u16, inout("rsi") bytes.as_ptr() => _, inout("rcx") left) };
+    tap.is(left, 0, "OUTS to it goes nowhere");
+}
+
+fn multicall(tap: &mut Tap) {
+    const XEN_VERSION: u64 = 17;
+    const MULTICALL: u64 = 13;
+    let mut calls = [XEN_VERSION, 60, MULTICALL, XEN_VERSION].map(|op| MulticallEntry { op, ..Default::default() });
+    // SAFETY: calls that write nothing but their results.
+    let result = unsafe { raw(MULTICALL, [calls.as_mut_ptr() as u64, calls.len() as u64]) };
+    let results = calls.map(|call| call.result);
+    let [enosys, einval] = [Errno::ENOSYS, Errno::EINVAL].map(Errno::as_ret);
+    tap.is((result, results), (0, [0x4_0011, enosys, einval, 0x4_0011]), "several calls in one");
 }
 
 fn pointers(tap: &mut Tap) {

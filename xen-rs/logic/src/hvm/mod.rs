@@ -6,4 +6,5 @@ pub mod length;
 pub mod mmio;
 pub mod msr;
 pub mod p2m;
+pub mod string;
 pub mod walk;

@@ -3,8 +3,8 @@
 //! Unsafe: none here; what is made of it is assembly.
 
 /// `global_asm!` in which `KEEP_OWN` and `TAKE_OWN` are the registers that a called function preserves, pushed and popped;
-/// `LOAD_GUEST` loads a guest's from the [`GuestRegs`](logic::regs::GuestRegs) at rdi, and `STORE_GUEST` stores them at rax: all
-/// but rax, which is the vendors' affair.
+/// `LOAD_GUEST` loads a guest's from the [`GuestRegs`](logic::regs::GuestRegs) at rdi, and `STORE_GUEST` stores them at rax:
+/// all but rax, which is the vendors' affair. `FILL_RETURNS` comes before the first `ret` after a guest.
 macro_rules! entry_code {
     ($code:literal $(, $operand:ident = const $value:expr)* $(,)?) => {
         core::arch::global_asm!(
@@ -56,7 +56,19 @@ macro_rules! entry_code {
             "mov [rax + {rsi}], rsi",
             "mov [rax + {rdi}], rdi",
             ".endm",
+            // 32 calls that return nowhere, with places behind them where speculation ends: what a guest has put into the
+            // return stack buffer is not in it any more (APM vol. 2, 3.2.9; Intel's "Retpoline: A Branch Target Injection
+            // Mitigation", 5). Unrolled, since a loop's branch could be predicted.
+            ".macro FILL_RETURNS",
+            ".rept 32",
+            "call 770f",
+            "int3",
+            "770:",
+            ".endr",
+            "add rsp, 32 * 8",
+            ".endm",
             $code,
+            ".purgem FILL_RETURNS",
             ".purgem KEEP_OWN",
             ".purgem TAKE_OWN",
             ".purgem LOAD_GUEST",

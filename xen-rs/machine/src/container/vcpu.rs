@@ -69,6 +69,13 @@ impl Container {
         either!(&self.0, vcpu => vcpu.is_hypercall())
     }
 
+    /// Whether it came back for `cpuid`.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_cpuid(&self) -> bool {
+        either!(&self.0, vcpu => vcpu.is_cpuid())
+    }
+
     /// Why it came back: to be asked once.
     #[inline(always)]
     pub fn exit(&mut self, regs: &mut GuestRegs) -> Exit {

@@ -29,6 +29,7 @@ svm_enter:
     stgi
     pop rax
     STORE_GUEST
+    FILL_RETURNS
     TAKE_OWN
     ret
     .popsection

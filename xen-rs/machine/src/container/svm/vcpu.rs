@@ -228,6 +228,12 @@ impl SvmVcpu {
         }
     }
 
+    /// Whether it came back for `cpuid`.
+    #[inline(always)]
+    pub(crate) fn is_cpuid(&self) -> bool {
+        self.vmcb.exit_code == 0x72
+    }
+
     /// Why it came back.
     #[inline(always)]
     pub(crate) fn exit(&mut self, _regs: &mut GuestRegs) -> Exit {

@@ -40,6 +40,7 @@ vmx_exit:
     STORE_GUEST
     pop rcx
     mov [rax + {rax}], rcx
+    FILL_RETURNS
     xor eax, eax
 4:  TAKE_OWN
     cld

@@ -69,6 +69,8 @@ pub struct VmxVcpu {
 const REFUSED: u64 = 1 << 32;
 /// `vmcall`.
 const HYPERCALL: u64 = 18;
+/// `cpuid`.
+const CPUID: u64 = 10;
 
 impl VmxVcpu {
     /// A vCPU that translates by these tables, with the state after INIT; `None`: no memory.
@@ -260,6 +262,12 @@ impl VmxVcpu {
     #[inline(always)]
     pub(crate) fn is_hypercall(&self) -> bool {
         self.reason == HYPERCALL
+    }
+
+    /// Whether it came back for `cpuid`.
+    #[inline(always)]
+    pub(crate) fn is_cpuid(&self) -> bool {
+        self.reason == CPUID
     }
 
     /// Why it came back.
