@@ -24,7 +24,8 @@ for path in /sys/block/xvd*; do
         dd if=/dev/$disk bs=$size skip=$seek count=$count 2> /dev/null | cmp - /tmp/data && good=$((good + 1))
     done
     say "$disk $good of 6 written and read"
-    mke2fs /dev/$disk > /dev/null 2>&1 || say "$disk no file system"
+    # No smaller blocks than any disk has sectors.
+    mke2fs -b 4096 /dev/$disk > /dev/null 2>&1 || say "$disk no file system"
     mkdir -p /mnt
     mount -t ext4 /dev/$disk /mnt || mount -t ext2 /dev/$disk /mnt || say "$disk not mounted"
     dd if=/dev/urandom of=/mnt/a bs=65536 count=16 2> /dev/null
