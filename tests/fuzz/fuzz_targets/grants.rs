@@ -9,7 +9,7 @@ use logic::grant::{
     Access, Claim, EntryPage, Flushed, Left, Mapped, Maptrack, Purpose, Refusal, Table, Unmap, Version, Via,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::AtomicU64;
 use xen_abi::ids::{DomId, Gfn, GrantHandle, GrantRef, Mfn};
 
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@
 use core::arch::asm;
 use guest_pv::mem::table::{READ_ONLY, READ_WRITE};
 use guest_pv::mem::{Access, Mapping};
-use guest_pv::{call, events, grants, mark, power, println, pvh, time};
+use guest_pv::{Mode, call, events, grants, mark, mode, power, println, time};
 use guests::{address_of, entry_of, make_writable, mmuext, page, read, table_page};
 use xen_abi::event_channel::{EVTCHNOP_SEND, EVTCHNOP_STATUS, EvtchnSend, EvtchnStatus};
 use xen_abi::grant_table::{
@@ -50,7 +50,7 @@ fn ticks(rounds: u64, mut body: impl FnMut()) -> u64 {
 /// What was printed is taken by another domain, which needs this CPU for it.
 fn rest() {
     let until = time::now() + 5_000_000;
-    while pvh::is_active() && time::now() < until {}
+    while mode() == Mode::Pvh && time::now() < until {}
 }
 
 #[inline(always)]
@@ -68,7 +68,7 @@ fn measure(name: &str, per_round: u64, mut body: impl FnMut()) {
 }
 
 fn run() {
-    if pvh::is_active() {
+    if mode() == Mode::Pvh {
         container();
     } else {
         basics();
