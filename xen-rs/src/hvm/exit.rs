@@ -78,7 +78,7 @@ pub fn next_at_once(pvh: &PvhVcpu, regs: &GuestRegs, instruction: Instruction) -
         return Some(next);
     }
     // Four bytes hold the longest without a prefix.
-    let code = memory::read_at_once(regs.rip)?.to_le_bytes();
+    let code = memory::fetch_at_once(regs.rip)?.to_le_bytes();
     Some(regs.rip.wrapping_add(instruction.length_at_once(code)?))
 }
 

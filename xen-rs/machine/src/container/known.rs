@@ -14,8 +14,9 @@ use logic::hvm::walk::Paging;
 use crate::arch::x86_64::percpu;
 use crate::mem::direct_map::va_of_phys;
 
-/// How many there are, found by the page's number.
-const PLACES: usize = 16;
+/// How many there are of code, and of data: an argument does not take the place of the instruction that hands it over.
+const HALF: usize = 8;
+const PLACES: usize = 2 * HALF;
 /// Entries of a walk that is remembered.
 pub(super) const LEVELS: usize = 4;
 const PAGE: u64 = 4096;
@@ -29,7 +30,7 @@ static NOTHING: AtomicU64 = AtomicU64::new(0);
 /// A walk that is remembered.
 #[repr(C)]
 struct Known {
-    /// The page's address; its lowest bit: for writing.
+    /// The page's address, and what for: see [`Use`].
     key: u64,
     /// Of the nested tables, which begin with 1. 0: nothing is remembered here, as in the zeroes at the beginning.
     generation: u64,
@@ -41,22 +42,37 @@ struct Known {
 
 const _: () = assert!(size_of::<Known>() * PLACES <= PAGE as usize);
 
+/// What an address is translated for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Read = 0,
+    Write = 1,
+    Code = 2,
+}
+
+impl Use {
+    pub(super) const fn writes(self) -> bool {
+        matches!(self, Self::Write)
+    }
+}
+
 #[inline(always)]
-const fn key(linear: u64, writes: bool) -> u64 {
-    linear & !(PAGE - 1) | writes as u64
+const fn key(linear: u64, what_for: Use) -> u64 {
+    linear & !(PAGE - 1) | what_for as u64
 }
 
 /// The place for a key on this CPU.
 #[inline(always)]
 fn slot(key: u64) -> *mut Known {
     let page = va_of_phys(percpu::this().container_pages.load(Ordering::Relaxed) + 2 * PAGE) as *mut Known;
-    page.wrapping_add((key / PAGE) as usize % PLACES)
+    let half = if key & Use::Code as u64 == 0 { 0 } else { HALF };
+    page.wrapping_add((key / PAGE) as usize % HALF + half)
 }
 
 /// Where a linear address is in the direct map, if that is remembered and still true.
 #[inline(always)]
-pub(super) fn find(paging: &Paging, generation: u64, linear: u64, writes: bool) -> Option<u64> {
-    let key = key(linear, writes);
+pub(super) fn find(paging: &Paging, generation: u64, linear: u64, what_for: Use) -> Option<u64> {
+    let key = key(linear, what_for);
     // SAFETY: the page was set aside for this CPU, which has a container loaded; nobody else reads or writes it, and zeroes
     // are what it may hold.
     let known = unsafe { &*slot(key) };
@@ -79,11 +95,11 @@ pub(super) fn find(paging: &Paging, generation: u64, linear: u64, writes: bool) 
 }
 
 /// Remembers a walk of the guest that is loaded here.
-pub(super) fn remember(paging: &Paging, generation: u64, linear: u64, writes: bool, walked: &Walked, place: u64) {
+pub(super) fn remember(paging: &Paging, generation: u64, linear: u64, what_for: Use, walked: &Walked, place: u64) {
     if walked.count > LEVELS {
         return;
     }
-    let key = key(linear, writes);
+    let key = key(linear, what_for);
     let new = Known { key, generation, paging: *paging, steps: walked.steps, place: place & !(PAGE - 1) };
     // SAFETY: as in `find`.
     unsafe { slot(key).write(new) };
@@ -91,9 +107,10 @@ pub(super) fn remember(paging: &Paging, generation: u64, linear: u64, writes: bo
 
 /// Another guest comes: what is remembered is the last one's.
 pub(super) fn forget() {
-    for i in 0..PLACES as u64 {
-        // SAFETY: as in `find`.
-        unsafe { (*slot(i * PAGE)).generation = 0 };
+    let first = slot(0);
+    for i in 0..PLACES {
+        // SAFETY: as in `find`, and the place of 0 is the first.
+        unsafe { (*first.wrapping_add(i)).generation = 0 };
     }
 }
 

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use logic::hvm::walk::{Paging, frame_of, walk};
 
-use super::known::{self, Walked};
+use super::known::{self, Use, Walked};
 use super::{Vendor, svm, vendor, vmx};
 use crate::arch::x86_64::percpu;
 use crate::mem::direct_map::va_of;
@@ -54,18 +54,18 @@ impl View {
 
     /// Where a linear address is in the direct map, up to the end of its page.
     #[inline]
-    fn translate(&self, linear: u64, writes: bool) -> Option<u64> {
-        match known::find(&self.paging, self.generation, linear, writes) {
+    fn translate(&self, linear: u64, what_for: Use) -> Option<u64> {
+        match known::find(&self.paging, self.generation, linear, what_for) {
             Some(place) => Some(place),
-            None => self.find_out(linear, writes),
+            None => self.find_out(linear, what_for),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn find_out(&self, linear: u64, writes: bool) -> Option<u64> {
+    fn find_out(&self, linear: u64, what_for: Use) -> Option<u64> {
         let mut walked = Walked::new();
-        let address = walk(&self.paging, linear, writes, |at| {
+        let address = walk(&self.paging, linear, what_for.writes(), |at| {
             let word = self.place(at, false)?;
             // SAFETY: aligned, and memory of the guest, which is in the direct map; others write there by atomic accesses or
             // the guest itself does.
@@ -73,8 +73,8 @@ impl View {
             walked.step(word, value);
             Some(value)
         })?;
-        let place = self.place(address, writes)?;
-        known::remember(&self.paging, self.generation, linear, writes, &walked, place);
+        let place = self.place(address, what_for.writes())?;
+        known::remember(&self.paging, self.generation, linear, what_for, &walked, place);
         Some(place)
     }
 }
@@ -87,14 +87,21 @@ impl View {
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn copy(guest: u64, own: u64, length: usize, writes: bool) -> Option<usize> {
+    // SAFETY: the caller's promise.
+    unsafe { copy_for(guest, own, length, if writes { Use::Write } else { Use::Read }) }
+}
+
+/// # Safety
+/// As for [`copy`].
+unsafe fn copy_for(guest: u64, own: u64, length: usize, what_for: Use) -> Option<usize> {
     let view = View::here()?;
     let mut done = 0;
     while done < length {
         let at = guest.wrapping_add(done as u64);
         let piece = (length - done).min((PAGE - at % PAGE) as usize);
-        let Some(place) = view.translate(at, writes) else { break };
+        let Some(place) = view.translate(at, what_for) else { break };
         let ours = own + done as u64;
-        let (to, from) = if writes { (place, ours) } else { (ours, place) };
+        let (to, from) = if what_for.writes() { (place, ours) } else { (ours, place) };
         // SAFETY: one side is the caller's, the other a page of the guest's in the direct map, and the piece ends with it.
         if unsafe { guest_copy::copy(to, from, piece) } != 0 {
             break;
@@ -104,15 +111,27 @@ pub(crate) unsafe fn copy(guest: u64, own: u64, length: usize, writes: bool) -> 
     Some(length - done)
 }
 
-/// Reads four bytes at a linear address, if where they are is remembered and they do not cross a page.
+/// Reads four bytes of data at a linear address, if where they are is remembered and they do not cross a page.
 #[inline(always)]
 #[must_use]
 pub fn read_at_once(linear: u64) -> Option<u32> {
+    four_at_once(linear, Use::Read)
+}
+
+/// The same of code.
+#[inline(always)]
+#[must_use]
+pub fn fetch_at_once(linear: u64) -> Option<u32> {
+    four_at_once(linear, Use::Code)
+}
+
+#[inline(always)]
+fn four_at_once(linear: u64, what_for: Use) -> Option<u32> {
     let view = View::here()?;
     if linear % PAGE > PAGE - 4 {
         return None;
     }
-    let place = known::find(&view.paging, view.generation, linear, false)?;
+    let place = known::find(&view.paging, view.generation, linear, what_for)?;
     let value: u32;
     // SAFETY: a place in the direct map that is the guest's. It may change at any moment and need not be aligned, so it is read
     // by one instruction.
@@ -124,6 +143,6 @@ pub fn read_at_once(linear: u64) -> Option<u32> {
 #[must_use]
 pub fn fetch(linear: u64, code: &mut [u8]) -> usize {
     // SAFETY: the caller's slice.
-    let left = unsafe { copy(linear, code.as_mut_ptr() as u64, code.len(), false) };
+    let left = unsafe { copy_for(linear, code.as_mut_ptr() as u64, code.len(), Use::Code) };
     code.len() - left.unwrap_or(code.len())
 }
