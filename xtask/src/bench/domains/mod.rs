@@ -51,6 +51,7 @@ impl Domains {
         let (mut xl, mut on_xen) = (Figures::default(), Figures::default());
         if self.options.compare {
             on_xen = self.measure(Hypervisor::Xen, scripts::stages(self.many)?)?.0;
+            on_xen.forget(scripts::CLEAN);
             xl = self.measure(Hypervisor::Xen, xl::stages(self.many)?)?.0;
         }
         let mut rows: Vec<Row> = ours

@@ -68,6 +68,11 @@ impl Figures {
         self.0.iter().find(|(other, _)| other == name).map(|(_, figure)| figure)
     }
 
+    /// Takes a row away.
+    pub fn forget(&mut self, name: &str) {
+        self.0.retain(|(other, _)| other != name);
+    }
+
     /// Adds what a machine has said.
     pub fn add(&mut self, text: &str) {
         let mut row = None;
