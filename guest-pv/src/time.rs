@@ -6,7 +6,7 @@ use crate::call;
 use crate::{events, smp};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
-use xen_abi::arch_x86::{shared_info, vcpu_info};
+use xen_abi::arch_x86::{XEN_PVCLOCK_TSC_STABLE_BIT, shared_info, vcpu_info};
 use xen_abi::ids::Port;
 
 /// The port of each vCPU's `VIRQ_TIMER`; no port has number 0.
@@ -42,6 +42,19 @@ pub fn now() -> u64 {
         let scaled = (u128::from(delta) * u128::from(mul)) >> 32;
         return base.wrapping_add(scaled as u64);
     }
+}
+
+/// How far two CPUs' clocks may be apart where the TSC is not the clock of the whole machine, as the missing
+/// `XEN_PVCLOCK_TSC_STABLE_BIT` says. Hypervisors promise no bound; this is far above what is seen and below what a timer that
+/// fires too early would show.
+const SKEW: u64 = 1_000_000;
+
+/// Whether a deadline has come, be it by the clock of another CPU, where this vCPU was until now.
+pub fn has_come(deadline: u64) -> bool {
+    let flags =
+        events::shared().u8_at(events::vcpu_info_of(smp::index()) + vcpu_info::TIME_FLAGS).load(Ordering::Acquire);
+    let skew = if flags & XEN_PVCLOCK_TSC_STABLE_BIT != 0 { 0 } else { SKEW };
+    now() + skew >= deadline
 }
 
 /// Unix time in nanoseconds.

@@ -300,6 +300,8 @@ pub enum End {
 pub enum Next {
     /// Go on.
     Watch,
+    /// Enough was seen but for what belongs to it: the rest of a line, a report.
+    Finish,
     /// Enough was seen.
     Stop,
 }
@@ -314,7 +316,7 @@ pub const GONE: [&str; 6] = [
     "Manual reset required ('noreboot' specified)",
 ];
 
-/// How long the last words may take once the machine is known to stop.
+/// How long the last words may take once the machine is known to stop, or enough was seen but for them.
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Runs a machine until `see` has seen enough of its output, it is gone, or `limit` passes.
@@ -327,8 +329,13 @@ pub fn watch(machine: &Machine, payload: &Payload, limit: Duration, mut see: imp
     loop {
         match running.read(deadline) {
             Serial::Bytes(bytes) => {
-                if see(&bytes) == Next::Stop {
-                    return Ok(End::Found);
+                match see(&bytes) {
+                    Next::Stop => return Ok(End::Found),
+                    Next::Finish if end == End::Deadline => {
+                        deadline = deadline.min(Instant::now() + LAST_WORDS);
+                        end = End::Found;
+                    }
+                    Next::Finish | Next::Watch => {}
                 }
                 if end != End::Gone && gone.iter_mut().any(|gone| gone.found(&bytes)) {
                     deadline = deadline.min(Instant::now() + LAST_WORDS);

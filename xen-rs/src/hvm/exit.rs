@@ -56,10 +56,7 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
         // By an instruction that is not carried out here. Xen's guests get the same fault.
         Exit::NestedFault { .. } => inject(cx, Event::general_protection()),
         Exit::Task => crash(cx, "a task switch"),
-        Exit::Shutdown => {
-            error!("{} Triple fault", Name(cx.vcpu));
-            triple_fault(cx);
-        }
+        Exit::Shutdown => triple_fault(cx),
         Exit::Refused(code) => {
             error!("{} the container refuses: {code:#x}", Name(cx.vcpu));
             crash(cx, "a state that cannot be entered");
@@ -166,10 +163,7 @@ pub fn inject(cx: &mut Context<'_>, event: Event) {
     let event = match first.map_or(Second::Delivered, |first| delivery::second(first, event.vector)) {
         Second::Delivered => event,
         Second::DoubleFault => DOUBLE_FAULT,
-        Second::Shutdown => {
-            error!("{} Triple fault", Name(cx.vcpu));
-            return triple_fault(cx);
-        }
+        Second::Shutdown => return triple_fault(cx),
     };
     if let Some(pvh) = cx.state.pvh.as_deref_mut() {
         pvh.container.inject(event);
@@ -179,8 +173,16 @@ pub fn inject(cx: &mut Context<'_>, event: Event) {
 /// The guest cannot go on.
 #[cold]
 pub fn crash(cx: &mut Context<'_>, why: &str) {
-    let regs = &*cx.regs;
     error!("{} {why}", Name(cx.vcpu));
+    show(cx);
+    let domain = cx.domain.clone();
+    domain.crash(&why, &mut cx.held);
+}
+
+/// Logs where the guest was.
+#[cold]
+fn show(cx: &Context<'_>) {
+    let regs = &*cx.regs;
     if let Some(pvh) = cx.state.pvh.as_deref() {
         let state = pvh.container.state();
         error!(
@@ -198,12 +200,13 @@ pub fn crash(cx: &mut Context<'_>, why: &str) {
     error!("rbp: {:016x}   r8:  {:016x}   r9:  {:016x}", regs.rbp, regs.r8, regs.r9);
     error!("r10: {:016x}   r11: {:016x}   r12: {:016x}", regs.r10, regs.r11, regs.r12);
     error!("r13: {:016x}   r14: {:016x}   r15: {:016x}", regs.r13, regs.r14, regs.r15);
-    let domain = cx.domain.clone();
-    domain.crash(&why, &mut cx.held);
 }
 
 /// The end that the toolstack has chosen for this.
+#[cold]
 fn triple_fault(cx: &mut Context<'_>) {
+    error!("{} Triple fault", Name(cx.vcpu));
+    show(cx);
     let reason = cx.domain.pvh().map_or(0, |pvh| pvh.param(HVM_PARAM_TRIPLE_FAULT_REASON));
     let domain = cx.domain.clone();
     domain.shut_down(Shutdown(u32::try_from(reason).unwrap_or(0)), &mut cx.held);

@@ -5,7 +5,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use logic::time::{Follower, Nanos, Scale, SystemClock};
-use machine::arch::x86_64::{cpu::rdtsc, percpu, platform_timer, tsc};
+use machine::arch::x86_64::{percpu, platform_timer, tsc};
 
 use super::GUESS;
 use crate::sync::Once;
@@ -53,7 +53,8 @@ pub(super) fn clock() -> Option<SystemClock> {
     if scale.mul == 0 {
         // The first time on this CPU.
         let scale = Scale::from_hertz(tsc::hertz()).unwrap_or(GUESS);
-        let follower = Follower::new(rdtsc(), platform_timer::now(Nanos::ZERO), scale);
+        let (ticks, master) = platform_timer::sample(|_| Nanos::ZERO);
+        let follower = Follower::new(ticks, master, scale);
         return Some(keep(&follower));
     }
     let (ticks, time) = (cell.ticks.load(Ordering::Relaxed), Nanos(cell.time.load(Ordering::Relaxed)));
@@ -80,8 +81,7 @@ pub(super) fn next_look() -> Option<Nanos> {
 pub(super) fn look() {
     let Some(clock) = clock() else { return };
     let mut follower = Follower::resume(clock, Nanos(SEEN[own()].load(Ordering::Relaxed)));
-    let before = rdtsc();
-    let master = platform_timer::now(clock.at(before));
-    follower.look(before + rdtsc().saturating_sub(before) / 2, master);
+    let (ticks, master) = platform_timer::sample(|ticks| clock.at(ticks));
+    follower.look(ticks, master);
     keep(&follower);
 }

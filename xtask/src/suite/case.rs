@@ -129,7 +129,7 @@ pub struct Case {
 }
 
 fn default_timeout() -> u64 {
-    60
+    180
 }
 
 fn once() -> usize {

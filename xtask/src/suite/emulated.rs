@@ -229,7 +229,7 @@ impl Row {
                 let last = text.lines().next_back().unwrap_or_default();
                 println!("  ...     {:<60} {:6.1} s  {last}", self.title(), began.elapsed().as_secs_f32());
             }
-            if self.over(&text, news, &mut progress) { Next::Stop } else { Next::Watch }
+            self.next(&text, news, &mut progress)
         })?;
         logged?;
         let names = symbols::names(&text, payload);
@@ -239,16 +239,21 @@ impl Row {
         Ok((text, end, progress))
     }
 
-    /// Whether nothing more needs to be seen. What is new begins at `news`; hours of output are not searched again.
-    fn over(&self, text: &str, news: usize, progress: &mut Progress) -> bool {
+    /// What to do after output whose news begin at `news`; hours of it are not searched again.
+    fn next(&self, text: &str, news: usize, progress: &mut Progress) -> Next {
         progress.follow(text, &self.case.expect);
         if self.case.cut.as_ref().is_some_and(|cut| text.contains(&cut.at)) {
-            return true;
+            return Next::Stop;
         }
         let recent = since(text, news.saturating_sub(LONGEST_LINE));
         if self.reject().iter().any(|reject| recent.contains(reject.as_str())) {
-            return true;
+            return Next::Finish;
         }
+        if self.over(text, recent, progress) { Next::Stop } else { Next::Watch }
+    }
+
+    /// Whether nothing more needs to be seen.
+    fn over(&self, text: &str, recent: &str, progress: &Progress) -> bool {
         match self.judge {
             Judge::Tap => Tap::read(text).complete(),
             Judge::Hostile if self.case.script.is_none() => hostile::over(recent),
@@ -267,8 +272,9 @@ impl Row {
     }
 
     fn judge(&self, text: &str, progress: &Progress, end: End) -> (bool, String) {
-        if let Some(reject) = self.reject().iter().find(|reject| text.contains(reject.as_str())) {
-            return (false, format!("saw {reject:?}"));
+        if let Some(line) = text.lines().find(|line| self.reject().iter().any(|reject| line.contains(reject.as_str())))
+        {
+            return (false, format!("saw {line:?}"));
         }
         if self.judge == Judge::Tap {
             let tap = Tap::read(text);

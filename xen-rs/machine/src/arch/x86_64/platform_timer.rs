@@ -4,7 +4,9 @@
 //! Unsafe: I/O ports and the registers of the HPET.
 
 use super::acpi;
+use super::cpu::rdtsc;
 use super::port::{inb, inl, outb};
+use super::tsc;
 use crate::command_line::CommandLine;
 use crate::mailbox::Poll;
 use crate::mem::boot_frames::BootFrames;
@@ -165,13 +167,16 @@ pub fn chosen() -> Option<&'static PlatformTimer> {
     TIMER.get()
 }
 
-/// Time since the start by the platform's timer. It should be asked more than once a [round](PlatformTimer::round); where
-/// that fails, `expected`, which is what another clock shows, tells how many rounds were missed.
-pub fn now(expected: Nanos) -> Nanos {
-    let Some(timer) = TIMER.get() else { return Nanos::ZERO };
+/// Time since the start by the platform's timer, and what the TSC read then. It should be asked more than once a
+/// [round](PlatformTimer::round); where that fails, `expected`, what another clock shows at a reading of the TSC, tells how
+/// many rounds were missed.
+pub fn sample(expected: impl Fn(u64) -> Nanos) -> (u64, Nanos) {
+    let Some(timer) = TIMER.get() else { return (rdtsc(), Nanos::ZERO) };
     let hertz = u128::from(timer.hertz);
-    let expected = u64::try_from(u128::from(expected.0) * hertz / 1_000_000_000).unwrap_or(u64::MAX);
     // Read under the lock: two CPUs that swap their readings would see a whole round pass.
-    let total = TOTAL.lock().as_mut().map_or(0, |total| total.look(timer.read(), expected));
-    Nanos(u64::try_from(u128::from(total) * 1_000_000_000 / hertz).unwrap_or(u64::MAX))
+    let mut total = TOTAL.lock();
+    let (raw, ticks) = tsc::pair(&|| timer.read());
+    let expected = u64::try_from(u128::from(expected(ticks).0) * hertz / 1_000_000_000).unwrap_or(u64::MAX);
+    let total = total.as_mut().map_or(0, |total| total.look(raw, expected));
+    (ticks, Nanos(u64::try_from(u128::from(total) * 1_000_000_000 / hertz).unwrap_or(u64::MAX)))
 }

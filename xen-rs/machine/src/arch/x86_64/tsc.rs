@@ -6,12 +6,15 @@ use super::cpu::{Features, has, rdtsc};
 use super::lapic;
 use super::platform_timer::{self, PlatformTimer};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use logic::time::Nanos;
 
 static HERTZ: AtomicU64 = AtomicU64::new(1_000_000_000);
 static SYNCHRONOUS: AtomicBool = AtomicBool::new(true);
 
 /// The platform timer is watched for so many of its ticks: its steps are then a small part of the whole.
 const CALIBRATION_TICKS: u64 = 100_000;
+/// A timer that takes longer to come round is not left alone for so long.
+const ROUND_THAT_IS_SEEN: Nanos = Nanos::from_secs(1);
 /// How long the APIC's timer is measured. It need not be exact: a deadline that it meets too early is set again.
 const APIC_CALIBRATION_US: u64 = 1000;
 
@@ -77,9 +80,26 @@ fn measure(timer: &PlatformTimer) -> Option<u64> {
     u64::try_from(u128::from(end - start) * u128::from(timer.hertz) / u128::from(counted.max(1))).ok()
 }
 
+/// The same, twice if the timer comes round so soon that a whole round may go by unseen (in a machine that is itself
+/// emulated): two measurements that agree have missed none.
+fn measure_surely(timer: &PlatformTimer) -> Option<u64> {
+    let mut last = measure(timer)?;
+    if timer.round() > ROUND_THAT_IS_SEEN {
+        return Some(last);
+    }
+    for _ in 0..10 {
+        let next = measure(timer)?;
+        if next.abs_diff(last) < last / 256 {
+            return Some(next);
+        }
+        last = next;
+    }
+    Some(last)
+}
+
 /// Measures, on the boot processor.
 pub(crate) fn init() {
-    let hertz = platform_timer::chosen().and_then(measure).unwrap_or_else(|| {
+    let hertz = platform_timer::chosen().and_then(measure_surely).unwrap_or_else(|| {
         log::error!("TSC: nothing to measure it by; a guess");
         1_000_000_000
     });
