@@ -169,10 +169,8 @@ pub fn vcpu_context(dom: DomId, vcpu: VcpuId) -> Result<Box<VcpuGuestContext>, E
 }
 
 pub fn write_grant_table(dom: DomId, bytes: &[u8]) -> Result<(), Errno> {
-    let mut frames = [0];
-    let (kind, shared) = (XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED);
-    memory::acquire_resource(dom, kind, shared, 0, &mut frames)?;
-    let table = Mapping::resource(dom, &frames, Access::ReadWrite).map_err(|error| error.errno)?;
+    let shared = (XENMEM_RESOURCE_GRANT_TABLE, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED);
+    let table = Mapping::resource(dom, shared, 1, Access::ReadWrite).map_err(|error| error.errno)?;
     table.write(0, bytes);
     Ok(())
 }

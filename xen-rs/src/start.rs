@@ -101,8 +101,5 @@ fn options(line: &str) -> Options {
         Level::Info => LevelFilter::Info,
         Level::Debug => LevelFilter::Debug,
     });
-    if options.dom0_pvh {
-        log::warn!("command line: dom0=pvh is not supported yet, dom0 is built as a PV domain");
-    }
     options
 }

@@ -3,16 +3,19 @@
 //! Unsafe: a hypercall is told addresses of arrays, and gives memory away.
 
 use super::{check, command, raw};
+use crate::mem::MapError;
 use alloc::vec;
 use alloc::vec::Vec;
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::HYPERVISOR_MEMORY_OP;
 use xen_abi::ids::DomId;
 use xen_abi::memory::{
-    AddToPhysmap, E820Entry, ForeignMemoryMap, MemAcquireResource, MemoryDomain, MemoryExchange, MemoryMap,
-    MemoryReservation, XENMEM_ACQUIRE_RESOURCE, XENMEM_ADD_TO_PHYSMAP, XENMEM_CLAIM_PAGES, XENMEM_CURRENT_RESERVATION,
+    AddToPhysmap, AddToPhysmapBatch, E820Entry, ForeignMemoryMap, MemAcquireResource, MemoryDomain, MemoryExchange,
+    MemoryMap, MemoryReservation, RemoveFromPhysmap, XENMAPSPACE_GMFN_FOREIGN, XENMEM_ACQUIRE_RESOURCE,
+    XENMEM_ADD_TO_PHYSMAP, XENMEM_ADD_TO_PHYSMAP_BATCH, XENMEM_CLAIM_PAGES, XENMEM_CURRENT_RESERVATION,
     XENMEM_DECREASE_RESERVATION, XENMEM_EXCHANGE, XENMEM_MACHINE_MEMORY_MAP, XENMEM_MAXIMUM_RAM_PAGE,
-    XENMEM_MAXIMUM_RESERVATION, XENMEM_MEMORY_MAP, XENMEM_POPULATE_PHYSMAP, XENMEM_SET_MEMORY_MAP,
+    XENMEM_MAXIMUM_RESERVATION, XENMEM_MEMORY_MAP, XENMEM_POPULATE_PHYSMAP, XENMEM_REMOVE_FROM_PHYSMAP,
+    XENMEM_SET_MEMORY_MAP,
 };
 
 fn reservation(dom: DomId, frames: &[u64], order: u32, mem_flags: u32) -> MemoryReservation {
@@ -150,8 +153,47 @@ pub fn add_to_physmap(domid: DomId, space: u32, idx: u64, gpfn: u64) -> Result<(
     unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_ADD_TO_PHYSMAP, &mut arg) }.map(drop)
 }
 
+/// Puts frames of another domain into this one, at the places `gpfns`, in a container.
+///
+/// # Errors
+/// Which of them cannot be put there, and why; or those of the hypercall, for the first one.
+pub fn add_foreign(owner: DomId, frames: &[u64], gpfns: &[u64]) -> Result<(), MapError> {
+    /// The hypercall counts by 16 bits.
+    const CHUNK: usize = 1024;
+    for (first, (frames, gpfns)) in (0..).step_by(CHUNK).zip(frames.chunks(CHUNK).zip(gpfns.chunks(CHUNK))) {
+        let mut errs = vec![0i32; frames.len()];
+        let mut arg = AddToPhysmapBatch {
+            domid: DomId::SELF,
+            space: XENMAPSPACE_GMFN_FOREIGN as u16,
+            size: frames.len() as u16,
+            foreign_domid: owner,
+            idxs: frames.as_ptr() as u64,
+            gpfns: gpfns.as_ptr() as u64,
+            errs: errs.as_mut_ptr() as u64,
+        };
+        // SAFETY: the callers name places where there is no memory of ours; the hypervisor writes within `errs`.
+        unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_ADD_TO_PHYSMAP_BATCH, &mut arg) }
+            .map_err(|errno| MapError { index: first, errno })?;
+        if let Some(at) = errs.iter().position(|&err| err != 0) {
+            let errno = Errno::from_number(errs[at].saturating_neg()).unwrap_or(Errno::EINVAL);
+            return Err(MapError { index: first + at, errno });
+        }
+    }
+    Ok(())
+}
+
+/// Takes a page out of this domain, in a container. What it was stays whose it was.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn remove_from_physmap(gpfn: u64) -> Result<(), Errno> {
+    let mut arg = RemoveFromPhysmap { domid: DomId::SELF, gpfn, ..Default::default() };
+    // SAFETY: the callers use the page no more.
+    unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_REMOVE_FROM_PHYSMAP, &mut arg) }.map(drop)
+}
+
 /// Machine frames of a resource of `domid` (`XENMEM_RESOURCE_*`), starting at `frame`; to be mapped as frames of
-/// `domid`.
+/// `domid`. In a container `frames` says at which places of this domain they are to be put instead.
 ///
 /// # Errors
 /// Those of the hypercall.

@@ -6,6 +6,7 @@ use super::table::{self, READ_ONLY, READ_WRITE, UNCACHED};
 use super::{PAGE_SIZE, SharedBytes};
 use crate::call;
 use crate::{Mode, mode};
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
@@ -60,7 +61,7 @@ pub fn pages_in_use() -> u64 {
 /// What a grant operation is told of a page in a window: its address, and in a container the address of the guest frame
 /// that it is kept for. Those begin above all memory that guests of this runtime have.
 pub fn host_address(va: u64) -> u64 {
-    const PLACES: u64 = 4 << 30;
+    const PLACES: u64 = 32 << 30;
     match mode() {
         Mode::Pv => va,
         Mode::Pvh => va - BASE + PLACES,
@@ -104,6 +105,8 @@ impl Access {
 enum Kind {
     /// Mapped by page-table updates.
     Frames,
+    /// Put into the domain, which is in a container.
+    Placed,
     /// Mapped by grant operations: of each page its handle, and its address for devices.
     Grants(Vec<(GrantHandle, u64)>),
 }
@@ -147,6 +150,20 @@ impl Window {
         let entries = (0..self.pages).map(|page| host_address(self.va + page * PAGE_SIZE) | READ_WRITE);
         // SAFETY: the window is not used yet.
         unsafe { table::set_entries(self.va, entries, DomId::SELF) }.map_err(|error| error.errno)
+    }
+
+    /// The guest frames that are kept for it.
+    fn places(&self) -> Vec<u64> {
+        let first = host_address(self.va) / PAGE_SIZE;
+        (first..first + self.pages).collect()
+    }
+
+    /// Takes out what is at its guest frames.
+    fn take_out(&self) {
+        for place in self.places() {
+            // Where nothing was put, nothing is.
+            let _ = call::memory::remove_from_physmap(place);
+        }
     }
 
     fn into_mapping(self, kind: Kind) -> Mapping {
@@ -201,16 +218,41 @@ impl Mapping {
     /// # Errors
     /// Which page cannot be mapped, and why. Nothing stays mapped then.
     pub fn foreign(owner: DomId, frames: &[u64], access: Access) -> Result<Self, MapError> {
-        Self::map(frames, access.flags(), owner)
+        match mode() {
+            Mode::Pv => Self::map(frames, access.flags(), owner),
+            Mode::Pvh => Self::place(frames.len(), |places| call::memory::add_foreign(owner, frames, places)),
+        }
     }
 
-    /// Maps machine frames of another domain, as `acquire_resource` gives them: also those of a domain whose own numbers
-    /// are guest frames.
+    /// Maps frames of a resource of another domain's (`XENMEM_RESOURCE_*`), from its first on.
     ///
     /// # Errors
     /// Which page cannot be mapped, and why. Nothing stays mapped then.
-    pub fn resource(owner: DomId, frames: &[u64], access: Access) -> Result<Self, MapError> {
-        Self::map_by(MMU_PT_UPDATE_NO_TRANSLATE, frames, access.flags(), owner)
+    pub fn resource(owner: DomId, (kind, id): (u16, u32), pages: usize, access: Access) -> Result<Self, MapError> {
+        let acquire = |frames: &mut [u64]| {
+            call::memory::acquire_resource(owner, kind, id, 0, frames).map_err(|errno| MapError { index: 0, errno })
+        };
+        match mode() {
+            Mode::Pv => {
+                let mut frames = vec![0; pages];
+                acquire(&mut frames)?;
+                // Machine frames, also of a domain whose own numbers are guest frames.
+                Self::map_by(MMU_PT_UPDATE_NO_TRANSLATE, &frames, access.flags(), owner)
+            }
+            Mode::Pvh => Self::place(pages, |places| acquire(places)),
+        }
+    }
+
+    /// Pages that `put` puts at guest frames, to which page tables lead then.
+    fn place(pages: usize, put: impl FnOnce(&mut [u64]) -> Result<(), MapError>) -> Result<Self, MapError> {
+        let refused = |errno| MapError { index: 0, errno };
+        let window = Window::new(pages).map_err(refused)?;
+        let done = put(&mut window.places()).and_then(|()| window.show_places().map_err(refused));
+        if let Err(error) = done {
+            window.take_out();
+            return Err(error);
+        }
+        Ok(window.into_mapping(Kind::Placed))
     }
 
     /// Maps machine frames that this domain may access but that are not its memory: the shared info page, its grant
@@ -250,7 +292,7 @@ impl Mapping {
     /// the page back while this mapping lives.
     pub fn machine_address(&self, page: usize) -> Option<u64> {
         match &self.kind {
-            Kind::Frames => None,
+            Kind::Frames | Kind::Placed => None,
             Kind::Grants(pages) => pages.get(page).map(|&(_, address)| address),
         }
     }
@@ -267,6 +309,10 @@ impl Drop for Mapping {
         let window = Window { va: self.bytes.address(), pages: self.bytes.len() as u64 / PAGE_SIZE };
         match &self.kind {
             Kind::Frames => window.clear(),
+            Kind::Placed => {
+                window.clear();
+                window.take_out();
+            }
             Kind::Grants(handles) => {
                 let mut ops: Vec<GnttabUnmapGrantRef> = handles
                     .iter()

@@ -26,6 +26,7 @@ pub fn build(xen: &mut dyn XenCalls, request: &Request<'_>, kernel: &Kernel<'_>)
         cmdline: config.cmdline.as_bytes(),
         max_vcpus: config.max_vcpus,
         vcpus: config.vcpus,
+        flags: 0,
     };
     // All that can be known beforehand is checked before anything exists.
     let plan = Plan::new(kernel, &plan_request)?;

@@ -3,6 +3,8 @@
 //! What goes where is planned by the crate `domain-image`, as for every other domain; here the plan is carried out with
 //! the domain's own frames.
 
+mod pvh;
+
 use alloc::{sync::Arc, vec::Vec};
 use core::{fmt, sync::atomic::Ordering};
 
@@ -65,6 +67,8 @@ pub enum BuildError {
         /// Pages there are.
         free: u64,
     },
+    /// `dom0=pvh` on a machine without hardware containers.
+    NoContainers,
     /// A step that the plan cannot foresee.
     Step(&'static str, Errno),
 }
@@ -78,6 +82,7 @@ impl fmt::Display for BuildError {
             Self::Memory { wanted, free } => {
                 write!(f, "dom0_mem: {wanted} pages wanted, {free} pages free")
             }
+            Self::NoContainers => f.write_str("dom0=pvh: HVM requested but not available"),
             Self::Step(what, errno) => write!(f, "building dom0: {what}: {errno:?}"),
         }
     }
@@ -149,6 +154,9 @@ pub fn build(
     options: &Options,
     held: &mut Held<'_, 0>,
 ) -> Result<Arc<Domain>, BuildError> {
+    if options.dom0_pvh {
+        return pvh::build(modules, image, options, held);
+    }
     info!("*** Building a PV Dom0 ***");
     let module = modules.first().ok_or(BuildError::NoKernel)?;
     let kernel = Kernel::parse(image.bytes(module))?;
@@ -172,20 +180,7 @@ fn with_kernel(
     let request = Request { pages, ramdisk_len: ramdisk_bytes.len() as u64, role: Role::Dom0 };
     let plan = Plan::new(kernel, &request)?;
 
-    let vcpus = options.dom0_vcpus;
-    let cpus = machine::mailbox::online().0.count_ones();
-    let blueprint = Blueprint {
-        id: DomId(0),
-        privilege: Privilege::Control,
-        create_flags: 0,
-        handle: [0; 16],
-        pool: logic::sched::pools::FIRST,
-        max_vcpus: cpus.clamp(vcpus.0, vcpus.1).min(Blueprint::MAX_VCPUS),
-        max_event_port: u32::MAX,
-        max_grant_frames: Blueprint::DEFAULT_GRANT_FRAMES,
-        grant_version: Version::Two,
-        max_maptrack_frames: Blueprint::DEFAULT_MAPTRACK_FRAMES,
-    };
+    let blueprint = blueprint(options, 0);
     let domain = Domain::new(&blueprint, held).map_err(|e| BuildError::Step("the domain", e))?;
     domain.allocate_vcpus(held).map_err(|e| BuildError::Step("its vCPUs", e))?;
     if options.dom0_pinned {
@@ -227,6 +222,24 @@ fn with_kernel(
     report_plan(&plan, &own, start_info.cmd_line.iter().take_while(|b| **b != 0).count());
     info!("Dom0 has maximum {} VCPUs", domain.max_vcpus());
     Ok(domain)
+}
+
+/// What dom0 is created as.
+fn blueprint(options: &Options, create_flags: u32) -> Blueprint {
+    let vcpus = options.dom0_vcpus;
+    let cpus = machine::mailbox::online().0.count_ones();
+    Blueprint {
+        id: DomId(0),
+        privilege: Privilege::Control,
+        create_flags,
+        handle: [0; 16],
+        pool: logic::sched::pools::FIRST,
+        max_vcpus: cpus.clamp(vcpus.0, vcpus.1).min(Blueprint::MAX_VCPUS),
+        max_event_port: u32::MAX,
+        max_grant_frames: Blueprint::DEFAULT_GRANT_FRAMES,
+        grant_version: Version::Two,
+        max_maptrack_frames: Blueprint::DEFAULT_MAPTRACK_FRAMES,
+    }
 }
 
 /// How many pages `dom0_mem=` gives it; without it all but a sixteenth (at most 128 MiB).

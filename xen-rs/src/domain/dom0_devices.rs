@@ -24,6 +24,20 @@ const KEPT_PORTS: [(u16, u16); 5] = [
 /// Frames at whose addresses messages become interrupts, local APICs among them (SDM vol. 3A, 11.11.1).
 const MESSAGES: core::ops::Range<u64> = 0xfee00..0xfef00;
 
+/// First ports of the four serial lines of a PC, and their interrupts.
+const SERIAL: [(u16, u32); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
+
+/// What a control domain in a container gets: the serial lines but for the console's. Anything that reaches memory by itself
+/// would meet other memory there than its driver means.
+pub fn give_lines(domain: &Arc<Domain>) -> Result<(), Errno> {
+    let console = guest_port::console();
+    for (first, irq) in SERIAL.into_iter().filter(|(first, _)| console.is_none_or(|(kept, _)| kept != *first)) {
+        domain.devices.change_ports(u32::from(first)..u32::from(first) + 8, true)?;
+        domain.devices.change_irqs(irq..irq + 1, true)?;
+    }
+    Ok(())
+}
+
 /// Gives them.
 pub fn give(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> Result<(), Errno> {
     let devices = &domain.devices;

@@ -159,14 +159,34 @@ fn delivers(cx: &Context<'_>) -> bool {
 /// Has the guest take an event at the next entry. A fault while another one is being delivered counts with that.
 pub fn inject(cx: &mut Context<'_>, event: Event) {
     const DOUBLE_FAULT: Event = Event { kind: EventKind::Exception, vector: 8, error: Some(0) };
-    let first = cx.state.pvh.as_deref().and_then(|pvh| pvh.container.pending_exception());
-    let event = match first.map_or(Second::Delivered, |first| delivery::second(first, event.vector)) {
+    let second = match cx.state.pvh.as_deref().and_then(|pvh| pvh.container.pending()) {
+        Some((EventKind::Exception, first)) => delivery::second(first, event.vector),
+        Some((first, vector)) => {
+            put_back(cx, first, vector);
+            Second::Delivered
+        }
+        None => Second::Delivered,
+    };
+    let event = match second {
         Second::Delivered => event,
         Second::DoubleFault => DOUBLE_FAULT,
         Second::Shutdown => return triple_fault(cx),
     };
     if let Some(pvh) = cx.state.pvh.as_deref_mut() {
         pvh.container.inject(event);
+    }
+}
+
+/// An interrupt or NMI that was on its way gives precedence to a fault, and comes behind it. (An upcall by the domain's callback
+/// is there as long as its event is pending.)
+#[cold]
+fn put_back(cx: &mut Context<'_>, kind: EventKind, vector: u8) {
+    let Some(pvh) = cx.state.pvh.as_deref_mut() else { return };
+    if kind == EventKind::Nmi {
+        pvh.nmi_masked = false;
+        let _ = cx.vcpu.seat.ready.set_nmi();
+    } else {
+        pvh.apic.put_back(vector);
     }
 }
 

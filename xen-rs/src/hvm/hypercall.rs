@@ -104,6 +104,8 @@ fn route(cx: &mut Context<'_>, number: u64) -> Outcome {
         hypercall::HYPERVISOR_PLATFORM_OP => calls::platform_op::platform_op(cx),
         hypercall::HYPERVISOR_SYSCTL => calls::sysctl::sysctl(cx),
         hypercall::HYPERVISOR_DOMCTL => calls::domctl::domctl(cx),
+        hypercall::HYPERVISOR_PHYSDEV_OP => calls::physdev_op::from_container(cx),
+        hypercall::HYPERVISOR_MMUEXT_OP => calls::mmuext_op::of_others(cx),
         _ => Outcome::Fail(Errno::ENOSYS),
     }
 }

@@ -86,6 +86,13 @@ impl DomainPhysmap {
         self.map.lock(held).0.as_ref()?.find(gfn)
     }
 
+    /// Tells of all that is mapped, for debugging.
+    pub fn each(&self, held: &mut Held<'_, 0>, mut tell: impl FnMut(Found)) {
+        if let Some(map) = self.map.lock(held).0.as_ref() {
+            map.walker().each(&mut tell);
+        }
+    }
+
     /// One above the highest number that was ever mapped.
     #[must_use]
     pub fn end(&self, held: &mut Held<'_, 0>) -> Gfn {
@@ -213,6 +220,21 @@ impl DomainPhysmap {
     /// Takes 2^order pages out of the map; what of them is the domain's own memory is freed.
     pub fn give_back(&self, domain: &Arc<Domain>, gfn: Gfn, order: u8, held: &mut Held<'_, 0>) -> Result<u64, Errno> {
         self.take_out(domain, gfn, order, |usage| usage == Use::Ram, held)
+    }
+
+    /// Takes the mapping of a grant out: of this frame, at this place, for this. Its references are left for what is on record
+    /// of the mapping. `EINVAL`: there is another one, or none.
+    pub fn remove_grant(&self, gfn: Gfn, (mfn, access): (Mfn, Access), held: &mut Held<'_, 0>) -> Result<(), Errno> {
+        let stale = {
+            let (mut map, _below) = self.map.lock(held);
+            let map = map.as_mut().ok_or(Errno::EINVAL)?;
+            let is_it = |found: &Found| found.mfn == mfn && found.usage == Use::Grant && found.access == access;
+            map.find(gfn).filter(is_it).ok_or(Errno::EINVAL)?;
+            map.unmap(gfn, Order::Page, frames()).map_err(errno)?.ok_or(Errno::EINVAL)?
+        };
+        let tables = self.tables.get().ok_or(Errno::EINVAL)?;
+        stale.flushed(&tables.flush()).leave();
+        Ok(())
     }
 
     fn take_out(

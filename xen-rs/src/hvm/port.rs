@@ -1,10 +1,12 @@
-//! I/O ports: none answers. Reads give ones, and writes go nowhere, those of `ins` and `outs` too.
+//! I/O ports: none answers. Reads give ones, and writes go nowhere, those of `ins` and `outs` too. The control domain reaches
+//! those that it was given, but for `ins` and `outs`.
 
+use logic::emulate::{decode, io};
 use logic::hvm::string::{self, Width};
 use machine::container::{Event, PortAccess, attributes};
 
 use super::exit;
-use crate::{cpu::Context, guest};
+use crate::{cpu::Context, guest, trap};
 
 /// Bytes that one exit writes at most: the rest of an `ins` comes with the next one.
 const ROUND: usize = 256;
@@ -12,8 +14,8 @@ const ROUND: usize = 256;
 /// Answers an access.
 #[inline(always)]
 pub fn access(cx: &mut Context<'_>, access: PortAccess) {
-    if access.string {
-        if !string_access(cx, access) {
+    if access.string | cx.domain.is_control() {
+        if !rare_access(cx, access) {
             return;
         }
     } else if access.reads {
@@ -31,6 +33,24 @@ pub fn access(cx: &mut Context<'_>, access: PortAccess) {
 /// Whether the instruction is over.
 #[cold]
 #[inline(never)]
+fn rare_access(cx: &mut Context<'_>, access: PortAccess) -> bool {
+    if access.string {
+        return string_access(cx, access);
+    }
+    let width = match access.bytes {
+        1 => decode::Width::Byte,
+        2 => decode::Width::Word,
+        _ => decode::Width::Dword,
+    };
+    if access.reads {
+        let value = trap::io::read(cx, access.port, width);
+        io::set_accumulator(cx.regs, width, value);
+    } else {
+        trap::io::write(cx, access.port, width, io::accumulator(cx.regs, width));
+    }
+    true
+}
+
 fn string_access(cx: &mut Context<'_>, access: PortAccess) -> bool {
     let Some(pvh) = cx.state.pvh.as_deref() else { return false };
     let code = pvh.container.code().attributes;

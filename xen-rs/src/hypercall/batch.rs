@@ -40,6 +40,12 @@ pub struct Batch {
     done_before: u32,
 }
 
+/// Whether these arguments are those of a call that only has deferred work left.
+#[inline(always)]
+pub fn is_end_of_call(requests: u64, count: u64) -> bool {
+    num::uint(count) == PREEMPTED && requests == 0
+}
+
 impl Batch {
     /// Finishes what earlier calls deferred and reads the arguments. `Err`: the call ends here.
     pub fn begin(cx: &mut Context<'_>) -> Result<Batch, Outcome> {
@@ -47,8 +53,9 @@ impl Batch {
             return Err(Outcome::Again);
         }
         let [requests, count, done_out, foreign, ..] = cx.args();
+        let ends = is_end_of_call(requests, count);
         let (count, foreign) = (num::uint(count), num::uint(foreign));
-        if count == PREEMPTED && requests == 0 {
+        if ends {
             // The end of a call whose last request left deferred work: its result came along.
             return Err(Outcome::Done(num::int_result(foreign)));
         }

@@ -5,6 +5,7 @@
 
 mod cache_flush;
 mod copy;
+mod in_container;
 mod map;
 mod transfer;
 mod unmap;

@@ -47,6 +47,20 @@ pub fn mmuext_op(cx: &mut Context<'_>) -> Outcome {
     any(cx)
 }
 
+/// The hypercall from a container: the control domain pins the tables of PV domains that it builds. It has none of its own.
+#[cold]
+pub fn of_others(cx: &mut Context<'_>) -> Outcome {
+    let [requests, count, _, owner, ..] = cx.args();
+    if !cx.domain.is_control() {
+        return Outcome::Fail(Errno::ENOSYS);
+    }
+    let own = num::domid(owner).0 == DomId::SELF.0;
+    if own && !batch::is_end_of_call(requests, count) {
+        return Outcome::Fail(Errno::EINVAL);
+    }
+    any(cx)
+}
+
 // Nobody has to be asked for a flush of the own TLB.
 const _: (Allowed<Op>, Allowed<Op>) = (Op::TlbFlushLocal.open_to_all(), Op::InvlpgLocal.open_to_all());
 

@@ -9,7 +9,7 @@ use xen_abi::{
     errno::Errno,
     features::{
         XENFEAT_AUTO_TRANSLATED_PHYSMAP, XENFEAT_DIRECT_MAPPED, XENFEAT_DOM0, XENFEAT_GNTTAB_MAP_AVAIL_BITS,
-        XENFEAT_HIGHMEM_ASSIST, XENFEAT_HVM_CALLBACK_VECTOR, XENFEAT_HVM_SAFE_PVCLOCK,
+        XENFEAT_HIGHMEM_ASSIST, XENFEAT_HVM_CALLBACK_VECTOR, XENFEAT_HVM_PIRQS, XENFEAT_HVM_SAFE_PVCLOCK,
         XENFEAT_MEMORY_OP_VNODE_SUPPORTED, XENFEAT_MMU_PT_UPDATE_PRESERVE_AD, XENFEAT_NOT_DIRECT_MAPPED,
         XENFEAT_PAE_PGDIR_ABOVE_4GB, XENFEAT_WRITABLE_PAGE_TABLES,
     },
@@ -127,6 +127,9 @@ fn features(cx: &Context<'_>, buffer: u64) -> Result<(), Errno> {
         ]
         .iter()
         .fold(0, |submap, feature| submap | 1 << feature);
+        if cx.domain.is_control() {
+            info.submap |= 1 << XENFEAT_DOM0 | 1 << XENFEAT_HVM_PIRQS;
+        }
         return guest::write(buffer, &info);
     }
     let assist = cx.domain.vm_assist.load(Ordering::Relaxed);

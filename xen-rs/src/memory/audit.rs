@@ -71,6 +71,7 @@ pub fn audit(domain: &Arc<Domain>, asker: Option<Asker<'_>>, held: &mut Held<'_,
             }
         });
         of_devices(&mut audit, held);
+        of_containers(&mut audit, held);
         let mut deferred = Vec::new();
         let mm: Mm<'_> = mmu(held.again(), domain, &mut deferred);
         tables.iter().for_each(|table| audit.table(&mm, *table));
@@ -111,6 +112,20 @@ fn of_devices(audit: &mut Audit, held: &mut Held<'_, 0>) {
     while let Some(domain) = domain::next_from(from, held) {
         for (mfn, access) in domain.grants.maptrack.lock(held).0.of_devices() {
             audit.found(mfn, if access == Access::Write { Kind::Writable } else { Kind::None });
+        }
+        from = DomId(domain.id.0.saturating_add(1));
+    }
+}
+
+/// What nested page tables map.
+fn of_containers(audit: &mut Audit, held: &mut Held<'_, 0>) {
+    let mut from = DomId(0);
+    while let Some(domain) = domain::next_from(from, held) {
+        if let Some(pvh) = domain.pvh() {
+            pvh.physmap.each(held, |found| {
+                let kind = if found.access.write { Kind::Writable } else { Kind::None };
+                (found.mfn.0..found.mfn.0 + found.order.frames()).for_each(|mfn| audit.found(Mfn(mfn), kind));
+            });
         }
         from = DomId(domain.id.0.saturating_add(1));
     }

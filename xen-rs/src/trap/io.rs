@@ -1,4 +1,4 @@
-//! Port I/O of PV guests. The control domain drives the machine's devices; for all others no port answers.
+//! Port I/O of PV guests, and of a control domain in a container. The control domain drives the machine's devices; for all others no port answers.
 
 use logic::emulate::decode::{CodeSize, Port, Segment, StringIo, Width};
 use logic::emulate::io::{self, Target};
@@ -47,6 +47,8 @@ fn target(domain: &Domain, port: u16, width: Width) -> Target {
     let owned = domain.devices.has_ports(first..first + u32::from(width.bytes()));
     match io::route(port, width, owned) {
         Target::Hardware => Target::Hardware,
+        // From a container it drives no devices that reach memory (`domain::build_dom0::pvh`).
+        Target::PciAddress | Target::PciData(_) if domain.pvh().is_some() => Target::Nowhere,
         other if domain.is_control() => other,
         _ => Target::Nowhere,
     }
@@ -60,7 +62,8 @@ const fn port_width(width: Width) -> PortWidth {
     }
 }
 
-fn read(cx: &Context<'_>, port: u16, width: Width) -> u32 {
+/// Reads a port.
+pub fn read(cx: &Context<'_>, port: u16, width: Width) -> u32 {
     let all_ones = io::all_ones(width);
     let Some(right) = guest_port::Right::of(cx.domain.devices.has_any_port()) else {
         return all_ones;
@@ -76,7 +79,8 @@ fn read(cx: &Context<'_>, port: u16, width: Width) -> u32 {
     }
 }
 
-fn write(cx: &Context<'_>, port: u16, width: Width, value: u32) {
+/// Writes a port.
+pub fn write(cx: &Context<'_>, port: u16, width: Width, value: u32) {
     let Some(right) = guest_port::Right::of(cx.domain.devices.has_any_port()) else {
         return;
     };

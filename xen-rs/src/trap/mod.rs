@@ -11,7 +11,7 @@ pub mod cpuid;
 mod debug;
 mod general_protection;
 mod invalid_opcode;
-mod io;
+pub mod io;
 pub mod msr;
 mod page_fault;
 mod privileged;

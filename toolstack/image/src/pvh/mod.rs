@@ -64,6 +64,8 @@ pub struct Request<'a> {
     pub max_vcpus: u32,
     /// vCPUs that are there at the start.
     pub vcpus: u32,
+    /// `SIF_*`.
+    pub flags: u32,
 }
 
 /// What lies where.

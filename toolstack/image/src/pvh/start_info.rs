@@ -33,6 +33,7 @@ pub fn bytes(contents: &Contents<'_>) -> Vec<u8> {
     let info = HvmStartInfo {
         magic: XEN_HVM_START_MAGIC_VALUE,
         version: 1,
+        flags: contents.request.flags,
         nr_modules: u32::from(modules.is_some()),
         modlist_paddr: if modules.is_some() { modules_at } else { 0 },
         cmdline_paddr: cmdline_at,

@@ -109,12 +109,14 @@ impl Container {
         either!(&self.0, vcpu => vcpu.has_pending())
     }
 
-    /// The vector of the exception whose delivery was cut short, and which is delivered again at the next entry.
+    /// The event whose delivery was cut short, and which is delivered again at the next entry.
     #[must_use]
-    pub fn pending_exception(&self) -> Option<u8> {
+    pub fn pending(&self) -> Option<(EventKind, u8)> {
         let event = either!(&self.0, vcpu => vcpu.pending());
         let [vector, kind, ..] = event.to_le_bytes();
-        (event != 0 && kind & 7 == EventKind::Exception as u8).then_some(vector)
+        let kinds = [EventKind::Interrupt, EventKind::Nmi, EventKind::Exception];
+        let kind = kinds.into_iter().find(|known| *known as u8 == kind & 7)?;
+        (event != 0).then_some((kind, vector))
     }
 
     /// Delivers an event at the next entry, in place of one that waits for it.

@@ -18,7 +18,7 @@ use xen_abi::{
     ids::{DomId, GrantHandle, GrantRef, Mfn},
 };
 
-use super::{By, answer, peer};
+use super::{By, answer, in_container, peer};
 use crate::{
     domain::Domain,
     grant::granted_frame,
@@ -45,7 +45,7 @@ pub(super) fn map_grant_ref(by: &mut By<'_>, va: u64) -> Result<(), Errno> {
     }
 }
 
-/// The handle, and the page. (A PVH domain has no page tables of ours: no entry of its is found, and the mapping is refused.)
+/// The handle, and the page.
 #[inline(always)]
 fn map(by: &mut By<'_>, arg: &abi::GnttabMapGrantRef) -> Result<(GrantHandle, Mfn), Refusal> {
     let via = Via::new(arg.flags & GNTMAP_HOST_MAP != 0, arg.flags & GNTMAP_DEVICE_MAP != 0);
@@ -119,7 +119,9 @@ fn pin_and_map(
         mm.end_brief(useless);
     }
     let frame = pinned?;
-    if let Err(refusal) = enter(&mut mm, arg, (frame, page), granter.id, caller, access, via) {
+    if let Err(refusal) = enter(&mut mm, arg, (frame, page), granter.id, caller, access, via)
+        && let Err(refusal) = in_container::enter(by, (arg.host_addr, frame), granter.id, (access, via), refusal)
+    {
         // What is passed on is never mapped.
         let _ = granter.grants.table.lock(&mut by.held).0.unpin(arg.ref_, access, via);
         return Err(refusal);
@@ -168,7 +170,13 @@ fn enter(
 }
 
 #[inline(always)]
-fn hold(mm: &mut Mm<'_>, frame: Mfn, owner: DomId, writable: bool, mapper: DomId) -> Result<Mapping<'static>, Refusal> {
+pub(super) fn hold(
+    mm: &mut Mm<'_>,
+    frame: Mfn,
+    owner: DomId,
+    writable: bool,
+    mapper: DomId,
+) -> Result<Mapping<'static>, Refusal> {
     // Not to be had: the page is a table, or no longer its granter's.
     mm.hold_mapping(frame, owner, writable, mapper).map_err(|_| Refusal::GeneralError)
 }

@@ -15,7 +15,7 @@ use machine::mem::{guest_words::Piece, tlb};
 use xen_abi::{errno::Errno, grant_table as abi, ids::GrantHandle};
 use zerocopy::FromBytes;
 
-use super::{By, map::Place, peer};
+use super::{By, in_container, map::Place, peer};
 use crate::{cpu::Context, guest, memory};
 
 /// Mappings that share one flush: Xen's number.
@@ -26,9 +26,9 @@ const BATCHES: u32 = 4;
 /// What both operations ask for.
 pub(super) struct Request {
     handle: GrantHandle,
-    host_address: u64,
+    pub(super) host_address: u64,
     /// Of a page whose entry takes the place of the mapping's; 0: nothing does.
-    new_address: u64,
+    pub(super) new_address: u64,
     bus_address: u64,
 }
 
@@ -159,10 +159,9 @@ fn take_entry(by: &mut By<'_>, request: &Request, mapping: &GrantMapping) -> Res
             Err(Refusal::GeneralError)
         }
     });
-    if removed.is_err() {
-        mm.drop_entry(with, caller);
-    }
-    removed
+    let Err(refusal) = removed else { return Ok(()) };
+    mm.drop_entry(with, caller);
+    in_container::remove(by, request, mapping, refusal)
 }
 
 /// Flushes, then ends the uses of the grants.

@@ -144,7 +144,12 @@ fn add_one(cx: &mut Context<'_>, domain: &Arc<Domain>, pvh: &PvhDomain, wish: &W
                 Some(other) => other.physmap.find(Gfn(wish.index), &mut cx.held).map(|found| found.mfn),
                 None => frames().ram(Mfn(wish.index)).map(|frame| frame.mfn()),
             };
-            enter(cx, mfn.ok_or(Errno::EINVAL)?, owner.id, (Access::DATA, Use::Foreign))
+            let mfn = mfn.ok_or(Errno::EINVAL)?;
+            match enter(cx, mfn, owner.id, (Access::DATA, Use::Foreign)) {
+                // A PV domain's page tables are to be read only.
+                Err(Errno::EINVAL) => enter(cx, mfn, owner.id, (Access::READ, Use::Foreign)),
+                result => result,
+            }
         }
         _ => Err(Errno::EINVAL),
     }

@@ -6,10 +6,15 @@ use arrayvec::ArrayVec;
 use logic::{
     access::{Allowed, MemoryOp as Op},
     grant::Version,
+    hvm::p2m::{Access, Use},
     hypercall::Outcome,
 };
 use machine::mem::guest_copy;
-use xen_abi::{errno::Errno, ids::DomId, memory::*};
+use xen_abi::{
+    errno::Errno,
+    ids::{DomId, Gfn, Mfn},
+    memory::*,
+};
 
 use crate::{cpu::Context, domain::Domain};
 
@@ -32,6 +37,10 @@ pub fn acquire_resource(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argum
 
 /// `Some`: so many frames are told, and there are more.
 fn acquire(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> Result<Option<u64>, Errno> {
+    // A domain in a container names places of its own; only the control domain has pages of others there.
+    if cx.domain.pvh().is_some() && !cx.domain.is_control() {
+        return Err(Errno::EACCES);
+    }
     let mut wanted: MemAcquireResource = guest_copy::read(argument)?;
     let count = u64::from(wanted.nr_frames);
     let end = wanted.frame.checked_add(count).ok_or(Errno::EINVAL)?;
@@ -56,7 +65,13 @@ fn acquire(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> 
     }
     let frames = grant_frames(cx, &domain, &wanted, first)?;
     for (at, mfn) in (wanted.frame_list.wrapping_add(first * 8)..).step_by(8).zip(&frames) {
-        guest_copy::write(at, mfn)?;
+        match cx.domain.pvh() {
+            None => guest_copy::write(at, mfn)?,
+            Some(pvh) => {
+                let place = (Gfn(guest_copy::read(at)?), Mfn(*mfn), 0);
+                pvh.physmap.enter(cx.domain, place, domain.id, (Access::DATA, Use::Foreign), &mut cx.held)?;
+            }
+        }
     }
     let done = first + frames.len() as u64;
     Ok((done < count).then_some(done))

@@ -28,6 +28,22 @@ pub fn physdev_op(cx: &mut Context<'_>) -> Outcome {
     serve(cx, num::uint(command), va)
 }
 
+/// The hypercall from a container: interrupts by a domain's own numbers, for the control domain (`XENFEAT_hvm_pirqs`).
+#[cold]
+pub fn from_container(cx: &mut Context<'_>) -> Outcome {
+    let [command, va, ..] = cx.args();
+    let command = num::uint(command);
+    let served = matches!(
+        command,
+        abi::PHYSDEVOP_EOI
+            | abi::PHYSDEVOP_IRQ_STATUS_QUERY
+            | abi::PHYSDEVOP_MAP_PIRQ
+            | abi::PHYSDEVOP_UNMAP_PIRQ
+            | abi::PHYSDEVOP_GET_FREE_PIRQ
+    );
+    if served && cx.domain.is_control() { serve(cx, command, va) } else { Outcome::Fail(Errno::ENOSYS) }
+}
+
 /// Carries out an operation whose structure is at `va`.
 pub fn serve(cx: &mut Context<'_>, command: u32, va: u64) -> Outcome {
     let allowed: Allowed<Op> = match cx.permit(command) {

@@ -237,6 +237,14 @@ impl Apic {
         self.in_service.set(vector);
     }
 
+    /// It has not begun after all: the way there was cut short, and something else comes first (SDM vol. 3C, 27.2.4).
+    pub fn put_back(&mut self, vector: u8) {
+        if self.in_service.has(vector) {
+            self.in_service.clear(vector);
+            self.requested.set(vector);
+        }
+    }
+
     /// The guest is done with what it serves. No interrupt here has a level, so nobody else needs to know.
     fn end(&mut self) {
         if let Some(vector) = self.in_service.highest() {

@@ -49,6 +49,19 @@ fn after_reset() {
 }
 
 #[test]
+fn what_was_begun_can_be_put_back() {
+    let mut apic = enabled(0);
+    apic.accept(0x45);
+    apic.begin(0x45);
+    assert_eq!(apic.pending(), None);
+    apic.put_back(0x45);
+    assert_eq!((apic.pending(), apic.processor_priority()), (Some(0x45), 0));
+    // What is not being served did not come from here.
+    apic.put_back(0x52);
+    assert_eq!(apic.pending(), Some(0x45));
+}
+
+#[test]
 fn priorities() {
     let mut apic = enabled(0);
     let clock = at(0);

@@ -38,7 +38,7 @@
 //! }
 //! ```
 //!
-//! Only memory can be mapped: device memory is refused, since no domain in a container is given devices.
+//! Only memory can be mapped: device memory is refused, since no domain in a container is given any.
 //!
 //! Who walks the tables without the lock of the map (the CPUs, and the hypervisor on behalf of a running vCPU of the
 //! domain) never meets a freed one: a table stays until [`Physmap::take_apart`], which begins when no vCPU runs any more.

@@ -75,6 +75,11 @@ impl<'f> Page<'f> {
         give_up(mm, self.first.mfn(), self.order.frames(), self.access.write);
     }
 
+    /// Its references stay with what the caller has on record of a grant: they are given up by `Mmu::put_freed`.
+    pub fn leave(self) {
+        let Self { .. } = self;
+    }
+
     /// Its first frame.
     #[must_use]
     pub const fn frame(&self) -> Frame<'f> {

@@ -5,7 +5,7 @@ use xen_abi::ids::{Gfn, Mfn};
 use super::format::Item;
 use super::{Access, END, Format, Order, TOP, Use, slot};
 use crate::frames::Block;
-use crate::page::{FrameTable, Slot};
+use crate::page::{FrameTable, Slot, word::ENTRIES};
 
 /// A frame that is a nested page table: the proof for writing to it. This module alone makes one, from a frame that
 /// belongs to nobody and holds zeroes, or from an entry that it has written itself.
@@ -91,6 +91,21 @@ impl<M: TableMemory> Walker<M> {
                     level -= 1;
                 }
                 _ => return None,
+            }
+        }
+    }
+
+    /// Tells of all that is mapped, in no more time than there are entries: for debugging.
+    pub fn each(&self, tell: &mut impl FnMut(Found)) {
+        self.each_below(&Node(self.root), TOP, tell);
+    }
+
+    fn each_below(&self, node: &Node, level: u8, tell: &mut impl FnMut(Found)) {
+        for i in 0..ENTRIES {
+            match (self.format.item(self.memory.read(node, Slot::new(i)), level), Order::of_level(level)) {
+                (Item::Leaf { mfn, access, usage }, Some(order)) => tell(Found { mfn, order, access, usage }),
+                (Item::Table(next), _) if level > 0 => self.each_below(&Node(next), level - 1, tell),
+                _ => {}
             }
         }
     }
