@@ -19,7 +19,7 @@ pub fn read(cx: &Context<'_>, number: u32) -> Result<u64, Fault> {
         Place::Apic(number) => apic::read_msr(pvh, number),
         Place::MtrrCapability => Ok(0),
         Place::MtrrDefault => Ok(MTRR_DEFAULT),
-        Place::Common => common_read(cx, number),
+        Place::Common => common_read(cx, number).or_else(|Fault| rules::read_missing(number)),
     }
 }
 

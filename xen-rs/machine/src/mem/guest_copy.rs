@@ -38,7 +38,8 @@ pub(super) const fn is_guest_piece(va: u64, length: u64) -> bool {
     va.wrapping_sub(HYPERVISOR_END) <= INTERVAL - length
 }
 
-/// Copies until the first byte that faults; how many bytes were not copied.
+/// Copies until something faults; how many bytes were not copied. The word that faulted is not, even if some of its bytes can be
+/// ([`copy_bytes`]).
 ///
 /// # Safety
 /// One side is a range of a guest, the other is the caller's own memory.
@@ -57,9 +58,8 @@ pub(crate) unsafe fn copy(to: u64, from: u64, length: usize) -> usize {
             "4:",
             "771: .byte 0x0f, 0x1f, 0x00",
             ".pushsection .text.fixup, \"ax\"",
-            // Byte by byte to the very one that faults.
             "5: lea rcx, [rcx * 8 + {tail}]",
-            "jmp 3b",
+            "jmp 4b",
             ".popsection",
             ".pushsection .ex_table, \"a\"",
             ".long 2b - ., 5b - .",
@@ -95,12 +95,10 @@ unsafe fn copy_words(to: u64, from: u64, length: usize) -> usize {
             "771: .byte 0x0f, 0x1f, 0x00",
             ".pushsection .text.fixup, \"ax\"",
             "5: shl rcx, 3",
-            "3: rep movsb",
             "jmp 4b",
             ".popsection",
             ".pushsection .ex_table, \"a\"",
             ".long 2b - ., 5b - .",
-            ".long 3b - ., 4b - .",
             ".popsection",
             ".pushsection .alt_table, \"a\"",
             ".long 770b - ., 2",
@@ -108,6 +106,36 @@ unsafe fn copy_words(to: u64, from: u64, length: usize) -> usize {
             ".popsection",
             inout("rdi") to => _, inout("rsi") from => _,
             inout("rcx") length as u64 / 8 => left,
+            options(nostack)
+        );
+    }
+    left as usize
+}
+
+/// [`copy`] to the very byte that faults.
+///
+/// # Safety
+/// As [`copy`].
+#[cfg(target_os = "none")]
+#[cold]
+unsafe fn copy_bytes(to: u64, from: u64, length: usize) -> usize {
+    let left: u64;
+    // SAFETY: as in `copy`.
+    unsafe {
+        asm!(
+            "770: .byte 0x0f, 0x1f, 0x00",
+            "3: rep movsb",
+            "4:",
+            "771: .byte 0x0f, 0x1f, 0x00",
+            ".pushsection .ex_table, \"a\"",
+            ".long 3b - ., 4b - .",
+            ".popsection",
+            ".pushsection .alt_table, \"a\"",
+            ".long 770b - ., 2",
+            ".long 771b - ., 1",
+            ".popsection",
+            inout("rdi") to => _, inout("rsi") from => _,
+            inout("rcx") length as u64 => left,
             options(nostack)
         );
     }
@@ -186,8 +214,13 @@ unsafe fn copy_rest(to: u64, from: u64, length: usize, mut left: usize, guest: u
     if let Some(left) = unsafe { container::memory::copy(guest, own, length, write) } {
         return left;
     }
+    // SAFETY: the rest of the same ranges.
+    left = unsafe { bytes_from((to, from), length, left) };
     // A guest may give itself rights without flushing: the CPU's old translation faults once.
     for _ in 0..2 + length / 4096 {
+        if left == 0 {
+            break;
+        }
         let done = (length - left) as u64;
         let needs = bit::USER | if write { bit::RW } else { 0 };
         // A guest's range may go over the end of the address space.
@@ -197,12 +230,19 @@ unsafe fn copy_rest(to: u64, from: u64, length: usize, mut left: usize, guest: u
             _ => break,
         }
         // SAFETY: the rest of the same ranges.
-        left = unsafe { copy(to.wrapping_add(done), from.wrapping_add(done), left) };
-        if left == 0 {
-            break;
-        }
+        left = unsafe { bytes_from((to, from), length, left) };
     }
     left
+}
+
+/// Copies the last `left` bytes of `length`.
+///
+/// # Safety
+/// As [`copy`].
+unsafe fn bytes_from((to, from): (u64, u64), length: usize, left: usize) -> usize {
+    let done = (length - left) as u64;
+    // SAFETY: the caller's promise.
+    unsafe { copy_bytes(to.wrapping_add(done), from.wrapping_add(done), left) }
 }
 
 /// An address that could not be accessed: what had been copied before it stays copied.
@@ -269,9 +309,42 @@ fn value_of<T: FromBytes, const N: usize>(from: u64, read: fn(u64) -> Option<[u6
     Ok(unsafe { core::mem::transmute_copy(&words) })
 }
 
+/// [`value_of`] where it did not go at once: a guest in a container needs no other fault to be found.
 #[cold]
 fn read_slowly<const N: usize>(from: u64) -> Result<[u64; N], Errno> {
-    read_by_copy(from)
+    let mut words = [0u64; N];
+    let length = size_of_val(&words);
+    // SAFETY: the words are here, and any bytes are words.
+    match unsafe { in_container(from, words.as_mut_ptr() as u64, length, false) } {
+        Some(true) => Ok(words),
+        Some(false) => Err(Errno::EFAULT),
+        None => read_by_copy(from),
+    }
+}
+
+/// A copy for a guest in a container, all or nothing; `None`: no such guest is loaded.
+///
+/// # Safety
+/// `own` is memory of the caller's, of that length, which may be written if the guest's is read.
+unsafe fn in_container(guest: u64, own: u64, length: usize, writes: bool) -> Option<bool> {
+    if !is_guest_piece(guest, length as u64) {
+        return Some(false);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { container::memory::copy(guest, own, length, writes) }.map(|left| left == 0)
+}
+
+/// [`write`] of what could not be written at once: a guest in a container needs no other fault to be found.
+#[cold]
+#[inline(never)]
+pub(super) fn write_slowly<T: IntoBytes + Immutable>(to: u64, value: &T) -> Result<(), Errno> {
+    let bytes = value.as_bytes();
+    // SAFETY: the caller's bytes, which are read.
+    match unsafe { in_container(to, bytes.as_ptr() as u64, bytes.len(), true) } {
+        Some(true) => Ok(()),
+        Some(false) => Err(Errno::EFAULT),
+        None => write(to, value),
+    }
 }
 
 /// [`read`] of any length, which tries again where a fault was only due to a stale translation.

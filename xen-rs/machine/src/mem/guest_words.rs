@@ -4,7 +4,7 @@
 //!
 //! Unsafe: instructions that may fault on a guest's address, with an exception table.
 
-use super::guest_copy::{is_guest_piece, write};
+use super::guest_copy::{is_guest_piece, write_slowly};
 use core::arch::asm;
 use xen_abi::Errno;
 use zerocopy::{Immutable, IntoBytes};
@@ -73,7 +73,7 @@ pub fn read_at_once(from: u64) -> Option<u32> {
 #[cold]
 #[inline(never)]
 fn again<T: IntoBytes + Immutable>(to: u64, value: T) -> Result<(), Errno> {
-    write(to, &value)
+    write_slowly(to, &value)
 }
 
 /// `N` bytes, not more than a page, of addresses that are the guest's. Whether there is memory is seen at each access.
