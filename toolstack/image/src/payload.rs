@@ -23,6 +23,8 @@ pub enum Format {
     Lz4,
     /// RFC 8878.
     Zstd,
+    /// bzip2's own.
+    Bzip2,
 }
 
 impl fmt::Display for Format {
@@ -34,6 +36,7 @@ impl fmt::Display for Format {
             Self::Lzma => "lzma",
             Self::Lz4 => "lz4",
             Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
         })
     }
 }
@@ -41,7 +44,7 @@ impl fmt::Display for Format {
 impl Format {
     /// Whether the format has a checksum of its own, which finds what is damaged.
     const fn is_checked(self) -> bool {
-        matches!(self, Self::Gzip | Self::Xz | Self::Zstd)
+        matches!(self, Self::Gzip | Self::Xz | Self::Zstd | Self::Bzip2)
     }
 
     fn detect(data: &[u8]) -> Result<Self, ImageError> {
@@ -54,14 +57,12 @@ impl Format {
             (&[0x5d, 0x00, 0x00], Format::Lzma),
             (&[0x02, 0x21, 0x4c, 0x18], Format::Lz4),
             (&[0x28, 0xb5, 0x2f, 0xfd], Format::Zstd),
+            (b"BZh", Format::Bzip2),
         ];
         for (magic, format) in MAGICS {
             if data.starts_with(magic) {
                 return Ok(*format);
             }
-        }
-        if data.starts_with(b"BZh") {
-            return Err(ImageError::UnsupportedCompression("bzip2"));
         }
         if data.starts_with(&[0x89, b'L', b'Z', b'O']) {
             return Err(ImageError::UnsupportedCompression("lzo"));
@@ -149,6 +150,7 @@ impl<'a> Payload<'a> {
             Format::Lzma => unpack::lzma::unpack(self.data, out),
             Format::Lz4 => unpack::lz4::unpack(self.data, out),
             Format::Zstd => unpack::zstd::unpack(self.data, out),
+            Format::Bzip2 => unpack::bzip2::unpack(self.data, out),
         }
     }
 

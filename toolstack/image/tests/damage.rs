@@ -6,7 +6,7 @@ mod packed;
 mod support;
 
 use domain_image::{Format, ImageError, Payload};
-use lzma_rust2::{CheckType, Write as _, XzOptions, XzWriter};
+use lzma_rust2::{CheckType, FilterType, Write as _, XzOptions, XzWriter};
 use packed::{crc, gzip, lz4};
 use support::{bzimage, small_kernel};
 
@@ -25,6 +25,33 @@ fn xz(data: &[u8], check: CheckType) -> Vec<u8> {
     let mut writer = XzWriter::new(Vec::new(), options).unwrap();
     writer.write_all(data).unwrap();
     writer.finish().unwrap()
+}
+
+/// As the kernel's build does it.
+fn xz_of_code(data: &[u8]) -> Vec<u8> {
+    let mut options = XzOptions::with_preset(6);
+    options.set_check_sum_type(CheckType::Crc32);
+    options.prepend_pre_filter(FilterType::BcjX86, 0);
+    let mut writer = XzWriter::new(Vec::new(), options).unwrap();
+    writer.write_all(data).unwrap();
+    writer.finish().unwrap()
+}
+
+/// One of many blocks, which is not what the kernel's build makes.
+fn xz_of_blocks(data: &[u8]) -> Vec<u8> {
+    let mut options = XzOptions::with_preset(6);
+    options.set_check_sum_type(CheckType::Crc32);
+    options.set_block_size(core::num::NonZeroU64::new(20_000));
+    let mut writer = XzWriter::new(Vec::new(), options).unwrap();
+    writer.write_all(data).unwrap();
+    writer.finish().unwrap()
+}
+
+fn bzip2(data: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    std::io::Read::read_to_end(&mut bzip2::read::BzEncoder::new(data, bzip2::Compression::best()), &mut packed)
+        .unwrap();
+    packed
 }
 
 fn zstd(data: &[u8]) -> Vec<u8> {
@@ -71,15 +98,19 @@ fn no_bit_goes_unnoticed() {
     let files = [
         (Format::Gzip, gzip(&kernel)),
         (Format::Xz, xz(&kernel, CheckType::Crc32)),
+        (Format::Xz, xz_of_code(&kernel)),
+        (Format::Xz, xz_of_blocks(&kernel)),
         (Format::Xz, xz(&kernel, CheckType::Crc64)),
         (Format::Xz, xz(&kernel, CheckType::Sha256)),
         (Format::Zstd, zstd(&kernel)),
+        (Format::Bzip2, bzip2(&kernel)),
     ];
     for (format, file) in files {
         assert_eq!(Payload::find(&file).unwrap().format, format);
         assert!(unpack(&file).unwrap() == kernel, "{format}");
         let bits = file.len() * 8;
-        let step = (bits / 700).max(1) | 1;
+        let turns = if format == Format::Bzip2 { 50 } else { 250 };
+        let step = (bits / turns).max(1) | 1;
         let refused = turn_over(&file, &kernel, 12, step);
         assert!(refused * 100 > (bits / step) * 97, "{format}: {refused} of {}", bits / step);
     }
@@ -137,4 +168,26 @@ fn a_payload_shorter_than_announced_is_refused() {
     let message = unpack(&file).unwrap_err().to_string();
     let (len, size) = (kernel.len(), kernel.len() + 1);
     assert_eq!(message, format!("damaged lz4 data: it unpacks to {len} bytes, not to the {size} that it announces"));
+}
+
+/// Several blocks, runs of all lengths, and all bytes.
+#[test]
+fn all_that_bzip2_packs() {
+    let mut data: Vec<u8> = (0..=255).flat_map(|byte| vec![byte; usize::from(byte) * 3]).collect();
+    data.extend((0..300_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> (n % 19)).to_le_bytes()));
+    for data in [&data[..], &data[..1000], &data[..1], &data[..0], &[7; 3_000_000]] {
+        let packed = bzip2(data);
+        let mut out = vec![0; data.len()];
+        let payload = Payload { format: Format::Bzip2, data: &packed, unpacked_len: None };
+        assert_eq!(payload.unpack_into(&mut out), Ok(data.len()));
+        assert!(out == data);
+        if let Some(shorter) = out.len().checked_sub(1) {
+            let error = payload.unpack_into(&mut out[..shorter]).unwrap_err();
+            assert!(matches!(error, ImageError::Overflow { .. }), "{error}");
+        }
+        for end in [packed.len() - 1, packed.len() / 2, 10] {
+            let cut = Payload { data: &packed[..end.min(packed.len() - 1)], ..payload };
+            assert!(cut.unpack_into(&mut out).is_err());
+        }
+    }
 }

@@ -126,7 +126,7 @@ pub fn unpack(modules: &[Module], frames: &mut BootFrames) -> Result<Image, Buil
     // Decoders have dictionaries, which are too large for the heap as it is.
     let lent = match payload.format {
         Format::Elf | Format::Gzip | Format::Lz4 => None,
-        Format::Xz | Format::Lzma | Format::Zstd => {
+        Format::Xz | Format::Lzma | Format::Zstd | Format::Bzip2 => {
             (0..5).find_map(|halves| frames.scratch(DICTIONARY >> halves)).and_then(|memory| heap::lend(memory).ok())
         }
     };

@@ -6,7 +6,7 @@ use super::WINDOW_LIMIT;
 use crate::error::ImageError;
 use crate::payload::Format;
 
-fn decoder_error(format: Format, error: &Error) -> ImageError {
+pub fn decoder_error(format: Format, error: &Error) -> ImageError {
     let what = match error {
         Error::Eof => "the stream ends early",
         Error::InvalidData(s)

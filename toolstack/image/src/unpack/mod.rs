@@ -1,8 +1,10 @@
 //! One file per compression. Each unpacks a slice into a slice; the output is never larger than the slice.
 
+pub mod bzip2;
 pub mod gzip;
 pub mod lz4;
 pub mod lzma;
+mod x86_calls;
 pub mod xz;
 pub mod zstd;
 
