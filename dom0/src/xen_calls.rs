@@ -324,7 +324,7 @@ macro_rules! impl_xen_calls {
                     domctl::frame_types(dom, frames)
                 }
                 fn frame_limit(&mut self) -> Result<u64, Errno> { Ok(guest_pv::mem::machine_end()) }
-                fn pfn_of(&mut self, frame: Mfn) -> Option<Pfn> { guest_pv::mem::any_m2p(frame) }
+                fn pfn_of(&mut self, frame: Mfn) -> Option<Pfn> { guest_pv::mem::others_m2p(frame) }
                 fn read_frames(&mut self, dom: DomId, frames: &[Mfn], content: &mut Vec<u8>) -> Result<(), Errno> {
                     calls::read_frames(dom, frames, content)
                 }

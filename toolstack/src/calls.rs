@@ -277,7 +277,7 @@ pub trait XenCalls {
     fn frame_types(&mut self, dom: DomId, frames: &mut [u64]) -> Result<(), Errno>;
     /// The number after the machine's last frame of memory.
     fn frame_limit(&mut self) -> Result<u64, Errno>;
-    /// Which of its domain's pages a frame is, by the machine-to-physical table.
+    /// Which of its domain's pages a frame is, by the machine-to-physical table; `None` for what is no page of another domain's.
     fn pfn_of(&mut self, frame: Mfn) -> Option<Pfn>;
     /// Appends the content of frames of the domain.
     fn read_frames(&mut self, dom: DomId, frames: &[Mfn], content: &mut Vec<u8>) -> Result<(), Errno>;

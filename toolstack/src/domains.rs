@@ -24,7 +24,7 @@ pub struct Record {
     pub config: DomainConfig,
     /// Whether its end was dealt with and it was left there (preserved).
     pub settled: bool,
-    /// When it was made ([`crate::host::Host::now`]); a domain that restarts too fast is not restarted.
+    /// When it was made ([`crate::host::Host::now`]).
     pub started: u64,
 }
 

@@ -14,9 +14,9 @@ use crate::config::{DomainConfig, Uuid};
 use crate::host::{Access, Permission, Seed, Store};
 
 /// Bytes of a guest's console output that the console service keeps at most (libxl's LIBXL_XENCONSOLE_LIMIT).
-const CONSOLE_LIMIT: u64 = 1 << 20;
+const CONSOLE_LIMIT: &str = "1048576";
 /// XenbusStateInitialising.
-const INITIALISING: u32 = 1;
+const INITIALISING: &str = "1";
 
 /// A domain's directory.
 #[must_use]
@@ -105,12 +105,14 @@ pub fn write_domain(
     let vm = vm_path(uuid);
     let libxl = libxl_path(dom);
     let back = format!("{}/0", console_backend_path(dom));
+    let (front, number) = (format!("{path}/console"), dom.to_string());
+    // What the back end is told, and its copy for the toolstack, which a front end cannot change.
     let back_entries = [
-        ("frontend", format!("{path}/console")),
-        ("frontend-id", dom.to_string()),
-        ("online", "1".to_string()),
-        ("state", INITIALISING.to_string()),
-        ("protocol", "vt100".to_string()),
+        ("frontend", "device/console/0/frontend", &*front),
+        ("frontend-id", "device/console/0/frontend-id", &*number),
+        ("online", "device/console/0/online", "1"),
+        ("state", "device/console/0/state", INITIALISING),
+        ("protocol", "device/console/0/protocol", "vt100"),
     ];
 
     let mut tree = Tree::new(&PRIVATE);
@@ -118,8 +120,8 @@ pub fn write_domain(
     tree.value("type", config.kind.name());
     tree.node("device/console/0", &PRIVATE);
     tree.value("device/console/0/backend", &*back);
-    for (key, value) in &back_entries {
-        tree.value(format!("device/console/0/{key}"), &**value);
+    for (_, copy, value) in back_entries {
+        tree.value(copy, value);
     }
     store.store_plant(&libxl, &tree.0)?;
 
@@ -136,21 +138,21 @@ pub fn write_domain(
     store.store_plant(&vm, &tree.0)?;
 
     let mut tree = Tree::new(&readable);
-    for (key, value) in &back_entries {
-        tree.value(*key, &**value);
+    for (key, _, value) in back_entries {
+        tree.value(key, value);
     }
     store.store_plant(&back, &tree.0)?;
 
     let mut tree = Tree::new(&readable);
     tree.value("vm", &*vm);
     tree.value("name", &*config.name);
-    own_entries(&mut tree, built, config, &readable, &owned);
+    own_entries(&mut tree, built, &number, config, &readable, &owned);
     // The primary console: the front end's directory is the domain's own `console`, which the guest may only read.
     let front_owned = [owner(dom, Access::None), Permission { dom: DomId(0), access: Access::Read }];
     tree.node("console", &readable);
     tree.value("console/backend", &*back);
     tree.0.push(Seed { path: "console/backend-id".into(), value: "0".into(), permissions: Some(&front_owned) });
-    tree.value("console/limit", CONSOLE_LIMIT.to_string());
+    tree.value("console/limit", CONSOLE_LIMIT);
     tree.value("console/type", "xenconsoled");
     tree.value("console/output", "pty");
     tree.value("console/tty", "");
@@ -163,6 +165,7 @@ pub fn write_domain(
 fn own_entries<'a>(
     tree: &mut Tree<'a>,
     built: &Built,
+    number: &'a str,
     config: &DomainConfig,
     readable: &'a [Permission],
     owned: &'a [Permission],
@@ -190,7 +193,7 @@ fn own_entries<'a>(
     tree.value("memory/static-max", config.max_memory_kib.to_string());
     tree.value("memory/target", config.memory_kib.to_string());
     tree.value("memory/videoram", "0");
-    tree.value("domid", built.dom.to_string());
+    tree.value("domid", number);
     tree.value("store/port", built.store_port.to_string());
     tree.value("store/ring-ref", built.store_frame.to_string());
     for vcpu in 0..config.max_vcpus {

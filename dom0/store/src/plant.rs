@@ -86,16 +86,18 @@ impl View<'_> {
             return Err(Errno::EINVAL);
         }
         let mut node = root;
-        for name in path::names(seed.path) {
-            if node.child(name).is_none() {
-                let generation = self.tick();
-                node.generation = generation;
-                let permissions = node.permissions.clone();
-                node.add(name, Node::new(generation, permissions, &[]));
+        let mut names = path::names(seed.path).peekable();
+        while let Some(name) = names.next() {
+            // To find a name costs more than to make it, and most of those at the end of a path are new.
+            if names.peek().is_some() && node.child(name).is_some() {
+                node = node.child_mut(name).ok_or(Errno::ENOENT)?;
+                continue;
             }
-            node = node.child_mut(name).ok_or(Errno::ENOENT)?;
+            let value = if names.peek().is_none() { seed.value } else { &[] };
+            let permissions = node.permissions.clone();
+            node = node.child_or(name, || Node::new(self.tick(), permissions, value)).ok_or(Errno::ENOENT)?;
         }
-        if !seed.value.is_empty() {
+        if !seed.value.is_empty() && *node.value != *seed.value {
             node.value = seed.value.into();
         }
         if let Some(permissions) = &seed.permissions {

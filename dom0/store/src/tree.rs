@@ -6,6 +6,7 @@ use crate::path;
 use crate::permission::Permissions;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -32,7 +33,9 @@ struct Child {
 
 impl Node {
     pub fn new(generation: u64, permissions: Permissions, value: &[u8]) -> Self {
-        Self { generation, permissions, value: value.into(), children: BTreeMap::new(), names: 0 }
+        // Many nodes say nothing, and the default takes no memory.
+        let value = if value.is_empty() { Arc::default() } else { value.into() };
+        Self { generation, permissions, value, children: BTreeMap::new(), names: 0 }
     }
 
     /// Bytes as quotas count them: what the record of xenstored's data base has.
@@ -64,6 +67,20 @@ impl Node {
         if self.children.insert(name.into(), Child { since, node: Arc::new(node) }).is_none() {
             self.names += name.len() + 1;
         }
+    }
+
+    /// The child of a node that is in no tree yet; it is made where there is none.
+    pub fn child_or(&mut self, name: &str, make: impl FnOnce() -> Node) -> Option<&mut Node> {
+        let child = match self.children.entry(name.into()) {
+            Entry::Occupied(child) => child.into_mut(),
+            Entry::Vacant(place) => {
+                let node = make();
+                self.names += name.len() + 1;
+                self.generation = node.generation;
+                place.insert(Child { since: node.generation, node: Arc::new(node) })
+            }
+        };
+        Arc::get_mut(&mut child.node)
     }
 
     /// A child of a node that is in no tree yet.

@@ -71,14 +71,15 @@ pub fn m2p(mfn: Mfn) -> Option<Pfn> {
     (p2m(pfn) == Some(mfn)).then_some(pfn)
 }
 
-/// The pseudo-physical frame of whatever domain that a machine frame backs, as the domain says.
-pub fn any_m2p(mfn: Mfn) -> Option<Pfn> {
-    /// `INVALID_M2P_ENTRY`, `SHARED_M2P_ENTRY`: no such frame.
-    const NONE: u64 = u64::MAX - 1;
+/// The pseudo-physical frame of whatever other domain that a machine frame backs, as that domain says.
+pub fn others_m2p(mfn: Mfn) -> Option<Pfn> {
+    /// Addresses have 52 bits. More has `INVALID_M2P_ENTRY`, `SHARED_M2P_ENTRY`, and what Xen fills the table with.
+    const END: u64 = 1 << 40;
     if mfn.0 >= MAX_MFN.load(Ordering::Relaxed) {
         return None;
     }
-    traps::peek(MACH2PHYS_VIRT_START + mfn.0 * 8).filter(|pfn| *pfn < NONE).map(Pfn)
+    let pfn = traps::peek(MACH2PHYS_VIRT_START + mfn.0 * 8).filter(|pfn| *pfn < END).map(Pfn)?;
+    (p2m(pfn) != Some(mfn)).then_some(pfn)
 }
 
 /// The machine frame after the last that there is.

@@ -23,7 +23,7 @@ pub const COMMAND: Command = Command {
 };
 
 /// Frames that are asked about in one hypercall: the most that Xen takes.
-const BATCH: u64 = 1024;
+const BATCH: usize = 1024;
 /// A domain is not looked at whose file would fit only if this part of its memory, or less, was in use.
 const MOSTLY_EMPTY: u64 = 8;
 /// Pages that are copied at a time.
@@ -127,24 +127,34 @@ fn read(host: &mut dyn Host, dom: DomId, frames: &[Mfn], content: &mut Vec<u8>) 
     host.domain_info(dom).and_then(|info| if info.is(DomainInfo::DYING) { Err(Errno::ESRCH) } else { Ok(()) })
 }
 
-/// All pages of a domain by their numbers in it. The hypervisor is asked about every frame of the machine: what the domain
-/// says of itself may be wrong, or missing.
+/// All pages of a domain by their numbers in it. What the domain says of itself may be wrong, or missing, so the
+/// machine-to-physical table names the frames, and the hypervisor is asked whose they are. Not about every frame of the
+/// machine: Xen logs each that is not the domain's.
 fn pages(host: &mut dyn Host, dom: DomId) -> Result<Vec<(Pfn, Mfn)>, Errno> {
     let end = host.frame_limit()?;
     let mut pages = Vec::new();
-    let mut types = Vec::new();
-    for first in (0..end).step_by(usize::try_from(BATCH).unwrap_or(1)) {
-        let frames = first..end.min(first + BATCH);
-        types.clear();
-        types.extend(frames.clone());
-        host.frame_types(dom, &mut types)?;
-        for (mfn, kind) in frames.zip(&types) {
-            let there = kind & u64::from(XEN_DOMCTL_PFINFO_LTAB_MASK) < u64::from(XEN_DOMCTL_PFINFO_BROKEN);
-            if there && let Some(pfn) = host.pfn_of(Mfn(mfn)) {
-                pages.push((pfn, Mfn(mfn)));
-            }
+    let mut asked = Vec::with_capacity(BATCH);
+    for mfn in (0..end).map(Mfn) {
+        asked.extend(host.pfn_of(mfn).map(|pfn| (pfn, mfn)));
+        if asked.len() == BATCH {
+            keep_its_own(host, dom, &mut asked, &mut pages)?;
         }
     }
+    keep_its_own(host, dom, &mut asked, &mut pages)?;
     pages.sort_unstable_by_key(|(pfn, _)| *pfn);
     Ok(pages)
+}
+
+/// Adds those of the frames that are the domain's.
+fn keep_its_own(
+    host: &mut dyn Host,
+    dom: DomId,
+    asked: &mut Vec<(Pfn, Mfn)>,
+    pages: &mut Vec<(Pfn, Mfn)>,
+) -> Result<(), Errno> {
+    let mut types: Vec<u64> = asked.iter().map(|(_, mfn)| mfn.0).collect();
+    host.frame_types(dom, &mut types)?;
+    let its_own = |kind: &u64| kind & u64::from(XEN_DOMCTL_PFINFO_LTAB_MASK) < u64::from(XEN_DOMCTL_PFINFO_BROKEN);
+    pages.extend(asked.drain(..).zip(&types).filter(|(_, kind)| its_own(kind)).map(|(page, _)| page));
+    Ok(())
 }
