@@ -341,6 +341,10 @@ pub fn watch(machine: &Machine, payload: &Payload, limit: Duration, mut see: imp
                     deadline = deadline.min(Instant::now() + LAST_WORDS);
                     end = End::Gone;
                 }
+                // One that never stops to talk is never quiet.
+                if Instant::now() >= deadline {
+                    return Ok(end);
+                }
             }
             Serial::Quiet => return Ok(end),
             Serial::Closed => return Ok(End::Off),

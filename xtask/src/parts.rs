@@ -34,7 +34,8 @@ fn make(name: &str) -> Result<PathBuf> {
         return text_file(text);
     }
     if let Some(fault) = name.strip_prefix("spoiled:") {
-        let kernel = Fault::named(fault)?.kernel(&std::fs::read(make("guest:hello")?)?)?;
+        let spoiled = Fault::named(fault)?;
+        let kernel = spoiled.kernel(&std::fs::read(make(spoiled.good())?)?)?;
         return keep(&format!("spoiled-{fault}"), &kernel);
     }
     match name {

@@ -57,6 +57,12 @@ while ! : < /dev/hvc0; do sleep 1; done 2> /dev/null
 exit 0
 ";
 
+/// What the guest does when its kernel's command line has `test=flood`: it has much to say, for ever.
+const FLOOD: &str = "\
+#!/bin/sh
+while :; do echo 'flood: a line of which there is no end, and nobody wants to read it'; done
+";
+
 /// With `cpus=hotplug` CPUs that appear are brought up, as udev's rules do it, and the guest tells what it has whenever
 /// that changes: the memory that its kernel manages against what it began with, and its CPUs.
 const HOTPLUG: &str = "\
@@ -152,6 +158,7 @@ fn archive() -> Result<Archive> {
         ("pace", disks::PACE),
         ("log", disks::LOG),
         ("check", disks::CHECK),
+        ("flood", FLOOD),
     ] {
         archive.program(&format!("etc/test-{name}"), script.as_bytes())?;
     }

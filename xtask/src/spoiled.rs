@@ -1,4 +1,4 @@
-//! Kernels that no hypervisor can boot, each for one reason: input for the boot suite.
+//! Kernels that no hypervisor can boot, each for one reason: input for the suites boot and toolstack.
 
 use anyhow::{Context, Result, bail};
 
@@ -9,6 +9,10 @@ pub enum Fault {
     ThirtyTwoBit,
     /// Its memory does not fit in any domain of the tests' machines.
     TooLarge,
+    /// The first half of a file.
+    Truncated,
+    /// One bit of it is another one.
+    Corrupted,
 }
 
 impl Fault {
@@ -17,15 +21,31 @@ impl Fault {
         match name {
             "32-bit" => Ok(Self::ThirtyTwoBit),
             "too-large" => Ok(Self::TooLarge),
-            other => bail!("spoiled:{other}: only 32-bit and too-large are known"),
+            "truncated" => Ok(Self::Truncated),
+            "corrupted" => Ok(Self::Corrupted),
+            other => bail!("spoiled:{other}: only 32-bit, too-large, truncated and corrupted are known"),
         }
     }
 
-    /// A kernel with that fault, out of a good 64-bit one.
+    /// The part that it is made from.
+    pub const fn good(self) -> &'static str {
+        match self {
+            Self::ThirtyTwoBit | Self::TooLarge => "guest:hello",
+            Self::Truncated | Self::Corrupted => "kernel:cloud",
+        }
+    }
+
+    /// A kernel with that fault, out of a good one.
     pub fn kernel(self, good: &[u8]) -> Result<Vec<u8>> {
         match self {
             Self::ThirtyTwoBit => Ok(thirty_two_bit()),
             Self::TooLarge => too_large(good).context("a kernel to spoil"),
+            Self::Truncated => Ok(good.get(..good.len() / 2).unwrap_or_default().to_vec()),
+            Self::Corrupted => {
+                let mut file = good.to_vec();
+                *file.get_mut(good.len() / 2).context("nothing to spoil")? ^= 0x10;
+                Ok(file)
+            }
         }
     }
 }

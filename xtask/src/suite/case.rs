@@ -294,11 +294,17 @@ impl Case {
         self.modules.iter().chain(&self.script).any(|text| text.contains(part))
     }
 
-    /// Whether what was printed around the rounds is the same before and after. `None` without the two.
-    pub fn around_is_same(text: &str) -> Option<bool> {
+    /// Whether what was printed around the rounds is the same before and after. `None` without the two. On Xen the free
+    /// pages need not be the same to the page.
+    pub fn around_is_same(text: &str, hypervisor: Hypervisor) -> Option<bool> {
         let mut parts = text.split(AROUND);
-        let (before, after) = (parts.nth(1)?, parts.nth(1)?);
-        Some(!before.trim().is_empty() && before.trim() == after.trim())
+        let (before, after) = (parts.nth(1)?.trim(), parts.nth(1)?.trim());
+        let nearly = |before: u64, after: u64| hypervisor == Hypervisor::Xen && after + KEPT_BY_XEN >= before;
+        let same = |(before, after): (&str, &str)| {
+            before == after || free_pages(before).zip(free_pages(after)).is_some_and(|(a, b)| nearly(a, b))
+        };
+        let lines = before.lines().count() == after.lines().count();
+        Some(!before.is_empty() && lines && before.lines().zip(after.lines()).all(same))
     }
 
     /// Whether it holds for that hypervisor.
@@ -357,6 +363,20 @@ impl Case {
     }
 }
 
+/// So many pages fewer may be free on Xen after what leaves nothing behind. Xen takes small pieces of memory from pools (its
+/// xmalloc's TLSF pool, the nodes of its radix trees), which grow by pages and give one back only when nothing lies in it
+/// any more: which page a piece comes from depends on what else was taken meanwhile (seen: 2 to 8 pages, after ten rounds
+/// as after one). And what it keeps about a domain, some 22 pages, comes back when a grace period of its RCU is over, which
+/// takes seconds where a CPU is idle or the host is busy: that of the last domain may be missing (seen: 20, 23). More may
+/// be free at will, since the same holds for what there was before (seen: 42). xen-rs must have every page back, no more
+/// and no fewer.
+const KEPT_BY_XEN: u64 = 32;
+
+/// The count of free pages in a line of the command `resources`.
+fn free_pages(line: &str) -> Option<u64> {
+    line.strip_prefix("free_pages")?.trim_start().strip_prefix(':')?.trim().parse().ok()
+}
+
 /// Reads a file of cases.
 pub fn read(path: &Path) -> Result<SuiteFile> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
@@ -408,10 +428,18 @@ mod tests {
         let script = case.whole_script(Hypervisor::XenRs).unwrap();
         assert_eq!(script.matches("create x\n").count(), 2);
         assert_eq!(script.matches("free").count(), 2);
-        let text = |a: u8, b: u8| format!("{AROUND}\n{a}\n{AROUND}\nx\n{AROUND}\n{b}\n{AROUND}\n");
-        assert_eq!(Case::around_is_same(&text(1, 1)), Some(true));
-        assert_eq!(Case::around_is_same(&text(1, 2)), Some(false));
-        assert_eq!(Case::around_is_same(AROUND), None);
+        let text = |a: &str, b: &str| format!("{AROUND}\n{a}\n{AROUND}\nx\n{AROUND}\n{b}\n{AROUND}\n");
+        let same = |a: &str, b: &str| {
+            [Hypervisor::XenRs, Hypervisor::Xen].map(|on| Case::around_is_same(&text(a, b), on).unwrap())
+        };
+        assert_eq!(same("1", "1"), [true, true]);
+        assert_eq!(same("1", "2"), [false, false]);
+        assert_eq!(same("1", "1\n1"), [false, false]);
+        assert_eq!(same("free_pages : 100\nnodes: 1", "free_pages : 92\nnodes: 1"), [false, true]);
+        assert_eq!(same("free_pages : 100", "free_pages : 67"), [false, false]);
+        assert_eq!(same("free_pages : 100", "free_pages : 142"), [false, true]);
+        assert_eq!(same("free_pages : 100\nnodes: 1", "free_pages : 92\nnodes: 2"), [false, false]);
+        assert_eq!(Case::around_is_same(AROUND, Hypervisor::XenRs), None);
     }
 
     #[test]

@@ -81,6 +81,10 @@ impl Row {
 
     fn machine(&self) -> Result<Machine> {
         let emulator = self.shape.emulator;
+        let usual = |emulator| match &self.case.script {
+            Some(_) => self.hypervisor.cpu_for_stock_guests(emulator),
+            None => self.hypervisor.default_cpu(emulator),
+        };
         let mut extra = self.case.emulator_args.clone();
         for device in &self.case.devices {
             extra.extend(devices::arguments(device)?);
@@ -90,7 +94,7 @@ impl Row {
             loader: self.case.loader,
             smp: self.shape.smp,
             mem: self.shape.mem,
-            cpu: self.shape.cpu.clone().unwrap_or_else(|| self.hypervisor.default_cpu(emulator).into()),
+            cpu: self.shape.cpu.clone().unwrap_or_else(|| usual(emulator).into()),
             chipset: self.shape.machine.clone(),
             icount: self.case.icount,
             control: None,
@@ -259,7 +263,7 @@ impl Row {
             Judge::Hostile if self.case.script.is_none() => hostile::over(recent),
             Judge::Hostile => dom0::status_in(recent).is_some(),
             Judge::Text if self.case.ends_machine.is_some() => false,
-            Judge::Text if self.case.script.is_some() => dom0::status_in(text).is_some(),
+            Judge::Text if self.case.script.is_some() => dom0::status_in(recent).is_some(),
             Judge::Text => {
                 let reported = self.case.warnings_as_in.is_none() || text.contains(warnings::END);
                 progress.seen == self.case.expect.len() && reported
@@ -287,7 +291,8 @@ impl Row {
         if let Some(missing) = self.case.expect.get(progress.seen) {
             return (false, format!("did not see {missing:?}{}", ending(end)));
         }
-        if self.case.around.is_some() && dom0::status_in(text).is_some() && Case::around_is_same(text) != Some(true) {
+        let around = || Case::around_is_same(text, self.hypervisor);
+        if self.case.around.is_some() && dom0::status_in(text).is_some() && around() != Some(true) {
             return (false, "not the same before and after".into());
         }
         if self.judge == Judge::Hostile {
@@ -366,7 +371,11 @@ pub struct Progress {
 impl Progress {
     fn follow(&mut self, text: &str, expect: &[String]) {
         while let Some(next) = expect.get(self.seen) {
-            let Some(at) = text.get(self.from..).and_then(|rest| rest.find(next.as_str())) else { break };
+            let Some(at) = text.get(self.from..).and_then(|rest| rest.find(next.as_str())) else {
+                // What has no beginning of it is not searched again.
+                self.from = self.from.max(text.len() - since(text, text.len().saturating_sub(next.len())).len());
+                break;
+            };
             self.from += at + next.len();
             self.seen += 1;
         }
