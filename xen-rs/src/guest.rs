@@ -45,26 +45,6 @@ pub fn read_at_once(va: u64) -> Option<u32> {
     guest_words::read_at_once(va)
 }
 
-/// Copies nine words in, if that goes without a fault.
-#[inline(always)]
-#[must_use]
-pub fn read_9_at_once(va: u64) -> Option<[u64; 9]> {
-    guest_words::read_9_at_once(va)
-}
-
-/// Copies words out, if that goes without a fault: where not, some may have been written.
-#[inline(always)]
-#[must_use]
-pub fn write_at_once<const N: usize>(va: u64, words: &[u64; N]) -> bool {
-    if let Ok(words) = <[u64; 7]>::try_from(words.as_slice()) {
-        guest_words::write_7_at_once(va, words)
-    } else if let Ok(words) = <[u64; 8]>::try_from(words.as_slice()) {
-        guest_words::write_8_at_once(va, words)
-    } else {
-        false
-    }
-}
-
 /// Copies one value out.
 #[inline(always)]
 pub fn write<T: IntoBytes + Immutable + ?Sized>(va: u64, value: &T) -> Result<(), Errno> {

@@ -5,10 +5,10 @@ use machine::{
     GuestRegs,
     boot_info::BootInfo,
     mem::boot_frames::BootFrames,
-    upcall::{Call, Exception, Hypervisor, Return},
+    upcall::{Call, Exception, Hypervisor, Loaded, Return, ShortFrame},
 };
 
-use crate::{cpu::Cpu, cpu_loop, start, trap};
+use crate::{cpu::Cpu, cpu_loop, hypercall::iret, start, trap};
 
 /// Who answers machine's upcalls.
 pub struct Xen;
@@ -27,6 +27,11 @@ impl Hypervisor for Xen {
     #[inline(always)]
     fn call(cpu: &mut Cpu, regs: &mut GuestRegs, call: Call, held: Held<'static, 0>) -> Return {
         trap::call(cpu, regs, call, held)
+    }
+
+    #[inline(always)]
+    fn iret(cpu: &mut Cpu, frame: &mut ShortFrame) -> Option<Loaded> {
+        iret::at_once(cpu, frame)
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 
 use crate::boot_info::BootInfo;
 use crate::mem::boot_frames::BootFrames;
-use logic::{lock::Held, regs::GuestRegs};
+use logic::{lock::Held, regs::GuestRegs, trap::iret};
 
 /// An exception raised by a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,51 @@ pub enum Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Return(pub(crate) u8);
 
+/// Of a guest's frame what `iret` can change; all other registers stay the guest's. Whatever is put into it is fit for a guest.
+#[repr(C)]
+pub struct ShortFrame {
+    /// r10, r9, r8.
+    kept_low: [u64; 3],
+    rax: u64,
+    rcx: u64,
+    /// rdx, rsi, rdi.
+    kept_high: [u64; 3],
+    r11: u64,
+    rip: u64,
+    cs: u64,
+    rflags: u64,
+    rsp: u64,
+    ss: u64,
+}
+
+/// Says that a [`ShortFrame`] is complete.
+pub struct Loaded(());
+
+impl ShortFrame {
+    /// The caller's stack pointer.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rsp(&self) -> u64 {
+        self.rsp
+    }
+
+    /// Code selector and flags, with the bits that are a guest's.
+    #[inline(always)]
+    pub const fn set_code_and_flags(&mut self, cs: u64, rflags: u64) {
+        self.cs = iret::selector(cs);
+        self.rflags = iret::flags(rflags);
+    }
+
+    /// All the rest, after which there is no other way than to the guest. `words`: rax, r11, rcx, rip, rsp, ss.
+    #[inline(always)]
+    #[must_use]
+    pub const fn complete(&mut self, words: [u64; 6]) -> Loaded {
+        [self.rax, self.r11, self.rcx, self.rip, self.rsp, self.ss] = words;
+        self.ss = iret::selector(self.ss);
+        Loaded(())
+    }
+}
+
 /// What the hypervisor above the machine floor provides. All upcalls run on this CPU's stack with interrupts off.
 ///
 /// Where the stack is empty no lock can be held, so here the right to take any lock comes into being: this floor hands it
@@ -54,6 +99,10 @@ pub trait Hypervisor: Sized + 'static {
 
     /// A guest executed `syscall` or `sysenter`.
     fn call(cpu: &mut Self::Cpu, regs: &mut GuestRegs, call: Call, held: Held<'static, 0>) -> Return;
+
+    /// A guest executed `syscall` with the number of `iret` in rax. None: it takes more than this, and nothing is lost: the
+    /// stack pointer is still the caller's. [`Hypervisor::call`] follows.
+    fn iret(cpu: &mut Self::Cpu, frame: &mut ShortFrame) -> Option<Loaded>;
 
     /// A guest raised an exception.
     fn exception(cpu: &mut Self::Cpu, regs: &mut GuestRegs, exception: Exception, held: Held<'static, 0>) -> Return;
@@ -84,6 +133,9 @@ macro_rules! bind {
         const _: () = {
             use $crate::GuestRegs;
             use $crate::arch::x86_64::dispatch;
+            use $crate::upcall::ShortFrame;
+
+            type Cpu = <$hypervisor as $crate::upcall::Hypervisor>::Cpu;
 
             #[unsafe(no_mangle)]
             extern "C" fn upcall_start() -> ! {
@@ -97,33 +149,39 @@ macro_rules! bind {
             }
 
             #[unsafe(no_mangle)]
-            unsafe extern "C" fn upcall_call(regs: *mut GuestRegs) -> u8 {
+            unsafe extern "C" fn upcall_call(cpu: *mut Cpu, regs: *mut GuestRegs) -> u8 {
                 // SAFETY: only the entry code calls this symbol.
-                unsafe { dispatch::call::<$hypervisor>(regs) }
+                unsafe { dispatch::call::<$hypervisor>(cpu, regs) }
             }
 
             #[unsafe(no_mangle)]
-            unsafe extern "C" fn upcall_other_call(regs: *mut GuestRegs) -> u8 {
+            unsafe extern "C" fn upcall_iret(cpu: *mut Cpu, frame: *mut ShortFrame) -> bool {
                 // SAFETY: only the entry code calls this symbol.
-                unsafe { dispatch::other_call::<$hypervisor>(regs) }
+                unsafe { dispatch::iret::<$hypervisor>(cpu, frame) }
             }
 
             #[unsafe(no_mangle)]
-            unsafe extern "C" fn upcall_trap(regs: *mut GuestRegs) -> u8 {
+            unsafe extern "C" fn upcall_other_call(cpu: *mut Cpu, regs: *mut GuestRegs) -> u8 {
                 // SAFETY: only the entry code calls this symbol.
-                unsafe { dispatch::trap::<$hypervisor>(regs) }
+                unsafe { dispatch::other_call::<$hypervisor>(cpu, regs) }
             }
 
             #[unsafe(no_mangle)]
-            unsafe extern "C" fn upcall_return_failed(regs: *mut GuestRegs) -> u8 {
+            unsafe extern "C" fn upcall_trap(cpu: *mut Cpu, regs: *mut GuestRegs) -> u8 {
                 // SAFETY: only the entry code calls this symbol.
-                unsafe { dispatch::return_failed::<$hypervisor>(regs) }
+                unsafe { dispatch::trap::<$hypervisor>(cpu, regs) }
             }
 
             #[unsafe(no_mangle)]
-            unsafe extern "C" fn upcall_first_return(regs: *mut GuestRegs) -> u8 {
+            unsafe extern "C" fn upcall_return_failed(cpu: *mut Cpu, regs: *mut GuestRegs) -> u8 {
                 // SAFETY: only the entry code calls this symbol.
-                unsafe { dispatch::first_return::<$hypervisor>(regs) }
+                unsafe { dispatch::return_failed::<$hypervisor>(cpu, regs) }
+            }
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn upcall_first_return(cpu: *mut Cpu, regs: *mut GuestRegs) -> u8 {
+                // SAFETY: only the entry code calls this symbol.
+                unsafe { dispatch::first_return::<$hypervisor>(cpu, regs) }
             }
         };
     };

@@ -19,7 +19,7 @@ mod fpu_taskswitch;
 mod get_debugreg;
 pub mod grant_table_op;
 pub mod hvm_op;
-mod iret;
+pub mod iret;
 mod legacy;
 mod mca;
 pub mod memory_op;
@@ -115,19 +115,9 @@ pub fn tell(cpu: &mut Cpu, regs: &mut GuestRegs, notify: Notify, mut held: Held<
     leave(cpu, regs, held)
 }
 
-/// The hypercall `iret`.
+/// The hypercall `iret`, which is not as simple as that.
 #[inline(never)]
-pub fn iret(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Return {
-    let Some(running) = &mut cpu.running else { return leave(cpu, regs, held) };
-    let Some(frame) = iret::at_once(running, regs.rsp) else { return any_iret(cpu, regs, held) };
-    // Looked at first: of registers that were loaded just now `Return::to` knows that they are harmless.
-    let quiet = cpu_loop::is_quiet(&cpu.local, running);
-    logic::trap::iret::load(regs, &frame);
-    if quiet { Return::to(regs).keeping() } else { cpu_loop::leave(cpu, regs, held) }
-}
-
-#[inline(never)]
-fn any_iret(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: Held<'_, 0>) -> Return {
+pub fn iret(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: Held<'_, 0>) -> Return {
     if let Some(mut cx) = cpu.context(regs, held.again()) {
         let outcome = iret::iret(&mut cx);
         finish(cx.regs, outcome);

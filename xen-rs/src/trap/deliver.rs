@@ -7,6 +7,7 @@ use logic::trap::frame::{self, Interrupted};
 use logic::trap::gate::Gate;
 use logic::trap::vector;
 use machine::arch::x86_64::segments;
+use machine::mem::guest_words::Piece;
 use machine::upcall::Call;
 use xen_abi::trace::{TRC_64_FLAG, TRC_PV_PAGE_FAULT, TRC_PV_TRAP};
 use xen_abi::vm_assist::VMASST_TYPE_ARCHITECTURAL_IOPL;
@@ -176,47 +177,43 @@ pub fn event_at_once(running: &Running, regs: &mut GuestRegs) -> bool {
     if !pv.in_kernel || !info.needs_delivery() {
         return false;
     }
-    let handler = Handler { address: pv.callbacks.event, masks_events: true };
     let state = Interrupted { in_kernel: true, ..interrupted(pv, &running.domain, false) };
-    enter_at_once(regs, info, &state, handler, &state.plain(regs))
-}
-
-/// [`page_fault`] of a guest in its kernel, whose stack takes the frame. False: it is not like that, and nothing has been
-/// done.
-#[inline(always)]
-pub fn page_fault_at_once(running: &mut Running, regs: &mut GuestRegs, address: u64, error_code: u32) -> bool {
-    let (pv, info) = (&mut running.state.pv, running.vcpu.info.get());
-    if !pv.in_kernel || trace::is_on() {
+    let handler = pv.callbacks.event;
+    let stack = state.place(regs, frame::PLAIN);
+    let Some(piece) = Piece::<{ 8 * frame::PLAIN as u64 }>::new(stack) else { return false };
+    // The words are fetched in two parts, so that they fit into registers.
+    if handler == 0
+        || !piece.write_first_three([regs.rcx, regs.r11, regs.rip])
+        || !piece.write_last_four(state.last(regs))
+    {
         return false;
     }
-    let handler = pv.traps.gate(vector::PAGE_FAULT).into();
-    let state = Interrupted { in_kernel: true, ..interrupted(pv, &running.domain, info.upcall_mask()) };
-    let words = state.with_error(regs, frame::page_fault_error_code(error_code, true));
-    if !enter_at_once(regs, info, &state, handler, &words) {
-        return false;
-    }
-    pv.cr2 = address;
-    info.set_cr2(address);
+    frame::enter(regs, handler, stack);
+    info.set_upcall_mask(true);
     true
 }
 
-/// [`enter`] of a guest in its kernel whose stack takes the frame.
+/// [`page_fault`] of a guest in its kernel, whose stack takes the frame and whose handler masks events. False: it is not like
+/// that, and nothing has been done.
 #[inline(always)]
-fn enter_at_once<const N: usize>(
-    regs: &mut GuestRegs,
-    info: VcpuInfo<'_>,
-    state: &Interrupted,
-    handler: Handler,
-    words: &[u64; N],
-) -> bool {
-    let sp = state.place(regs, N);
-    if handler.address == 0 || !guest::write_at_once(sp, words) {
+pub fn page_fault_at_once(running: &mut Running, regs: &mut GuestRegs, address: u64, error_code: u32) -> bool {
+    let (pv, info) = (&mut running.state.pv, running.vcpu.info.get());
+    let gate = pv.traps.gate(vector::PAGE_FAULT);
+    if !pv.in_kernel || trace::is_on() || info.is_missing() || gate.address == 0 || !gate.masks_events() {
         return false;
     }
-    frame::enter(regs, handler.address, sp);
-    if handler.masks_events {
-        info.set_upcall_mask(true);
+    let state = Interrupted { in_kernel: true, ..interrupted(pv, &running.domain, info.upcall_mask()) };
+    let stack = state.place(regs, frame::WITH_ERROR);
+    let Some(piece) = Piece::<{ 8 * frame::WITH_ERROR as u64 }>::new(stack) else { return false };
+    let code = frame::page_fault_error_code(error_code, true);
+    if !piece.write_first_four([regs.rcx, regs.r11, code.into(), regs.rip]) || !piece.write_last_four(state.last(regs))
+    {
+        return false;
     }
+    frame::enter(regs, gate.address, stack);
+    info.set_upcall_mask(true);
+    pv.cr2 = address;
+    info.set_cr2(address);
     true
 }
 

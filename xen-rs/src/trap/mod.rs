@@ -75,7 +75,7 @@ pub fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held
     match exception.vector {
         vector::PAGE_FAULT => page_fault(cpu, regs, exception.detail, exception.error_code, held),
         vector::INVALID_OPCODE => invalid_opcode(cpu, regs, held),
-        _ => rare_exception(cpu, regs, exception, held),
+        _ => rare_exception(cpu, regs, exception.vector, exception.error_code, exception.detail, held),
     }
 }
 
@@ -83,8 +83,7 @@ pub fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held
 #[inline(never)]
 fn invalid_opcode(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Return {
     let Some(running) = cpu.running.as_ref().filter(|running| invalid_opcode::at_once(running, regs)) else {
-        let exception = Exception { vector: vector::INVALID_OPCODE, error_code: 0, detail: 0 };
-        return rare_exception(cpu, regs, exception, held);
+        return rare_exception(cpu, regs, vector::INVALID_OPCODE, 0, 0, held);
     };
     if cpu_loop::is_quiet(&cpu.local, running) {
         return Return::to(regs);
@@ -92,16 +91,15 @@ fn invalid_opcode(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Ret
     cpu_loop::settle(cpu, regs, held)
 }
 
-/// A page fault, which a guest's kernel most often takes as its own.
+/// A page fault, which a guest's kernel most often takes as its own. Its handler masks events: nothing is to be delivered then.
 #[inline(never)]
 fn page_fault(cpu: &mut Cpu, regs: &mut GuestRegs, address: u64, error_code: u32, held: Held<'_, 0>) -> Return {
     let Some(running) = &mut cpu.running else { return any_page_fault(cpu, regs, address, error_code, held) };
-    if page_fault::is_surely_the_guests(error_code) && deliver::page_fault_at_once(running, regs, address, error_code) {
-        return if cpu_loop::is_quiet(&cpu.local, running) {
-            Return::to(regs).keeping()
-        } else {
-            cpu_loop::leave(cpu, regs, held)
-        };
+    if page_fault::is_surely_the_guests(error_code)
+        && cpu_loop::is_undisturbed(&cpu.local, running)
+        && deliver::page_fault_at_once(running, regs, address, error_code)
+    {
+        return Return::to(regs).keeping();
     }
     any_page_fault(cpu, regs, address, error_code, held)
 }
@@ -116,9 +114,15 @@ fn any_page_fault(cpu: &mut Cpu, regs: &mut GuestRegs, address: u64, error_code:
 }
 
 #[inline(never)]
-fn rare_exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, mut held: Held<'_, 0>) -> Return {
+fn rare_exception(
+    cpu: &mut Cpu,
+    regs: &mut GuestRegs,
+    vector: u8,
+    error_code: u32,
+    detail: u64,
+    mut held: Held<'_, 0>,
+) -> Return {
     if let Some(mut cx) = cpu.context(regs, held.again()) {
-        let Exception { vector, error_code, detail } = exception;
         match vector {
             vector::DEBUG => debug::debug(&mut cx, detail),
             vector::INVALID_OPCODE => invalid_opcode::invalid_opcode(&mut cx),

@@ -39,38 +39,39 @@ impl Interrupted {
         (stack & !0xf).wrapping_sub(8 * words as u64)
     }
 
-    /// The last five words: what a CPU would push.
-    #[inline]
-    const fn machine_frame(&self, regs: &GuestRegs) -> [u64; 5] {
+    /// The last four words: what a CPU would push behind rip.
+    #[inline(always)]
+    #[must_use]
+    pub const fn last(&self, regs: &GuestRegs) -> [u64; 4] {
         let event_flag = if self.upcall_mask { 0 } else { rflags::IF };
         let flags = regs.rflags & !(rflags::IF | rflags::IOPL) | event_flag | self.iopl_shown & rflags::IOPL;
         // The kernel must not take itself for user mode: its selector shows privilege 0 in the frame.
         let cs = regs.cs & if self.in_kernel { 0xfffc } else { 0xffff };
-        [regs.rip, cs | (self.upcall_mask as u64) << 32, flags, regs.rsp, regs.ss & 0xffff]
+        [cs | (self.upcall_mask as u64) << 32, flags, regs.rsp, regs.ss & 0xffff]
     }
 
     /// The frame of an event, a system call or an exception without error code.
     #[inline]
     #[must_use]
     pub const fn plain(&self, regs: &GuestRegs) -> [u64; PLAIN] {
-        let [rip, cs, flags, rsp, ss] = self.machine_frame(regs);
-        [regs.rcx, regs.r11, rip, cs, flags, rsp, ss]
+        let [cs, flags, rsp, ss] = self.last(regs);
+        [regs.rcx, regs.r11, regs.rip, cs, flags, rsp, ss]
     }
 
     /// The frame of an exception with an error code.
     #[inline]
     #[must_use]
     pub const fn with_error(&self, regs: &GuestRegs, code: u32) -> [u64; WITH_ERROR] {
-        let [rip, cs, flags, rsp, ss] = self.machine_frame(regs);
-        [regs.rcx, regs.r11, code as u64, rip, cs, flags, rsp, ss]
+        let [cs, flags, rsp, ss] = self.last(regs);
+        [regs.rcx, regs.r11, code as u64, regs.rip, cs, flags, rsp, ss]
     }
 
     /// The frame of the failsafe callback, with DS, ES, FS and GS as they could not be loaded.
     #[must_use]
     pub const fn with_selectors(&self, regs: &GuestRegs, selectors: [u16; 4]) -> [u64; WITH_SELECTORS] {
-        let [rip, cs, flags, rsp, ss] = self.machine_frame(regs);
+        let [cs, flags, rsp, ss] = self.last(regs);
         let [ds, es, fs, gs] = selectors;
-        [regs.rcx, regs.r11, ds as u64, es as u64, fs as u64, gs as u64, rip, cs, flags, rsp, ss]
+        [regs.rcx, regs.r11, ds as u64, es as u64, fs as u64, gs as u64, regs.rip, cs, flags, rsp, ss]
     }
 }
 

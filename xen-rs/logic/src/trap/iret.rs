@@ -16,16 +16,26 @@ pub struct Return {
     pub iopl: u64,
 }
 
-/// Decodes a frame. It cannot fail: whatever is in there ends as a ring 3 context, and what the CPU then refuses to
+/// Decodes a frame's selector and flags. It cannot fail: whatever is in there ends as a ring 3 context, and what the CPU then refuses to
 /// load is a fault of the guest's.
 #[inline]
 #[must_use]
-pub const fn decode(frame: &IretContext) -> Return {
-    Return {
-        to_user: frame.cs & 3 == 3,
-        upcall_mask: frame.rflags & rflags::IF == 0,
-        iopl: frame.rflags & rflags::IOPL,
-    }
+pub const fn decode(cs: u64, rflags: u64) -> Return {
+    Return { to_user: cs & 3 == 3, upcall_mask: rflags & rflags::IF == 0, iopl: rflags & rflags::IOPL }
+}
+
+/// The selector of ring 3 that is meant.
+#[inline(always)]
+#[must_use]
+pub const fn selector(word: u64) -> u64 {
+    word & 0xffff | 3
+}
+
+/// The flags that are meant, with those that are not a guest's.
+#[inline(always)]
+#[must_use]
+pub const fn flags(word: u64) -> u64 {
+    word & !(rflags::IOPL | rflags::VM) | rflags::IF
 }
 
 /// Loads the registers of a frame, rax included.
@@ -33,10 +43,10 @@ pub const fn decode(frame: &IretContext) -> Return {
 pub const fn load(regs: &mut GuestRegs, frame: &IretContext) {
     regs.rax = frame.rax;
     regs.rip = frame.rip;
-    regs.cs = frame.cs & 0xffff | 3;
-    regs.rflags = frame.rflags & !(rflags::IOPL | rflags::VM) | rflags::IF;
+    regs.cs = selector(frame.cs);
+    regs.rflags = flags(frame.rflags);
     regs.rsp = frame.rsp;
-    regs.ss = frame.ss & 0xffff | 3;
+    regs.ss = selector(frame.ss);
     if frame.flags & VGCF_IN_SYSCALL == 0 {
         regs.r11 = frame.r11;
         regs.rcx = frame.rcx;
@@ -72,7 +82,7 @@ mod tests {
 
     #[test]
     fn to_user_mode() {
-        let back = decode(&frame());
+        let back = decode(frame().cs, frame().rflags);
         assert!(back.to_user);
         assert!(!back.upcall_mask);
         let before = GuestRegs { r11: 9, rcx: 8, rbx: 5, entry_vector: TRAP_SYSCALL, ..GuestRegs::default() };
@@ -85,7 +95,7 @@ mod tests {
     #[test]
     fn to_the_kernel_with_events_masked() {
         let kernel = IretContext { cs: 0xe030, ss: 0xe028, rflags: 0x3_3002, ..frame() };
-        let back = decode(&kernel);
+        let back = decode(kernel.cs, kernel.rflags);
         assert!(!back.to_user);
         assert!(back.upcall_mask);
         assert_eq!(back.iopl, 0x3000);

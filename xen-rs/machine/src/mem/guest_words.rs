@@ -106,6 +106,43 @@ impl<const N: u64> Piece<N> {
         (failed == 0).then_some((a, b))
     }
 
+    /// The words at three of its places, if they can be read.
+    #[inline(always)]
+    #[must_use]
+    pub fn three_at_once<const A: u64, const B: u64, const C: u64>(self) -> Option<(u64, u64, u64)> {
+        const { assert!(A + 8 <= N && B + 8 <= N && C + 8 <= N) };
+        let (a, b, c): (u64, u64, u64);
+        let failed: u64;
+        // SAFETY: reads of a guest's addresses into registers; faults are caught by the exception table.
+        unsafe {
+            guarded!(failed: "20" "mov {a}, [{va} + {at_a}]", "21" "mov {b}, [{va} + {at_b}]", "22" "mov {c}, [{va} + {at_c}]";
+                va = in(reg) self.0, a = out(reg) a, b = out(reg) b, c = out(reg) c,
+                at_a = const A, at_b = const B, at_c = const C,);
+        }
+        (failed == 0).then_some((a, b, c))
+    }
+
+    /// The words at six of its places, if they can be read.
+    #[inline(always)]
+    #[must_use]
+    pub fn six_at_once<const A: u64, const B: u64, const C: u64, const D: u64, const E: u64, const F: u64>(
+        self,
+    ) -> Option<[u64; 6]> {
+        const { assert!(A + 8 <= N && B + 8 <= N && C + 8 <= N && D + 8 <= N && E + 8 <= N && F + 8 <= N) };
+        let (a, b, c, d, e, f): (u64, u64, u64, u64, u64, u64);
+        let failed: u64;
+        // SAFETY: reads of a guest's addresses into registers; faults are caught by the exception table.
+        unsafe {
+            guarded!(failed: "20" "mov {a}, [{va} + {at_a}]", "21" "mov {b}, [{va} + {at_b}]",
+                "22" "mov {c}, [{va} + {at_c}]", "23" "mov {d}, [{va} + {at_d}]",
+                "24" "mov {e}, [{va} + {at_e}]", "25" "mov {f}, [{va} + {at_f}]";
+                va = in(reg) self.0, a = out(reg) a, b = out(reg) b, c = out(reg) c,
+                d = out(reg) d, e = out(reg) e, f = out(reg) f,
+                at_a = const A, at_b = const B, at_c = const C, at_d = const D, at_e = const E, at_f = const F,);
+        }
+        (failed == 0).then_some([a, b, c, d, e, f])
+    }
+
     /// Writes a word at a place of it, as [`write`] does.
     #[inline(always)]
     pub fn write_word<const AT: u64>(self, word: u64) -> Result<(), Errno> {
@@ -198,41 +235,38 @@ read_words!(
     /// [`read_2_at_once`] of five words.
     read_5_at_once, 5: a "20" at "0", b "21" at "8", c "22" at "16", d "23" at "24", e "24" at "32"
 );
-read_words!(
-    /// [`read_2_at_once`] of nine words.
-    read_9_at_once, 9: a "20" at "0", b "21" at "8", c "22" at "16", d "23" at "24", e "24" at "32", f "25" at "40",
-    g "26" at "48", h "27" at "56", i "28" at "64"
-);
 
-/// Writes of so many words by one after the other, from registers.
+/// Writes of so many words at one end, from registers.
 macro_rules! write_words {
-    ($(#[$doc:meta])* $name:ident, $count:literal: $($word:ident $label:literal at $offset:literal),*) => {
-        $(#[$doc])*
-        #[inline(always)]
-        #[must_use]
-        pub fn $name(to: u64, words: [u64; $count]) -> bool {
-            if !is_guest_piece(to, 8 * $count) {
-                return false;
+    ($(#[$doc:meta])* $name:ident, $count:literal from $from:expr; $($word:ident $label:literal $at:ident = $index:literal),*) => {
+        impl<const N: u64> Piece<N> {
+            $(#[$doc])*
+            #[inline(always)]
+            #[must_use]
+            pub fn $name(self, words: [u64; $count]) -> bool {
+                const { assert!(8 * $count <= N) };
+                let [$($word),*] = words;
+                let failed: u64;
+                // SAFETY: writes to a guest's addresses from registers; faults are caught by the exception table.
+                unsafe {
+                    guarded!(failed: $($label concat!("mov [{va} + {", stringify!($at), "}], {", stringify!($word), "}")),*;
+                        va = in(reg) self.0, $($word = in(reg) $word, $at = const $from + 8 * $index,)*);
+                }
+                failed == 0
             }
-            let [$($word),*] = words;
-            let failed: u64;
-            // SAFETY: writes to a guest's addresses from registers; faults are caught by the exception table.
-            unsafe {
-                guarded!(failed: $($label concat!("mov [{to} + ", $offset, "], {", stringify!($word), "}")),*;
-                    to = in(reg) to, $($word = in(reg) $word,)*);
-            }
-            failed == 0
         }
     };
 }
 
 write_words!(
-    /// Writes seven words to a guest. Where that fails any of them may have been written.
-    write_7_at_once, 7: a "20" at "0", b "21" at "8", c "22" at "16", d "23" at "24", e "24" at "32", f "25" at "40",
-    g "26" at "48"
+    /// Writes its first three words. Where that fails any of them may have been written.
+    write_first_three, 3 from 0; a "20" at_a = 0, b "21" at_b = 1, c "22" at_c = 2
 );
 write_words!(
-    /// [`write_7_at_once`] of eight words.
-    write_8_at_once, 8: a "20" at "0", b "21" at "8", c "22" at "16", d "23" at "24", e "24" at "32", f "25" at "40",
-    g "26" at "48", h "27" at "56"
+    /// [`Piece::write_first_three`] of four words.
+    write_first_four, 4 from 0; a "20" at_a = 0, b "21" at_b = 1, c "22" at_c = 2, d "23" at_d = 3
+);
+write_words!(
+    /// [`Piece::write_first_four`] of the last four words.
+    write_last_four, 4 from N - 32; a "20" at_a = 0, b "21" at_b = 1, c "22" at_c = 2, d "23" at_d = 3
 );

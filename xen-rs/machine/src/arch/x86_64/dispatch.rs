@@ -3,10 +3,10 @@
 //!
 //! Unsafe: called by assembly with pointers to what it saved.
 
-use super::percpu::{self, PerCpu};
+use super::percpu;
 use super::{interrupts, panic, power};
 use crate::mem::layout::is_canonical;
-use crate::upcall::{Call, Exception, Hypervisor, Return};
+use crate::upcall::{Call, Exception, Hypervisor, Return, ShortFrame};
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 use logic::lock::Held;
@@ -43,15 +43,16 @@ fn fixup(rip: u64) -> Option<u64> {
     None
 }
 
-/// This CPU's `H::Cpu`.
+/// What the entry code hands over: this CPU's `H::Cpu`, as `PerCpu::hypervisor_cpu` has it, and the guest's frame.
 ///
 /// # Safety
-/// At most one of these references may live at a time: only the outermost entry from a guest makes one, and interrupts
-/// that hit the hypervisor itself do not reach the upcalls.
+/// Called with what the entry code says, once in each entry. `enter_guest` has taken the object for good, and at most one
+/// reference to it lives at a time: only the outermost entry from a guest makes one, and interrupts that hit the hypervisor
+/// itself do not reach the upcalls. The frame is on this CPU's stack, and the entry code does not touch it meanwhile.
 #[inline(always)]
-unsafe fn cpu<H: Hypervisor>(per_cpu: &PerCpu) -> &'static mut H::Cpu {
-    // SAFETY: stored by `enter_guest`, which takes the object for good; uniqueness is the caller's promise.
-    unsafe { &mut *(per_cpu.hypervisor_cpu.load(Ordering::Relaxed) as *mut H::Cpu) }
+unsafe fn handed_over<C, F>(cpu: *mut C, frame: *mut F) -> (&'static mut C, &'static mut F) {
+    // SAFETY: the caller's promise.
+    unsafe { (&mut *cpu, &mut *frame) }
 }
 
 /// SYSRET may be used, and of the frame's registers that a called function preserves none was changed. What is above this
@@ -133,23 +134,31 @@ const FORBIDDEN: u64 = rflags::IOPL | rflags::VM;
 /// # Safety
 /// Called by the entry code alone, with the guest's frame.
 #[inline(always)]
-pub unsafe fn call<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
-    // SAFETY: the frame is on this CPU's stack, and the entry code does not touch it meanwhile.
-    let regs = unsafe { &mut *regs };
+pub unsafe fn call<H: Hypervisor>(cpu: *mut H::Cpu, regs: *mut GuestRegs) -> u8 {
     // SAFETY: an entry from a guest.
-    let cpu = unsafe { cpu::<H>(percpu::this()) };
+    let (cpu, regs) = unsafe { handed_over(cpu, regs) };
     H::call(cpu, regs, Call::Syscall64, Held::entry()).0
+}
+
+/// `syscall` from 64-bit code of a guest with the number of `iret` in rax: whether the frame is to be loaded. Where it is not,
+/// [`call`] follows.
+///
+/// # Safety
+/// Called by the entry code alone, with as much of a frame as that call can change.
+#[inline(always)]
+pub unsafe fn iret<H: Hypervisor>(cpu: *mut H::Cpu, frame: *mut ShortFrame) -> bool {
+    // SAFETY: an entry from a guest.
+    let (cpu, frame) = unsafe { handed_over(cpu, frame) };
+    H::iret(cpu, frame).is_some()
 }
 
 /// `syscall` from compatibility mode, or `sysenter`.
 ///
 /// # Safety
 /// Called by the entry code alone, with the guest's frame.
-pub unsafe fn other_call<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
-    // SAFETY: as in `call`.
-    let regs = unsafe { &mut *regs };
+pub unsafe fn other_call<H: Hypervisor>(cpu: *mut H::Cpu, regs: *mut GuestRegs) -> u8 {
     // SAFETY: an entry from a guest.
-    let cpu = unsafe { cpu::<H>(percpu::this()) };
+    let (cpu, regs) = unsafe { handed_over(cpu, regs) };
     let call = if regs.error_code == 1 { Call::Syscall32 } else { Call::Sysenter };
     H::call(cpu, regs, call, Held::entry()).0
 }
@@ -159,11 +168,9 @@ pub unsafe fn other_call<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
 /// # Safety
 /// Called by the entry code alone, with the guest's frame.
 #[inline(always)]
-pub unsafe fn trap<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
-    // SAFETY: as in `call`.
-    let regs = unsafe { &mut *regs };
+pub unsafe fn trap<H: Hypervisor>(cpu: *mut H::Cpu, regs: *mut GuestRegs) -> u8 {
     // SAFETY: an entry from a guest.
-    let cpu = unsafe { cpu::<H>(percpu::this()) };
+    let (cpu, regs) = unsafe { handed_over(cpu, regs) };
     if regs.entry_vector < FIRST_INTERRUPT {
         return H::exception(cpu, regs, exception(regs), Held::entry()).0;
     }
@@ -182,12 +189,10 @@ fn interrupt<H: Hypervisor>(cpu: &mut H::Cpu, regs: &mut GuestRegs) -> u8 {
 ///
 /// # Safety
 /// Called by the entry code alone, with the frame that was tried.
-pub unsafe fn return_failed<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
-    // SAFETY: as in `call`.
-    let regs = unsafe { &mut *regs };
-    let per_cpu = percpu::this();
+pub unsafe fn return_failed<H: Hypervisor>(cpu: *mut H::Cpu, regs: *mut GuestRegs) -> u8 {
     // SAFETY: the upcalls of the failed return are over.
-    let cpu = unsafe { cpu::<H>(per_cpu) };
+    let (cpu, regs) = unsafe { handed_over(cpu, regs) };
+    let per_cpu = percpu::this();
     regs.entry_vector = per_cpu.fault_vector.load(Ordering::Relaxed);
     regs.error_code = per_cpu.fault_error.load(Ordering::Relaxed);
     H::bad_return(cpu, regs, exception(regs), Held::entry()).0
@@ -197,12 +202,10 @@ pub unsafe fn return_failed<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
 ///
 /// # Safety
 /// Called by the entry code alone, with an empty frame.
-pub unsafe fn first_return<H: Hypervisor>(regs: *mut GuestRegs) -> u8 {
-    // SAFETY: as in `call`.
-    let regs = unsafe { &mut *regs };
-    *regs = GuestRegs::default();
+pub unsafe fn first_return<H: Hypervisor>(cpu: *mut H::Cpu, regs: *mut GuestRegs) -> u8 {
     // SAFETY: nothing else runs on this CPU.
-    let cpu = unsafe { cpu::<H>(percpu::this()) };
+    let (cpu, regs) = unsafe { handed_over(cpu, regs) };
+    *regs = GuestRegs::default();
     finish::<H>(cpu, regs)
 }
 

@@ -7,6 +7,7 @@
 //! Unsafe: every entry is assembly, and so is the way back to a guest.
 
 use super::percpu::{PerCpu, REGION, TOP};
+use crate::upcall::ShortFrame;
 use core::arch::global_asm;
 use logic::regs::GuestRegs;
 
@@ -93,6 +94,14 @@ global_asm!(
     ALT_JUMP 774b, 776b, {jump_verw}
     .endm
 
+    // What an upcall is told that is entered from a guest: this CPU's object, and the frame, which ends where `PerCpu` begins.
+    // Aligns the stack, too.
+    .macro FRAME_OF_GUEST
+    movq %rsp, %rsi
+    movq {cpu_behind_frame}(%rsp), %rdi
+    pushq %rsi
+    .endm
+
     // An instruction of five bytes or more that boot may turn into a jump (or a call) to \to.
     .macro ALT_JUMP from, to, kind
     .pushsection .alt_jumps, "a"
@@ -153,11 +162,10 @@ entry_common:
     PUSH_REGS
     cld
     ALT_CLAC
-    movq %rsp, %rdi
     testb $3, 136(%rsp)
     jz entry_from_hypervisor
 entry_from_guest:
-    pushq %rdi
+    FRAME_OF_GUEST
     CALL_UPCALL upcall_trap
     RETURN_KEPT 1f, trap_iretq
 1:  addq $8, %rsp
@@ -203,8 +211,7 @@ return_failed:
     movl $21, %ecx
     rep movsq
     movq %rdx, %rsp
-1:  movq %rsp, %rdi
-    pushq %rdi
+1:  FRAME_OF_GUEST
     CALL_UPCALL upcall_return_failed
     RETURN_KEPT 1f, failed_iretq
 1:  addq $8, %rsp
@@ -213,6 +220,7 @@ return_failed:
     EX_TABLE return_iretq, return_failed
 
 entry_from_hypervisor:
+    movq %rsp, %rdi
     // The CPU aligned the stack before its frame, so it is off by 8 now.
     pushq %rdi
     CALL_UPCALL upcall_hypervisor_trap
@@ -225,21 +233,21 @@ entry_own_stack:
     PUSH_REGS
     cld
     ALT_CLAC
-    movq %rsp, %rdi
     testb $3, 136(%rsp)
     jz entry_from_hypervisor
     // A guest's #DB goes on like any exception, on the main stack.
     cmpl $1, 124(%rsp)
     jne 1f
     movq %rsp, %rsi
+    movq %rsp, %rdi
     orq ${region_mask}, %rdi
     subq ${frame_from_end}, %rdi
     movq %rdi, %rsp
     movl $21, %ecx
     rep movsq
-    movq %rsp, %rdi
     jmp entry_from_guest
 1:  xorl %ebp, %ebp
+    movq %rsp, %rdi
     pushq %rdi
     CALL_UPCALL upcall_hypervisor_trap
     addq $8, %rsp
@@ -250,20 +258,61 @@ entry_own_stack:
     .balign 64
     .globl syscall_common
 syscall_common:
+    cmpq ${iret}, %rax
+    je syscall_iret
+syscall_long:
     PUSH_REGS
-    movq %rsp, %rdi
-    pushq %rdi
+    FRAME_OF_GUEST
     CALL_UPCALL upcall_call
     RETURN_KEPT 1f, call_iretq
 1:  addq $8, %rsp
     jmp return_to_guest
 
+    // The hypercall iret: the frame below has room for what the call sets, which is rax, rcx, r11 and the last five words,
+    // and holds what a called function may change: a `ShortFrame`. r11 takes the place of vector and error code.
+    .balign 16
+syscall_iret:
+    pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq %rcx
+    pushq %rax
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    movq %rsp, %rsi
+    movq {cpu_behind_short_frame}(%rsp), %rdi
+    CALL_UPCALL upcall_iret
+    testb %al, %al
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rax
+    popq %rcx
+    popq %rdx
+    popq %rsi
+    popq %rdi
+    jz 1f
+    // popq %r11, in five bytes.
+773: .byte 0x2e, 0x2e, 0x2e, 0x41, 0x5b
+short_iretq:
+    iretq
+    EX_TABLE short_iretq, return_failed
+    .pushsection .text.entry.verw, "ax"
+775: verw verw_selector(%rip)
+    popq %r11
+    jmp short_iretq
+    .popsection
+    ALT_JUMP 773b, 775b, {jump_verw}
+    // It takes more. All is as it was, but for r11, where SYSCALL had put the flags.
+1:  movq 24(%rsp), %r11
+    jmp syscall_long
+
     // SYSCALL from compatibility mode, and SYSENTER.
     .globl syscall_other
 syscall_other:
     PUSH_REGS
-    movq %rsp, %rdi
-    pushq %rdi
+    FRAME_OF_GUEST
     CALL_UPCALL upcall_other_call
     RETURN_KEPT 1f, other_iretq
 1:  addq $8, %rsp
@@ -325,7 +374,7 @@ stub_end:
 enter_guest_asm:
     movq %rdi, %rsp
     xorl %ebp, %ebp
-    pushq %rdi
+    FRAME_OF_GUEST
     call upcall_first_return
     addq $8, %rsp
     jmp return_to_guest
@@ -334,6 +383,9 @@ enter_guest_asm:
     "#,
     jump_verw = const super::alternatives::JUMP_VERW,
     call_rsb = const super::alternatives::CALL_RSB,
+    iret = const xen_abi::hypercall::HYPERVISOR_IRET,
+    cpu_behind_frame = const size_of::<GuestRegs>() + core::mem::offset_of!(PerCpu, hypervisor_cpu),
+    cpu_behind_short_frame = const size_of::<ShortFrame>() + core::mem::offset_of!(PerCpu, hypervisor_cpu),
     kept_by_sysret = const super::dispatch::KEPT_BY_SYSRET,
     region_mask = const REGION - 1,
     top = const TOP,
