@@ -32,6 +32,9 @@ pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>
         super::interrupt(cpu, vector, held.again());
     }
     let yields = core::mem::take(&mut cpu.local.sched.yields);
+    if !yields && keeps(cpu) {
+        return;
+    }
     if let Some(running) = &mut cpu.running {
         take_over(&running.vcpu, &mut running.state.timers);
         let now = time::now();
@@ -57,7 +60,7 @@ pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>
                 None
             };
             if let Some(end) = slice {
-                sched.slice_end = [end, left.map(|left| now.after(left))].into_iter().flatten().min();
+                sched.slice_end = Nanos::earliest([end, left.map(|left| now.after(left))]);
                 seat.set_account(account);
                 drop((queue, queue_held));
                 timer::rearm(cpu, held);
@@ -78,6 +81,22 @@ pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>
         let [next_domain, next] = trace::ids(&running.vcpu);
         trace::event(TRC_SCHED_SWITCH, || [domain, vcpu, next_domain, next]);
     }
+}
+
+/// Whether the running vCPU keeps this CPU whoever has come meanwhile, for the rate limit: then the next look is at its end.
+/// Accounts are settled then, too.
+fn keeps(cpu: &mut Cpu) -> bool {
+    let Some(Running { vcpu, .. }) = &cpu.running else { return false };
+    let id = cpu.local.id;
+    let sched = &mut cpu.local.sched;
+    let keeps = limit::keeps_until(id, sched.started);
+    if keeps == sched.started || !vcpu.seat.ready.is_runnable() || !queues::fits(id)(vcpu) || time::now() >= keeps {
+        return false;
+    }
+    let end = sched.slice_end.map_or(keeps, |end| end.min(keeps));
+    sched.slice_end = Some(end);
+    timer::arm(&mut sched.timer, end);
+    true
 }
 
 /// Takes over what another vCPU wants of the periodic timer.
@@ -163,7 +182,7 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
         let (mut queue, _held) = queues::of(id).lock(held);
         queue.begin(queues::slot(id), &mut account, now, queues::fits(id))
     };
-    cpu.local.sched.slice_end = [slice, left].into_iter().flatten().min().map(|slice| now.after(slice));
+    cpu.local.sched.slice_end = Nanos::earliest([slice, left]).map(|slice| now.after(slice));
     cpu.local.sched.started = now;
     seat.set_account(account);
     seat.clock.change(Runstate::Running, now);

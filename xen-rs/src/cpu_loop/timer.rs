@@ -66,7 +66,7 @@ pub(super) fn rearm(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
     let parked = queue(cpu.local.id).lock(held).0.next();
     let running = cpu.running.as_ref().and_then(|running| running.state.timers.next());
     let sched = &mut cpu.local.sched;
-    if let Some(deadline) = [parked, running, sched.slice_end, time::next_look()].into_iter().flatten().min() {
+    if let Some(deadline) = Nanos::earliest([parked, running, sched.slice_end, time::next_look()]) {
         arm(&mut sched.timer, deadline);
     }
 }

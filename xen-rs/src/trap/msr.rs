@@ -28,11 +28,12 @@ pub fn guest(domain: &Domain, vcpu: VcpuId) -> Guest {
 /// Value of a register.
 #[inline(always)]
 pub fn read(cx: &Context<'_>, index: u32) -> Result<u64, Fault> {
-    // It is asked for most, and depends on nothing of the policy.
-    if index == msr::index::EFER {
-        return cpu::rdmsr_safe(index).map(|efer| efer & EFER_SHOWN).ok_or(Fault);
+    // These depend on nothing of the policy. Linux asks for the second at each switch of its processes.
+    match index {
+        msr::index::EFER => cpu::rdmsr_safe(index).map(|efer| efer & EFER_SHOWN).ok_or(Fault),
+        msr::index::SHADOW_GS_BASE => Ok(cx.state.pv.bases.gs_user),
+        _ => read_by_policy(cx, index),
     }
-    read_by_policy(cx, index)
 }
 
 #[inline(never)]

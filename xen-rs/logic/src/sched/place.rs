@@ -34,7 +34,13 @@ impl CpuMask {
 
     /// Its CPUs, lowest first.
     pub fn iter(self) -> impl Iterator<Item = u32> {
-        (0..u64::BITS).filter(move |cpu| self.has(*cpu))
+        // Bit by bit as they are set: a CPU wakes somebody by looking through such a set.
+        let mut left = self.0;
+        core::iter::from_fn(move || {
+            let cpu = CpuMask(left).first()?;
+            left &= left - 1;
+            Some(cpu)
+        })
     }
 }
 

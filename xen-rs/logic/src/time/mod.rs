@@ -35,6 +35,14 @@ impl Nanos {
         Nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// The earliest of some moments, of which each may not be there.
+    #[must_use]
+    #[inline]
+    pub fn earliest<const N: usize>(moments: [Option<Nanos>; N]) -> Option<Nanos> {
+        let first = moments.into_iter().fold(Self::NEVER, |first, next| first.min(next.unwrap_or(Self::NEVER)));
+        (first != Self::NEVER).then_some(first)
+    }
+
     /// A number of milliseconds.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Nanos {

@@ -101,13 +101,13 @@ impl VcpuTimers {
     /// The earliest deadline.
     #[must_use]
     pub fn next(&self) -> Option<Nanos> {
-        [self.singleshot, self.periodic.map(|periodic| periodic.next), self.poll, self.apic].into_iter().flatten().min()
+        Nanos::earliest([self.singleshot, self.periodic.map(|periodic| periodic.next), self.poll, self.apic])
     }
 
     /// The earliest deadline that wakes the vCPU when it does not run: as in Xen, the periodic timer does not.
     #[must_use]
     pub fn next_parked(&self) -> Option<Nanos> {
-        [self.singleshot, self.poll, self.apic].into_iter().flatten().min()
+        Nanos::earliest([self.singleshot, self.poll, self.apic])
     }
 
     /// Takes off what is due. A periodic timer that missed several rounds fires once.

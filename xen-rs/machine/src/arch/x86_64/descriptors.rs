@@ -54,9 +54,10 @@ pub fn load_gdt<'a>(pages: impl IntoIterator<Item = &'a TypeRef<'static, Descrip
 /// one faults in the window ([`ldt_fault`]). 0: no LDT.
 pub fn load_ldt(entries: u32) {
     let this = percpu::this();
-    let shown = this.ldt_pages.swap(0, Ordering::Relaxed);
-    for page in (0..WINDOW_PAGES).filter(|page| shown >> page & 1 != 0) {
-        set(WINDOW_PAGES + page, 0);
+    let mut shown = this.ldt_pages.swap(0, Ordering::Relaxed);
+    while shown != 0 {
+        set(WINDOW_PAGES + shown.trailing_zeros() as usize, 0);
+        shown &= shown - 1;
     }
     let had = this.ldt_entries.swap(entries, Ordering::Relaxed);
     if entries == 0 && had == 0 {
