@@ -4,6 +4,9 @@
 //! a [`Fault`]. A request that was taken is a [`Ticket`] for exactly one response, so a response can never run over a
 //! request that was not taken yet.
 
+#[cfg(all(test, loom))]
+mod loom;
+
 use crate::page::Page;
 use crate::peer::Fault;
 use xen_abi::io::ring::{REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, SLOTS, slots};

@@ -6,15 +6,16 @@ use arrayvec::ArrayVec;
 use proptest::prelude::*;
 use ring_protocol::blk::back::{self, Disk, Pages, Work};
 use ring_protocol::blk::connect::{self, Step, Unfit, frontend};
-use ring_protocol::blk::front;
+use ring_protocol::blk::front::{self, Broken};
 use ring_protocol::blk::wire::{self, Direction, Operation, SEGMENT, Segment, Status};
 use ring_protocol::page::Page;
 use ring_protocol::sring::Wake;
 use ring_protocol::xenbus::State;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use support::Memory;
 use xen_abi::ids::{GrantRef, Port};
-use xen_abi::io::ring::{REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD};
+use xen_abi::io::blkif::SLOT;
+use xen_abi::io::ring::{REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, SLOTS};
 
 const DISK: Disk =
     Disk { sectors: 1000, sector_size: 512, read_only: false, flush: true, discard: true, indirect: 600 };
@@ -373,6 +374,57 @@ proptest! {
                 Act::Show => drop(back.announce(&page)),
                 Act::Collect => drop(front.take(&page)),
                 Act::Sleep => drop(back.sleep(&page)),
+                Act::Scribble(index, value) => {
+                    page.store_u32([REQ_PROD, REQ_EVENT, RSP_PROD, RSP_EVENT][index], value);
+                }
+                Act::Spoil(at, value) => page.write(at, &[value]),
+                Act::Answer(..) => {}
+            }
+        }
+    }
+
+    /// A back end that writes anything anywhere gets faults, never a panic; the front end hears of each of its requests once
+    /// at most, and never of one that it has not made.
+    #[test]
+    fn a_hostile_back_end_is_contained(acts in proptest::collection::vec(act(), 1..300)) {
+        let page = Memory::new(1);
+        let mut front = front::Queue::new(&page, page.len()).unwrap();
+        let mut back = back::Queue::attach(&page, page.len()).unwrap();
+        let (mut under_way, mut held) = (BTreeSet::new(), Vec::new());
+        for act in acts {
+            match act {
+                Act::Ask(sector, count) => {
+                    let segments: Vec<Segment> = (0..count).map(|n| segment(u32::from(n), 0, 7)).collect();
+                    if let Some(tag) = front.ask(&page, 1, &read(sector, &segments)) {
+                        prop_assert!(under_way.insert(tag), "a name is used once at a time");
+                    }
+                    prop_assert!(under_way.len() <= usize::from(front.slots()));
+                }
+                Act::Announce => drop(front.announce(&page)),
+                Act::Take => held.extend(back.take(&page).ok().flatten().map(|(taken, _)| taken)),
+                Act::Answer(which, _) if !held.is_empty() => {
+                    back.answer(&page, held.swap_remove(which % held.len()), Status::Okay);
+                }
+                Act::Show => drop(back.announce(&page)),
+                Act::Collect => {
+                    for _ in 0..=front.slots() {
+                        match front.take(&page) {
+                            Ok(None) => break,
+                            Ok(Some((tag, _))) => prop_assert!(under_way.remove(&tag), "it was asked"),
+                            Err(Broken::Stranger(id)) => {
+                                prop_assert!(!under_way.iter().any(|tag| tag.index() as u64 == id));
+                            }
+                            Err(Broken::Ring(_)) => break,
+                        }
+                    }
+                }
+                Act::Sleep => drop(front.sleep(&page)),
+                // It answers under a name of its own choice, as often as it likes.
+                Act::Scribble(index, value) if index % 2 == 0 => {
+                    let at = SLOTS + (value as usize % 32) * SLOT;
+                    page.write(at, &u64::from(value >> 5 & 0x3f).to_le_bytes());
+                    page.store_u32(RSP_PROD, page.load_u32(RSP_PROD).wrapping_add(value >> 30));
+                }
                 Act::Scribble(index, value) => {
                     page.store_u32([REQ_PROD, REQ_EVENT, RSP_PROD, RSP_EVENT][index], value);
                 }

@@ -1,4 +1,4 @@
-//! The two ends of a ring on two CPUs, in all interleavings: nobody sleeps while there is something to do, and what is read
+//! The two ends of a ring on two CPUs, in all interleavings of three preemptions: nobody sleeps while there is something to do, and what is read
 //! is what was written.
 //!
 //! Run: `RUSTFLAGS="--cfg loom" cargo test -p ring-protocol --release --lib loom`
@@ -79,7 +79,9 @@ impl Event {
 /// there was something to do would sleep for good, and loom would say so.
 #[test]
 fn nobody_oversleeps() {
-    loom::model(|| {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
         let (page, to_back, to_front) = (Memory::new(), Event::new(), Event::new());
         let server = {
             let (page, to_back, to_front) = (page.clone(), to_back.clone(), to_front.clone());
