@@ -168,6 +168,7 @@ impl Consoles for Dom0 {
     fn console_until(&mut self, dom: DomId, text: &str, timeout: Option<u64>) -> Result<ConsoleEnd, Errno> {
         let deadline = timeout.map(|timeout| time::now().saturating_add(timeout));
         let mut from = self.consoled.log(dom).ok_or(Errno::ESRCH)?.start();
+        let mut looked = None;
         // Last words come before the news that somebody died.
         self.hold_notices();
         let end = loop {
@@ -175,7 +176,9 @@ impl Consoles for Dom0 {
             let Some(log) = self.consoled.log(dom) else {
                 break ConsoleEnd::Gone;
             };
-            let found = log.find(text.as_bytes(), from);
+            let is_new = looked != Some(log.end());
+            looked = Some(log.end());
+            let found = if is_new { log.find(text.as_bytes(), from) } else { None };
             let upto = found.unwrap_or(log.end());
             let mut unseen = log.since(log.seen);
             unseen.truncate(usize::try_from(upto.saturating_sub(log.seen)).unwrap_or(usize::MAX));

@@ -23,6 +23,9 @@ static ANNOUNCED: [AtomicU64; smp::MAX] = [const { AtomicU64::new(0) }; smp::MAX
 /// The port after the last one taken: the search goes round, so that no port starves another.
 static NEXT: [AtomicU32; smp::MAX] = [const { AtomicU32::new(0) }; smp::MAX];
 
+/// When each vCPU's timer will fire, as [`wait`] has set it; 0 where it has fired.
+static ARMED: [AtomicU64; smp::MAX] = [const { AtomicU64::new(0) }; smp::MAX];
+
 /// The ports that notify a vCPU other than 0, by vCPU and word; all other ports notify vCPU 0. A vCPU leaves the
 /// others' ports alone.
 static TAKEN: [[AtomicU64; 64]; smp::MAX] = [const { [const { AtomicU64::new(0) }; 64] }; smp::MAX];
@@ -210,7 +213,12 @@ fn find() -> Option<Port> {
     let shared = shared();
     let me = smp::index();
     let info = vcpu_info_of(me);
-    shared.u8_at(info + vcpu_info::EVTCHN_UPCALL_PENDING).store(0, Ordering::SeqCst);
+    let upcall = shared.u8_at(info + vcpu_info::EVTCHN_UPCALL_PENDING);
+    // Whoever announces something sets this last; who blocks is told of it.
+    if upcall.load(Ordering::SeqCst) == 0 && ANNOUNCED[me].load(Ordering::Relaxed) == 0 {
+        return None;
+    }
+    upcall.store(0, Ordering::SeqCst);
     let fresh = shared.u64_at(info + vcpu_info::EVTCHN_PENDING_SEL).swap(0, Ordering::SeqCst);
     let mut announced = ANNOUNCED[me].load(Ordering::Relaxed) | fresh;
     let mut next = NEXT[me].load(Ordering::Relaxed);
@@ -248,25 +256,44 @@ pub fn poll() -> Option<Port> {
         if !time::is_timer(port) {
             return Some(port);
         }
+        // It may fire a little early, and then is not set any more.
+        ARMED[smp::index()].store(0, Ordering::Relaxed);
     }
 }
 
 /// Sleeps until a port is pending, or the system time `deadline` (ns) has come. Returns at once when a port is
 /// pending already.
 pub fn wait(deadline: Option<u64>) {
+    sleep(deadline, 0);
+}
+
+/// [`wait`] for who sets the one-shot timer in no other way than this and that: where it will fire before the deadline
+/// anyway, it is not set again.
+pub fn wait_on(deadline: Option<u64>) {
+    sleep(deadline, ARMED[smp::index()].load(Ordering::Relaxed));
+}
+
+/// Sleeps. The timer will fire at `armed`, if that is to come.
+fn sleep(deadline: Option<u64>, mut armed: u64) {
     loop {
         match find() {
             Some(port) if time::is_timer(port) => {
                 clear(port);
+                armed = 0;
             }
             Some(_) => return,
             None => {}
         }
         if let Some(deadline) = deadline {
-            if time::now() >= deadline {
+            let now = time::now();
+            if now >= deadline {
                 return;
             }
-            time::set_timer(deadline);
+            if !(now..=deadline).contains(&armed) {
+                armed = deadline;
+                ARMED[smp::index()].store(deadline, Ordering::Relaxed);
+                time::set_timer(deadline);
+            }
         }
         if pvh::is_active() {
             pvh::halt();

@@ -17,13 +17,14 @@ const KEPT_SIZE: u64 = 256 << 20;
 const LARGE_SIZE: u64 = 64 << 20;
 
 /// What a disk may have behind its name and a colon. What is written to one that is kept is there on the next machine; a large
-/// one is empty at first. One that is pulled lies in a slot of its own (`addr` below), which QEMU's
+/// one is empty at first. A virtio disk may have several queues (an NVMe disk has). One that is pulled lies in a slot of its own (`addr` below), which QEMU's
 /// monitor empties on `pc` as the firmware's code would: `o /w 0xae08 MASK`.
 const FAULTS: &str = "faults";
 const NO_FLUSH: &str = "no-flush";
 const PULLED: &str = "pulled";
 const KEPT: &str = "kept";
 const LARGE: &str = "large";
+const QUEUES: &str = "queues";
 
 /// What fails on a disk with faults: sectors of 512 bytes, read always, written always, written once.
 const FAILURES: [&str; 3] = ["iotype=read,sector=2048", "iotype=write,sector=4096", "iotype=write,sector=6144,once=on"];
@@ -80,8 +81,9 @@ fn disk(id: &str, slot: &'static str, how: &str, devices: impl Fn(&str) -> Vec<S
         PULLED => (whole()?, slot),
         KEPT => (format!("format=qcow2,file={}", quoted(kept(id))), ""),
         LARGE => (format!("format=raw,snapshot=on,file={}", quoted(large()?)), ""),
+        QUEUES => (whole()?, ",num-queues=4"),
         "" => (whole()?, ""),
-        other => bail!("no disk is {other}, only {FAULTS}, {NO_FLUSH}, {PULLED}, {KEPT} or {LARGE}"),
+        other => bail!("no disk is {other}, only {FAULTS}, {NO_FLUSH}, {PULLED}, {KEPT}, {LARGE} or {QUEUES}"),
     };
     let mut words = vec!["-drive".to_owned(), format!("if=none,id={id},{drive}")];
     words.extend(devices(place).into_iter().flat_map(|device| ["-device".to_owned(), device]));

@@ -66,6 +66,12 @@ impl Interrupt {
         self.port
     }
 
+    /// The same, of a device that has no other.
+    #[must_use]
+    pub fn ports(&self) -> &[Port] {
+        core::slice::from_ref(&self.port)
+    }
+
     /// The device was looked after.
     pub fn done(&self) {
         if self.needs_eoi {

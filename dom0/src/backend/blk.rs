@@ -1,6 +1,8 @@
 //! The block back end: makes the devices that the toolstack wrote into xenstore, and follows their front ends' states.
 //! Nodes are those of `io/blkif.h` and of Linux's xen-blkback, so that any toolstack could drive it.
 
+mod restart;
+
 use super::complaints::Complaints;
 use super::copies::Copies;
 use super::limit::Limit;
@@ -44,6 +46,8 @@ pub struct Blk {
     changed: BTreeSet<Key>,
     /// All may have: a node above them has.
     all_changed: bool,
+    /// It is to start anew when nothing is under way.
+    restarting: bool,
 }
 
 #[derive(Debug)]
@@ -99,8 +103,16 @@ impl Blk {
 
     /// When time alone gives something to do.
     pub fn deadline(&self) -> Option<u64> {
-        let limits = self.devices.values().filter_map(|device| device.connection.as_ref()?.deadline());
+        let limits = self.devices.values().filter(|_| !self.restarting);
+        let limits = limits.filter_map(|device| device.connection.as_ref()?.deadline());
         limits.chain(self.disks.deadline()).min()
+    }
+
+    /// Whether there is something to do that neither an event nor a clock tells of.
+    pub fn has_news(&self) -> bool {
+        let busy = |device: &Device| device.connection.as_ref().is_some_and(Connection::is_busy);
+        let changed = self.all_changed || !self.changed.is_empty() || self.restarting;
+        changed || self.devices.values().any(busy) || self.disks.has_news()
     }
 
     /// Takes an event, if it is one of ours; whether it was.
@@ -151,9 +163,10 @@ impl Blk {
         }
         let done = self.disks.expire();
         self.finish(&done);
+        self.go_on_with_restart(store);
         let mut busy = false;
         let mut broken = Vec::new();
-        for (key, device) in &mut self.devices {
+        for (key, device) in self.devices.iter_mut().filter(|_| !self.restarting) {
             let Some(connection) = device.connection.as_mut().filter(|connection| connection.is_busy()) else {
                 continue;
             };
@@ -276,6 +289,10 @@ impl Blk {
         }
         if !self.devices.contains_key(&key) {
             self.open(key, front, store);
+            if let Some(device) = self.devices.get_mut(&key).filter(|_| !fresh) {
+                // It was ours before we started anew.
+                device.state = state_of(store, &path);
+            }
         }
         for _ in 0..STEPS {
             let Some(device) = self.devices.get_mut(&key) else {
@@ -289,7 +306,11 @@ impl Blk {
             if device.volume.is_none() {
                 return;
             }
-            match connect::step(device.state, state_of(store, &device.front), online) {
+            let front = state_of(store, &device.front);
+            // Its rings are there still: no more than to be taken up again.
+            let is_left = device.state == State::Connected && device.connection.is_none();
+            let own = if is_left && front == State::Connected { State::InitWait } else { device.state };
+            match connect::step(own, front, online) {
                 Step::Stay => return,
                 Step::Offer => self.offer(key, store),
                 Step::Connect => {

@@ -37,7 +37,8 @@ impl Limit {
 
     /// When the next request may begin; `None` where there is no limit.
     pub fn next(&self) -> Option<u64> {
-        [self.requests, self.bytes].into_iter().flatten().map(|pace| pace.next).max()
+        let next = |pace: Option<Pace>| pace.map(|pace| pace.next);
+        next(self.requests).max(next(self.bytes))
     }
 
     /// A request of so many bytes has begun.

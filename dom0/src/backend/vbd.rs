@@ -156,6 +156,11 @@ impl Connection {
         }
     }
 
+    /// Whether the disk has requests of it.
+    pub fn has_requests(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
     /// Whether there is more to do at once.
     pub fn is_busy(&self) -> bool {
         self.ends.iter().any(|end| end.busy) && self.may_begin()
@@ -237,10 +242,10 @@ impl Connection {
                     self.limit.charge(bytes as u64, time::now());
                 }
                 let tag = tags.next();
-                let parts = actions.len();
+                let (parts, lane) = (actions.len(), queue);
                 self.under_way.insert(tag, UnderWay { queue, taken, parts, status: Status::Okay, next });
                 for action in actions {
-                    disks.submit(&self.volume, Request { tag, action });
+                    disks.submit(&self.volume, Request { tag, lane, action });
                 }
             }
             Err(status) => self.answer(queue, taken, status),
@@ -360,11 +365,13 @@ impl Connection {
             }
             return true;
         }
-        if let Some(under_way) = self.under_way.get_mut(&tag) {
-            under_way.parts = actions.len();
-        }
+        let Some(under_way) = self.under_way.get_mut(&tag) else {
+            return true;
+        };
+        under_way.parts = actions.len();
+        let lane = under_way.queue;
         for action in actions {
-            disks.submit(&self.volume, Request { tag, action });
+            disks.submit(&self.volume, Request { tag, lane, action });
         }
         true
     }

@@ -150,7 +150,7 @@ impl Disks {
             sector += part.iter().map(|segment| segment.len() as u64).sum::<u64>() / SECTOR;
             for action in volume.actions(action) {
                 requests += 1;
-                self.submit_raw(volume.disk, Request { tag: Tag(number), action });
+                self.submit_raw(volume.disk, Request { tag: Tag(number), lane: 0, action });
             }
         }
         self.readings.insert(number, (requests, Ok(())));
@@ -269,6 +269,11 @@ impl Disks {
         (self.look != 0).then_some(self.look)
     }
 
+    /// Whether something may have come to its end of which no event tells.
+    pub fn has_news(&self) -> bool {
+        self.disks.iter().any(|disk| disk.under_way > 0 && (disk.driver.ports().is_empty() || disk.driver.is_dead()))
+    }
+
     /// Takes an event, if it is a disk's; whether it was.
     pub fn event(&mut self, port: Port) -> bool {
         for disk in &mut self.disks {
@@ -278,7 +283,7 @@ impl Disks {
             }
         }
         // That something is done says no more than that something is to be collected.
-        self.disks.iter().any(|disk| disk.driver.port() == Some(port))
+        self.disks.iter().any(|disk| disk.driver.ports().contains(&port))
     }
 
     /// Whether a disk's size has changed since this was asked last.
@@ -288,7 +293,7 @@ impl Disks {
 
     /// Event channels in use.
     pub fn ports(&self) -> usize {
-        let ports = |disk: &Disk| [disk.driver.port(), disk.driver.change_port()].into_iter().flatten().count();
+        let ports = |disk: &Disk| disk.driver.ports().len() + usize::from(disk.driver.change_port().is_some());
         self.disks.iter().map(ports).sum()
     }
 
@@ -302,7 +307,7 @@ impl Disks {
             let some = left.min(page.len() / 512);
             let segment = page.shortened(some * 512);
             let action = Action::Read { sector, segments: vec![segment.clone()] };
-            self.submit_raw(disk, Request { tag: OWN, action });
+            self.submit_raw(disk, Request { tag: OWN, lane: 0, action });
             self.kick();
             self.wait()?;
             let mut part = vec![0; segment.len()];

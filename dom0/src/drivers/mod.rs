@@ -25,6 +25,14 @@ const SOON: u64 = 5_000_000_000;
 /// And so long each of that while dom0 runs: all others wait meanwhile.
 const BRIEFLY: u64 = 1_000_000_000;
 
+/// Queues of a disk, at most: those of a guest's front end.
+pub const LANES: u16 = 4;
+
+/// How many queues a disk has, for its model.
+fn queues(count: usize) -> String {
+    if count == 1 { String::new() } else { format!(", {count} queues") }
+}
+
 /// Names a request to whoever made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tag(pub u64);
@@ -72,6 +80,8 @@ impl Action {
 pub struct Request {
     /// Its name.
     pub tag: Tag,
+    /// By which of the disk's queues, counted on beyond those it has.
+    pub lane: usize,
     /// What to do.
     pub action: Action,
 }
@@ -172,8 +182,8 @@ pub trait Driver: Debug {
     /// Looks after the device: collects what no interrupt told of, gives up what takes too long. To be called from time
     /// to time while requests are under way.
     fn expire(&mut self, now: u64, done: &mut Vec<Done>);
-    /// The event that says that something is done.
-    fn port(&self) -> Option<Port>;
+    /// The events that say that something is done.
+    fn ports(&self) -> &[Port];
     /// The event that says that the disk has changed.
     fn change_port(&self) -> Option<Port> {
         None

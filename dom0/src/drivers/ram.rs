@@ -104,7 +104,7 @@ impl Driver for Disk {
 
     fn expire(&mut self, _: u64, _: &mut Vec<Done>) {}
 
-    fn port(&self) -> Option<Port> {
-        None
+    fn ports(&self) -> &[Port] {
+        &[]
     }
 }

@@ -54,6 +54,7 @@ pub const COMMANDS: &[Builtin] = &[
     own("repeat", "TIMES COMMAND...", "Run a command so many times; %n in it is the number of the time", repeat),
     listing("disks", "", "List disks and the volumes on them", disks),
     own("ramdisk", "MIB", "Make a disk in memory of so many MiB", ramdisk),
+    own("restart-disks", "", "Start the disks' back end anew while guests use them", restart_disks),
     own("resources", "", "Show what is in use, to be compared before and after", |shell, _| resources(shell)),
     own("scrubbed", "", "Wait until all free memory is clean, where the hypervisor tells", |shell, _| scrubbed(shell)),
     own("xenstore-ls", "[PATH]", "Print a part of xenstore", |shell, words| {
@@ -307,6 +308,22 @@ fn ramdisk(shell: &mut dyn Shell, arguments: &[&str]) -> Status {
         }
         None => failed(shell, "ramdisk", Errno::ENOMEM),
     }
+}
+
+fn restart_disks(shell: &mut dyn Shell, _: &[&str]) -> Status {
+    /// Longer than a disk that does not answer is waited for.
+    const MOST: u64 = 40_000_000_000;
+    const PERIOD: u64 = 10_000_000;
+    shell.dom0().blk.restart();
+    let end = shell.now() + MOST;
+    while shell.dom0().blk.is_restarting() {
+        let next = shell.now() + PERIOD;
+        if next > end || !shell.wait(next) {
+            shell.print_error("restart-disks: requests are still under way\n");
+            return FAILURE;
+        }
+    }
+    SUCCESS
 }
 
 /// What a domain that came and went must have given back.

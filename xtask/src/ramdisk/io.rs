@@ -15,9 +15,12 @@ phase() {
     echo "io: end $name"
 }
 disk=/dev/xvda
+# The hypervisor cleans free memory meanwhile.
+sleep 3
 exerciser io dd-read $disk 1048576 1 > /dev/null
 phase "dd read, 1 MiB direct" exerciser io dd-read $disk 1048576 2
 phase "dd write, 1 MiB direct" exerciser io dd-write $disk 1048576 2
+phase "dd write, 1 MiB direct, without clearing memory" exerciser io write-again $disk 1048576 2
 phase "dd read, 4 KiB direct" exerciser io dd-read $disk 4096 1
 phase "read 4 KiB, 1 at once" exerciser io read $disk 1 250
 phase "read 4 KiB, 32 at once" exerciser io read $disk 32 250

@@ -281,7 +281,7 @@ impl Driver for Disk {
         }
     }
 
-    fn port(&self) -> Option<ids::Port> {
-        Some(self.port.host.interrupt.port())
+    fn ports(&self) -> &[ids::Port] {
+        self.port.host.interrupt.ports()
     }
 }

@@ -2,8 +2,8 @@
 
 use super::queue::{Command, Pair};
 use super::{Controller, OF_NAMESPACE};
-use crate::drivers::{Action, Done, Driver, Failure, Geometry, Request, UnderWay};
-use alloc::collections::BTreeMap;
+use crate::drivers::{Action, Done, Driver, Failure, Geometry, LANES, Request, UnderWay, queues};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -34,6 +34,19 @@ type Serial = u64;
 pub struct Disk {
     controller: Rc<Controller>,
     namespace: u32,
+    lanes: Vec<Lane>,
+    /// The events of the lanes' interrupts.
+    ports: Vec<Port>,
+    under_way: BTreeMap<Serial, Commands>,
+    next: Serial,
+    geometry: Geometry,
+    /// The controller's resets that we know of.
+    resets: u32,
+}
+
+/// A pair of queues and what is in them.
+#[derive(Debug)]
+struct Lane {
     queues: Pair,
     interrupt: Rc<Interrupt>,
     /// Each command's list of pages, which lies within a page.
@@ -42,12 +55,7 @@ pub struct Disk {
     slots: Vec<Option<Serial>>,
     /// The numbers of those that are none.
     free: Vec<u16>,
-    under_way: BTreeMap<Serial, Commands>,
-    next: Serial,
-    geometry: Geometry,
     queued: bool,
-    /// The controller's resets that we know of.
-    resets: u32,
 }
 
 /// A request, in as many commands as its memory takes.
@@ -62,30 +70,20 @@ impl Disk {
     /// Starts a namespace.
     pub(super) fn start(controller: &Rc<Controller>, namespace: u32) -> Result<Self, String> {
         let geometry = identify(controller, namespace)?;
-        let (queues, interrupt) = controller.add_queues()?;
-        let slots = queues.slots();
-        let pages = (slots * LIST).div_ceil(PAGE_BYTES).next_power_of_two();
-        let mut this = Self {
+        let mut lanes = Vec::from([Lane::new(controller)?]);
+        // Where the controller has no more, there are enough.
+        lanes.extend((1..LANES).map_while(|_| Lane::new(controller).ok()));
+        let ports: BTreeSet<Port> = lanes.iter().map(|lane| lane.interrupt.port()).collect();
+        Ok(Self {
             controller: controller.clone(),
             namespace,
-            queues,
-            interrupt,
-            lists: Area::new(pages.ilog2()).ok_or("no memory")?,
-            slots: vec![None; slots],
-            free: Vec::new(),
+            lanes,
+            ports: ports.into_iter().collect(),
             under_way: BTreeMap::new(),
             next: 0,
             geometry,
-            queued: false,
             resets: controller.resets.get(),
-        };
-        this.free_all();
-        Ok(this)
-    }
-
-    fn free_all(&mut self) {
-        self.slots.fill(None);
-        self.free = (0..).take(self.slots.len()).collect();
+        })
     }
 
     /// Its number, as Linux counts.
@@ -100,6 +98,83 @@ impl Disk {
             (a.machine_address() + a.len() as u64).is_multiple_of(page) && b.machine_address().is_multiple_of(page)
         };
         segments.chunk_by(joins).flat_map(|run| run.chunks(self.controller.pages.get())).collect()
+    }
+
+    fn transfer(&mut self, lane: usize, code: u8, serial: Serial, sector: u64, segments: &[Segment]) {
+        let grain = u64::from(self.geometry.sector_size);
+        let mut at = sector * 512 / grain;
+        for run in self.runs(segments) {
+            let blocks = run.iter().map(|segment| segment.len() as u64).sum::<u64>() / grain;
+            let half = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or(0);
+            let words = [half(at), half(at >> 32), half(blocks.saturating_sub(1))];
+            let mut command = Command { code, namespace: self.namespace, prp: [0; 2], words };
+            if let Some(lane) = self.lanes.get_mut(lane) {
+                lane.command(serial, &mut command, run);
+            }
+            at += blocks;
+        }
+    }
+
+    /// Ends all that was under way when the controller was reset.
+    fn follow_reset(&mut self, why: Failure, done: &mut Vec<Done>) {
+        let resets = self.controller.resets.get();
+        if self.resets != resets {
+            self.resets = resets;
+            self.lanes.iter_mut().for_each(|lane| lane.queues.reset());
+            self.give_up(why, done);
+        }
+    }
+
+    fn give_up(&mut self, why: Failure, done: &mut Vec<Done>) {
+        self.lanes.iter_mut().for_each(Lane::free_all);
+        let all = core::mem::take(&mut self.under_way);
+        done.extend(all.into_values().map(|commands| commands.under_way.done(Err(why))));
+    }
+
+    /// Takes what is done; whether the answers make sense.
+    fn take(&mut self, done: &mut Vec<Done>) -> bool {
+        for lane in &mut self.lanes {
+            let mut any = false;
+            while let Some((id, status)) = lane.queues.pop() {
+                any = true;
+                let Some(serial) = lane.slots.get_mut(usize::from(id)).and_then(Option::take) else {
+                    return false;
+                };
+                lane.free.push(id);
+                let Some(commands) = self.under_way.get_mut(&serial) else {
+                    continue;
+                };
+                commands.failed |= status != 0;
+                commands.left = commands.left.saturating_sub(1);
+                if commands.left == 0 {
+                    let result = if commands.failed { Err(Failure::Device) } else { Ok(()) };
+                    done.push(commands.under_way.done(result));
+                    self.under_way.remove(&serial);
+                }
+            }
+            if any {
+                self.controller.ring(&lane.queues, 1, lane.queues.head);
+            }
+            lane.interrupt.done();
+        }
+        true
+    }
+}
+
+impl Lane {
+    fn new(controller: &Controller) -> Result<Self, String> {
+        let (queues, interrupt) = controller.add_queues()?;
+        let slots = queues.slots();
+        let pages = (slots * LIST).div_ceil(PAGE_BYTES).next_power_of_two();
+        let lists = Area::new(pages.ilog2()).ok_or("no memory")?;
+        let mut this = Self { queues, interrupt, lists, slots: vec![None; slots], free: Vec::new(), queued: false };
+        this.free_all();
+        Ok(this)
+    }
+
+    fn free_all(&mut self) {
+        self.slots.fill(None);
+        self.free = (0..).take(self.slots.len()).collect();
     }
 
     fn command(&mut self, serial: Serial, command: &mut Command, pages: &[Segment]) {
@@ -127,58 +202,14 @@ impl Disk {
         self.queued = true;
     }
 
-    fn transfer(&mut self, code: u8, serial: Serial, sector: u64, segments: &[Segment]) {
-        let grain = u64::from(self.geometry.sector_size);
-        let mut at = sector * 512 / grain;
-        for run in self.runs(segments) {
-            let blocks = run.iter().map(|segment| segment.len() as u64).sum::<u64>() / grain;
-            let half = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or(0);
-            let words = [half(at), half(at >> 32), half(blocks.saturating_sub(1))];
-            self.command(serial, &mut Command { code, namespace: self.namespace, prp: [0; 2], words }, run);
-            at += blocks;
-        }
-    }
-
-    /// Ends all that was under way when the controller was reset.
-    fn follow_reset(&mut self, why: Failure, done: &mut Vec<Done>) {
-        let resets = self.controller.resets.get();
-        if self.resets != resets {
-            self.resets = resets;
-            self.queues.reset();
-            self.give_up(why, done);
-        }
-    }
-
-    fn give_up(&mut self, why: Failure, done: &mut Vec<Done>) {
-        self.free_all();
-        let all = core::mem::take(&mut self.under_way);
-        done.extend(all.into_values().map(|commands| commands.under_way.done(Err(why))));
-    }
-
-    /// Takes what is done; whether the answers make sense.
-    fn take(&mut self, done: &mut Vec<Done>) -> bool {
-        let mut any = false;
-        while let Some((id, status)) = self.queues.pop() {
-            any = true;
-            let Some(serial) = self.slots.get_mut(usize::from(id)).and_then(Option::take) else {
-                return false;
-            };
-            self.free.push(id);
-            let Some(commands) = self.under_way.get_mut(&serial) else {
-                continue;
-            };
-            commands.failed |= status != 0;
-            commands.left = commands.left.saturating_sub(1);
-            if commands.left == 0 {
-                let result = if commands.failed { Err(Failure::Device) } else { Ok(()) };
-                done.push(commands.under_way.done(result));
-                self.under_way.remove(&serial);
-            }
-        }
-        if any {
-            self.controller.ring(&self.queues, 1, self.queues.head);
-        }
-        true
+    /// One range, to be deallocated, in the list that is the command's own: the next free slot's.
+    fn discard(&mut self, serial: Serial, namespace: u32, (first, count): (u64, u32)) {
+        let list = self.free.last().map_or(0, |slot| usize::from(*slot) * LIST);
+        self.lists.store_u32(list, 0);
+        self.lists.store_u32(list + 4, count);
+        self.lists.store_u64(list + 8, first);
+        let prp = [self.lists.machine_address() + list as u64, 0];
+        self.command(serial, &mut Command { code: MANAGE, namespace, prp, words: [0, 1 << 2, 0] }, &[]);
     }
 }
 
@@ -209,12 +240,9 @@ fn identify(controller: &Controller, namespace: u32) -> Result<Geometry, String>
 impl Driver for Disk {
     fn model(&self) -> String {
         let controller = &self.controller;
-        format!(
-            "NVMe disk at {} namespace {}: {}",
-            controller.device.address(),
-            self.namespace,
-            controller.model.borrow()
-        )
+        let (address, namespace) = (controller.device.address(), self.namespace);
+        let (model, queues) = (controller.model.borrow(), queues(self.lanes.len()));
+        format!("NVMe disk at {address} namespace {namespace}: {model}{queues}")
     }
 
     fn geometry(&self) -> Geometry {
@@ -227,45 +255,40 @@ impl Driver for Disk {
 
     fn submit(&mut self, request: Request) -> Option<Request> {
         let commands = self.runs(request.action.segments()).len().max(1);
+        let at = request.lane % self.lanes.len().max(1);
         // What a reset has ended must be told first.
         let lost = self.resets != self.controller.resets.get();
-        if lost || self.free.len() < commands {
+        let (namespace, is_dead) = (self.namespace, self.is_dead());
+        let Some(lane) = self.lanes.get_mut(at).filter(|lane| !lost && lane.free.len() >= commands) else {
             return Some(request);
-        }
+        };
         let (serial, action) = (self.next, request.action.clone());
         self.next += 1;
         let under_way = UnderWay::new(request);
         self.under_way.insert(serial, Commands { under_way, left: commands, failed: false });
-        if self.is_dead() {
+        if is_dead {
             return None;
         }
-        let namespace = self.namespace;
         match action {
-            Action::Read { sector, segments } => self.transfer(READ, serial, sector, &segments),
-            Action::Write { sector, segments } => self.transfer(WRITE, serial, sector, &segments),
+            Action::Read { sector, segments } => self.transfer(at, READ, serial, sector, &segments),
+            Action::Write { sector, segments } => self.transfer(at, WRITE, serial, sector, &segments),
             Action::Flush => {
-                self.command(serial, &mut Command { code: FLUSH, namespace, ..Default::default() }, &[]);
+                lane.command(serial, &mut Command { code: FLUSH, namespace, ..Default::default() }, &[]);
             }
             Action::Discard { sector, count } => {
-                // One range, in the list that is the command's own: it is the next free slot's.
                 let grain = u64::from(self.geometry.sector_size) / 512;
-                let list = self.free.last().map_or(0, |slot| usize::from(*slot) * LIST);
-                self.lists.store_u32(list, 0);
-                self.lists.store_u32(list + 4, u32::try_from(count / grain).unwrap_or(u32::MAX));
-                self.lists.store_u64(list + 8, sector / grain);
-                let prp = [self.lists.machine_address() + list as u64, 0];
-                // One range, to be deallocated.
-                let words = [0, 1 << 2, 0];
-                self.command(serial, &mut Command { code: MANAGE, namespace, prp, words }, &[]);
+                let range = (sector / grain, u32::try_from(count / grain).unwrap_or(u32::MAX));
+                lane.discard(serial, namespace, range);
             }
         }
         None
     }
 
     fn kick(&mut self) {
-        if self.queued && !self.is_dead() {
-            self.queued = false;
-            self.controller.ring(&self.queues, 0, self.queues.tail);
+        let is_dead = self.is_dead();
+        for lane in self.lanes.iter_mut().filter(|lane| lane.queued && !is_dead) {
+            lane.queued = false;
+            self.controller.ring(&lane.queues, 0, lane.queues.tail);
         }
     }
 
@@ -279,7 +302,6 @@ impl Driver for Disk {
             self.controller.reset("it names commands that are not under way");
             self.follow_reset(Failure::Device, done);
         }
-        self.interrupt.done();
     }
 
     fn expire(&mut self, now: u64, done: &mut Vec<Done>) {
@@ -297,7 +319,7 @@ impl Driver for Disk {
         }
     }
 
-    fn port(&self) -> Option<Port> {
-        Some(self.interrupt.port())
+    fn ports(&self) -> &[Port] {
+        &self.ports
     }
 }

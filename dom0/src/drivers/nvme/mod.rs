@@ -4,7 +4,7 @@
 mod disk;
 mod queue;
 
-use super::{BRIEFLY, SOON, wait};
+use super::{BRIEFLY, LANES, SOON, wait};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -43,6 +43,9 @@ const CSTS_FATAL: u32 = 1 << 1;
 const CREATE_SQ: u8 = 0x01;
 const CREATE_CQ: u8 = 0x05;
 const IDENTIFY: u8 = 0x06;
+const SET_FEATURES: u8 = 0x09;
+/// A feature: how many queues there may be.
+const NUMBER_OF_QUEUES: u32 = 0x07;
 /// What is to be identified: a namespace, the controller, which namespaces there are.
 const OF_NAMESPACE: u32 = 0;
 const OF_CONTROLLER: u32 = 1;
@@ -138,6 +141,10 @@ impl Controller {
         }
         self.registers.write32(CC, CC_ENABLE);
         ready(CSTS_READY)?;
+        // Queues of each kind, less one. One that grants fewer refuses to make those beyond.
+        let queues = u32::from(LANES) * u32::try_from(NAMESPACES).unwrap_or(1) - 1;
+        let words = [NUMBER_OF_QUEUES, queues << 16 | queues, 0];
+        self.run(&Command { code: SET_FEATURES, words, ..Command::default() }, limit)?;
         for place in self.places.borrow().iter() {
             self.create_queues(place, limit)?;
         }

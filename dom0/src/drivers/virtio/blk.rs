@@ -2,7 +2,7 @@
 
 use super::queue::{Broken, PARTS, PRIVATE, Part, Queue};
 use super::transport::{INDIRECT, Transport};
-use crate::drivers::{Action, Done, Driver, Failure, Geometry, Request, UnderWay};
+use crate::drivers::{Action, Done, Driver, Failure, Geometry, LANES, Request, UnderWay, queues};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -22,6 +22,7 @@ const RO: u64 = 1 << 5;
 const BLK_SIZE: u64 = 1 << 6;
 const FLUSH: u64 = 1 << 9;
 const TOPOLOGY: u64 = 1 << 10;
+const MQ: u64 = 1 << 12;
 const DISCARD: u64 = 1 << 13;
 
 /// Offsets in the configuration (`struct virtio_blk_config`).
@@ -30,6 +31,7 @@ mod config {
     pub const SEG_MAX: usize = 12;
     pub const BLK_SIZE: usize = 20;
     pub const PHYSICAL_BLOCK_EXP: usize = 24;
+    pub const NUM_QUEUES: usize = 34;
 }
 
 /// Kinds of requests (`VIRTIO_BLK_T_*`).
@@ -51,10 +53,8 @@ const RANGE: usize = PRIVATE + 16;
 const RANGE_LEN: u32 = 16;
 const STATUS: usize = PRIVATE + 32;
 
-/// The only queue used, and its message.
-const QUEUE: u16 = 0;
-const VECTOR: u16 = 0;
-/// The message that says that the configuration has changed.
+/// The message of the first queue; those of others follow the one that says that the configuration has changed.
+const FIRST: u16 = 0;
 const CHANGED: u16 = 1;
 
 /// A disk.
@@ -62,15 +62,24 @@ const CHANGED: u16 = 1;
 pub struct Disk {
     device: Device,
     transport: Transport,
-    queue: Queue,
-    interrupt: Interrupt,
+    lanes: Vec<Lane>,
+    /// The events of the lanes' interrupts.
+    ports: Vec<Port>,
     /// Not every device has as many messages.
     changed: Option<Interrupt>,
     geometry: Geometry,
-    /// By slot.
-    under_way: Vec<Option<UnderWay>>,
     /// It was reset in vain, or is gone: everything fails.
     dead: bool,
+}
+
+/// A queue and what is in it.
+#[derive(Debug)]
+struct Lane {
+    queue: Queue,
+    vector: u16,
+    interrupt: Interrupt,
+    /// By slot.
+    under_way: Vec<Option<UnderWay>>,
     queued: bool,
 }
 
@@ -79,7 +88,7 @@ pub fn is_one(device: &Device) -> bool {
     device.vendor == VENDOR && DEVICES.contains(&device.device)
 }
 
-const WANTED: u64 = INDIRECT | SEG_MAX | RO | BLK_SIZE | FLUSH | TOPOLOGY | DISCARD;
+const WANTED: u64 = INDIRECT | SEG_MAX | RO | BLK_SIZE | FLUSH | TOPOLOGY | MQ | DISCARD;
 
 impl Disk {
     /// Starts a disk.
@@ -89,13 +98,21 @@ impl Disk {
         if features & INDIRECT == 0 {
             return Err(String::from("a virtio disk without indirect descriptors is not supported"));
         }
-        let interrupt = Interrupt::message(device, VECTOR).map_err(|errno| format!("no interrupt: {errno}"))?;
+        let interrupt = Interrupt::message(device, FIRST).map_err(|errno| format!("no interrupt: {errno}"))?;
         let changed = Interrupt::message(device, CHANGED).ok();
         transport.set_change_vector(changed.as_ref().map(|_| CHANGED));
-        let queue = Queue::new(&transport, QUEUE, VECTOR)?;
-        transport.go();
         let config = &transport.config;
         let has = |bit| features & bit != 0;
+        let queues = if has(MQ) { config.read16(config::NUM_QUEUES) } else { 1 };
+        let mut lanes = Vec::from([Lane::new(&transport, 0, FIRST, interrupt)?]);
+        for number in 1..queues.min(LANES) {
+            let vector = CHANGED + number;
+            // Where there is no message or no memory for one more, there are enough.
+            let Ok(interrupt) = Interrupt::message(device, vector) else { break };
+            let Ok(lane) = Lane::new(&transport, number, vector, interrupt) else { break };
+            lanes.push(lane);
+        }
+        transport.go();
         let sector_size = if has(BLK_SIZE) { config.read32(config::BLK_SIZE) } else { 512 };
         if !(512..=4096).contains(&sector_size) || !sector_size.is_power_of_two() {
             return Err(format!("sectors of {sector_size} bytes are not supported"));
@@ -112,9 +129,52 @@ impl Disk {
             // Header and status take a part each.
             segments: usize::try_from(max).unwrap_or(1).clamp(1, PARTS - 2),
         };
-        let under_way = Vec::new();
-        let device = device.clone();
-        Ok(Self { device, transport, queue, interrupt, changed, geometry, under_way, dead: false, queued: false })
+        let ports = lanes.iter().map(|lane| lane.interrupt.port()).collect();
+        Ok(Self { device: device.clone(), transport, lanes, ports, changed, geometry, dead: false })
+    }
+
+    /// Ends all that is under way: the device was reset or is gone, so it does not touch the memory any more.
+    fn give_up(&mut self, why: Failure, done: &mut Vec<Done>) {
+        for lane in &mut self.lanes {
+            lane.queue.release_all();
+            done.extend(lane.under_way.iter_mut().filter_map(Option::take).map(|under_way| under_way.done(Err(why))));
+        }
+    }
+
+    /// Begins anew with a device that does not do what it should.
+    fn restart(&mut self, why: Failure, text: &str, done: &mut Vec<Done>) {
+        println!("pci {}: virtio disk: reset, {text}", self.device.address());
+        if let Err(error) = self.bring_up() {
+            println!("pci {}: virtio disk: {error}", self.device.address());
+            self.device.disable();
+            self.dead = true;
+        }
+        self.give_up(why, done);
+    }
+
+    /// Resets the device and gives it its queues, which are empty.
+    fn bring_up(&mut self) -> Result<(), String> {
+        if !self.device.is_there() {
+            return Err(String::from("it is gone"));
+        }
+        self.transport.negotiate(WANTED)?;
+        for lane in &mut self.lanes {
+            lane.queue.hand_over(&self.transport, lane.vector)?;
+        }
+        self.transport.set_change_vector(self.changed.as_ref().map(|_| CHANGED));
+        self.transport.go();
+        Ok(())
+    }
+
+    fn is_busy(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.under_way.iter().any(Option::is_some))
+    }
+}
+
+impl Lane {
+    fn new(transport: &Transport, number: u16, vector: u16, interrupt: Interrupt) -> Result<Self, String> {
+        let queue = Queue::new(transport, number, vector)?;
+        Ok(Self { queue, vector, interrupt, under_way: Vec::new(), queued: false })
     }
 
     /// Puts a request together in its slot.
@@ -150,38 +210,29 @@ impl Disk {
         self.queue.push(slot, parts.into_iter());
     }
 
-    /// Ends all that is under way: the device was reset or is gone, so it does not touch the memory any more.
-    fn give_up(&mut self, why: Failure, done: &mut Vec<Done>) {
-        let all = self.under_way.iter_mut().filter_map(Option::take);
-        done.extend(all.map(|under_way| under_way.done(Err(why))));
-    }
-
-    /// Begins anew with a device that does not do what it should.
-    fn restart(&mut self, why: Failure, text: &str, done: &mut Vec<Done>) {
-        println!("pci {}: virtio disk: reset, {text}", self.device.address());
-        let restarted = if self.device.is_there() {
-            self.transport.negotiate(WANTED).and_then(|_| self.queue.hand_over(&self.transport, VECTOR))
-        } else {
-            Err(String::from("it is gone"))
-        };
-        match restarted {
-            Ok(()) => {
-                self.transport.set_change_vector(self.changed.as_ref().map(|_| CHANGED));
-                self.transport.go();
-            }
-            Err(error) => {
-                println!("pci {}: virtio disk: {error}", self.device.address());
-                self.device.disable();
-                self.dead = true;
-            }
+    /// Takes what is done; whether the answers make sense.
+    fn take(&mut self, done: &mut Vec<Done>) -> Result<(), Broken> {
+        while let Some(slot) = self.queue.pop()? {
+            let status = self.queue.table(slot).map(|table| table.u8_at(STATUS).load(Ordering::Acquire));
+            self.queue.release(slot);
+            let Some(under_way) = self.under_way.get_mut(usize::from(slot)).and_then(Option::take) else {
+                continue;
+            };
+            let result = match status {
+                Some(S_OK) => Ok(()),
+                Some(S_UNSUPPORTED) => Err(Failure::Unsupported),
+                _ => Err(Failure::Device),
+            };
+            done.push(under_way.done(result));
         }
-        self.give_up(why, done);
+        self.interrupt.done();
+        Ok(())
     }
 }
 
 impl Driver for Disk {
     fn model(&self) -> String {
-        format!("virtio disk at {}", self.device.address())
+        format!("virtio disk at {}{}", self.device.address(), queues(self.lanes.len()))
     }
 
     fn geometry(&self) -> Geometry {
@@ -193,80 +244,58 @@ impl Driver for Disk {
     }
 
     fn submit(&mut self, request: Request) -> Option<Request> {
-        let Some(slot) = self.queue.reserve() else {
+        let count = self.lanes.len().max(1);
+        let Some(lane) = self.lanes.get_mut(request.lane % count) else {
+            return Some(request);
+        };
+        let Some(slot) = lane.queue.reserve() else {
             return Some(request);
         };
         let at = usize::from(slot);
-        if self.under_way.len() <= at {
-            self.under_way.resize_with(at + 1, || None);
+        if lane.under_way.len() <= at {
+            lane.under_way.resize_with(at + 1, || None);
         }
         if !self.dead {
-            self.prepare(slot, &request);
-            self.queued = true;
+            lane.prepare(slot, &request);
+            lane.queued = true;
         }
-        if let Some(place) = self.under_way.get_mut(at) {
+        if let Some(place) = lane.under_way.get_mut(at) {
             *place = Some(UnderWay::new(request));
         }
         None
     }
 
     fn kick(&mut self) {
-        if self.queued && !self.dead {
-            self.queued = false;
-            self.queue.kick(&self.transport);
+        for lane in self.lanes.iter_mut().filter(|lane| lane.queued && !self.dead) {
+            lane.queued = false;
+            lane.queue.kick(&self.transport);
         }
     }
 
     fn collect(&mut self, done: &mut Vec<Done>) {
         if self.dead {
-            for slot in 0..u16::try_from(self.under_way.len()).unwrap_or(0) {
-                if self.under_way.get(usize::from(slot)).is_some_and(Option::is_some) {
-                    self.queue.release(slot);
-                }
-            }
             self.give_up(Failure::Device, done);
-            return;
+        } else if self.lanes.iter_mut().any(|lane| lane.take(done).is_err()) {
+            self.restart(Failure::Device, "it names requests that are not under way", done);
         }
-        loop {
-            match self.queue.pop() {
-                Ok(None) => break,
-                Err(Broken) => {
-                    self.restart(Failure::Device, "it names requests that are not under way", done);
-                    break;
-                }
-                Ok(Some(slot)) => {
-                    let status = self.queue.table(slot).map(|table| table.u8_at(STATUS).load(Ordering::Acquire));
-                    self.queue.release(slot);
-                    let Some(under_way) = self.under_way.get_mut(usize::from(slot)).and_then(Option::take) else {
-                        continue;
-                    };
-                    let result = match status {
-                        Some(S_OK) => Ok(()),
-                        Some(S_UNSUPPORTED) => Err(Failure::Unsupported),
-                        _ => Err(Failure::Device),
-                    };
-                    done.push(under_way.done(result));
-                }
-            }
-        }
-        self.interrupt.done();
     }
 
     fn expire(&mut self, now: u64, done: &mut Vec<Done>) {
         // An interrupt may have been lost.
         self.collect(done);
-        if self.dead || self.under_way.iter().flatten().next().is_none() {
+        if self.dead || !self.is_busy() {
             return;
         }
+        let mut all = self.lanes.iter().flat_map(|lane| lane.under_way.iter().flatten());
         if !self.device.is_there() {
             self.restart(Failure::Device, "it does not work", done);
-        } else if self.under_way.iter().flatten().any(|under_way| under_way.is_late(now)) {
+        } else if all.any(|under_way| under_way.is_late(now)) {
             self.restart(Failure::Timeout, "it does not answer", done);
         }
     }
 
-    fn port(&self) -> Option<Port> {
-        Some(self.interrupt.port())
+    fn ports(&self) -> &[Port] {
+        &self.ports
     }
 
     fn change_port(&self) -> Option<Port> {

@@ -93,8 +93,8 @@ impl Queue {
         for page in [&self.descriptors, &self.available, &self.used] {
             page.zero(0, page.len());
         }
-        let slots = u16::try_from(self.tables.len()).unwrap_or(0);
-        (self.free, self.busy, self.next_available, self.next_used) = ((0..slots).collect(), 0, 0, 0);
+        self.release_all();
+        (self.next_available, self.next_used) = (0, 0);
         let places = Places {
             descriptors: self.descriptors.machine_address(),
             driver: self.available.machine_address(),
@@ -102,6 +102,12 @@ impl Queue {
         };
         self.notify_at = transport.set_queue(self.number, self.size, vector, places)?;
         Ok(())
+    }
+
+    /// No request is under way: the device was reset or is gone.
+    pub fn release_all(&mut self) {
+        self.free = (0..u16::try_from(self.tables.len()).unwrap_or(0)).collect();
+        self.busy = 0;
     }
 
     /// A free request, and its page.

@@ -2,7 +2,9 @@
 //!
 //! `exerciser io read|write PATH DEPTH MILLISECONDS`: 4 KiB at random places, so many under way (Linux's `io_submit`).
 //! `exerciser io dd-read|dd-write PATH BYTES ROUNDS`: the calls of a `dd` with blocks of so many bytes, over the whole disk
-//! so often. Both print `io: N requests of N bytes in N ns`.
+//! so often.
+//! `exerciser io write-again PATH BYTES ROUNDS`: the writes of such a `dd` alone: it asks `/dev/zero` for a block once, and the
+//! kernel clears no memory in between. All print `io: N requests of N bytes in N ns`.
 //!
 //! Unsafe: the kernel reads and writes buffers that it was told of by their addresses.
 
@@ -62,7 +64,7 @@ pub fn run(words: &[String]) -> ExitCode {
     }
     let [way, path, first, second] = words else {
         eprintln!(
-            "io: read|write PATH DEPTH MILLISECONDS, or dd-read|dd-write PATH BYTES ROUNDS, or log PATH flush|no-flush, or check PATH NUMBER"
+            "io: read|write PATH DEPTH MILLISECONDS, or dd-read|dd-write|write-again PATH BYTES ROUNDS, or log PATH flush|no-flush, or check PATH NUMBER"
         );
         return ExitCode::FAILURE;
     };
@@ -70,6 +72,7 @@ pub fn run(words: &[String]) -> ExitCode {
     let (size, result) = match way.as_str() {
         "dd-read" => (first, copy(path, "/dev/null", first, second)),
         "dd-write" => (first, copy("/dev/zero", path, first, second)),
+        "write-again" => (first, write_again(path, first, second)),
         way => (SIZE, measure(way, path, first, second.into())),
     };
     match result {
@@ -90,11 +93,8 @@ fn copy(from: &str, to: &str, size: usize, rounds: u32) -> Result<(u64, i128)> {
     let mut from = OpenOptions::new().read(true).custom_flags(direct(from)).open(from)?;
     let mut to = OpenOptions::new().write(true).custom_flags(direct(to)).open(to)?;
     let blocks = from.seek(SeekFrom::End(0))?.max(to.seek(SeekFrom::End(0))?) / size as u64;
-    let mut memory: Vec<Page> = (0..size.div_ceil(SIZE)).map(|_| Page([0; SIZE])).collect();
-    let bytes = memory.len() * SIZE;
-    // SAFETY: these are the bytes of the pages, which have no padding, and nothing else refers to them.
-    let buffer = unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast::<u8>(), bytes) };
-    let buffer = &mut buffer[..size];
+    let mut memory = pages(size);
+    let buffer = &mut bytes(&mut memory)[..size];
     let start = sys::monotonic();
     for _ in 0..rounds {
         from.rewind()?;
@@ -105,6 +105,33 @@ fn copy(from: &str, to: &str, size: usize, rounds: u32) -> Result<(u64, i128)> {
         }
     }
     Ok((u64::from(rounds) * blocks, sys::monotonic() - start))
+}
+
+/// The writes of a `dd`, always of the same memory.
+fn write_again(path: &str, size: usize, rounds: u32) -> Result<(u64, i128)> {
+    let mut disk = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path)?;
+    let blocks = disk.seek(SeekFrom::End(0))? / size as u64;
+    let mut memory = pages(size);
+    let buffer = &bytes(&mut memory)[..size];
+    let start = sys::monotonic();
+    for _ in 0..rounds {
+        disk.rewind()?;
+        for _ in 0..blocks {
+            disk.write_all(buffer)?;
+        }
+    }
+    Ok((u64::from(rounds) * blocks, sys::monotonic() - start))
+}
+
+/// Memory for so many bytes.
+fn pages(size: usize) -> Vec<Page> {
+    (0..size.div_ceil(SIZE)).map(|_| Page([0; SIZE])).collect()
+}
+
+fn bytes(memory: &mut [Page]) -> &mut [u8] {
+    let bytes = memory.len() * SIZE;
+    // SAFETY: these are the bytes of the pages, which have no padding, and nothing else refers to them.
+    unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast::<u8>(), bytes) }
 }
 
 fn measure(way: &str, path: &str, depth: usize, milliseconds: i128) -> Result<(u64, i128)> {
