@@ -1,7 +1,7 @@
 //! Lists of devices of kinds that no domain can have yet: what there is of them is said truly, and scripts find the head of
 //! the table that they look for.
 
-use super::options::{JSON, Options};
+use super::options::{JSON, Options, flag};
 use super::{Command, SUCCESS, Status, target};
 use crate::host::Host;
 
@@ -45,7 +45,7 @@ pub const ASSIGNABLE: Command = Command {
     name: "pci-assignable-list",
     usage: "",
     about: "List all the assignable PCI devices",
-    flags: &[JSON],
+    flags: &[flag('n', "show-names", "Show the devices' names, where they have one"), JSON],
     needs: 0,
     run: |host, options| none(host, options, ""),
 };
