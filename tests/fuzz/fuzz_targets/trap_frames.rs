@@ -20,7 +20,7 @@ const ALWAYS: (u64, u64) = (1 << 9 | 3 << 12 | 1 << 17, 1 << 9);
 fuzz_target!(|data: &[u8]| {
     if let Ok((frame, _)) = IretContext::read_from_prefix(data) {
         let mut regs = GuestRegs::default();
-        let back = iret::decode(&frame);
+        let back = iret::decode(frame.cs, frame.rflags);
         iret::load(&mut regs, &frame);
         assert_eq!((regs.cs & 3, regs.ss & 3), (3, 3), "it would run in ring 0");
         assert_eq!(regs.rflags & ALWAYS.0, ALWAYS.1);

@@ -1,4 +1,5 @@
-//! Port I/O of PV guests, and of a control domain in a container. The control domain drives the machine's devices; for all others no port answers.
+//! Port I/O of PV guests, and of a control domain in a container. The control domain drives the machine's devices; for all
+//! others no port answers.
 
 use logic::emulate::decode::{CodeSize, Port, Segment, StringIo, Width};
 use logic::emulate::io::{self, Target};

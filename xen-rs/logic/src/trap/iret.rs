@@ -16,8 +16,8 @@ pub struct Return {
     pub iopl: u64,
 }
 
-/// Decodes a frame's selector and flags. It cannot fail: whatever is in there ends as a ring 3 context, and what the CPU then refuses to
-/// load is a fault of the guest's.
+/// Decodes a frame's selector and flags. It cannot fail: whatever is in there ends as a ring 3 context, and what the CPU
+/// then refuses to load is a fault of the guest's.
 #[inline]
 #[must_use]
 pub const fn decode(cs: u64, rflags: u64) -> Return {

@@ -1,8 +1,8 @@
 //! dom0 in a hardware container (`dom0=pvh`).
 //!
-//! There is no IOMMU support, and a device knows nothing of nested page tables: it would read and write other memory than its
-//! driver means. So this dom0 has serial lines and no other devices. Its memory and ACPI tables are those of a PVH guest of the same size, and what it
-//! does for guests it does with memory. (Xen 4.17 starts no such dom0 at all without an IOMMU.)
+//! There is no IOMMU support, and a device knows nothing of nested page tables: it would read and write other memory than
+//! its driver means. So this dom0 has serial lines and no other devices. Its memory and ACPI tables are those of a PVH guest
+//! of the same size, and what it does for guests it does with memory. (Xen 4.17 starts no such dom0 at all without an IOMMU.)
 
 use alloc::sync::Arc;
 
