@@ -263,7 +263,6 @@ fn waiting(tap: &mut Tap) {
         for (place, value) in SEEN.iter().zip([frame.rax, frame.rcx, frame.r11, masks]) {
             place.store(value, Ordering::SeqCst);
         }
-        events::shared().u8_at(vcpu_info::EVTCHN_UPCALL_PENDING).store(0, Ordering::SeqCst);
         while events::poll().is_some() {}
     }
     let count = || UPCALLS.swap(0, Ordering::SeqCst);
