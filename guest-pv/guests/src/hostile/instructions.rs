@@ -10,6 +10,11 @@ use core::arch::asm;
 use guest_pv::{Mode, mode};
 
 const MOV_TO_CR8: &[u8] = b"\x44\x0f\x22\xc0";
+const MOV_TO_DR7: &[u8] = b"\x0f\x23\xf8";
+
+/// What ends QEMU 7.2 itself when a container does it: a write to CR8 while an interrupt waits for it, and breakpoints of
+/// two kinds in turn (VMRUN loads DR7 behind the back of what it keeps of them, and takes the one for the other).
+const HARMS_THE_EMULATOR: [&[u8]; 2] = [MOV_TO_CR8, MOV_TO_DR7];
 
 /// What succeeds in a container and does not let it live for long: wrmsr, mov cr0, mov cr4, hlt, lgdt, lidt, sysret, mov ss,
 /// ins, outs, rep ins.
@@ -42,10 +47,10 @@ const TEMPLATES: [&[u8]; 64] = [
     b"\x0f\x20\xe0",                 // mov rax, cr4
     b"\x0f\x22\xe0",                 // mov cr4, rax
     MOV_TO_CR8,
-    b"\x0f\x21\xf8",             // mov rax, dr7
-    b"\x0f\x23\xc0",             // mov dr0, rax
-    b"\x0f\x23\xf0",             // mov dr6, rax
-    b"\x0f\x23\xf8",             // mov dr7, rax
+    b"\x0f\x21\xf8", // mov rax, dr7
+    b"\x0f\x23\xc0", // mov dr0, rax
+    b"\x0f\x23\xf0", // mov dr6, rax
+    MOV_TO_DR7,
     b"\xec",                     // in al, dx
     b"\xed",                     // in eax, dx
     b"\xee",                     // out dx, al
@@ -113,8 +118,7 @@ impl Hostile {
             _ => {
                 let template = self.chance.one(&TEMPLATES);
                 let harms = mode() == Mode::Pvh && HARMS_ITSELF.contains(&template);
-                // QEMU 7.2 itself ends when a container writes to CR8 while an interrupt waits for it.
-                let harms_the_emulator = mode() == Mode::Pvh && template == MOV_TO_CR8;
+                let harms_the_emulator = mode() == Mode::Pvh && HARMS_THE_EMULATOR.contains(&template);
                 if !harms_the_emulator && (!harms || self.chance.rarely(200)) {
                     self.execute(template);
                 }
