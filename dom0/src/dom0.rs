@@ -140,13 +140,18 @@ impl Dom0 {
     /// Serves whoever wants something; when nobody does, sleeps until somebody does, or until `deadline`. Returns after
     /// the first round of either, so that the caller can look for what it waits for.
     pub fn pump(&mut self, deadline: Option<u64>) {
-        if self.serve() {
+        if self.has_news() && self.serve() {
             return;
         }
         let clocks = [deadline, self.consoled.deadline(), self.control.deadline(), self.blk.deadline()];
         let deadline = clocks.into_iter().flatten().min();
         events::wait_on(deadline);
         self.serve();
+    }
+
+    /// Whether there may be something to do that neither an event nor a clock tells of.
+    fn has_news(&self) -> bool {
+        self.xenstored.has_news() || self.blk.has_news() || self.control.is_open() || self.ended && !self.reacting
     }
 
     /// One round; whether there was anything to do.

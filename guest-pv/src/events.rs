@@ -276,6 +276,8 @@ fn sleep(deadline: Option<u64>, mut armed: u64) {
             Some(port) if time::is_timer(port) => {
                 clear(port);
                 armed = 0;
+                // Another port may have been announced with it, and is not announced again.
+                continue;
             }
             Some(_) => return,
             None => {}

@@ -177,11 +177,9 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
 fn install(packages: &[&str]) -> Result<()> {
     let step = Step::silent(&format!("apt-get install {}", packages.join(" ")));
     let arguments = ["install", "-y", "-qq", "--no-install-recommends"];
-    // Package lists may be old or missing; they are renewed only when the first try says so.
-    if output(as_root("apt-get").args(arguments).args(packages)).is_err() {
-        renew_lists()?;
-        output(as_root("apt-get").args(arguments).args(packages))?;
-    }
+    // Lists that came with the machine may name versions that are too old, or that are gone.
+    renew_lists()?;
+    output(as_root("apt-get").args(arguments).args(packages))?;
     step.done();
     Ok(())
 }

@@ -10,6 +10,9 @@ use std::process::Command;
 /// The target of everything that runs without an operating system.
 pub const TARGET: &str = "x86_64-unknown-none";
 
+/// Of the settings in `.cargo/config.toml` the one that compilers have had for the shortest time.
+const NEWEST_SETTING: &str = "jump-tables=no";
+
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CLIPPY: &str = "/usr/bin/cargo-clippy";
 const DEBIAN_LINKER: &str = "ld.lld";
@@ -84,11 +87,15 @@ fn has_core(rustc: &str) -> bool {
     entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
 }
 
-/// Whether Debian's compiler, its library sources and a linker are installed.
+/// Whether Debian's compiler, its library sources and a linker are installed, and the compiler is new enough (the
+/// first `rustc-web` of Debian 12 is not).
 fn debian_is_there() -> bool {
-    let Ok(output) = Command::new(DEBIAN_RUSTC).args(["--print", "sysroot"]).output() else {
+    let Ok(output) = Command::new(DEBIAN_RUSTC).args(["-C", NEWEST_SETTING, "--print", "sysroot"]).output() else {
         return false;
     };
+    if !output.status.success() {
+        return false;
+    }
     let sysroot = String::from_utf8_lossy(&output.stdout);
     let sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs");
     sources.exists() && on_path(DEBIAN_LINKER)

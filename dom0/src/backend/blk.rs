@@ -108,6 +108,13 @@ impl Blk {
         limits.chain(self.disks.deadline()).min()
     }
 
+    /// Whether there is something to do that neither an event nor a clock tells of.
+    pub fn has_news(&self) -> bool {
+        let busy = |device: &Device| device.connection.as_ref().is_some_and(Connection::is_busy);
+        let changed = self.all_changed || !self.changed.is_empty() || self.restarting;
+        changed || self.devices.values().any(busy) || self.disks.has_news()
+    }
+
     /// Takes an event, if it is one of ours; whether it was.
     pub fn event(&mut self, port: Port) -> bool {
         if let Some(key) = self.ports.get(&port) {

@@ -269,6 +269,11 @@ impl Disks {
         (self.look != 0).then_some(self.look)
     }
 
+    /// Whether something may have come to its end of which no event tells.
+    pub fn has_news(&self) -> bool {
+        self.disks.iter().any(|disk| disk.under_way > 0 && (disk.driver.ports().is_empty() || disk.driver.is_dead()))
+    }
+
     /// Takes an event, if it is a disk's; whether it was.
     pub fn event(&mut self, port: Port) -> bool {
         for disk in &mut self.disks {

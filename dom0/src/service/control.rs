@@ -235,6 +235,11 @@ impl Controld {
         service
     }
 
+    /// Whether there is a serial port for it.
+    pub fn is_open(&self) -> bool {
+        self.uart.is_some()
+    }
+
     /// The port of its interrupt.
     pub fn port(&self) -> Option<Port> {
         self.uart.as_ref().map(Uart::port)

@@ -95,6 +95,11 @@ impl Xenstored {
         }
     }
 
+    /// Whether there is something to send, to go on with, or to be told of here.
+    pub fn has_news(&self) -> bool {
+        !self.busy.is_empty() || self.store.has_news(DomId(0))
+    }
+
     /// Sends what requests and dom0's own changes have made to be sent, and goes on where turns were over. Returns
     /// whether there is more to do at once.
     pub fn catch_up(&mut self) -> bool {

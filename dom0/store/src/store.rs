@@ -387,6 +387,12 @@ impl Store {
         Ok(())
     }
 
+    /// Whether anybody got something to read that was not named yet, or `who` has something to read.
+    #[must_use]
+    pub fn has_news(&self, who: DomId) -> bool {
+        !self.ready.is_empty() || !self.output(who).is_empty()
+    }
+
     /// The next client that got something to read since it was named here last.
     pub fn next_ready(&mut self) -> Option<DomId> {
         self.ready.pop_first()

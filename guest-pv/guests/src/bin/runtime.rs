@@ -5,7 +5,7 @@
 use guest_pv::alloc::vec;
 use guest_pv::mem::{Access, Frame, Mapping, balloon, frames, m2p, table};
 use guest_pv::tap::Tap;
-use guest_pv::{boot, events, grants, mem, time, traps};
+use guest_pv::{boot, call, events, grants, mem, time, traps};
 use xen_abi::Errno;
 use xen_abi::ids::{DomId, Pfn};
 
@@ -85,6 +85,15 @@ fn event_loop(tap: &mut Tap) {
     tap.is(events::poll(), None, "a masked port does not");
     events::unmask(port);
     tap.is(events::poll(), Some(port), "until it is unmasked");
+    let timer = time::timer_port();
+    // The last one taken was the one before the timer's, as the search goes round.
+    call::vcpu::set_timer(1).expect("a timer can be set");
+    while !events::is_pending(timer) {}
+    events::notify(port).expect("a bound port");
+    let start = time::now();
+    events::wait(Some(start + 2_000_000_000));
+    tap.is(events::poll(), Some(port), "a port that is announced together with the timer comes out");
+    tap.ok(time::now() - start < 1_000_000_000, "and the guest does not sleep over it");
     let ports: [_; 3] = core::array::from_fn(|_| events::bind_ipi().expect("an IPI port"));
     for &port in ports.iter().rev() {
         events::notify(port).expect("a bound port");
