@@ -74,8 +74,7 @@ impl Client<'_> {
         let Some(log) = self.door.context().consoled.log(dom) else {
             return Vec::new();
         };
-        let mut text = log.since(from);
-        text.truncate(usize::try_from(upto.saturating_sub(from.max(log.start()))).unwrap_or(usize::MAX));
+        let text = log.between(from, upto);
         log.seen_by_host = log.seen_by_host.max(upto);
         text
     }

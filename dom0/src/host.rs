@@ -180,8 +180,7 @@ impl Consoles for Dom0 {
             looked = Some(log.end());
             let found = if is_new { log.find(text.as_bytes(), from) } else { None };
             let upto = found.unwrap_or(log.end());
-            let mut unseen = log.since(log.seen);
-            unseen.truncate(usize::try_from(upto.saturating_sub(log.seen)).unwrap_or(usize::MAX));
+            let unseen = log.between(log.seen, upto);
             log.seen = log.seen.max(upto);
             // The text may begin in what is there and end in what is to come.
             from = from.max(log.end().saturating_sub(text.len() as u64));

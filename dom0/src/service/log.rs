@@ -38,9 +38,14 @@ impl Log {
     }
 
     /// The bytes from a position on, as far as they are kept.
-    pub fn since(&self, position: u64) -> Vec<u8> {
-        let skip = usize::try_from(position.saturating_sub(self.start)).unwrap_or(usize::MAX);
-        self.bytes.iter().skip(skip).copied().collect()
+    fn since(&self, position: u64) -> Vec<u8> {
+        self.between(position, self.end())
+    }
+
+    /// The bytes from one position to another, as far as they are kept.
+    pub fn between(&self, from: u64, to: u64) -> Vec<u8> {
+        let index = |position: u64| usize::try_from(position.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        self.bytes.iter().take(index(to)).skip(index(from)).copied().collect()
     }
 
     /// What the user has not seen; now it has.
@@ -91,5 +96,7 @@ mod tests {
         assert_eq!(log.find(b"two", 0), None);
         assert_eq!(log.since(log.end() - 2), b"xx");
         assert_eq!(log.since(0).len(), LIMIT);
+        assert_eq!(log.between(0, log.start() + 3), b"xxx");
+        assert_eq!(log.between(9, 8), b"");
     }
 }

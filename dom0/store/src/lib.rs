@@ -4,12 +4,14 @@
 //! promised). It moves no bytes itself: whoever has the rings feeds [`Store::receive`] and empties [`Store::output`].
 //!
 //! The tree is persistent: nodes are shared between the store and the transactions that saw them, and copied only when
-//! they change. So a transaction starts in constant time, and a commit compares nothing but the nodes it touched.
+//! they change. So a transaction starts in constant time, and a commit compares nothing but the nodes it touched. Where a
+//! node has many children they are shared out among maps, so that a copy of it takes a bounded number of steps, too.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod children;
 mod client;
 pub mod path;
 pub mod permission;

@@ -49,7 +49,7 @@ impl Transaction {
             return Err(Errno::EAGAIN);
         }
         // Parents come before their children in the order of the map: a path is less than those it is a prefix of.
-        for (path, _) in self.touched.iter().filter(|&(_, &changed)| changed) {
+        for (path, _) in self.touched.iter().filter(|(_, touch)| touch.changed) {
             *clock += 1;
             match tree::get(&self.root, path) {
                 Some(ours) => {

@@ -2,15 +2,13 @@
 //!
 //! Guests choose how deep it gets (a path has up to 1500 names), so nothing here recurses.
 
+use crate::children::{Child, Children};
 use crate::path;
 use crate::permission::Permissions;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::mem;
 
 /// A node, shared by all trees that contain it as it is.
 #[derive(Clone, Debug)]
@@ -19,23 +17,16 @@ pub(crate) struct Node {
     pub generation: u64,
     pub permissions: Permissions,
     pub value: Arc<[u8]>,
-    children: BTreeMap<Arc<str>, Child>,
+    children: Children,
     /// Bytes of the children's names, each with its terminator.
     names: usize,
-}
-
-#[derive(Clone, Debug)]
-struct Child {
-    /// Children are listed in the order in which they were made.
-    since: u64,
-    node: Arc<Node>,
 }
 
 impl Node {
     pub fn new(generation: u64, permissions: Permissions, value: &[u8]) -> Self {
         // Many nodes say nothing, and the default takes no memory.
         let value = if value.is_empty() { Arc::default() } else { value.into() };
-        Self { generation, permissions, value, children: BTreeMap::new(), names: 0 }
+        Self { generation, permissions, value, children: Children::default(), names: 0 }
     }
 
     /// Bytes as quotas count them: what the record of xenstored's data base has.
@@ -64,22 +55,21 @@ impl Node {
     /// Adds a child that is not there yet.
     pub fn add(&mut self, name: &str, node: Node) {
         let since = node.generation;
-        if self.children.insert(name.into(), Child { since, node: Arc::new(node) }).is_none() {
+        if self.children.insert(name.into(), Child { since, node: Arc::new(node) }) {
             self.names += name.len() + 1;
         }
     }
 
     /// The child of a node that is in no tree yet; it is made where there is none.
     pub fn child_or(&mut self, name: &str, make: impl FnOnce() -> Node) -> Option<&mut Node> {
-        let child = match self.children.entry(name.into()) {
-            Entry::Occupied(child) => child.into_mut(),
-            Entry::Vacant(place) => {
-                let node = make();
-                self.names += name.len() + 1;
-                self.generation = node.generation;
-                place.insert(Child { since: node.generation, node: Arc::new(node) })
-            }
-        };
+        let (child, new) = self.children.child_or(name, || {
+            let node = make();
+            Child { since: node.generation, node: Arc::new(node) }
+        })?;
+        if new {
+            self.names += name.len() + 1;
+            self.generation = child.since;
+        }
         Arc::get_mut(&mut child.node)
     }
 
@@ -95,7 +85,7 @@ impl Node {
 
     /// Takes a child and all below it away.
     pub fn remove(&mut self, name: &str) {
-        if self.children.remove(name).is_some() {
+        if self.children.remove(name) {
             self.names -= name.len() + 1;
         }
     }
@@ -103,12 +93,10 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let mut below = vec![mem::take(&mut self.children)];
-        while let Some(children) = below.pop() {
-            for child in children.into_values() {
-                if let Some(mut node) = Arc::into_inner(child.node) {
-                    below.push(mem::take(&mut node.children));
-                }
+        let mut below = self.children.drain();
+        while let Some(node) = below.pop() {
+            if let Some(mut node) = Arc::into_inner(node) {
+                below.append(&mut node.children.drain());
             }
         }
     }
@@ -137,7 +125,7 @@ pub(crate) fn each(node: &Node, mut act: impl FnMut(&Node)) {
     let mut below = vec![node];
     while let Some(node) = below.pop() {
         act(node);
-        below.extend(node.children.values().map(|child| &*child.node));
+        below.extend(node.children.iter().map(|(_, child)| &*child.node));
     }
 }
 

@@ -75,8 +75,17 @@ pub(crate) struct Change {
     pub before: Vec<Permissions>,
 }
 
-/// What a transaction remembers of the nodes it dealt with; true where it changed them.
-pub(crate) type Touched = BTreeMap<Box<str>, bool>;
+/// What a transaction remembers of the nodes it dealt with.
+pub(crate) type Touched = BTreeMap<Box<str>, Touch>;
+
+/// What it did with one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Touch {
+    /// It changed it.
+    pub changed: bool,
+    /// Watches will be told: those on this node alone, and those above it as well.
+    told: [bool; 2],
+}
 
 /// A tree as a client sees it.
 pub(crate) struct View<'a> {
@@ -108,12 +117,12 @@ impl View<'_> {
             return Ok(());
         };
         if let Some(before) = touched.get_mut(path) {
-            *before |= changed;
+            before.changed |= changed;
         } else {
             if !self.who.is_privileged() && touched.len() >= self.quota.transaction_nodes {
                 return Err(Errno::ENOSPC);
             }
-            touched.insert(path.into(), changed);
+            touched.insert(path.into(), Touch { changed, ..Touch::default() });
         }
         Ok(())
     }
@@ -164,8 +173,20 @@ impl View<'_> {
 
     pub(crate) fn changed(&mut self, path: &str, before: Vec<Permissions>) {
         if self.concerns(path) {
-            self.changes.push(Change { path: path.into(), exact: false, before });
+            self.remember(Change { path: path.into(), exact: false, before });
         }
+    }
+
+    /// Keeps a change for the watches. In a transaction a node that is written twice is one event, and what it was before is
+    /// what it was before the first: so there are not more of them than nodes were touched, however often.
+    fn remember(&mut self, change: Change) {
+        if let Some(touch) = self.touched.as_mut().and_then(|touched| touched.get_mut(&change.path)) {
+            let [only_here, above] = &mut touch.told;
+            if core::mem::replace(if change.exact { only_here } else { above }, true) {
+                return;
+            }
+        }
+        self.changes.push(change);
     }
 
     pub fn read(&mut self, path: &str) -> Result<Arc<[u8]>, Errno> {
@@ -278,7 +299,7 @@ impl View<'_> {
             let exact = below.len() != path.len();
             let parent = path::split(&below).and_then(|(parent, _)| tree::get(self.root, parent));
             let before = [permissions].into_iter().chain(parent.map(|parent| parent.permissions.clone())).collect();
-            self.changes.push(Change { path: below, exact, before });
+            self.remember(Change { path: below, exact, before });
         }
         self.change(parent)?.remove(name);
         Ok(())
