@@ -57,6 +57,32 @@ fn a_core_holds_all_pages_and_says_which_is_which() {
 }
 
 #[test]
+fn a_frame_that_cannot_be_mapped_is_a_hole() {
+    let mut machine = Machine::with_guest();
+    assert_eq!(cmd::run(&mut machine, &["create", "-pq", "/files/debian.cfg"]), 0, "{}", machine.err);
+    let owned: Vec<u64> = machine.frames.iter().filter(|(_, frame)| frame.owner.0 == 1).map(|(mfn, _)| *mfn).collect();
+    let broken = [owned[3], owned[200]];
+    machine.broken = broken.iter().copied().map(xen_abi::ids::Mfn).collect();
+    assert_eq!(cmd::run(&mut machine, &["dump-core", "debian", "/tmp/core"]), 0, "{}", machine.err);
+    assert!(machine.out.contains(&format!("{} pages", owned.len() - 2)), "{}", machine.out);
+    let (_, file) = machine.saved.take().unwrap();
+    let core = ElfBytes::<LittleEndian>::minimal_parse(&file).unwrap();
+    let section = |name: &str| {
+        let header = core.section_header_by_name(name).unwrap().unwrap();
+        core.section_data(&header).unwrap().0.to_vec()
+    };
+    let (pages, p2m) = (section(".xen_pages"), words(&section(".xen_p2m")));
+    assert_eq!((pages.len() / 4096, p2m.len() / 2), (owned.len(), owned.len()), "the sections are as long as before");
+    let (there, holes) = p2m.split_at(p2m.len() - 4);
+    assert_eq!(holes, [u64::MAX; 4]);
+    assert!(pages[pages.len() - 2 * 4096..].iter().all(|byte| *byte == 0));
+    for (page, entry) in pages.chunks(4096).zip(there.chunks(2)) {
+        assert!(!broken.contains(&entry[1]));
+        assert_eq!(page, machine.frame(xen_abi::ids::Mfn(entry[1])));
+    }
+}
+
+#[test]
 fn what_cannot_be_dumped_is_said() {
     let mut machine = Machine::with_guest();
     assert_eq!(cmd::run(&mut machine, &["dump-core", "0", "/tmp/core"]), 1);

@@ -26,6 +26,8 @@ pub const COMMAND: Command = Command {
 const BATCH: usize = 1024;
 /// A domain is not looked at whose file would fit only if this part of its memory, or less, was in use.
 const MOSTLY_EMPTY: u64 = 8;
+/// What stands for a page that is not there, at the end of the list: `XC_CORE_INVALID_PFN` and `XC_CORE_INVALID_GMFN`.
+const NO_PAGE: (Pfn, Mfn) = (Pfn(u64::MAX), Mfn(u64::MAX));
 /// Pages that are copied at a time.
 const PAGES: usize = 64;
 
@@ -93,16 +95,20 @@ pub fn dump(host: &mut dyn Host, dom: DomId, name: &str) -> Result<usize, Errno>
     host.save(name)?;
     save(host, &core.before_pages())?;
     let mut content = Vec::with_capacity(PAGES * PAGE);
+    let mut there = Vec::with_capacity(pages.len());
     for some in pages.chunks(PAGES) {
-        let frames: Vec<Mfn> = some.iter().map(|(_, mfn)| *mfn).collect();
         content.clear();
-        read(host, dom, &frames, &mut content)?;
+        read(host, dom, some, &mut content, &mut there)?;
         // Pages of zeros are said in a word, so each is said alone.
         content.chunks(PAGE).try_for_each(|page| save(host, page))?;
     }
-    let end = core.after_pages(pages.iter().copied());
+    let holes = pages.len() - there.len();
+    for _ in 0..holes {
+        save(host, &[0; PAGE])?;
+    }
+    let end = core.after_pages(there.iter().copied().chain(core::iter::repeat_n(NO_PAGE, holes)));
     save(host, &end)?;
-    Ok(pages.len())
+    Ok(there.len())
 }
 
 fn save(host: &mut dyn Host, bytes: &[u8]) -> Result<(), Errno> {
@@ -112,16 +118,27 @@ fn save(host: &mut dyn Host, bytes: &[u8]) -> Result<(), Errno> {
     Err(if host.room() == u64::MAX { Errno::EINTR } else { Errno::ENOSPC })
 }
 
-/// Copies frames. What the domain has given back meanwhile reads as zeros.
-fn read(host: &mut dyn Host, dom: DomId, frames: &[Mfn], content: &mut Vec<u8>) -> Result<(), Errno> {
-    let before = content.len();
-    if host.read_frames(dom, frames, content).is_ok() {
+/// Copies pages and adds those that could be copied to `there`. A frame that cannot be mapped is left out, as libxc does: it is
+/// broken, or the domain has given it back since it was asked about.
+fn read(
+    host: &mut dyn Host,
+    dom: DomId,
+    pages: &[(Pfn, Mfn)],
+    content: &mut Vec<u8>,
+    there: &mut Vec<(Pfn, Mfn)>,
+) -> Result<(), Errno> {
+    let frames: Vec<Mfn> = pages.iter().map(|(_, mfn)| *mfn).collect();
+    if host.read_frames(dom, &frames, content).is_ok() {
+        there.extend(pages);
         return Ok(());
     }
-    content.truncate(before);
-    for (mfn, number) in frames.iter().zip(1..) {
-        let _ = host.read_frames(dom, &[*mfn], content);
-        content.resize(before + number * PAGE, 0);
+    content.clear();
+    for page in pages {
+        let before = content.len();
+        match host.read_frames(dom, &[page.1], content) {
+            Ok(()) => there.push(*page),
+            Err(_) => content.truncate(before),
+        }
     }
     // A domain that is gone has no content at all.
     host.domain_info(dom).and_then(|info| if info.is(DomainInfo::DYING) { Err(Errno::ESRCH) } else { Ok(()) })

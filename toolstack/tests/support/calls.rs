@@ -286,6 +286,9 @@ impl XenCalls for Machine {
     }
     fn read_frames(&mut self, _: DomId, frames: &[Mfn], content: &mut Vec<u8>) -> Result<(), Errno> {
         for frame in frames {
+            if self.broken.contains(frame) {
+                return Err(Errno::EINVAL);
+            }
             content.extend(self.frame(*frame));
         }
         Ok(())

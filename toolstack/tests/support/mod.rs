@@ -55,6 +55,8 @@ pub type Nodes = BTreeMap<String, (Vec<u8>, Vec<Permission>)>;
 pub struct Machine {
     pub domains: BTreeMap<u16, Domain>,
     pub frames: BTreeMap<u64, Frame>,
+    /// Frames that cannot be mapped.
+    pub broken: Vec<Mfn>,
     pub free: u64,
     pub next_mfn: u64,
     /// What was saved for the user.
@@ -100,6 +102,7 @@ impl Default for Machine {
             frames: BTreeMap::new(),
             free: 0x1_0000,
             next_mfn: 0x1_0000,
+            broken: Vec::new(),
             saved: None,
             room: u64::MAX,
             next_dom: 1,
