@@ -223,6 +223,17 @@ impl Tiny {
         self.words(Page::Data, 0)
     }
 
+    /// The words at the beginning of the page of arguments.
+    pub fn arguments<const N: usize>(&self) -> [u64; N] {
+        self.words(Page::Arguments, 0)
+    }
+
+    /// Runs it from its first state with these bytes in the page of arguments.
+    pub fn run_with(&self, arguments: &[u8]) -> End {
+        self.map(&[self.mfn(Page::Arguments).0]).write(0, arguments);
+        self.run(&self.context())
+    }
+
     /// Words of its stack page.
     pub fn stack<const N: usize>(&self, offset: usize) -> [u64; N] {
         self.words(Page::Stack, offset)

@@ -11,7 +11,7 @@ use machine::arch::x86_64::{
 };
 use xen_abi::{errno::Errno, physdev::PciDevice};
 
-use super::{GUEST_EXTRA, STATE, Source, State, bind, mode, silence};
+use super::{GUEST_EXTRA, STATE, Source, State, bind, mode, silence, tables};
 use crate::domain::{Domain, Life};
 
 /// Most devices that are remembered: what a machine with full buses has, more or less.
@@ -148,7 +148,8 @@ pub fn map(
                 NoMessage::Entry => Errno::EINVAL,
                 NoMessage::Window => Errno::ENOMEM,
             })?;
-            let (irq, vector) = state.irqs.new_message()?;
+            tables::begin(&message)?;
+            let (irq, vector) = state.irqs.new_message().inspect_err(|_| tables::end(&message))?;
             let source = Source::Message(message);
             state.set_source(irq, Some(source));
             let cpu = machine::mailbox::online().iter().next().unwrap_or(0);
@@ -169,6 +170,9 @@ pub fn map(
 
 fn end_message(state: &mut State, irq: Irq) {
     silence(state, irq);
+    if let Some(Source::Message(message)) = state.source(irq) {
+        tables::end(&message);
+    }
     state.set_source(irq, None);
     state.irqs.end_message(irq);
 }
@@ -222,18 +226,4 @@ pub fn restore_messages(device: Device, held: &mut Held<'_, 0>) -> Result<(), Er
         }
     }
     Ok(())
-}
-
-/// `PHYSDEVOP_prepare_msix` and `PHYSDEVOP_release_msix`: the table of a device that somebody else will drive. `ENODEV`
-/// without a device or a table; `EBUSY` while its messages are in use.
-pub fn table_is_ready(device: Device, held: &mut Held<'_, 0>) -> Result<(), Errno> {
-    let (state, _held) = STATE.lock(held);
-    if !state.devices.contains(&device) || Message::table_frames(device.function).is_none() {
-        return Err(Errno::ENODEV);
-    }
-    let in_use = state
-        .sources
-        .iter()
-        .any(|source| matches!(source, Some(Source::Message(message)) if message.function() == device.function));
-    if in_use { Err(Errno::EBUSY) } else { Ok(()) }
 }

@@ -6,6 +6,7 @@
 mod access;
 mod bind;
 mod map;
+mod tables;
 
 use alloc::vec::Vec;
 
@@ -25,9 +26,9 @@ pub use self::{
     access::DeviceAccess,
     bind::{EoiMap, bind, check, end, is_shared, move_to, unbind, unmap_all},
     map::{
-        Device, Wanted, add_device, find_free, forget_device, knows_device, map, restore_messages, set_signal,
-        table_is_ready, unmap,
+        Device, Wanted, add_device, find_free, forget_device, knows_device, map, restore_messages, set_signal, unmap,
     },
+    tables::{has_message_table, prepare, release},
 };
 use crate::{
     cpu::CpuLocal,

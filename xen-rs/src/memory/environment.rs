@@ -31,6 +31,7 @@ use super::heap;
 use crate::{
     cpu_loop::breathe,
     domain::{self, Domain},
+    irq,
 };
 
 /// The floor above `logic::page` during one operation.
@@ -188,6 +189,9 @@ impl Env for Environment<'_> {
 
     fn may_map_io(&mut self, who: DomId, mfn: Mfn) -> bool {
         self.with(who, |d, _| d.memory.may_map_io(mfn)).unwrap_or(false)
+    }
+    fn is_read_only_io(&mut self, mfn: Mfn) -> bool {
+        irq::has_message_table(mfn)
     }
     #[inline(always)]
     fn may_choose_caching(&mut self, who: DomId) -> bool {

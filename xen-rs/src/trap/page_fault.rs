@@ -1,5 +1,5 @@
-//! Page faults of a PV guest: writes of its kernel to page tables that it sees read-only are carried out; all others are
-//! the guest's own.
+//! Page faults of a PV guest: writes of its kernel to page tables that it sees read-only are carried out, the control
+//! domain's to tables of devices' messages come to nothing; all others are the guest's own.
 
 use logic::{
     emulate::{decode::MAX_LENGTH, pt_write},
@@ -9,7 +9,7 @@ use machine::mem::{guest_copy, pv_pte};
 use xen_abi::{errno::Errno, vm_assist::VMASST_TYPE_WRITABLE_PAGETABLES};
 
 use super::{deliver, ldt, privileged};
-use crate::{cpu::Context, memory};
+use crate::{cpu::Context, irq, memory};
 
 /// Bits of the error code (SDM vol. 3A, 4.7).
 const PRESENT: u32 = 1 << 0;
@@ -47,6 +47,26 @@ fn may_write(cx: &Context<'_>) -> bool {
     cx.domain.assists(VMASST_TYPE_WRITABLE_PAGETABLES) || cx.domain.is_control()
 }
 
+/// Lets a store into a table of messages, which the hypervisor programs, come to nothing: the control domain's kernel may
+/// mask its device's messages there. False: it is none, or no plain store.
+#[cold]
+#[inline(never)]
+fn discard_write(cx: &mut Context<'_>, address: u64, mapping: Entry) -> bool {
+    if !cx.domain.is_control() || !irq::has_message_table(mapping.mfn()) {
+        return false;
+    }
+    let mut code = [0; MAX_LENGTH];
+    let missing = guest_copy::copy_in_up_to(cx.regs.rip, &mut code);
+    let write = code.get(..MAX_LENGTH - missing).and_then(|code| pt_write::decode(code, cx.regs));
+    match write.filter(|write| write.is_store() && write.is_aligned_at(address)) {
+        Some(write) => {
+            privileged::step(cx, write.length);
+            true
+        }
+        None => false,
+    }
+}
+
 /// Carries a write to a last-level page table out. False: it is none, or not one that may be done.
 fn write_to_table(cx: &mut Context<'_>, address: u64) -> bool {
     // The mapping that forbade the write, and the table it shows.
@@ -55,7 +75,7 @@ fn write_to_table(cx: &mut Context<'_>, address: u64) -> bool {
         return false;
     }
     let mut mm = memory::mmu(cx.held.again(), cx.domain, &mut cx.state.paging.deferred);
-    let Some(f) = mm.frames.ram(mapping.mfn()) else { return false };
+    let Some(f) = mm.frames.ram(mapping.mfn()) else { return discard_write(cx, address, mapping) };
     let word = f.word();
     if !word.is_valid(Kind::L1) {
         return false;

@@ -239,6 +239,12 @@ impl Write {
         address & (self.width as u64 - 1) == 0
     }
 
+    /// Whether it overwrites what is there, without a look at it.
+    #[must_use]
+    pub const fn is_store(&self) -> bool {
+        matches!(self.op, Op::Move)
+    }
+
     /// What the whole entry becomes, whatever it was, when nothing else happens.
     #[inline]
     #[must_use]

@@ -10,6 +10,7 @@ mod desc;
 mod irqs;
 mod pirq;
 mod rangeset;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod vectors;
@@ -18,6 +19,7 @@ pub use desc::{Desc, Guest, MAX_GUESTS, Mode, PATIENCE, Unbound};
 pub use irqs::{Arrival, Irqs};
 pub use pirq::{Kind, Pirqs};
 pub use rangeset::RangeSet;
+pub use tables::{Frames, Tables};
 pub use vectors::Vectors;
 
 /// An interrupt, by the hypervisor's number.

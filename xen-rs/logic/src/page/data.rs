@@ -65,6 +65,9 @@ impl<'f, E: Env> Mmu<'f, E> {
                 return Err(if nowhere { Errno::EINVAL } else { Errno::EPERM });
             }
         }
+        // As in Xen it becomes read-only without a word.
+        let entry =
+            if entry.is_writable() && self.env.is_read_only_io(entry.mfn()) { entry.read_only() } else { entry };
         Ok(entry.for_device())
     }
 

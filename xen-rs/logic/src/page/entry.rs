@@ -142,6 +142,13 @@ impl Entry {
         ((self.0 & bit::PAT) >> 5) | ((self.0 & bit::PCD) >> 3) | ((self.0 & bit::PWT) >> 3)
     }
 
+    /// The same without the right to write.
+    #[inline]
+    #[must_use]
+    pub const fn read_only(self) -> Entry {
+        Entry(self.0 & !bit::RW)
+    }
+
     /// A mapping of device memory: cached types are forced to uncacheable.
     #[inline]
     #[must_use]

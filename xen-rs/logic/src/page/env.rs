@@ -144,6 +144,8 @@ pub trait Env {
 
     /// Whether a domain may map this frame, which is not memory.
     fn may_map_io(&mut self, who: DomId, mfn: Mfn) -> bool;
+    /// Whether a frame, which is not memory, may only be mapped read-only: what is programmed there is the hypervisor's.
+    fn is_read_only_io(&mut self, mfn: Mfn) -> bool;
     /// Whether a domain may choose how its mappings are cached.
     fn may_choose_caching(&mut self, who: DomId) -> bool;
     /// Whether the CPU has the no-execute bit.
@@ -194,6 +196,9 @@ impl<T: Env> Env for &mut T {
     }
     fn may_map_io(&mut self, who: DomId, mfn: Mfn) -> bool {
         (**self).may_map_io(who, mfn)
+    }
+    fn is_read_only_io(&mut self, mfn: Mfn) -> bool {
+        (**self).is_read_only_io(mfn)
     }
     #[inline(always)]
     fn may_choose_caching(&mut self, who: DomId) -> bool {

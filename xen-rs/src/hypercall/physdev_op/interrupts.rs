@@ -2,6 +2,7 @@
 
 use logic::{
     access::{Allowed, PhysdevOp},
+    guest::InOut,
     irq::{Kind, Pirq},
 };
 use machine::{
@@ -12,7 +13,8 @@ use xen_abi::{errno::Errno, ids::Mfn, physdev as abi};
 
 use crate::{
     cpu::Context,
-    event, guest,
+    event,
+    guest::Handle,
     irq::{self, Device, Wanted},
     memory,
 };
@@ -58,8 +60,12 @@ pub(super) fn register_map(cx: &mut Context<'_>, wanted: &abi::PirqEoiGmfn, unma
 }
 
 /// `PHYSDEVOP_map_pirq`.
-pub(super) fn map(cx: &mut Context<'_>, allowed: &Allowed<PhysdevOp>, va: u64) -> Result<(), Errno> {
-    let mut op: abi::MapPirq = guest::read(va)?;
+pub(super) fn map(
+    cx: &mut Context<'_>,
+    allowed: &Allowed<PhysdevOp>,
+    op: Handle<abi::MapPirq, InOut>,
+) -> Result<(), Errno> {
+    let (mut op, answer) = op.read()?;
     let domain = cx.target(allowed, op.domid)?;
     let mapped = wanted(&op).and_then(|wanted| {
         let pirq = u32::try_from(op.pirq).ok().map(Pirq);
@@ -71,7 +77,7 @@ pub(super) fn map(cx: &mut Context<'_>, allowed: &Allowed<PhysdevOp>, va: u64) -
         op.pirq = i32::try_from(pirq.0).map_err(|_| Errno::EINVAL)?;
     }
     // The structure goes back whatever came of it.
-    guest::write(va, &op)?;
+    answer.write(&op)?;
     mapped.map(drop)
 }
 

@@ -7,6 +7,7 @@ mod pci;
 
 use logic::{
     access::{Allowed, PhysdevOp as Op},
+    guest::{In, InOut},
     hypercall::Outcome,
     num,
     trap::is_hypervisor_address,
@@ -18,7 +19,7 @@ use xen_abi::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::{cpu::Context, guest, trap::state::IoBitmap};
+use crate::{cpu::Context, guest::Handle, trap::state::IoBitmap};
 
 const PORTS: u32 = 0x1_0000;
 
@@ -51,34 +52,40 @@ pub fn serve(cx: &mut Context<'_>, command: u32, va: u64) -> Outcome {
         Err(errno) => return Outcome::Fail(errno),
     };
     match allowed.op() {
-        Op::SetIopl => guest::read(va).and_then(|wanted| set_iopl(cx, &wanted)).into(),
-        Op::SetIobitmap => guest::read(va).and_then(|wanted| set_iobitmap(cx, &wanted)).into(),
-        Op::Eoi => guest::read(va).and_then(|wanted| interrupts::end(cx, &wanted)).into(),
+        Op::SetIopl => argument(va).and_then(|wanted| set_iopl(cx, &wanted)).into(),
+        Op::SetIobitmap => argument(va).and_then(|wanted| set_iobitmap(cx, &wanted)).into(),
+        Op::Eoi => argument(va).and_then(|wanted| interrupts::end(cx, &wanted)).into(),
         Op::IrqStatusQuery => update(cx, va, interrupts::status),
-        Op::PirqEoiGmfnV1 => guest::read(va).and_then(|wanted| interrupts::register_map(cx, &wanted, true)).into(),
-        Op::PirqEoiGmfnV2 => guest::read(va).and_then(|wanted| interrupts::register_map(cx, &wanted, false)).into(),
-        Op::MapPirq => interrupts::map(cx, &allowed, va).into(),
-        Op::UnmapPirq => guest::read(va).and_then(|wanted| interrupts::unmap(cx, &allowed, &wanted)).into(),
+        Op::PirqEoiGmfnV1 => argument(va).and_then(|wanted| interrupts::register_map(cx, &wanted, true)).into(),
+        Op::PirqEoiGmfnV2 => argument(va).and_then(|wanted| interrupts::register_map(cx, &wanted, false)).into(),
+        Op::MapPirq => interrupts::map(cx, &allowed, Handle::new(va)).into(),
+        Op::UnmapPirq => argument(va).and_then(|wanted| interrupts::unmap(cx, &allowed, &wanted)).into(),
         Op::GetFreePirq => update(cx, va, interrupts::find_free),
-        Op::SetupGsi => guest::read(va).and_then(|wanted| interrupts::set_up(cx, &wanted)).into(),
+        Op::SetupGsi => argument(va).and_then(|wanted| interrupts::set_up(cx, &wanted)).into(),
         Op::ApicRead => update(cx, va, |_, op| io_apic::read(op)),
-        Op::ApicWrite => guest::read(va).and_then(|wanted| io_apic::write(cx, &wanted)).into(),
+        Op::ApicWrite => argument(va).and_then(|wanted| io_apic::write(cx, &wanted)).into(),
         // Vectors are the hypervisor's own business since Xen 3.4: the line's number stands in for one.
         Op::AllocIrqVector => update(cx, va, |_, op: &mut abi::Irq| {
             op.vector = op.irq;
             Ok(())
         }),
-        Op::ManagePciAdd => guest::read(va).and_then(|wanted| pci::add_old(cx, &wanted)).into(),
-        Op::ManagePciAddExt => guest::read(va).and_then(|wanted| pci::add_extended(cx, &wanted)).into(),
-        Op::PciDeviceAdd => guest::read(va).and_then(|wanted| pci::add(cx, &wanted)).into(),
-        Op::ManagePciRemove => guest::read(va).and_then(|wanted| pci::remove_old(cx, &wanted)).into(),
-        Op::PciDeviceRemove => guest::read(va).and_then(|wanted| pci::remove(cx, &wanted)).into(),
-        Op::RestoreMsi => guest::read(va).and_then(|wanted| pci::restore_old(cx, &wanted)).into(),
-        Op::RestoreMsiExt => guest::read(va).and_then(|wanted| pci::restore(cx, &wanted)).into(),
-        Op::PrepareMsix | Op::ReleaseMsix => guest::read(va).and_then(|wanted| pci::table_is_ready(cx, &wanted)).into(),
-        Op::PciMmcfgReserved => guest::read(va).and_then(|wanted| pci::mmcfg_reserved(&wanted)).into(),
-        Op::DbgpOp => guest::read(va).and_then(|wanted| pci::debug_port(&wanted)).into(),
+        Op::ManagePciAdd => argument(va).and_then(|wanted| pci::add_old(cx, &wanted)).into(),
+        Op::ManagePciAddExt => argument(va).and_then(|wanted| pci::add_extended(cx, &wanted)).into(),
+        Op::PciDeviceAdd => argument(va).and_then(|wanted| pci::add(cx, &wanted)).into(),
+        Op::ManagePciRemove => argument(va).and_then(|wanted| pci::remove_old(cx, &wanted)).into(),
+        Op::PciDeviceRemove => argument(va).and_then(|wanted| pci::remove(cx, &wanted)).into(),
+        Op::RestoreMsi => argument(va).and_then(|wanted| pci::restore_old(cx, &wanted)).into(),
+        Op::RestoreMsiExt => argument(va).and_then(|wanted| pci::restore(cx, &wanted)).into(),
+        Op::PrepareMsix => argument(va).and_then(|wanted| pci::prepare_table(cx, &wanted)).into(),
+        Op::ReleaseMsix => argument(va).and_then(|wanted| pci::release_table(cx, &wanted)).into(),
+        Op::PciMmcfgReserved => argument(va).and_then(|wanted| pci::mmcfg_reserved(&wanted)).into(),
+        Op::DbgpOp => argument(va).and_then(|wanted| pci::debug_port(&wanted)).into(),
     }
+}
+
+/// What an operation that tells nothing asks for.
+fn argument<T: FromBytes + IntoBytes>(va: u64) -> Result<T, Errno> {
+    Handle::<T, In>::new(va).read()
 }
 
 /// Reads the structure, carries out the operation on it and writes it back.
@@ -87,8 +94,8 @@ fn update<T: FromBytes + IntoBytes + Immutable>(
     va: u64,
     op: fn(&mut Context<'_>, &mut T) -> Result<(), Errno>,
 ) -> Outcome {
-    let result = guest::read::<T>(va).and_then(|mut arg| op(cx, &mut arg).and_then(|()| guest::write(va, &arg)));
-    result.into()
+    let read = Handle::<T, InOut>::new(va).read();
+    read.and_then(|(mut arg, answer)| op(cx, &mut arg).and_then(|()| answer.write(&arg))).into()
 }
 
 fn set_iopl(cx: &mut Context<'_>, wanted: &SetIopl) -> Result<(), Errno> {

@@ -46,9 +46,14 @@ pub(super) fn restore(cx: &mut Context<'_>, op: &abi::PciDevice) -> Result<(), E
     irq::restore_messages(Device::of(op), &mut cx.held)
 }
 
-/// `PHYSDEVOP_prepare_msix` and `PHYSDEVOP_release_msix`.
-pub(super) fn table_is_ready(cx: &mut Context<'_>, op: &abi::PciDevice) -> Result<(), Errno> {
-    irq::table_is_ready(Device::of(op), &mut cx.held)
+/// `PHYSDEVOP_prepare_msix`.
+pub(super) fn prepare_table(cx: &mut Context<'_>, op: &abi::PciDevice) -> Result<(), Errno> {
+    irq::prepare(Device::of(op), &mut cx.held)
+}
+
+/// `PHYSDEVOP_release_msix`.
+pub(super) fn release_table(cx: &mut Context<'_>, op: &abi::PciDevice) -> Result<(), Errno> {
+    irq::release(Device::of(op), &mut cx.held)
 }
 
 const RESETS: [u32; 2] = [abi::PHYSDEVOP_DBGP_RESET_PREPARE, abi::PHYSDEVOP_DBGP_RESET_DONE];

@@ -137,6 +137,9 @@ impl Env for Cpu0<'_> {
     }
     fn release(&mut self, _: Freed<'_>) {}
     fn defer(&mut self, _: Deferred) {}
+    fn is_read_only_io(&mut self, _: Mfn) -> bool {
+        false
+    }
     fn may_map_io(&mut self, _: DomId, _: Mfn) -> bool {
         false
     }

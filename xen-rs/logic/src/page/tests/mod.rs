@@ -72,6 +72,8 @@ pub struct Fake<'m> {
     pub flushes: u32,
     pub waits: u32,
     pub io: bool,
+    /// A frame of device memory that is only to be read.
+    pub read_only_io: Option<Mfn>,
 }
 
 #[derive(Default)]
@@ -93,6 +95,7 @@ impl<'m> Fake<'m> {
             flushes: 0,
             waits: 0,
             io: false,
+            read_only_io: None,
         }
     }
 
@@ -146,6 +149,9 @@ impl Env for Fake<'_> {
     }
     fn may_map_io(&mut self, _who: DomId, _mfn: Mfn) -> bool {
         self.io
+    }
+    fn is_read_only_io(&mut self, mfn: Mfn) -> bool {
+        self.read_only_io == Some(mfn)
     }
     fn may_choose_caching(&mut self, _who: DomId) -> bool {
         self.io

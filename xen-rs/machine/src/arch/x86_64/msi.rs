@@ -5,6 +5,7 @@
 //!
 //! Unsafe: configuration registers of devices are written.
 
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::pci::{CAPABILITY_MSI, CAPABILITY_MSIX, Function};
@@ -89,15 +90,24 @@ impl Message {
         self.function
     }
 
-    /// The frames that hold the MSI-X table of a function.
+    /// The frames that hold the MSI-X table of a function, and those with its pending bits, of which there are 64 in a word.
     #[must_use]
-    pub fn table_frames(function: Function) -> Option<core::ops::Range<u64>> {
+    pub fn table_frames(function: Function) -> Option<[Range<u64>; 2]> {
         let at = function.capability(CAPABILITY_MSIX)?;
         let entries = u64::from(function.read(at) >> 16 & 0x7ff) + 1;
-        let table = function.read(at + 4);
-        let [bar, ..] = (table & 7).to_le_bytes();
-        let start = function.memory_bar(bar)?.checked_add(u64::from(table & !7))?;
-        Some(start >> 12..start.checked_add(entries * MSIX_ENTRY_BYTES)?.div_ceil(4096))
+        let frames = |place: u32, bytes: u64| {
+            let [bar, ..] = (place & 7).to_le_bytes();
+            let start = function.memory_bar(bar)?.checked_add(u64::from(place & !7))?;
+            Some(start >> 12..start.checked_add(bytes)?.div_ceil(4096))
+        };
+        let table = frames(function.read(at + 4), entries * MSIX_ENTRY_BYTES)?;
+        Some([table, frames(function.read(at + 8), entries.div_ceil(64) * 8)?])
+    }
+
+    /// Whether it is in an MSI-X table.
+    #[must_use]
+    pub const fn is_in_table(&self) -> bool {
+        matches!(self.place, Place::Table { .. })
     }
 
     /// Has the message interrupt a CPU by a vector for devices, masked. False if there is no such vector or CPU.
