@@ -16,6 +16,10 @@ impl GuestMemory for Caller {
         read(address)
     }
 
+    fn read_into<T: FromBytes + IntoBytes>(address: u64, into: &mut T) -> Result<(), Errno> {
+        guest_copy::copy_in(address, into.as_mut_bytes()).map_err(|_| Errno::EFAULT)
+    }
+
     #[inline(always)]
     fn write<T: IntoBytes + Immutable>(address: u64, value: &T) -> Result<(), Errno> {
         write(address, value)
@@ -31,6 +35,9 @@ impl GuestMemory for Caller {
 pub type Handle<T, D> = logic::guest::Handle<T, D, Caller>;
 /// A pointer of the caller's to several of a kind.
 pub type Elements<T, D> = logic::guest::Elements<T, D, Caller>;
+
+/// The caller's values one after another, each checked when it is its turn.
+pub type Series<T, D> = logic::guest::Series<T, D, Caller>;
 
 /// Copies one value in.
 #[inline(always)]

@@ -46,7 +46,35 @@
 //! assert_eq!(numbers.unwrap().len(), 4);
 //! assert!(Elements::<u32, In>::new(0x1000, u64::MAX).is_err());
 //! ```
+//!
+//! Where a call may end in the middle of an array, as many of Xen's do, each element is checked when it is its turn
+//! ([`Series`]). Of a structure that was read a part can be written, of the type that it has there:
+//!
+//! ```
+//! # use logic::{field, guest::doc::{Handle, InOut}};
+//! #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+//! #[repr(C)]
+//! struct Request {
+//!     port: u32,
+//!     status: i32,
+//! }
+//! let (_request, answer) = Handle::<Request, InOut>::new(0x1000).read().unwrap();
+//! answer.part(field!(Request, status)).write(&-1i32).unwrap();
+//! ```
+//!
+//! ```compile_fail,E0308
+//! # use logic::{field, guest::doc::{Handle, InOut}};
+//! # #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+//! # #[repr(C)]
+//! # struct Request {
+//! #     port: u32,
+//! #     status: i32,
+//! # }
+//! # let (_request, answer) = Handle::<Request, InOut>::new(0x1000).read().unwrap();
+//! answer.part(field!(Request, status)).write(&-1i64).unwrap();
+//! ```
 
+use alloc::boxed::Box;
 use core::marker::PhantomData;
 
 use xen_abi::errno::Errno;
@@ -66,6 +94,12 @@ pub enum InOut {}
 pub trait GuestMemory {
     /// Copies a value in.
     fn read<T: FromBytes + IntoBytes>(address: u64) -> Result<T, Errno>;
+
+    /// Copies a value in, in place of another.
+    fn read_into<T: FromBytes + IntoBytes>(address: u64, into: &mut T) -> Result<(), Errno> {
+        *into = Self::read(address)?;
+        Ok(())
+    }
 
     /// Copies a value out.
     fn write<T: IntoBytes + Immutable>(address: u64, value: &T) -> Result<(), Errno>;
@@ -96,6 +130,34 @@ impl<T, D, M> Handle<T, D, M> {
     pub const fn is_null(&self) -> bool {
         self.0 == 0
     }
+
+    /// Its number again, for a quicker way to do what it allows. It is used up.
+    #[inline(always)]
+    #[must_use]
+    pub const fn into_address(self) -> u64 {
+        self.0
+    }
+}
+
+/// A part of type `F` of a structure `T`: [`field!`](crate::field).
+#[derive(Debug)]
+pub struct Field<T, F>(u64, PhantomData<fn(&T) -> &F>);
+
+impl<T, F> Field<T, F> {
+    /// The part at an offset; the second argument is its type alone.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(offset: usize, _: fn(&T) -> &F) -> Self {
+        Field(offset as u64, PhantomData)
+    }
+}
+
+/// The field of a structure, by their names.
+#[macro_export]
+macro_rules! field {
+    ($structure:ty, $name:ident) => {
+        $crate::guest::Field::new(::core::mem::offset_of!($structure, $name), |whole: &$structure| &whole.$name)
+    };
 }
 
 impl<T: FromBytes + IntoBytes, M: GuestMemory> Handle<T, In, M> {
@@ -103,6 +165,12 @@ impl<T: FromBytes + IntoBytes, M: GuestMemory> Handle<T, In, M> {
     #[inline(always)]
     pub fn read(self) -> Result<T, Errno> {
         M::read(self.0)
+    }
+
+    /// Copies a value in that is too large for the stack.
+    pub fn read_boxed(self) -> Result<Box<T>, Errno> {
+        let mut value = Box::new(T::new_zeroed());
+        M::read_into(self.0, &mut *value).map(|()| value)
     }
 }
 
@@ -115,6 +183,14 @@ impl<T: FromBytes + IntoBytes, M: GuestMemory> Handle<T, InOut, M> {
 }
 
 impl<T, M: GuestMemory> Handle<T, Out, M> {
+    /// A part of it, in its place.
+    #[inline(always)]
+    #[must_use]
+    #[allow(clippy::needless_pass_by_value, reason = "it has no more than a number")]
+    pub const fn part<F>(self, field: Field<T, F>) -> Handle<F, Out, M> {
+        Handle::new(self.0.wrapping_add(field.0))
+    }
+
     /// Copies the value out.
     #[inline(always)]
     pub fn write(self, value: &T) -> Result<(), Errno>
@@ -157,6 +233,54 @@ impl<T, D, M> Iterator for Elements<T, D, M> {
     }
 }
 
+/// Values of type `T` one after another, without an end: each is checked when it is copied, as in Xen where a call may end
+/// in the middle. Over the end of the address space they go on at its beginning, as Xen's pointers do.
+#[derive(Debug)]
+pub struct Series<T, D, M> {
+    next: u64,
+    kind: PhantomData<Names<T, D, M>>,
+}
+
+impl<T, D, M> Series<T, D, M> {
+    /// Those from `address` on.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(address: u64) -> Self {
+        Series { next: address, kind: PhantomData }
+    }
+
+    /// Those after the first `count`, which earlier rounds of a call were about.
+    #[inline(always)]
+    #[must_use]
+    pub const fn after(self, count: u64) -> Self {
+        Series::new(self.next.wrapping_add(count.wrapping_mul(size_of::<T>() as u64)))
+    }
+
+    /// The next one.
+    #[inline(always)]
+    pub const fn step(&mut self) -> Handle<T, D, M> {
+        let handle = Handle::new(self.next);
+        self.next = self.next.wrapping_add(size_of::<T>() as u64);
+        handle
+    }
+
+    /// Where a call that ends here goes on.
+    #[inline(always)]
+    #[must_use]
+    pub const fn address(&self) -> u64 {
+        self.next
+    }
+}
+
+impl<T, D, M> Iterator for Series<T, D, M> {
+    type Item = Handle<T, D, M>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.step())
+    }
+}
+
 /// For the examples above: a memory that reads as zeroes.
 #[doc(hidden)]
 pub mod doc {
@@ -181,4 +305,30 @@ pub mod doc {
 
     pub type Handle<T, D> = super::Handle<T, D, Zeroes>;
     pub type Elements<T, D> = super::Elements<T, D, Zeroes>;
+    pub type Series<T, D> = super::Series<T, D, Zeroes>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::doc::{Handle, InOut, Out, Series};
+
+    #[test]
+    fn a_series_goes_on_where_a_round_ended() {
+        let mut words = Series::<u64, InOut>::new(0x1000).after(3);
+        assert_eq!(words.step().into_address(), 0x1018);
+        assert_eq!(words.address(), 0x1020);
+        let over_the_end = Series::<u64, Out>::new(u64::MAX - 7).map(Handle::into_address).take(2);
+        assert_eq!(over_the_end.collect::<std::vec::Vec<_>>(), [u64::MAX - 7, 0]);
+        assert_eq!(Series::<u64, Out>::new(8).after(u64::MAX).address(), 0, "no number overflows");
+    }
+
+    #[test]
+    fn a_part_is_where_the_field_is() {
+        struct Answer {
+            _before: u32,
+            value: u16,
+        }
+        let part: Handle<u16, Out> = Handle::<Answer, Out>::new(0x1000).part(field!(Answer, value));
+        assert_eq!(part.into_address(), 0x1000 + core::mem::offset_of!(Answer, value) as u64);
+    }
 }

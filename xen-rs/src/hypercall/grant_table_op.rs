@@ -11,11 +11,12 @@ mod transfer;
 mod unmap;
 
 use alloc::{sync::Arc, vec::Vec};
-use core::mem::offset_of;
 
 use logic::{
     access::{Allowed, GrantTableOp as Op, NoTarget},
+    field,
     grant::{Refusal, Version},
+    guest::{Field, InOut, Out},
     hypercall::{Budget, Outcome},
     lock::Held,
     page::Deferred,
@@ -29,7 +30,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::{
     cpu::{Context, Running, Target},
     domain::{self, Domain},
-    guest,
+    guest::{Handle, Series},
 };
 
 /// The operation proper; the rest of the argument belongs to continuations of operations that have none here.
@@ -50,18 +51,18 @@ pub fn grant_table_op(cx: &mut Context<'_>) -> Outcome {
         Err(errno) => return Outcome::Fail(errno),
     };
     match op.op() {
-        Op::Map => each::<abi::GnttabMapGrantRef>(cx, count, |cx, va| map::map_grant_ref(&mut By::of(cx), va)),
+        Op::Map => each(cx, count, |cx, arg| map::map_grant_ref(&mut By::of(cx), arg)),
         Op::Unmap => unmap::batches::<abi::GnttabUnmapGrantRef>(cx, count),
         Op::UnmapAndReplace => unmap::batches::<abi::GnttabUnmapAndReplace>(cx, count),
-        Op::Copy => each::<abi::GnttabCopy>(cx, count, copy::copy),
-        Op::Swap => each::<abi::GnttabSwapGrantRef>(cx, count, swap),
-        Op::Transfer => each::<abi::GnttabTransfer>(cx, count, transfer::transfer),
+        Op::Copy => each(cx, count, copy::copy),
+        Op::Swap => each(cx, count, swap),
+        Op::Transfer => each(cx, count, transfer::transfer),
         Op::CacheFlush => cache_flush::cache_flush(cx, command & !COMMAND, count),
-        Op::SetupTable => one(cx, op, va, count, setup_table),
-        Op::QuerySize => one(cx, op, va, count, query_size),
-        Op::GetStatusFrames => one(cx, op, va, count, get_status_frames),
-        Op::SetVersion => set_version(cx, va).into(),
-        Op::GetVersion => get_version(cx, op, va).into(),
+        Op::SetupTable => one(cx, op, (va, count), setup_table),
+        Op::QuerySize => one(cx, op, (va, count), query_size),
+        Op::GetStatusFrames => one(cx, op, (va, count), get_status_frames),
+        Op::SetVersion => set_version(cx, Handle::new(va)).into(),
+        Op::GetVersion => get_version(cx, op, Handle::new(va)).into(),
     }
 }
 
@@ -74,9 +75,9 @@ pub fn at_once(running: &mut Running, regs: &GuestRegs, held: Held<'_, 0>) -> Op
     }
     let va = regs.rsi;
     let result = match regs.rdi as u32 {
-        abi::GNTTABOP_COPY => return copy::only_one(running, va, held),
-        abi::GNTTABOP_MAP_GRANT_REF => map::map_grant_ref(&mut By::running(running, held), va),
-        abi::GNTTABOP_UNMAP_GRANT_REF => unmap::only_one(&mut By::running(running, held), va),
+        abi::GNTTABOP_COPY => return copy::only_one(running, Handle::new(va), held),
+        abi::GNTTABOP_MAP_GRANT_REF => map::map_grant_ref(&mut By::running(running, held), Handle::new(va)),
+        abi::GNTTABOP_UNMAP_GRANT_REF => unmap::only_one(&mut By::running(running, held), Handle::new(va)),
         _ => return None,
     };
     match result {
@@ -86,32 +87,36 @@ pub fn at_once(running: &mut Running, regs: &GuestRegs, held: Held<'_, 0>) -> Op
 }
 
 /// Carries out an operation for each structure `T` of an array, until something waits for this CPU or the slice is over.
-/// `op` takes the address of one, and answers there.
+/// `op` takes one, and answers there.
 #[inline(always)]
-fn each<T>(cx: &mut Context<'_>, count: u32, op: fn(&mut Context<'_>, u64) -> Result<(), Errno>) -> Outcome {
+fn each<T>(
+    cx: &mut Context<'_>,
+    count: u32,
+    op: fn(&mut Context<'_>, Handle<T, InOut>) -> Result<(), Errno>,
+) -> Outcome {
     let mut budget = Budget::units(Budget::ROUND);
-    let mut va = cx.args()[1];
+    let va = cx.args()[1];
     if count == 0 {
         return nothing(va);
     }
+    let mut all = Series::new(va);
     for done in 0..count {
         if done != 0 && (!budget.spend(16) || interrupts::any()) {
-            cx.set_arg(1, va);
+            cx.set_arg(1, all.address());
             cx.set_arg(2, (count - done).into());
             return Outcome::Again;
         }
-        if let Err(errno) = op(cx, va) {
+        if let Err(errno) = op(cx, all.step()) {
             return Outcome::Fail(errno);
         }
-        va = va.wrapping_add(size_of::<T>() as u64);
     }
     Outcome::OK
 }
 
-/// Writes what became of an operation to the `status` of its structure at `va`.
+/// Writes what became of an operation to the status of its structure.
 #[inline(always)]
-fn answer<T>(va: u64, offset: usize, result: &Result<T, Refusal>) -> Result<(), Errno> {
-    guest::write(va.wrapping_add(offset as u64), &logic::grant::status(result))
+fn answer<A, T>(to: Handle<A, Out>, status: Field<A, i16>, result: &Result<T, Refusal>) -> Result<(), Errno> {
+    to.part(status).write(&logic::grant::status(result))
 }
 
 /// No operations: where they would be is looked at all the same, as in Xen.
@@ -123,17 +128,17 @@ fn nothing(va: u64) -> Outcome {
 fn one<T: FromBytes + IntoBytes + Immutable>(
     cx: &mut Context<'_>,
     op: Allowed<Op>,
-    va: u64,
-    count: u32,
+    (va, count): (u64, u32),
     carry_out: fn(&mut Context<'_>, &Allowed<Op>, &mut T) -> Result<(), Errno>,
 ) -> Outcome {
     if count != 1 {
         return Outcome::Fail(Errno::EINVAL);
     }
-    guest::read::<T>(va)
-        .and_then(|mut arg| {
+    Handle::<T, InOut>::new(va)
+        .read()
+        .and_then(|(mut arg, answer)| {
             carry_out(cx, &op, &mut arg)?;
-            guest::write(va, &arg)
+            answer.write(&arg)
         })
         .into()
 }
@@ -188,12 +193,10 @@ fn setup_table(cx: &mut Context<'_>, op: &Allowed<Op>, arg: &mut abi::GnttabSetu
             return Err(Refusal::GeneralError);
         }
         domain.grants.grow(&domain, arg.nr_frames, Version::One, &mut cx.held)?;
-        for index in 0..arg.nr_frames {
+        for (index, told) in (0..arg.nr_frames).zip(Series::<u64, Out>::new(arg.frame_list)) {
             let mfn = domain.grants.table.lock(&mut cx.held).0.frame(index).map(SharedPage::mfn);
             let mfn = mfn.ok_or(Refusal::GeneralError)?;
-            guest::element::<u64>(arg.frame_list, index.into())
-                .and_then(|va| guest::write(va, &mfn.0))
-                .map_err(|_| Refusal::BadVirtAddr)?;
+            told.write(&mfn.0).map_err(|_| Refusal::BadVirtAddr)?;
         }
         Ok(())
     });
@@ -223,12 +226,10 @@ fn get_status_frames(
         if arg.nr_frames > domain.grants.table.lock(&mut cx.held).0.status_frames() {
             return Err(Refusal::GeneralError);
         }
-        for index in 0..arg.nr_frames {
+        for (index, told) in (0..arg.nr_frames).zip(Series::<u64, Out>::new(arg.frame_list)) {
             let mfn = domain.grants.table.lock(&mut cx.held).0.status_frame(index).map(SharedPage::mfn);
             let mfn = mfn.ok_or(Refusal::GeneralError)?;
-            guest::element::<u64>(arg.frame_list, index.into())
-                .and_then(|va| guest::write(va, &mfn.0))
-                .map_err(|_| Refusal::BadVirtAddr)?;
+            told.write(&mfn.0).map_err(|_| Refusal::BadVirtAddr)?;
         }
         Ok(())
     });
@@ -236,23 +237,23 @@ fn get_status_frames(
     Ok(())
 }
 
-fn set_version(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
-    let arg: abi::GnttabSetVersion = guest::read(va)?;
+fn set_version(cx: &mut Context<'_>, arg: Handle<abi::GnttabSetVersion, InOut>) -> Result<(), Errno> {
+    let (arg, answer) = arg.read()?;
     let result = cx.domain.grants.set_version(cx.domain, arg.version, &mut cx.held);
     let version = cx.domain.grants.table.lock(&mut cx.held).0.version() as u32;
-    guest::write(va, &abi::GnttabSetVersion { version })?;
+    answer.write(&abi::GnttabSetVersion { version })?;
     result
 }
 
-fn get_version(cx: &mut Context<'_>, op: Allowed<Op>, va: u64) -> Result<(), Errno> {
-    let mut arg: abi::GnttabGetVersion = guest::read(va)?;
+fn get_version(cx: &mut Context<'_>, op: Allowed<Op>, arg: Handle<abi::GnttabGetVersion, InOut>) -> Result<(), Errno> {
+    let (mut arg, answer) = arg.read()?;
     let domain = cx.target(&op, arg.dom)?;
     arg.version = domain.grants.table.lock(&mut cx.held).0.version() as u32;
-    guest::write(va, &arg)
+    answer.write(&arg)
 }
 
-fn swap(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
-    let arg: abi::GnttabSwapGrantRef = guest::read(va)?;
+fn swap(cx: &mut Context<'_>, arg: Handle<abi::GnttabSwapGrantRef, InOut>) -> Result<(), Errno> {
+    let (arg, to) = arg.read()?;
     let result = cx.domain.grants.table.lock(&mut cx.held).0.swap(arg.ref_a, arg.ref_b);
-    answer(va, offset_of!(abi::GnttabSwapGrantRef, status), &result)
+    answer(to, field!(abi::GnttabSwapGrantRef, status), &result)
 }

@@ -4,17 +4,25 @@ use alloc::{sync::Arc, vec::Vec};
 
 use logic::{
     access::VcpuOp as Op,
+    guest::{In, Out},
     hypercall::Outcome,
     num::index_below,
     time::{Nanos, Periodic},
 };
 use machine::mem::{guest_copy, shared::SharedPage};
-use xen_abi::{arch_x86::shared_info, errno::Errno, hvm::VcpuHvmContext, vcpu as abi};
+use xen_abi::{
+    arch_x86::{VcpuGuestContext, shared_info},
+    errno::Errno,
+    hvm::VcpuHvmContext,
+    vcpu as abi,
+};
 
 use super::set_timer_op::set_singleshot;
 use crate::{
     cpu::Context,
-    cpu_loop, guest, memory, time,
+    cpu_loop,
+    guest::Handle,
+    memory, time,
     vcpu::{Vcpu, VcpuFlags},
 };
 
@@ -40,23 +48,26 @@ pub fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
         Op::Up => up(cx, &vcpu).into(),
         Op::Down => down(cx, &vcpu).into(),
         Op::IsUp => Outcome::Done(vcpu.seat.ready.is_up().into()),
-        Op::GetRunstateInfo => guest::write(va, &time::runstate_record(vcpu.seat.clock.at(time::now()))).into(),
-        Op::RegisterRunstateMemoryArea => register_runstate(cx, &vcpu, va).into(),
-        Op::SetPeriodicTimer => set_periodic(cx, &vcpu, va).into(),
+        Op::GetRunstateInfo => {
+            Handle::<_, Out>::new(va).write(&time::runstate_record(vcpu.seat.clock.at(time::now()))).into()
+        }
+        Op::RegisterRunstateMemoryArea => register_runstate(cx, &vcpu, Handle::new(va)).into(),
+        Op::SetPeriodicTimer => set_periodic(cx, &vcpu, Handle::new(va)).into(),
         Op::StopPeriodicTimer => {
             change_periodic(cx, &vcpu, None);
             Outcome::OK
         }
-        Op::SetSingleshotTimer if myself => guest::read(va)
-            .map(|op: abi::VcpuSetSingleshotTimer| set_singleshot(cx, Nanos(op.timeout_abs_ns), time::now()))
+        Op::SetSingleshotTimer if myself => Handle::<abi::VcpuSetSingleshotTimer, In>::new(va)
+            .read()
+            .map(|op| set_singleshot(cx, Nanos(op.timeout_abs_ns), time::now()))
             .into(),
         Op::StopSingleshotTimer if myself => {
             cx.state.timers.singleshot = None;
             Outcome::OK
         }
         Op::SetSingleshotTimer | Op::StopSingleshotTimer => Outcome::Fail(Errno::EINVAL),
-        Op::RegisterVcpuInfo => register_vcpu_info(cx, &vcpu, va).into(),
-        Op::RegisterVcpuTimeMemoryArea => register_time(cx, &vcpu, myself, va).into(),
+        Op::RegisterVcpuInfo => register_vcpu_info(cx, &vcpu, Handle::new(va)).into(),
+        Op::RegisterVcpuTimeMemoryArea => register_time(cx, &vcpu, myself, Handle::new(va)).into(),
         // It has no argument.
         Op::SendNmi if va != 0 => Outcome::Fail(Errno::EINVAL),
         Op::SendNmi => {
@@ -65,26 +76,22 @@ pub fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
             }
             Outcome::OK
         }
-        Op::GetPhysid => physical_id(cx, &vcpu, va).into(),
+        Op::GetPhysid => physical_id(cx, &vcpu, Handle::new(va)).into(),
     }
 }
 
 /// `VCPUOP_initialise`: gives a vCPU that is down its first state. EEXIST when it has one.
 fn initialise(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Outcome {
-    use alloc::boxed::Box;
-    use xen_abi::arch_x86::VcpuGuestContext;
-    use zerocopy::{FromZeros, IntoBytes};
-
     if vcpu.info.get().is_missing() {
         return Outcome::Fail(Errno::EINVAL);
     }
     if cx.domain.pvh().is_some() {
-        return initialise_pvh(cx, vcpu, va).into();
+        return initialise_pvh(cx, vcpu, Handle::new(va)).into();
     }
-    let mut wanted: Box<VcpuGuestContext> = Box::new(VcpuGuestContext::new_zeroed());
-    if machine::mem::guest_copy::copy_in(va, wanted.as_mut_bytes()).is_err() {
-        return Outcome::Fail(Errno::EFAULT);
-    }
+    let wanted = match Handle::<VcpuGuestContext, In>::new(va).read_boxed() {
+        Ok(wanted) => wanted,
+        Err(errno) => return Outcome::Fail(errno),
+    };
     if vcpu.flags().contains(VcpuFlags::INITIALISED) {
         return Outcome::Fail(Errno::EEXIST);
     }
@@ -104,8 +111,8 @@ fn initialise(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Outcome {
 }
 
 #[cold]
-fn initialise_pvh(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
-    let wanted: VcpuHvmContext = guest::read(va)?;
+fn initialise_pvh(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, wanted: Handle<VcpuHvmContext, In>) -> Result<(), Errno> {
+    let wanted = wanted.read()?;
     if vcpu.flags().contains(VcpuFlags::INITIALISED) {
         return Err(Errno::EEXIST);
     }
@@ -141,8 +148,12 @@ fn may_be_area(cx: &Context<'_>, va: u64) -> bool {
     cx.domain.pvh().is_some() || guest_copy::is_guest_range(va, 1)
 }
 
-fn register_runstate(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
-    let op: abi::VcpuRegisterRunstateMemoryArea = guest::read(va)?;
+fn register_runstate(
+    cx: &mut Context<'_>,
+    vcpu: &Arc<Vcpu>,
+    op: Handle<abi::VcpuRegisterRunstateMemoryArea, In>,
+) -> Result<(), Errno> {
+    let op = op.read()?;
     if !may_be_area(cx, op.addr) {
         return Err(Errno::EFAULT);
     }
@@ -156,7 +167,7 @@ fn register_runstate(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<
     }
     // Shows the state it is in now, in the caller's address space, which is the same kernel's. As with its own, a place that
     // cannot be written is the guest's loss.
-    let _ = guest::write(op.addr, &time::runstate_record(vcpu.seat.clock.stored()));
+    let _ = Handle::<_, Out>::new(op.addr).write(&time::runstate_record(vcpu.seat.clock.stored()));
     Ok(())
 }
 
@@ -178,8 +189,12 @@ fn change_periodic(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, periodic: Option<Peri
     }
 }
 
-fn set_periodic(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
-    let op: abi::VcpuSetPeriodicTimer = guest::read(va)?;
+fn set_periodic(
+    cx: &mut Context<'_>,
+    vcpu: &Arc<Vcpu>,
+    op: Handle<abi::VcpuSetPeriodicTimer, In>,
+) -> Result<(), Errno> {
+    let op = op.read()?;
     let period = Nanos(op.period_ns);
     if period < SHORTEST || period > LONGEST {
         return Err(Errno::EINVAL);
@@ -190,8 +205,12 @@ fn set_periodic(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), E
 }
 
 /// `VCPUOP_register_vcpu_info`: once, by the vCPU itself or for one that is down.
-fn register_vcpu_info(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result<(), Errno> {
-    let op: abi::VcpuRegisterVcpuInfo = guest::read(va)?;
+fn register_vcpu_info(
+    cx: &mut Context<'_>,
+    vcpu: &Arc<Vcpu>,
+    op: Handle<abi::VcpuRegisterVcpuInfo, In>,
+) -> Result<(), Errno> {
+    let op = op.read()?;
     let offset = op.offset as usize;
     if !offset.is_multiple_of(8) || offset > 4096 - shared_info::VCPU_INFO_STRIDE {
         return Err(Errno::ENXIO);
@@ -217,8 +236,13 @@ fn register_vcpu_info(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, va: u64) -> Result
 }
 
 /// `VCPUOP_register_vcpu_time_memory_area`: for the vCPU itself, or for one that is down.
-fn register_time(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, myself: bool, va: u64) -> Result<(), Errno> {
-    let op: abi::VcpuRegisterTimeMemoryArea = guest::read(va)?;
+fn register_time(
+    cx: &mut Context<'_>,
+    vcpu: &Arc<Vcpu>,
+    myself: bool,
+    op: Handle<abi::VcpuRegisterTimeMemoryArea, In>,
+) -> Result<(), Errno> {
+    let op = op.read()?;
     if op.addr != 0 {
         if !myself && vcpu.seat.ready.is_up() {
             return Err(Errno::EINVAL);
@@ -238,11 +262,11 @@ fn register_time(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, myself: bool, va: u64) 
 }
 
 /// `VCPUOP_get_physid`: for the hardware domain's vCPUs that are pinned.
-fn physical_id(cx: &Context<'_>, vcpu: &Vcpu, va: u64) -> Result<(), Errno> {
+fn physical_id(cx: &Context<'_>, vcpu: &Vcpu, told: Handle<abi::VcpuGetPhysid, Out>) -> Result<(), Errno> {
     let pinned = vcpu.seat.hard_affinity().and(cx.domain.pool.cpus());
     if !cx.domain.is_control() || pinned.0.count_ones() != 1 {
         return Err(Errno::EINVAL);
     }
     let cpu = u64::from(pinned.first().unwrap_or(0));
-    guest::write(va, &abi::VcpuGetPhysid { phys_id: cpu | cpu << 32 })
+    told.write(&abi::VcpuGetPhysid { phys_id: cpu | cpu << 32 })
 }

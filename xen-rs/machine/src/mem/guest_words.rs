@@ -4,10 +4,11 @@
 //!
 //! Unsafe: instructions that may fault on a guest's address, with an exception table.
 
-use super::guest_copy::{is_guest_piece, write_slowly};
+use super::guest_copy::{self, is_guest_piece, write_slowly};
 use core::arch::asm;
+use core::marker::PhantomData;
 use xen_abi::Errno;
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Accesses to a guest's addresses, one after the other, each with a label of its own. The one that faults ends them and
 /// counts `$failed` up from 0.
@@ -187,6 +188,39 @@ impl<const N: u64> Piece<N> {
     }
 }
 
+/// A structure of a guest's, as long as it says, which is read once and in registers.
+#[derive(Debug)]
+pub struct Whole<T, const N: u64>(Piece<N>, PhantomData<fn() -> T>);
+
+/// Where what becomes of a structure that was read is told: in parts of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply<T, const N: u64>(Piece<N>, PhantomData<fn() -> T>);
+
+impl<T, const N: u64> Whole<T, N> {
+    /// The structure at an address, and where its answer goes, if all of it is the guest's.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(va: u64) -> Option<(Self, Reply<T, N>)> {
+        const { assert!(size_of::<T>() as u64 == N) };
+        let piece = Piece::new(va)?;
+        Some((Self(piece, PhantomData), Reply(piece, PhantomData)))
+    }
+}
+
+impl<T, const N: u64> Reply<T, N> {
+    /// Writes 16 bits of it, in a register.
+    #[inline(always)]
+    pub fn write_half<const AT: u64>(self, half: u16) -> Result<(), Errno> {
+        self.0.write_half::<AT>(half)
+    }
+
+    /// Writes two words of it, in registers.
+    #[inline(always)]
+    pub fn write_words<const A: u64, const B: u64>(self, a: u64, b: u64) -> Result<(), Errno> {
+        self.0.write_words::<A, B>(a, b)
+    }
+}
+
 /// Reads of so many words by one after the other, into registers.
 macro_rules! read_words {
     ($(#[$doc:meta])* $name:ident, $count:literal: $($word:ident $label:literal at $offset:literal),*) => {
@@ -211,6 +245,25 @@ macro_rules! read_words {
         #[must_use]
         pub fn $name(from: u64) -> Option<[u64; $count]> {
             Piece::<{ 8 * $count }>::new(from)?.all_at_once()
+        }
+
+        impl<T: FromBytes> Whole<T, { 8 * $count }> {
+            /// All of it as words, if it can be read at once.
+            #[inline(always)]
+            #[must_use]
+            pub fn words_at_once(self) -> Option<[u64; $count]> {
+                self.0.all_at_once()
+            }
+
+            /// All of it, at once or by a copy.
+            #[inline(always)]
+            pub fn read(self) -> Result<T, Errno> {
+                match self.0.all_at_once() {
+                    // SAFETY: any bytes are a `T`, and there are as many (`Whole::new`).
+                    Some(words) => Ok(unsafe { core::mem::transmute_copy(&words) }),
+                    None => guest_copy::read(self.0.0),
+                }
+            }
         }
     };
 }

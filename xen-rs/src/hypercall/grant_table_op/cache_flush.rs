@@ -19,7 +19,7 @@ use crate::{
     cpu::Context,
     cpu_loop::breathe,
     domain::{self, Domain},
-    guest::{Elements, Handle},
+    guest::{Elements, Handle, Series},
 };
 
 /// Entries that one round looks at: a continuation counts in these, above the number of the operation.
@@ -32,24 +32,24 @@ const PAGE: u16 = 4096;
 #[cold]
 #[inline(never)]
 pub(super) fn cache_flush(cx: &mut Context<'_>, reached: u32, count: u32) -> Outcome {
-    let mut va = cx.args()[1];
-    let ops = match Elements::<abi::GnttabCacheFlush, In>::new(va, count.max(1).into()) {
-        Ok(ops) => ops.take(count as usize),
-        Err(errno) => return Outcome::Fail(errno),
-    };
+    let va = cx.args()[1];
+    if let Err(errno) = Elements::<abi::GnttabCacheFlush, In>::new(va, count.max(1).into()) {
+        return Outcome::Fail(errno);
+    }
+    let mut ops = Series::<abi::GnttabCacheFlush, In>::new(va);
     let mut budget = Budget::units(Budget::ROUND);
     let mut from = GrantRef(reached);
-    for (done, op) in (0..count).zip(ops) {
+    for done in 0..count {
+        let here = ops.address();
         if done != 0 && (!budget.spend(16) || interrupts::any()) {
-            return later(cx, va, count - done, GrantRef(0));
+            return later(cx, here, count - done, GrantRef(0));
         }
-        match one(cx, op, from) {
+        match one(cx, ops.step(), from) {
             Ok(None) => {}
-            Ok(Some(reached)) => return later(cx, va, count - done, reached),
+            Ok(Some(reached)) => return later(cx, here, count - done, reached),
             Err(errno) => return Outcome::Fail(errno),
         }
         from = GrantRef(0);
-        va = va.wrapping_add(size_of::<abi::GnttabCacheFlush>() as u64);
     }
     Outcome::OK
 }

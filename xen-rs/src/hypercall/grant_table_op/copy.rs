@@ -3,10 +3,11 @@
 mod at_once;
 
 use alloc::sync::Arc;
-use core::mem::offset_of;
 
 use logic::{
+    field,
     grant::{Access, Claim, Extent, PassedOn, Pinned, Refusal, Via},
+    guest::InOut,
     lock::Held,
     page::{Frame, TypeRef, Writable},
 };
@@ -23,7 +24,8 @@ use crate::{
     cpu::Context,
     domain::{self, Domain},
     grant::granted_frame,
-    guest, memory,
+    guest::Handle,
+    memory,
     vcpu::VcpuState,
 };
 
@@ -62,13 +64,13 @@ struct End {
 
 /// One copy.
 #[inline(never)]
-pub(super) fn copy(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
-    let arg: abi::GnttabCopy = guest::read(va)?;
+pub(super) fn copy(cx: &mut Context<'_>, arg: Handle<abi::GnttabCopy, InOut>) -> Result<(), Errno> {
+    let (arg, to) = arg.read()?;
     let result = match copy_pages(cx.domain, cx.state, cx.held.again(), &arg) {
         Some(()) => Ok(()),
         None => copy_slowly(cx, &arg),
     };
-    answer(va, offset_of!(abi::GnttabCopy, status), &result)
+    answer(to, field!(abi::GnttabCopy, status), &result)
 }
 
 #[inline(never)]

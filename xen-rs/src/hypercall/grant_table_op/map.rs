@@ -5,10 +5,11 @@ use core::mem::offset_of;
 
 use logic::{
     grant::{Access, Mapped, Purpose, Refusal, Table, Via},
+    guest::InOut,
     lock::{Held, rank},
     page::{Brief, Frame, Locked, Mapping, MappingBits, Slot},
 };
-use machine::mem::{frame_table::frames, guest_words::Piece, heap, pv_pte, shared::SharedPage};
+use machine::mem::{frame_table::frames, guest_words::Whole, heap, pv_pte, shared::SharedPage};
 use xen_abi::{
     errno::Errno,
     grant_table::{
@@ -18,30 +19,27 @@ use xen_abi::{
     ids::{DomId, GrantHandle, GrantRef, Mfn},
 };
 
-use super::{By, answer, in_container, peer};
+use super::{By, in_container, peer};
 use crate::{
     domain::Domain,
     grant::granted_frame,
-    guest,
+    guest::Handle,
     memory::{self, Mm},
 };
 
 /// One mapping.
 #[inline(never)]
-pub(super) fn map_grant_ref(by: &mut By<'_>, va: u64) -> Result<(), Errno> {
-    const STATUS: usize = offset_of!(abi::GnttabMapGrantRef, status);
+pub(super) fn map_grant_ref(by: &mut By<'_>, arg: Handle<abi::GnttabMapGrantRef, InOut>) -> Result<(), Errno> {
+    const STATUS: u64 = offset_of!(abi::GnttabMapGrantRef, status) as u64;
     const { assert!(offset_of!(abi::GnttabMapGrantRef, handle) == 20 && STATUS == 18) };
-    let piece = Piece::<{ size_of::<abi::GnttabMapGrantRef>() as u64 }>::new(va).ok_or(Errno::EFAULT)?;
-    let arg: abi::GnttabMapGrantRef = match piece.all_at_once() {
-        Some(words) => zerocopy::transmute!(words),
-        None => guest::read(va)?,
-    };
+    let (whole, answer) = Whole::<abi::GnttabMapGrantRef, 32>::new(arg.into_address()).ok_or(Errno::EFAULT)?;
+    let arg = whole.read()?;
     match map(by, &arg) {
         // The granting domain's number is written with them, as by Xen.
         Ok((handle, frame)) => {
-            piece.write_words::<16, 24>(u64::from(arg.dom.0) | u64::from(handle.0) << 32, frame.0 << 12)
+            answer.write_words::<16, 24>(u64::from(arg.dom.0) | u64::from(handle.0) << 32, frame.0 << 12)
         }
-        Err(refusal) => answer(va, STATUS, &Err::<(), _>(refusal)),
+        Err(refusal) => answer.write_half::<STATUS>(logic::grant::status(&Err::<(), _>(refusal)).cast_unsigned()),
     }
 }
 

@@ -1,8 +1,6 @@
 //! `GNTTABOP_transfer`: a page, with what is in it, becomes another domain's, which waits for it with an entry.
 
-use core::mem::offset_of;
-
-use logic::{grant::Refusal, page::Stolen};
+use logic::{field, grant::Refusal, guest::InOut, page::Stolen};
 use machine::mem::{
     frame_table::frames,
     pv_pte,
@@ -11,15 +9,15 @@ use machine::mem::{
 use xen_abi::{errno::Errno, grant_table as abi, ids::Mfn};
 
 use super::answer;
-use crate::{cpu::Context, domain, guest, memory};
+use crate::{cpu::Context, domain, guest::Handle, memory};
 
 /// One page.
 #[cold]
 #[inline(never)]
-pub(super) fn transfer(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
-    let arg: abi::GnttabTransfer = guest::read(va)?;
+pub(super) fn transfer(cx: &mut Context<'_>, arg: Handle<abi::GnttabTransfer, InOut>) -> Result<(), Errno> {
+    let (arg, to) = arg.read()?;
     let result = give(cx, &arg);
-    answer(va, offset_of!(abi::GnttabTransfer, status), &result)
+    answer(to, field!(abi::GnttabTransfer, status), &result)
 }
 
 /// The page is taken away first, and is lost if nobody takes it: so it is in Xen.

@@ -7,16 +7,22 @@ use core::mem::offset_of;
 
 use arrayvec::ArrayVec;
 use logic::{
+    field,
     grant::{Access, Detached, Flushed, GrantMapping, Refusal, Unmap, Via},
+    guest::{Field, InOut},
     hypercall::Outcome,
     page::Entry,
 };
-use machine::mem::{guest_words::Piece, tlb};
+use machine::mem::{guest_words::Whole, tlb};
 use xen_abi::{errno::Errno, grant_table as abi, ids::GrantHandle};
 use zerocopy::FromBytes;
 
-use super::{By, in_container, map::Place, peer};
-use crate::{cpu::Context, guest, memory};
+use super::{By, answer, in_container, map::Place, peer};
+use crate::{
+    cpu::Context,
+    guest::{Handle, Series},
+    memory,
+};
 
 /// Mappings that share one flush: Xen's number.
 const BATCH: usize = 32;
@@ -33,22 +39,28 @@ pub(super) struct Request {
 }
 
 /// An operation that unmaps.
-pub(super) trait Operation: FromBytes + zerocopy::IntoBytes {
+pub(super) trait Operation: FromBytes + zerocopy::IntoBytes + Sized {
     /// Where its answer goes.
-    const STATUS: usize;
+    fn status() -> Field<Self, i16>;
     /// What it asks for.
     fn request(&self) -> Request;
 }
 
 impl Operation for abi::GnttabUnmapGrantRef {
-    const STATUS: usize = offset_of!(Self, status);
+    fn status() -> Field<Self, i16> {
+        field!(abi::GnttabUnmapGrantRef, status)
+    }
+
     fn request(&self) -> Request {
         Request { handle: self.handle, host_address: self.host_addr, new_address: 0, bus_address: self.dev_bus_addr }
     }
 }
 
 impl Operation for abi::GnttabUnmapAndReplace {
-    const STATUS: usize = offset_of!(Self, status);
+    fn status() -> Field<Self, i16> {
+        field!(abi::GnttabUnmapAndReplace, status)
+    }
+
     fn request(&self) -> Request {
         Request { handle: self.handle, host_address: self.host_addr, new_address: self.new_addr, bus_address: 0 }
     }
@@ -57,10 +69,11 @@ impl Operation for abi::GnttabUnmapAndReplace {
 /// The hypercall's part for either operation.
 pub(super) fn batches<T: Operation>(cx: &mut Context<'_>, count: u32) -> Outcome {
     let mut left = count;
-    let mut va = cx.args()[1];
+    let va = cx.args()[1];
     if count == 0 {
         return super::nothing(va);
     }
+    let mut all = Series::<T, InOut>::new(va);
     for _ in 0..BATCHES {
         if left == 0 {
             break;
@@ -68,17 +81,16 @@ pub(super) fn batches<T: Operation>(cx: &mut Context<'_>, count: u32) -> Outcome
         let mut gone = ArrayVec::<Detached, BATCH>::new();
         let mut fault = None;
         for _ in 0..BATCH.min(left as usize) {
-            let result = guest::read::<T>(va).and_then(|arg| {
+            let result = all.step().read().and_then(|(arg, to)| {
                 let result = detach(&mut By::of(cx), &arg.request());
-                let status = logic::grant::status(&result);
+                let answered = answer(to, T::status(), &result);
                 gone.extend(result.ok().flatten());
-                guest::write(va.wrapping_add(T::STATUS as u64), &status)
+                answered
             });
             if let Err(errno) = result {
                 fault = Some(errno);
                 break;
             }
-            va = va.wrapping_add(size_of::<T>() as u64);
             left -= 1;
         }
         release(cx, &mut gone);
@@ -89,27 +101,24 @@ pub(super) fn batches<T: Operation>(cx: &mut Context<'_>, count: u32) -> Outcome
     if left == 0 {
         return Outcome::OK;
     }
-    cx.set_arg(1, va);
+    cx.set_arg(1, all.address());
     cx.set_arg(2, left.into());
     Outcome::Again
 }
 
 /// A hypercall for one mapping.
 #[inline(never)]
-pub(super) fn only_one(by: &mut By<'_>, va: u64) -> Result<(), Errno> {
+pub(super) fn only_one(by: &mut By<'_>, arg: Handle<abi::GnttabUnmapGrantRef, InOut>) -> Result<(), Errno> {
     const STATUS: u64 = offset_of!(abi::GnttabUnmapGrantRef, status) as u64;
-    let piece = Piece::<{ size_of::<abi::GnttabUnmapGrantRef>() as u64 }>::new(va).ok_or(Errno::EFAULT)?;
-    let arg: abi::GnttabUnmapGrantRef = match piece.all_at_once() {
-        Some(words) => zerocopy::transmute!(words),
-        None => guest::read(va)?,
-    };
+    let (whole, answer) = Whole::<abi::GnttabUnmapGrantRef, 24>::new(arg.into_address()).ok_or(Errno::EFAULT)?;
+    let arg = whole.read()?;
     let result = detach(by, &arg.request());
     let status = logic::grant::status(&result);
     if let Ok(Some(detached)) = result {
         let flushed = tlb::flush_domain(by.domain.id);
         free(by, detached, &flushed);
     }
-    piece.write_half::<STATUS>(status.cast_unsigned())
+    answer.write_half::<STATUS>(status.cast_unsigned())
 }
 
 /// Takes the entry away. Nothing to do is fine, too.

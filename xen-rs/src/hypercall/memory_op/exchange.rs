@@ -4,13 +4,14 @@ use alloc::vec::Vec;
 
 use logic::{
     access::{Allowed, MemoryOp as Op},
+    field,
     frames::{Block, Shortage},
+    guest::{In, InOut},
     hypercall::Outcome,
     lock::Held,
     memory_op::Trade as Plan,
     page::Stolen,
 };
-use machine::mem::guest_copy;
 use xen_abi::{errno::Errno, ids::Mfn, memory::*};
 
 use super::{address_bits, reservation, zone};
@@ -18,12 +19,10 @@ use crate::{
     cpu::{Context, Target},
     cpu_loop::breathe,
     domain::Life,
-    guest::Caller,
+    guest::{Caller, Handle},
     memory,
 };
 
-/// Offset of `nr_exchanged` in the argument: all that is told to the caller.
-const DONE: u64 = core::mem::offset_of!(MemoryExchange, nr_exchanged) as u64;
 /// Pages after which a round ends.
 const PAGES_PER_ROUND: u64 = 32;
 /// Pages after which interrupts are taken: what is traded together, 512 pages at most, is more than that.
@@ -32,18 +31,19 @@ const BREATH: u64 = 64;
 /// The operation. A continuation finds how far it has come in the argument.
 pub fn exchange(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Outcome {
     memory::feed_heap(&mut cx.held);
-    let wanted: MemoryExchange = match guest_copy::read(argument) {
-        Ok(wanted) => wanted,
+    let (wanted, answer) = match Handle::<MemoryExchange, InOut>::new(argument).read() {
+        Ok(read) => read,
         Err(errno) => return Outcome::Fail(errno),
     };
     let (done, end) = match Trade::new(cx, op, &wanted) {
         Ok(trade) => trade.run(cx, wanted.nr_exchanged),
         Err(errno) => (wanted.nr_exchanged, End::Fail(errno)),
     };
+    // How many are exchanged is all that is told.
     if matches!(end, End::Done) && done == wanted.nr_exchanged {
         return Outcome::OK;
     }
-    if guest_copy::write(argument.wrapping_add(DONE), &done).is_err() {
+    if answer.part(field!(MemoryExchange, nr_exchanged)).write(&done).is_err() {
         return Outcome::Fail(Errno::EFAULT);
     }
     match end {
@@ -123,10 +123,10 @@ impl Trade {
             if extent.is_multiple_of(BREATH) {
                 breathe(&mut cx.held);
             }
-            match guest_copy::read::<u64>(at) {
-                Ok(pfn) => {
+            match Handle::<u64, InOut>::new(at).read() {
+                Ok((pfn, answer)) => {
                     reservation::name(first, self.plan.taken_order(), pfn);
-                    told = told.and(guest_copy::write(at, &first.0));
+                    told = told.and(answer.write(&first.0));
                 }
                 Err(errno) => told = Err(errno),
             }
@@ -139,7 +139,7 @@ impl Trade {
         let pages = usize::try_from(self.plan.pages_per_chunk()).map_err(|_| Errno::ENOMEM)?;
         old.try_reserve_exact(pages).map_err(|_| Errno::ENOMEM)?;
         for at in self.plan.given(chunk) {
-            let first = guest_copy::read::<u64>(at)?;
+            let first = Handle::<u64, In>::new(at).read()?;
             for mfn in first..first.saturating_add(1 << self.plan.given_order()) {
                 if (old.len() as u64).is_multiple_of(BREATH) {
                     breathe(&mut cx.held);

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use logic::{
     access::{Allowed, MemoryOp as Op},
+    guest::{In, InOut, Out},
     num,
 };
 use machine::{
@@ -16,14 +17,18 @@ use machine::{
 };
 use xen_abi::{errno::Errno, ids::Mfn, memory::*};
 
-use crate::{cpu::Context, memory};
+use crate::{
+    cpu::Context,
+    guest::{Handle, Series},
+    memory,
+};
 
 /// Most entries of a memory map that is set (Xen's E820MAX).
 const MAP_ENTRIES: u32 = 1024;
 
 /// The caller's own memory map.
 pub fn memory_map(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
-    let mut wanted: MemoryMap = guest_copy::read(argument)?;
+    let (mut wanted, answer) = Handle::<MemoryMap, InOut>::new(argument).read()?;
     let map = cx.domain.memory.map();
     if map.is_empty() {
         return Err(Errno::ENOSYS);
@@ -31,19 +36,16 @@ pub fn memory_map(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
     let count = (wanted.nr_entries as usize).min(map.len());
     write_map(wanted.buffer, map.get(..count).unwrap_or(&[]))?;
     wanted.nr_entries = num::count(count);
-    guest_copy::write(argument, &wanted)
+    answer.write(&wanted)
 }
 
 fn write_map(to: u64, entries: &[E820Entry]) -> Result<(), Errno> {
-    for (at, entry) in (to..).step_by(size_of::<E820Entry>()).zip(entries) {
-        guest_copy::write(at, entry)?;
-    }
-    Ok(())
+    Series::<E820Entry, Out>::new(to).zip(entries).try_for_each(|(at, entry)| at.write(entry))
 }
 
 /// The machine's memory map, in which what the caller must not map is reserved.
 pub fn machine_memory_map(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
-    let mut wanted: MemoryMap = guest_copy::read(argument)?;
+    let (mut wanted, answer) = Handle::<MemoryMap, InOut>::new(argument).read()?;
     let map = machine_map(&cx.domain.memory.io_ranges());
     if wanted.buffer != 0 {
         if map.len() > wanted.nr_entries as usize {
@@ -52,7 +54,7 @@ pub fn machine_memory_map(cx: &mut Context<'_>, argument: u64) -> Result<(), Err
         write_map(wanted.buffer, &map)?;
     }
     wanted.nr_entries = num::count(map.len());
-    guest_copy::write(argument, &wanted)
+    answer.write(&wanted)
 }
 
 /// The loader's map; between its entries, as reserved, the frames that are in none of `allowed` (ordered).
@@ -91,15 +93,15 @@ const fn e820_type(kind: MemoryKind) -> u32 {
 
 /// What another domain, or the caller, will be told by `memory_map`.
 pub fn set_memory_map(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<(), Errno> {
-    let wanted: ForeignMemoryMap = guest_copy::read(argument)?;
+    let wanted = Handle::<ForeignMemoryMap, In>::new(argument).read()?;
     if wanted.map.nr_entries > MAP_ENTRIES {
         return Err(Errno::EINVAL);
     }
     let domain = cx.target(&op, wanted.domid)?;
     let mut map = Vec::new();
     map.try_reserve_exact(wanted.map.nr_entries as usize).map_err(|_| Errno::ENOMEM)?;
-    for i in 0..u64::from(wanted.map.nr_entries) {
-        map.push(guest_copy::read(wanted.map.buffer.wrapping_add(i * size_of::<E820Entry>() as u64))?);
+    for entry in Series::<E820Entry, In>::new(wanted.map.buffer).take(wanted.map.nr_entries as usize) {
+        map.push(entry.read()?);
     }
     domain.memory.set_map(map);
     Ok(())
@@ -110,12 +112,13 @@ pub fn machphys_mapping(cx: &Context<'_>, argument: u64) -> Result<(), Errno> {
     let all = (M2P_GUEST_END - M2P_GUEST) / 8;
     // The control domain is told how much there really is.
     let max_mfn = if cx.domain.is_control() { end_of_ram().0 } else { all } - 1;
-    guest_copy::write(argument, &MachphysMapping { v_start: M2P_GUEST, v_end: M2P_GUEST_END, max_mfn })
+    Handle::<_, Out>::new(argument).write(&MachphysMapping { v_start: M2P_GUEST, v_end: M2P_GUEST_END, max_mfn })
 }
 
 /// The frames that the machine-to-phys table is made of, one for each 2 MiB: pages of `DOMID_XEN`, to be mapped for reading.
 pub fn machphys_mfn_list(argument: u64) -> Result<(), Errno> {
-    let mut wanted: MachphysMfnList = guest_copy::read(argument)?;
+    let (mut wanted, answer) = Handle::<MachphysMfnList, InOut>::new(argument).read()?;
+    let mut list = Series::<u64, Out>::new(wanted.extent_start);
     let (mut written, mut last) = (0, Mfn(0));
     while written < wanted.max_extents {
         match pv_pte::m2p_extent(u64::from(written)) {
@@ -124,16 +127,16 @@ pub fn machphys_mfn_list(argument: u64) -> Result<(), Errno> {
             M2pExtent::Hole => {}
             M2pExtent::Beyond => break,
         }
-        guest_copy::write(wanted.extent_start.wrapping_add(u64::from(written) * 8), &last.0)?;
+        list.step().write(&last.0)?;
         written += 1;
     }
     wanted.nr_extents = written;
-    guest_copy::write(argument, &wanted)
+    answer.write(&wanted)
 }
 
 /// Memory that devices need mapped one to one behind an IOMMU, of which there is none.
 pub fn reserved_device_memory(argument: u64) -> Result<(), Errno> {
-    let mut wanted: ReservedDeviceMemoryMap = guest_copy::read(argument)?;
+    let (mut wanted, answer) = Handle::<ReservedDeviceMemoryMap, InOut>::new(argument).read()?;
     let bytes = u64::from(wanted.nr_entries) * size_of::<ReservedDeviceMemory>() as u64;
     if !guest_copy::is_guest_range(wanted.buffer, bytes) {
         return Err(Errno::EFAULT);
@@ -142,5 +145,5 @@ pub fn reserved_device_memory(argument: u64) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     wanted.nr_entries = 0;
-    guest_copy::write(argument, &wanted)
+    answer.write(&wanted)
 }

@@ -10,6 +10,7 @@ mod resource;
 use logic::{
     access::{Allowed, MemoryOp as Op},
     frames::Zone,
+    guest::In,
     hypercall::Outcome,
     memory_op::split_command,
 };
@@ -17,7 +18,11 @@ use machine::mem::end_of_ram;
 use xen_abi::{arch_x86::shared_info::ARCH_MAX_PFN, errno::Errno, ids::DomId, memory::*};
 
 use super::batch;
-use crate::{cpu::Context, domain::Domain, guest};
+use crate::{
+    cpu::Context,
+    domain::Domain,
+    guest::{self, Handle},
+};
 
 /// How many pages the caller has, if that is what it asks: balloons do so all the time, and any domain may.
 #[inline(always)]
@@ -112,20 +117,20 @@ const fn address_bits(mem_flags: u32) -> u8 {
 }
 
 fn current_reservation(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<u64, Errno> {
-    let id = guest::read::<MemoryDomain>(argument)?.domid;
+    let id = Handle::<MemoryDomain, In>::new(argument).read()?.domid;
     let domain = cx.target(&op, id)?;
     Ok(domain.memory.totals(&mut cx.held).total)
 }
 
 fn maximum_reservation(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<u64, Errno> {
-    let id = guest::read::<MemoryDomain>(argument)?.domid;
+    let id = Handle::<MemoryDomain, In>::new(argument).read()?.domid;
     let domain = cx.target(&op, id)?;
     Ok(domain.memory.totals(&mut cx.held).maximum)
 }
 
 /// The highest frame of a PVH domain's map; what a PV domain has said of itself: it writes to `shared_info` how many frames its p2m list covers.
 fn maximum_gpfn(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<u64, Errno> {
-    let id = guest::read::<MemoryDomain>(argument)?.domid;
+    let id = Handle::<MemoryDomain, In>::new(argument).read()?.domid;
     let domain = cx.target(&op, id)?;
     if let Some(pvh) = domain.pvh() {
         return Ok(pvh.physmap.end(&mut cx.held).0.max(1) - 1);
@@ -135,7 +140,7 @@ fn maximum_gpfn(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<
 }
 
 fn claim_pages(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<(), Errno> {
-    let wanted: MemoryReservation = guest::read(argument)?;
+    let wanted = Handle::<MemoryReservation, In>::new(argument).read()?;
     // By number only: a domain is claimed for, it does not claim.
     let plain = wanted.extent_start == 0 && wanted.extent_order == 0 && wanted.mem_flags == 0;
     if !plain || wanted.domid == DomId::SELF {

@@ -7,10 +7,11 @@ use alloc::sync::Arc;
 use logic::{
     access::{Allowed, MemoryOp as Op},
     grant::Version,
+    guest::{In, Out},
     hvm::p2m::{Access, Use},
     hypercall::Outcome,
 };
-use machine::mem::{frame_table::frames, guest_copy};
+use machine::mem::frame_table::frames;
 use xen_abi::{
     errno::Errno,
     ids::{DomId, Gfn, Mfn},
@@ -20,6 +21,7 @@ use xen_abi::{
 use crate::{
     cpu::Context,
     domain::{self, Domain},
+    guest::{Handle, Series},
     hvm::PvhDomain,
 };
 
@@ -56,7 +58,7 @@ fn add_some(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) ->
     if first > MOST {
         return Err(Errno::EDOM);
     }
-    let wanted: AddToPhysmap = guest_copy::read(argument)?;
+    let wanted = Handle::<AddToPhysmap, In>::new(argument).read()?;
     if wanted.space == XENMAPSPACE_GMFN_FOREIGN {
         return Err(Errno::ENOSYS);
     }
@@ -87,7 +89,7 @@ fn add_some_of_batch(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument
     if first > MOST {
         return Err(Errno::EDOM);
     }
-    let wanted: AddToPhysmapBatch = guest_copy::read(argument)?;
+    let wanted = Handle::<AddToPhysmapBatch, In>::new(argument).read()?;
     let space = u32::from(wanted.space);
     if space == XENMAPSPACE_GMFN_RANGE {
         return Err(Errno::EOPNOTSUPP);
@@ -96,16 +98,18 @@ fn add_some_of_batch(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument
     let pvh = domain.pvh().ok_or(Errno::EACCES)?;
     let count = u64::from(wanted.size);
     let last = count.min(first + ROUND);
-    for i in first..last {
-        let at = |array: u64, size: u64| array.wrapping_add(i * size);
-        let index = guest_copy::read(at(wanted.idxs, 8))?;
-        let gfn = Gfn(guest_copy::read(at(wanted.gpfns, 8))?);
+    let indices = Series::<u64, In>::new(wanted.idxs).after(first);
+    let numbers = Series::<u64, In>::new(wanted.gpfns).after(first);
+    let answers = Series::<i32, Out>::new(wanted.errs).after(first);
+    for (_, ((index, gfn), told)) in (first..last).zip(indices.zip(numbers).zip(answers)) {
+        let index = index.read()?;
+        let gfn = Gfn(gfn.read()?);
         let wish = Wish { space, index, gfn, foreign: wanted.foreign_domid };
         let answer = match add_one(cx, &domain, pvh, &wish) {
             Ok(()) => 0,
             Err(errno) => -i32::try_from(errno as u64).unwrap_or(i32::MAX),
         };
-        guest_copy::write(at(wanted.errs, 4), &answer)?;
+        told.write(&answer)?;
     }
     Ok((last < count).then_some(last))
 }
@@ -189,7 +193,7 @@ fn grant_frame(cx: &mut Context<'_>, domain: &Arc<Domain>, index: u64) -> Result
 
 /// `remove_from_physmap`. A page of the domain's own stays its own.
 pub fn remove(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<(), Errno> {
-    let wanted: RemoveFromPhysmap = guest_copy::read(argument)?;
+    let wanted = Handle::<RemoveFromPhysmap, In>::new(argument).read()?;
     let domain = cx.target(&op, wanted.domid)?;
     let pvh = domain.pvh().ok_or(Errno::EACCES)?;
     match pvh.physmap.remove(&domain, Gfn(wanted.gpfn), 0, &mut cx.held)? {

@@ -1,23 +1,25 @@
 //! Operations on what PV domains do not have: memory on demand, access rights per page, virtual nodes. Their
 //! arguments are looked at in Xen's order, so that each wrong one gets its own error.
 
-use logic::access::{Allowed, MemoryOp as Op};
-use machine::mem::guest_copy;
+use logic::{
+    access::{Allowed, MemoryOp as Op},
+    guest::In,
+};
 use xen_abi::{errno::Errno, ids::DomId, memory::*};
 
 use super::batch;
-use crate::{cpu::Context, domain};
+use crate::{cpu::Context, domain, guest::Handle};
 
 /// `set_pod_target` and `get_pod_target`.
 pub fn pod_target(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
-    let wanted: PodTarget = guest_copy::read(argument)?;
+    let wanted = Handle::<PodTarget, In>::new(argument).read()?;
     batch::find(cx, wanted.domid).ok_or(Errno::ESRCH)?;
     Err(Errno::EINVAL)
 }
 
 /// `access_op`: the domain is the second half-word of `struct xen_mem_access_op`, which has 32 bytes.
 pub fn access_op(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
-    let wanted: [u16; 16] = guest_copy::read(argument)?;
+    let wanted = Handle::<[u16; 16], In>::new(argument).read()?;
     let [_, domid, ..] = wanted;
     if DomId(domid) == cx.domain.id {
         return Err(Errno::EPERM);
@@ -28,7 +30,7 @@ pub fn access_op(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
 
 /// `get_vnumainfo`.
 pub fn vnuma_info(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<(), Errno> {
-    let wanted: VnumaTopologyInfo = guest_copy::read(argument)?;
+    let wanted = Handle::<VnumaTopologyInfo, In>::new(argument).read()?;
     if wanted.pad != 0 {
         return Err(Errno::EINVAL);
     }

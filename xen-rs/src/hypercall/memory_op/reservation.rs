@@ -5,12 +5,13 @@ use alloc::{sync::Arc, vec::Vec};
 use logic::{
     access::{Allowed, MemoryOp as Op},
     frames::Zone,
+    guest::{In, InOut, Out},
     hvm::p2m,
     hypercall::Outcome,
     lock::Held,
     memory_op::{Direction, Extents, Step},
 };
-use machine::mem::{frame_table::frames, guest_copy, pv_pte};
+use machine::mem::{frame_table::frames, pv_pte};
 use xen_abi::{
     errno::Errno,
     ids::{Gfn, Mfn},
@@ -18,7 +19,13 @@ use xen_abi::{
 };
 
 use super::{address_bits, zone};
-use crate::{cpu::Context, domain::Domain, guest::Caller, hvm::PvhDomain, memory};
+use crate::{
+    cpu::Context,
+    domain::Domain,
+    guest::{Caller, Handle},
+    hvm::PvhDomain,
+    memory,
+};
 
 /// Whether one extent was done.
 enum Extent {
@@ -30,7 +37,7 @@ enum Extent {
 
 /// The three operations. Whatever goes wrong, the answer is how many extents were done (as in Xen).
 pub fn reservation(cx: &mut Context<'_>, op: Allowed<Op>, command: u32, first: u64, argument: u64) -> Outcome {
-    let Ok(wanted) = guest_copy::read::<MemoryReservation>(argument) else { return Outcome::Done(first) };
+    let Ok(wanted) = Handle::<MemoryReservation, In>::new(argument).read() else { return Outcome::Done(first) };
     let direction = match op.op() {
         Op::DecreaseReservation => Direction::Decrease,
         Op::PopulatePhysmap => Direction::Populate,
@@ -51,9 +58,9 @@ pub fn reservation(cx: &mut Context<'_>, op: Allowed<Op>, command: u32, first: u
             Step::Finished => return Outcome::Done(extents.done()),
         };
         let extent = match (direction, at) {
-            (Direction::Increase, at) => increase(&domain, at, order, zone, &mut cx.held),
-            (Direction::Decrease, Some(at)) => give_back(cx, &domain, at, order),
-            (Direction::Populate, Some(at)) => populate(&domain, at, order, zone, &mut cx.held),
+            (Direction::Increase, at) => increase(&domain, at.map(Handle::new), order, zone, &mut cx.held),
+            (Direction::Decrease, Some(at)) => give_back(cx, &domain, Handle::new(at), order),
+            (Direction::Populate, Some(at)) => populate(&domain, Handle::new(at), order, zone, &mut cx.held),
             (_, None) => Extent::Stop,
         };
         match extent {
@@ -74,8 +81,8 @@ fn take(domain: &Arc<Domain>, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> 
     })
 }
 
-fn populate(domain: &Arc<Domain>, at: u64, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Extent {
-    let Ok(pfn) = guest_copy::read::<u64>(at) else { return Extent::Stop };
+fn populate(domain: &Arc<Domain>, at: Handle<u64, InOut>, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Extent {
+    let Ok((pfn, told)) = at.read() else { return Extent::Stop };
     let first = match take(domain, order, zone, held) {
         Ok(first) => first,
         Err(extent) => return extent,
@@ -84,7 +91,7 @@ fn populate(domain: &Arc<Domain>, at: u64, order: u8, zone: Zone, held: &mut Hel
         return enter(domain, pvh, (Gfn(pfn), first, order), held);
     }
     name(first, order, pfn);
-    if guest_copy::write(at, &first.0).is_err() { Extent::Stop } else { Extent::Done }
+    if told.write(&first.0).is_err() { Extent::Stop } else { Extent::Done }
 }
 
 /// Enters an extent in the physical map of a PVH domain, which is not told the frame.
@@ -113,16 +120,22 @@ pub(super) fn name(first: Mfn, order: u8, pfn: u64) {
     }
 }
 
-fn increase(domain: &Arc<Domain>, at: Option<u64>, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Extent {
+fn increase(
+    domain: &Arc<Domain>,
+    at: Option<Handle<u64, Out>>,
+    order: u8,
+    zone: Zone,
+    held: &mut Held<'_, 0>,
+) -> Extent {
     match (take(domain, order, zone, held), at) {
         (Err(extent), _) => extent,
-        (Ok(first), Some(at)) if guest_copy::write(at, &first.0).is_err() => Extent::Stop,
-        (Ok(_), _) => Extent::Done,
+        (Ok(first), Some(at)) => at.write(&first.0).map_or(Extent::Stop, |()| Extent::Done),
+        (Ok(_), None) => Extent::Done,
     }
 }
 
-fn give_back(cx: &mut Context<'_>, domain: &Arc<Domain>, at: u64, order: u8) -> Extent {
-    let Ok(first) = guest_copy::read::<u64>(at) else { return Extent::Stop };
+fn give_back(cx: &mut Context<'_>, domain: &Arc<Domain>, at: Handle<u64, In>, order: u8) -> Extent {
+    let Ok(first) = at.read() else { return Extent::Stop };
     if let Some(pvh) = domain.pvh() {
         // A hole ends the call, as in Xen.
         let whole = pvh.physmap.give_back(domain, Gfn(first), order, &mut cx.held) == Ok(1 << order);

@@ -6,17 +6,21 @@ use arrayvec::ArrayVec;
 use logic::{
     access::{Allowed, MemoryOp as Op},
     grant::Version,
+    guest::{InOut, Out},
     hvm::p2m::{Access, Use},
     hypercall::Outcome,
 };
-use machine::mem::guest_copy;
 use xen_abi::{
     errno::Errno,
     ids::{DomId, Gfn, Mfn},
     memory::*,
 };
 
-use crate::{cpu::Context, domain::Domain};
+use crate::{
+    cpu::Context,
+    domain::Domain,
+    guest::{Handle, Series},
+};
 
 /// Frames of one round.
 const CHUNK: usize = 32;
@@ -41,7 +45,7 @@ fn acquire(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> 
     if cx.domain.pvh().is_some() && !cx.domain.is_control() {
         return Err(Errno::EACCES);
     }
-    let mut wanted: MemAcquireResource = guest_copy::read(argument)?;
+    let (mut wanted, answer) = Handle::<MemAcquireResource, InOut>::new(argument).read()?;
     let count = u64::from(wanted.nr_frames);
     let end = wanted.frame.checked_add(count).ok_or(Errno::EINVAL)?;
     if wanted.pad != 0 || wanted.frame >> 32 != 0 || end >> 32 != 0 {
@@ -58,17 +62,17 @@ fn acquire(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> 
             return Err(Errno::EINVAL);
         }
         wanted.nr_frames = size;
-        return guest_copy::write(argument, &wanted).map(|()| None);
+        return answer.write(&wanted).map(|()| None);
     }
     if first >= count || wanted.nr_frames > u32::MAX >> MEMOP_EXTENT_SHIFT {
         return Err(Errno::EINVAL);
     }
     let frames = grant_frames(cx, &domain, &wanted, first)?;
-    for (at, mfn) in (wanted.frame_list.wrapping_add(first * 8)..).step_by(8).zip(&frames) {
+    for (at, mfn) in Series::<u64, InOut>::new(wanted.frame_list).after(first).zip(&frames) {
         match cx.domain.pvh() {
-            None => guest_copy::write(at, mfn)?,
+            None => Handle::<u64, Out>::new(at.into_address()).write(mfn)?,
             Some(pvh) => {
-                let place = (Gfn(guest_copy::read(at)?), Mfn(*mfn), 0);
+                let place = (Gfn(at.read()?.0), Mfn(*mfn), 0);
                 pvh.physmap.enter(cx.domain, place, domain.id, (Access::DATA, Use::Foreign), &mut cx.held)?;
             }
         }

@@ -8,6 +8,7 @@ mod time;
 use logic::{
     access::{Allowed, PlatformOp as Op},
     control::payload,
+    guest::InOut,
     hypercall::Outcome,
 };
 use xen_abi::{
@@ -16,7 +17,7 @@ use xen_abi::{
 };
 use zerocopy::{Immutable, IntoBytes};
 
-use crate::{cpu::Context, guest};
+use crate::{cpu::Context, guest::Handle};
 
 /// What an operation leaves behind when it succeeds.
 enum Reply {
@@ -28,9 +29,8 @@ enum Reply {
 
 /// The hypercall: rdi points to a `struct xen_platform_op`.
 pub fn platform_op(cx: &mut Context<'_>) -> Outcome {
-    let va = cx.args()[0];
-    let mut raw = match guest::read::<PlatformOp>(va) {
-        Ok(raw) => raw,
+    let (mut raw, answer) = match Handle::<PlatformOp, InOut>::new(cx.args()[0]).read() {
+        Ok(read) => read,
         Err(errno) => return Outcome::Fail(errno),
     };
     if raw.interface_version != XENPF_INTERFACE_VERSION {
@@ -39,7 +39,7 @@ pub fn platform_op(cx: &mut Context<'_>) -> Outcome {
     let reply = cx.permit::<Op>(raw.cmd).and_then(|op| carry_out(cx, &op, &mut raw));
     match reply {
         Ok(Reply::Nothing) => Outcome::OK,
-        Ok(Reply::CopyBack) => guest::write(va, &raw).into(),
+        Ok(Reply::CopyBack) => answer.write(&raw).into(),
         Err(errno) => Outcome::Fail(errno),
     }
 }

@@ -9,12 +9,13 @@ use core::{mem::offset_of, ops::DerefMut, sync::atomic::AtomicU64};
 
 use logic::{
     grant::{Access, InUse, Offer, Offers},
+    guest::InOut,
     lock::Held,
     page::{Brief, Last, Owner, TypeRef, Writable},
 };
 use machine::mem::{
     frame_table::frames,
-    guest_words::Piece,
+    guest_words::Whole,
     pv_pte::{self, Bytes},
     shared::SharedPage,
     tlb,
@@ -27,18 +28,19 @@ use xen_abi::{
 use crate::{
     cpu::Running,
     domain::{self, Domain},
+    guest::Handle,
     memory,
     vcpu::VcpuState,
 };
 
 /// A hypercall for this one copy: its result. `None`: it is not as simple as that, and nothing has been done.
 #[inline(always)]
-pub fn only_one(running: &mut Running, va: u64, held: Held<'_, 0>) -> Option<u64> {
+pub fn only_one(running: &mut Running, arg: Handle<abi::GnttabCopy, InOut>, held: Held<'_, 0>) -> Option<u64> {
     const STATUS: u64 = offset_of!(abi::GnttabCopy, status) as u64;
-    let piece = Piece::<{ size_of::<abi::GnttabCopy>() as u64 }>::new(va)?;
-    let arg: abi::GnttabCopy = zerocopy::transmute!(piece.all_at_once()?);
+    let (whole, answer) = Whole::<abi::GnttabCopy, 40>::new(arg.into_address())?;
+    let arg: abi::GnttabCopy = zerocopy::transmute!(whole.words_at_once()?);
     copy(&running.domain, &mut running.state, held, arg)?;
-    match piece.write_half::<STATUS>(abi::GNTST_OKAY.cast_unsigned()) {
+    match answer.write_half::<STATUS>(abi::GNTST_OKAY.cast_unsigned()) {
         Ok(()) => Some(0),
         Err(errno) => Some(errno.as_ret()),
     }
