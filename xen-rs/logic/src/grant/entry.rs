@@ -34,6 +34,11 @@ pub trait EntryPage {
     /// Whether a guest has it mapped.
     fn is_mapped(&self) -> bool;
 
+    /// Writes zeros to all of it.
+    fn empty(&self) {
+        (0..512).for_each(|index| self.store(index, 0));
+    }
+
     /// [`EntryCell::load`].
     #[inline(always)]
     fn load(&self, index: usize) -> u64 {

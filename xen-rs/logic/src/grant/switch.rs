@@ -83,10 +83,8 @@ impl<P: EntryPage> Table<P> {
         if version == Version::One && self.status.iter().any(EntryPage::is_mapped) {
             return Err(Errno::EBUSY);
         }
-        let pages = self.frames.iter().map(|frame| &frame.shared).chain(&self.status);
-        for page in pages {
-            (0..512).for_each(|index| page.store(index, 0));
-        }
+        // Under one lock: a table that is half emptied is of no version. A domain has 64 frames and their status at most.
+        self.frames.iter().map(|frame| &frame.shared).chain(&self.status).for_each(EntryPage::empty);
         self.version = version;
         reserved.zip(kept).for_each(|(gref, content)| self.set_content(gref, content));
         Ok(())

@@ -374,6 +374,16 @@ impl EntryPage for SharedPage {
         self.view().word64(index * 8)
     }
 
+    #[cfg(target_os = "none")]
+    fn empty(&self) {
+        // SAFETY: all of the page, which nobody has a reference to but as atomic words; a guest that looks meanwhile sees
+        // words that are zero already or not yet.
+        unsafe {
+            core::arch::asm!("rep stosq", inout("rdi") self.cell(0).as_ptr() => _, inout("rcx") 512u64 => _,
+                in("rax") 0u64, options(nostack));
+        }
+    }
+
     #[cfg(not(target_os = "none"))]
     fn is_mapped(&self) -> bool {
         // Nobody maps anything on the host.
