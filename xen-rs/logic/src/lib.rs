@@ -22,6 +22,7 @@ pub mod irq;
 pub mod lock;
 pub mod memory_op;
 pub mod msr;
+pub mod multicall;
 pub mod num;
 pub mod page;
 pub mod regs;
