@@ -214,6 +214,10 @@ fn find() -> Option<Port> {
     let me = smp::index();
     let info = vcpu_info_of(me);
     let upcall = shared.u8_at(info + vcpu_info::EVTCHN_UPCALL_PENDING);
+    // Whoever announces something sets this last, and who blocks is told of it.
+    if upcall.load(Ordering::SeqCst) == 0 && ANNOUNCED[me].load(Ordering::Relaxed) == 0 {
+        return None;
+    }
     upcall.store(0, Ordering::SeqCst);
     let fresh = shared.u64_at(info + vcpu_info::EVTCHN_PENDING_SEL).swap(0, Ordering::SeqCst);
     let mut announced = ANNOUNCED[me].load(Ordering::Relaxed) | fresh;
