@@ -117,10 +117,10 @@ fn device_memory_needs_a_right() {
     assert_eq!(machine.peek(13, 30) & bit::CACHING, bit::UC);
     assert_eq!(mmu.set(13, 31, entry(20, RW | bit::PCD), A, A), Ok(Changed::Data));
     mmu.env.read_only_io = Some(Mfn(0xfee00));
-    assert_ne!(machine.peek(13, 30) & RW, 0, "a mapping that is there stays");
-    for (slot, mfn, stored) in [(32, 0xfee00, 0), (33, 0xfee01, RW), (30, 0xfee00, 0)] {
+    assert_eq!(machine.peek(13, 30) & bit::RW, bit::RW, "a mapping that is there stays");
+    for (slot, mfn, stored) in [(32, 0xfee00, 0), (33, 0xfee01, bit::RW), (30, 0xfee00, 0)] {
         assert_eq!(mmu.set(13, slot, entry(mfn, RW), A, DomId::IO), Ok(Changed::Data));
-        assert_eq!(machine.peek(13, slot) & RW, stored);
+        assert_eq!(machine.peek(13, slot) & bit::RW, stored);
     }
     recount(&mmu, &[]);
     assert_eq!(mmu.unpin(Mfn(10), A), Ok(()));
