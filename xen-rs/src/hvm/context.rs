@@ -4,6 +4,7 @@
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use logic::{
+    hvm::msr,
     lock::Held,
     regs::{GuestRegs, rflags},
     trap::is_canonical,
@@ -172,7 +173,7 @@ pub fn load(domain: &Arc<Domain>, mut stream: &[u8], held: &mut Held<'_, 0>) -> 
             }
             abi::HVM_SAVE_CODE_MTRR => {
                 let mtrr = HvmHwMtrr::read_from_prefix(body).map_err(|_| Errno::EINVAL)?.0;
-                load_pat(vcpu.ok_or(Errno::EINVAL)?, mtrr.msr_pat_cr, held)?;
+                load_memory_types(vcpu.ok_or(Errno::EINVAL)?, &mtrr, held)?;
             }
             // As after INIT: no image of a running domain is taken yet.
             abi::HVM_SAVE_CODE_LAPIC | abi::HVM_SAVE_CODE_LAPIC_REGS => {}
@@ -190,8 +191,9 @@ fn record<'a>(stream: &mut &'a [u8]) -> Result<(HvmSaveDescriptor, &'a [u8]), Er
     Ok((descriptor, body))
 }
 
-fn load_pat(vcpu: &Vcpu, pat: u64, held: &mut Held<'_, 0>) -> Result<(), Errno> {
-    if !logic::hvm::msr::is_pat(pat) {
+fn load_memory_types(vcpu: &Vcpu, from: &HvmHwMtrr, held: &mut Held<'_, 0>) -> Result<(), Errno> {
+    let (pat, mtrr_default) = (from.msr_pat_cr, from.msr_mtrr_def_type);
+    if !msr::is_pat(pat) || !msr::is_mtrr_default(mtrr_default) {
         return Err(Errno::EINVAL);
     }
     let (mut parked, _held) = vcpu.parked.lock(held);
@@ -199,6 +201,7 @@ fn load_pat(vcpu: &Vcpu, pat: u64, held: &mut Held<'_, 0>) -> Result<(), Errno> 
     // A vCPU that has no state yet gets the usual one when it is started.
     if let Some(pvh) = state.pvh.as_deref_mut() {
         pvh.container.set_pat(pat);
+        pvh.mtrr_default = mtrr_default;
     }
     Ok(())
 }
@@ -306,9 +309,10 @@ pub fn save(domain: &Domain, held: &mut Held<'_, 0>) -> Result<Vec<u8>, Errno> {
         let instance = u16::try_from(vcpu.id.0).map_err(|_| Errno::EINVAL)?;
         let (parked, _held) = vcpu.parked.lock(held);
         let state = parked.as_ref().ok_or(Errno::EBUSY)?;
-        let pat = state.pvh.as_deref().map_or(CpuState::after_init().pat, |pvh| pvh.container.pat());
-        let mtrr =
-            HvmHwMtrr { msr_pat_cr: pat, msr_mtrr_def_type: logic::hvm::msr::MTRR_DEFAULT, ..FromZeros::new_zeroed() };
+        let usual = (CpuState::after_init().pat, msr::MTRR_DEFAULT);
+        let (msr_pat_cr, msr_mtrr_def_type) =
+            state.pvh.as_deref().map_or(usual, |pvh| (pvh.container.pat(), pvh.mtrr_default));
+        let mtrr = HvmHwMtrr { msr_pat_cr, msr_mtrr_def_type, ..FromZeros::new_zeroed() };
         put(&mut stream, abi::HVM_SAVE_CODE_MTRR, instance, &mtrr)?;
     }
     put(&mut stream, abi::HVM_SAVE_CODE_END, 0, &[0u8; 0])?;

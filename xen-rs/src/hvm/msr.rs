@@ -1,7 +1,7 @@
 //! `rdmsr` and `wrmsr` of a PVH guest, carried out as `logic::hvm::msr` decides, and as for PV guests for the rest.
 
 use logic::cpuid::features::{FFXSR, NX};
-use logic::hvm::msr::{self as rules, MTRR_DEFAULT, Place};
+use logic::hvm::msr::{self as rules, Place};
 use logic::msr::{Fault, Read, Write, misc_enable};
 use machine::arch::x86_64::{cpu, guest_registers};
 
@@ -18,7 +18,7 @@ pub fn read(cx: &Context<'_>, number: u32) -> Result<u64, Fault> {
         Place::Pat => Ok(pvh.container.pat()),
         Place::Apic(number) => apic::read_msr(pvh, number),
         Place::MtrrCapability => Ok(0),
-        Place::MtrrDefault => Ok(MTRR_DEFAULT),
+        Place::MtrrDefault => Ok(pvh.mtrr_default),
         Place::Common => common_read(cx, number).or_else(|Fault| rules::read_missing(number)),
     }
 }
@@ -54,7 +54,10 @@ pub fn write(cx: &mut Context<'_>, number: u32, value: u64) -> Result<(), Fault>
             pvh.container.set_pat(value);
             Ok(())
         }
-        Place::MtrrDefault if value == MTRR_DEFAULT => Ok(()),
+        Place::MtrrDefault if rules::is_mtrr_default(value) => {
+            pvh.mtrr_default = value;
+            Ok(())
+        }
         Place::Apic(number) => apic::write_msr(cx, number, value),
         Place::Pat | Place::MtrrDefault | Place::MtrrCapability => Err(Fault),
         Place::Common => common_write(cx, number, value),

@@ -3,7 +3,10 @@
 use alloc::sync::Arc;
 use core::fmt;
 
-use logic::hvm::apic::{Apic, Role};
+use logic::hvm::{
+    apic::{Apic, Role},
+    msr,
+};
 use machine::{
     arch::x86_64::{fpu::FpuArea, guest_registers},
     container::Container,
@@ -21,6 +24,8 @@ pub struct PvhVcpu {
     pub xcr0: u64,
     /// TSC_AUX.
     pub tsc_aux: u32,
+    /// MTRRdefType.
+    pub mtrr_default: u64,
     /// An NMI handler runs: no other NMI until its `iret`.
     pub nmi_masked: bool,
     /// Where the guest was when an interrupt waited that it takes, but not at this instruction.
@@ -40,7 +45,8 @@ impl PvhVcpu {
         let container = Container::new(tables)?;
         let role = if id.0 == 0 { Role::First } else { Role::Other };
         let apic = Apic::new(id.0 * 2, role);
-        Some(Self { container, apic, xcr0: 1, tsc_aux: 0, nmi_masked: false, held_back_at: None })
+        let mtrr_default = msr::MTRR_DEFAULT;
+        Some(Self { container, apic, xcr0: 1, tsc_aux: 0, mtrr_default, nmi_masked: false, held_back_at: None })
     }
 
     /// Takes this CPU.

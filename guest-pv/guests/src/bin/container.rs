@@ -60,6 +60,12 @@ fn registers(tap: &mut Tap) {
     tap.is(rdmsr(0xc000_0080).map(|efer| efer & 0xd01), Some(0xd01), "EFER");
     tap.is(wrmsr(0xc000_0080, 1 << 20), GP, "EFER: reserved bits");
     tap.is(rdmsr(0x2ff), Some(0xc06).map(|all: u64| all & !0x400), "memory is write-back where nothing else is said");
+    tap.is(wrmsr(0x2ff, 0x801), None, "something else is said");
+    tap.is(rdmsr(0x2ff), Some(0x801), "and stays so");
+    for value in [0x802, 0x807, 0x1806, 0x906] {
+        tap.is(wrmsr(0x2ff, value), GP, "no such type of memory, or a reserved bit");
+    }
+    tap.is(wrmsr(0x2ff, 0x806), None, "write-back again");
 }
 
 // Reserved bits of CR0 and CR4 are the processor's affair, and QEMU's lets them pass.

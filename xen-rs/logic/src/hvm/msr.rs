@@ -14,7 +14,7 @@ pub enum Place {
     Apic(u32),
     /// MTRRcap: no ranges, fixed or variable.
     MtrrCapability,
-    /// MTRRdefType: write-back, and stays so.
+    /// MTRRdefType: the guest's, and nothing follows from it.
     MtrrDefault,
     /// It is shared with PV guests.
     Common,
@@ -74,6 +74,13 @@ pub const fn efer(old: u64, new: u64, paging: bool, nx: bool, ffxsr: bool) -> Re
     Ok(new & !LMA | old & LMA)
 }
 
+/// Whether MTRRdefType takes a value: a memory type, and bits 10 and 11 (SDM vol. 3A, 12.11.2.1). All of a guest's memory is
+/// write-back whatever it says, as where no device of its sees memory past the caches.
+#[must_use]
+pub const fn is_mtrr_default(value: u64) -> bool {
+    value & !0xcff == 0 && matches!(value & 0xff, 0 | 1 | 4..=6)
+}
+
 /// Whether each byte of a page attribute table is a memory type that there is.
 #[must_use]
 pub const fn is_pat(value: u64) -> bool {
@@ -112,6 +119,8 @@ mod unit {
 
     #[test]
     fn memory_types() {
+        assert!(is_mtrr_default(MTRR_DEFAULT) && is_mtrr_default(0) && is_mtrr_default(0xc01));
+        assert!(!is_mtrr_default(2) && !is_mtrr_default(7) && !is_mtrr_default(0x1006) && !is_mtrr_default(0x106));
         assert!(is_pat(0x0007_0406_0007_0406) && is_pat(0x0000_0501_0007_0406));
         assert!(!is_pat(2) && !is_pat(0x0300_0000_0000_0000) && !is_pat(8));
     }
