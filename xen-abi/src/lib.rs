@@ -11,6 +11,7 @@ pub mod layout;
 
 pub mod arch_x86;
 pub mod callback;
+pub mod compat;
 pub mod console;
 pub mod domctl;
 pub mod elfnote;

@@ -89,6 +89,11 @@ const MODULES: &[Module] = modules! {
     version [c s] vm_assist [c] xen_cpuid [c] xs_wire [c s]
 };
 
+/// The same as the C compiler sees it when it compiles for 32 bits.
+const MODULES_32: &[Module] = modules! {
+    compat [s]
+};
+
 /// One number to ask the compiler for.
 struct Query {
     what: String,
@@ -124,6 +129,26 @@ fn everything_agrees_with_the_headers() {
     println!("{} numbers agree", queries.len());
 }
 
+/// There may be no C library of 32 bits to run a program with, so the compiler itself compares.
+#[test]
+fn what_32_bit_code_hands_over_agrees_with_the_headers() {
+    let mut queries = Vec::new();
+    for module in MODULES_32 {
+        for structure in module.structures {
+            structure_queries(module, structure, &mut queries);
+        }
+    }
+    let mut text = PRELUDE.replace("#include <stdio.h>\n", "");
+    for query in &queries {
+        writeln!(text, "_Static_assert(({}) == {}, \"{}\");", query.c, query.ours, query.what)
+            .expect("writing to a string");
+    }
+    let source = scratch("layout_32.c");
+    std::fs::write(&source, text).expect("scratch folder is writable");
+    cc(&["-m32", "-ffreestanding", "-fsyntax-only", "-w"], &source);
+    println!("{} numbers agree", queries.len());
+}
+
 #[test]
 fn every_module_is_compared() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -138,7 +163,7 @@ fn every_module_is_compared() {
     }
     modules.remove("::layout");
     for (name, text) in modules {
-        let module = MODULES.iter().find(|m| m.name == name);
+        let module = MODULES.iter().chain(MODULES_32).find(|m| m.name == name);
         let has = |start: &str| text.lines().any(|line| line.starts_with(start));
         assert_eq!(
             has("constants! {") || has("errnos! {"),

@@ -75,7 +75,7 @@ pub fn next_at_once(pvh: &PvhVcpu, regs: &GuestRegs, instruction: Instruction) -
         return Some(next);
     }
     // Four bytes hold the longest without a prefix.
-    let code = memory::fetch_at_once(regs.rip)?.to_le_bytes();
+    let code = pvh.container.fetch_at_once(regs.rip)?.to_le_bytes();
     Some(regs.rip.wrapping_add(instruction.length_at_once(code)?))
 }
 
@@ -206,7 +206,7 @@ fn show(cx: &Context<'_>) {
     if let Some(pvh) = cx.state.pvh.as_deref() {
         let state = pvh.container.state();
         error!(
-            "CS:RIP: {:04x}:[<{:016x}>]  SS:RSP: {:04x}:[<{:016x}>]",
+            "CS:RIP: {:04x}:{:016x}  SS:RSP: {:04x}:{:016x}",
             state.cs.selector, regs.rip, state.ss.selector, regs.rsp
         );
         error!(

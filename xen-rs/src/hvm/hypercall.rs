@@ -3,41 +3,42 @@
 use alloc::sync::Arc;
 
 use logic::{event::Notify, hvm::length::Instruction, hypercall::Outcome, lock::Held, regs::GuestRegs};
-use machine::{
-    container::{attributes, memory},
-    mem::guest_copy,
-};
+use machine::{container::attributes, mem::guest_copy};
 use xen_abi::{errno::Errno, hypercall};
 
-use super::{PvhVcpu, exit};
+use super::{compat, exit};
 use crate::{
-    cpu::{Context, Cpu},
+    cpu::{Context, Cpu, CpuLocal, Running},
     domain::Domain,
     event, hypercall as calls,
+    vcpu::VcpuState,
 };
 
 /// The calls that come to a few instructions, from the guest's kernel in 64-bit mode, without a context; `next`: where it
 /// goes on. False: nothing is done.
 #[inline(always)]
 pub fn at_once(
-    pvh: &mut PvhVcpu,
-    domain: &Arc<Domain>,
+    cpu: &mut CpuLocal,
+    running: &mut Running,
     regs: &mut GuestRegs,
-    next: Option<u64>,
+    next: u64,
     held: &mut Held<'_, 0>,
 ) -> bool {
     const XEN_VERSION: u64 = hypercall::HYPERVISOR_XEN_VERSION as u64;
+    const SET_TIMER_OP: u64 = hypercall::HYPERVISOR_SET_TIMER_OP as u64;
     const EVENT_CHANNEL_OP: u64 = hypercall::HYPERVISOR_EVENT_CHANNEL_OP as u64;
+    let domain = &running.domain;
+    let VcpuState { pvh: Some(pvh), timers, .. } = &mut *running.state else { return false };
     if pvh.container.cpl() != 0 {
         return false;
     }
-    let Some(next) = next else { return false };
     let result = match regs.rax {
         XEN_VERSION => calls::xen_version::at_once(regs.rdi),
         EVENT_CHANNEL_OP => {
-            let port = || memory::read_at_once(regs.rsi).filter(|_| guest_copy::is_guest_range(regs.rsi, 4));
+            let port = || pvh.container.read_at_once(regs.rsi).filter(|_| guest_copy::is_guest_range(regs.rsi, 4));
             calls::event_channel_op::at_once_with(domain, regs.rdi, port).map(|notify| told(domain, notify, held))
         }
+        SET_TIMER_OP => calls::set_timer_op::at_once(timers, &mut cpu.sched.timer, regs.rdi).then_some(0),
         _ => None,
     };
     let Some(result) = result else { return false };
@@ -75,7 +76,7 @@ fn call(cx: &mut Context<'_>, next: Option<u64>) {
         return;
     }
     let long_mode = cx.state.pvh.as_deref().is_some_and(|pvh| pvh.container.code().attributes & attributes::LONG != 0);
-    match if long_mode { route(cx, cx.regs.rax) } else { route_32(cx) } {
+    match if long_mode { route(cx, cx.regs.rax) } else { compat::call(cx) } {
         Outcome::Done(value) => cx.regs.rax = value,
         Outcome::Fail(errno) => cx.regs.rax = errno.as_ret(),
         Outcome::Again => cx.regs.rip = rip,
@@ -115,18 +116,4 @@ fn route(cx: &mut Context<'_>, number: u64) -> Outcome {
 #[inline(never)]
 pub fn dispatch(cx: &mut Context<'_>, number: u64) -> Outcome {
     route(cx, number)
-}
-
-/// From 32-bit code: what has no structure, whose layout would be another one.
-#[cold]
-fn route_32(cx: &mut Context<'_>) -> Outcome {
-    let low = |value: u64| value & 0xffff_ffff;
-    let regs = &*cx.regs;
-    let args = [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp].map(low);
-    match u32::try_from(low(regs.rax)) {
-        Ok(hypercall::HYPERVISOR_XEN_VERSION) => {
-            calls::xen_version::at_once(args[0]).map_or(Outcome::Fail(Errno::ENOSYS), Outcome::Done)
-        }
-        _ => Outcome::Fail(Errno::ENOSYS),
-    }
 }

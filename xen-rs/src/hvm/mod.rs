@@ -1,6 +1,7 @@
 //! PVH guests: what the hypervisor keeps of a domain that runs in a container of the hardware's, and how its vCPUs run.
 
 mod apic;
+mod compat;
 pub mod context;
 mod cpuid;
 mod exit;

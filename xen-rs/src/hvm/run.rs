@@ -79,9 +79,9 @@ fn stay(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) -> Left {
         upcall::offer(pvh, &running.vcpu, &running.domain, regs);
         pvh.container.enter(regs);
         if pvh.container.is_hypercall() {
-            let next = exit::next_at_once(pvh, regs, Instruction::Hypercall);
-            if !hypercall::at_once(pvh, &running.domain, regs, next, held) {
-                return Left::Calling(next);
+            let Some(next) = exit::next_at_once(pvh, regs, Instruction::Hypercall) else { return Left::Calling(None) };
+            if !hypercall::at_once(local, running, regs, next, held) {
+                return Left::Calling(Some(next));
             }
         } else if !(pvh.container.is_cpuid() && cpuid::at_once(pvh, &running.domain, &running.vcpu, regs)) {
             return Left::By(pvh.container.exit(regs));

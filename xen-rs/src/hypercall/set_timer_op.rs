@@ -1,8 +1,15 @@
 //! `HYPERVISOR_set_timer_op`: the calling vCPU's one-shot timer.
 
-use logic::{hypercall::Outcome, time::Nanos};
+use logic::{
+    hypercall::Outcome,
+    time::{Nanos, VcpuTimers},
+};
 
-use crate::{cpu::Context, time};
+use crate::{
+    cpu::Context,
+    cpu_loop::{self, CpuTimer},
+    time,
+};
 
 /// A time this far away was computed from a wrapped number: 2^50 ns are 13 days.
 const TOO_FAR: Nanos = Nanos(1 << 50);
@@ -17,10 +24,32 @@ pub fn set_timer_op(cx: &mut Context<'_>) -> Outcome {
         return Outcome::OK;
     }
     let now = time::now();
-    let deadline = Nanos(timeout);
-    let deadline = if deadline.since(now) >= TOO_FAR { now.after(INSTEAD) } else { deadline };
-    set_singleshot(cx, deadline, now);
+    set_singleshot(cx, meant(timeout, now), now);
     Outcome::OK
+}
+
+/// The same without a context, for a time that has not come. False: nothing is done.
+#[inline(always)]
+pub fn at_once(timers: &mut VcpuTimers, timer: &mut CpuTimer, timeout: u64) -> bool {
+    if timeout == 0 {
+        timers.singleshot = None;
+        return true;
+    }
+    let now = time::now();
+    let deadline = meant(timeout, now);
+    if deadline <= now {
+        return false;
+    }
+    timers.singleshot = Some(deadline);
+    cpu_loop::arm(timer, deadline);
+    true
+}
+
+/// The time that a guest's number means.
+#[inline(always)]
+fn meant(timeout: u64, now: Nanos) -> Nanos {
+    let deadline = Nanos(timeout);
+    if deadline.since(now) >= TOO_FAR { now.after(INSTEAD) } else { deadline }
 }
 
 /// Sets the one-shot timer; one whose time has come fires now.
@@ -30,6 +59,6 @@ pub(super) fn set_singleshot(cx: &mut Context<'_>, deadline: Nanos, now: Nanos) 
         crate::event::raise_virq(cx.domain, cx.vcpu.id, xen_abi::hypercall::VIRQ_TIMER, &mut cx.held);
     } else {
         cx.state.timers.singleshot = Some(deadline);
-        crate::cpu_loop::arm(&mut cx.cpu.sched.timer, deadline);
+        cpu_loop::arm(&mut cx.cpu.sched.timer, deadline);
     }
 }

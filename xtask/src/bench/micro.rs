@@ -9,7 +9,7 @@ use crate::doctor::{self, Need};
 use crate::emulator::{self, Machine, Module, Next, Payload};
 use crate::say::Step;
 use crate::suite::{Mode, module};
-use crate::{dom0, workspace};
+use crate::{build, dom0, workspace};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -80,6 +80,7 @@ struct Operation {
 impl Micro {
     pub fn run(self) -> Result<ExitCode> {
         doctor::ensure(&[Need::Emulator, Need::Compiler, Need::Layout])?;
+        build::expect_guests([GUEST.to_owned()].into());
         let (ours, line) = self.measure(Hypervisor::XenRs)?;
         let theirs = if self.options.compare { self.measure(Hypervisor::Xen)?.0 } else { Vec::new() };
         let operations = operations(&ours, &theirs, self.subject().name)?;

@@ -1,6 +1,7 @@
 //! Domains in a hardware container: the rules that need no register.
 
 pub mod apic;
+pub mod compat;
 pub mod delivery;
 pub mod length;
 pub mod mmio;

@@ -40,7 +40,7 @@ struct Known {
     place: u64,
 }
 
-const _: () = assert!(size_of::<Known>() * PLACES <= PAGE as usize);
+const _: () = assert!((size_of::<Known>() * PLACES) as u64 <= super::window::IN_PAGE);
 
 /// What an address is translated for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,10 +61,16 @@ const fn key(linear: u64, what_for: Use) -> u64 {
     linear & !(PAGE - 1) | what_for as u64
 }
 
+/// The page of this CPU's, in the direct map. Its second half is another module's: [`super::window`].
+#[inline(always)]
+pub(super) fn page() -> u64 {
+    va_of_phys(percpu::this().container_pages.load(Ordering::Relaxed) + 2 * PAGE)
+}
+
 /// The place for a key on this CPU.
 #[inline(always)]
 fn slot(key: u64) -> *mut Known {
-    let page = va_of_phys(percpu::this().container_pages.load(Ordering::Relaxed) + 2 * PAGE) as *mut Known;
+    let page = page() as *mut Known;
     let half = if key & Use::Code as u64 == 0 { 0 } else { HALF };
     page.wrapping_add((key / PAGE) as usize % HALF + half)
 }
@@ -85,12 +91,12 @@ pub(super) fn find(paging: &Paging, generation: u64, linear: u64, what_for: Use)
     if !same {
         return None;
     }
-    let unchanged = |(at, value): (u64, u64)| {
+    let unchanged = |&(at, value): &(u64, u64)| {
         // SAFETY: a word of the guest's memory, which is the guest's still (the nested tables have not changed), or of
         // `NOTHING`.
         unsafe { AtomicU64::from_ptr(at as *mut u64) }.load(Ordering::Relaxed) == value
     };
-    let [a, b, c, d] = known.steps;
+    let [a, b, c, d] = &known.steps;
     (unchanged(a) && unchanged(b) && unchanged(c) && unchanged(d)).then_some(known.place | (linear % PAGE))
 }
 

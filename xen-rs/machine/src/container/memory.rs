@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use logic::hvm::walk::{Paging, frame_of, walk};
 
 use super::known::{self, Use, Walked};
-use super::{Vendor, svm, vendor, vmx};
+use super::{Vendor, svm, vendor, vmx, window};
 use crate::arch::x86_64::percpu;
 use crate::mem::direct_map::va_of;
 use crate::mem::guest_copy;
@@ -99,7 +99,7 @@ unsafe fn copy_for(guest: u64, own: u64, length: usize, what_for: Use) -> Option
     while done < length {
         let at = guest.wrapping_add(done as u64);
         let piece = (length - done).min((PAGE - at % PAGE) as usize);
-        let Some(place) = view.translate(at, what_for) else { break };
+        let Some(place) = window::place(at).or_else(|| view.translate(at, what_for)) else { break };
         let ours = own + done as u64;
         let (to, from) = if what_for.writes() { (place, ours) } else { (ours, place) };
         // SAFETY: one side is the caller's, the other a page of the guest's in the direct map, and the piece ends with it.
@@ -111,27 +111,16 @@ unsafe fn copy_for(guest: u64, own: u64, length: usize, what_for: Use) -> Option
     Some(length - done)
 }
 
-/// Reads four bytes of data at a linear address, if where they are is remembered and they do not cross a page.
+/// Reads four bytes at a linear address, if where they are is remembered and they do not cross a page. The container whose
+/// registers and tables these are is loaded on this CPU.
 #[inline(always)]
-#[must_use]
-pub fn read_at_once(linear: u64) -> Option<u32> {
-    four_at_once(linear, Use::Read)
-}
-
-/// The same of code.
-#[inline(always)]
-#[must_use]
-pub fn fetch_at_once(linear: u64) -> Option<u32> {
-    four_at_once(linear, Use::Code)
-}
-
-#[inline(always)]
-fn four_at_once(linear: u64, what_for: Use) -> Option<u32> {
-    let view = View::here()?;
+pub(super) fn four_at_once(paging: &Paging, tables: &Tables, linear: u64, what_for: Use) -> Option<u32> {
     if linear % PAGE > PAGE - 4 {
         return None;
     }
-    let place = known::find(&view.paging, view.generation, linear, what_for)?;
+    // As for a view: before anything is looked up.
+    let generation = tables.generation();
+    let place = known::find(paging, generation, linear, what_for)?;
     let value: u32;
     // SAFETY: a place in the direct map that is the guest's. It may change at any moment and need not be aligned, so it is read
     // by one instruction.

@@ -20,6 +20,8 @@ mod svm;
 mod vcpu;
 #[cfg(target_os = "none")]
 mod vmx;
+#[cfg(target_os = "none")]
+mod window;
 
 pub use exit::{Access, Event, EventKind, Exit, PortAccess};
 pub use state::{CpuState, DescriptorTable, Segment, attributes};
@@ -28,6 +30,8 @@ pub use state::{CpuState, DescriptorTable, Segment, attributes};
 pub use machine_side::*;
 #[cfg(target_os = "none")]
 pub use vcpu::Container;
+#[cfg(target_os = "none")]
+pub use window::Window;
 
 #[cfg(target_os = "none")]
 mod machine_side {

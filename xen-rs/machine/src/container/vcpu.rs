@@ -8,6 +8,7 @@ use logic::hvm::walk::Paging;
 use logic::regs::GuestRegs;
 use xen_abi::ids::DomId;
 
+use super::known::Use;
 use super::svm::SvmVcpu;
 use super::vmx::VmxVcpu;
 use super::{CpuState, Event, EventKind, Exit, Segment, Vendor, known, vendor};
@@ -87,6 +88,20 @@ impl Container {
     #[must_use]
     pub fn next_instruction(&self) -> Option<u64> {
         either!(&self.0, vcpu => vcpu.next_instruction())
+    }
+
+    /// Four bytes of code at a linear address, if where they are is remembered and they do not cross a page.
+    #[inline(always)]
+    #[must_use]
+    pub fn fetch_at_once(&self, linear: u64) -> Option<u32> {
+        either!(&self.0, vcpu => vcpu.four_at_once(linear, Use::Code))
+    }
+
+    /// The same of data.
+    #[inline(always)]
+    #[must_use]
+    pub fn read_at_once(&self, linear: u64) -> Option<u32> {
+        either!(&self.0, vcpu => vcpu.four_at_once(linear, Use::Read))
     }
 
     /// An emulated instruction is over: it holds off interrupts no longer.

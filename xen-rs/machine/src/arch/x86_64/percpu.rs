@@ -81,7 +81,7 @@ pub struct PerCpu {
     /// Descriptors in the LDT.
     pub(super) ldt_entries: AtomicU32,
     /// Physical address of three pages of this CPU for containers, 0 where there is no such hardware. What is in the first
-    /// two is the vendor's affair, in the third are `container::known`'s.
+    /// two is the vendor's affair, in the third `container::known`'s and `container::window`'s.
     pub(crate) container_pages: AtomicU64,
     /// The control block of the container that is loaded, 0 for none.
     pub(crate) container_block: AtomicU64,

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use core::arch::asm;
 use core::sync::atomic::Ordering;
 
+use logic::hvm::walk::Paging;
 use logic::regs::{GuestRegs, rflags};
 
 use super::enter::svm_enter;
@@ -13,6 +14,8 @@ use super::vmcb::{Vmcb, clean};
 use super::{SvmFeatures, asids, exits, features, host_state, maps};
 use crate::arch::x86_64::{guest_registers, idt, percpu};
 use crate::container::exit::{Event, EventKind, Exit};
+use crate::container::known::Use;
+use crate::container::memory;
 use crate::container::state::{CpuState, DescriptorTable, Segment};
 use crate::mem::nested::Tables;
 
@@ -244,6 +247,17 @@ impl SvmVcpu {
     #[inline(always)]
     pub(crate) fn next_instruction(&self) -> Option<u64> {
         features().contains(SvmFeatures::NRIP_SAVE).then_some(self.vmcb.next_rip)
+    }
+
+    /// Four bytes of its memory, if it is loaded here and where they are is remembered.
+    #[inline(always)]
+    pub(crate) fn four_at_once(&self, linear: u64, what_for: Use) -> Option<u32> {
+        if !self.swapped {
+            return None;
+        }
+        let [cr0, cr3, cr4, efer] = [self.vmcb.cr0, self.vmcb.cr3, self.vmcb.cr4, self.vmcb.efer];
+        let paging = Paging { cr0, cr3, cr4, efer };
+        memory::four_at_once(&paging, &self.tables, linear, what_for)
     }
 
     /// An emulated instruction is over: what it held off is held off no longer.

@@ -8,6 +8,7 @@ mod enter;
 mod exits;
 mod fields;
 mod msr_bitmap;
+mod registers;
 mod state;
 mod vcpu;
 mod vmcs;

@@ -13,11 +13,14 @@ use logic::regs::{GuestRegs, rflags};
 
 use super::capability::{Capabilities, ept};
 use super::fields::{Field, Register, primary, secondary};
+use super::registers::{canonical, cr2, debug_status, set_cr2, set_debug_status, write_call_register};
 use super::state::{self, Addresses};
 use super::vmcs::{self, Page, read, write};
 use super::{CALL_REGISTERS, call_register, capability, control_registers, enter, exits, msr_bitmap};
 use crate::arch::x86_64::{cpu, guest_registers, percpu, speculation};
 use crate::container::exit::{Event, Exit};
+use crate::container::known::Use;
+use crate::container::memory;
 use crate::container::state::{CpuState, Segment};
 use crate::mem::nested::Tables;
 
@@ -313,6 +316,16 @@ impl VmxVcpu {
         self.with(|| Some(read(Field::GUEST_RIP).wrapping_add(read(Field::INSTRUCTION_LENGTH))))
     }
 
+    /// Four bytes of its memory, if it is loaded here and where they are is remembered.
+    #[inline(always)]
+    pub(crate) fn four_at_once(&self, linear: u64, what_for: Use) -> Option<u32> {
+        if !self.loaded {
+            return None;
+        }
+        let paging = super::paging_here();
+        memory::four_at_once(&paging, &self.tables, linear, what_for)
+    }
+
     /// An emulated instruction is over: what it held off is held off no longer.
     #[inline(always)]
     pub(crate) fn end_shadow(&mut self) {
@@ -459,42 +472,4 @@ impl VmxVcpu {
     pub(crate) fn set_pat(&mut self, value: u64) {
         self.with(|| write(Field::GUEST_PAT, value));
     }
-}
-
-/// What a register that holds an address can hold.
-const fn canonical(value: u64) -> u64 {
-    (value.cast_signed() << 16 >> 16).cast_unsigned()
-}
-
-/// # Safety
-/// One of [`CALL_REGISTERS`], while a container is loaded.
-unsafe fn write_call_register(number: u32, value: u64) {
-    // SAFETY: the caller's promise; canonical, so that it does not fault.
-    unsafe { cpu::wrmsr(number, canonical(value)) };
-}
-
-fn debug_status() -> u64 {
-    let value;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, dr6", out(reg) value, options(nomem, nostack, preserves_flags)) };
-    value
-}
-
-fn set_debug_status(value: u64) {
-    // SAFETY: it says what happened, it decides nothing; the upper half is zero.
-    unsafe { asm!("mov dr6, {}", in(reg) value & 0xffff_ffff, options(nomem, nostack, preserves_flags)) };
-}
-
-#[inline(always)]
-fn cr2() -> u64 {
-    let value;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
-    value
-}
-
-#[inline(always)]
-fn set_cr2(value: u64) {
-    // SAFETY: the register says where the last page fault was; nothing here relies on it.
-    unsafe { asm!("mov cr2, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
 }

@@ -1,0 +1,433 @@
+//! Hypercalls of 32-bit code in a hardware container: a second processor makes them for the first one, without paging and
+//! then in compatibility mode, with structures as the compat ABI has them. A PV domain has no such code.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![allow(unsafe_code)] // Code and page tables of another processor, in memory below 64 KiB that nobody else uses.
+#![allow(clippy::cast_possible_truncation)] // Addresses and halves of numbers.
+
+use core::arch::x86_64::__cpuid_count;
+use core::sync::atomic::{AtomicU32, Ordering};
+use guest_pv::call::raw;
+use guest_pv::tap::Tap;
+use guest_pv::{Mode, mem, mode, time};
+use guests::{address_of, load, page, store};
+use xen_abi::compat;
+use xen_abi::errno::Errno;
+use xen_abi::event_channel::*;
+use xen_abi::grant_table::*;
+use xen_abi::hvm::{
+    HVM_PARAM_CALLBACK_IRQ, HVMOP_GET_PARAM, HVMOP_GET_TIME, HvmParam, VCPU_HVM_MODE_32B, VcpuHvmContext, VcpuHvmX86_32,
+};
+use xen_abi::hypercall::*;
+use xen_abi::ids::DomId;
+use xen_abi::memory::*;
+use xen_abi::sched::*;
+use xen_abi::vcpu::*;
+use xen_abi::version::*;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+guest_pv::test!(run);
+
+const SELF: DomId = DomId::SELF;
+/// Where the other processor's code is, what it is asked, its page tables, and memory for structures.
+const CODE: u64 = 0x8000;
+const MAIL: u64 = 0x9000;
+const ARGUMENT: u64 = 0xa000;
+const TABLES: u64 = 0xb000;
+const LIST: u64 = 0xe000;
+const DATA: u64 = 0xf000;
+/// No memory is there, and in compatibility mode no page.
+const NOWHERE: u32 = 0xf000_0000;
+/// Not an argument of a call: go to compatibility mode.
+const CHANGE_MODE: u32 = 1;
+
+fn run(tap: &mut Tap) {
+    if mode() == Mode::Pv {
+        return tap.skip("hypercalls of 32-bit code", "a PV domain");
+    }
+    install();
+    if !tap.is(start(), Ok(()), "another processor begins in 32-bit code without paging") {
+        return;
+    }
+    for mode in ["without paging", "in compatibility mode"] {
+        tap.note(format_args!("{mode}"));
+        versions(tap);
+        memory(tap);
+        extents(tap);
+        events(tap);
+        scheduling(tap);
+        vcpus(tap);
+        parameters(tap);
+        grants(tap);
+        refused(tap);
+        post(CHANGE_MODE, [0; 6]);
+    }
+}
+
+/// The other processor waits for a number that it has not answered, makes the call, and answers.
+mod other {
+    core::arch::global_asm!(
+        ".pushsection .rodata.other, \"a\", @progbits",
+        ".globl calls_32",
+        ".globl calls_32_call",
+        ".globl calls_32_end",
+        ".code32",
+        "calls_32:",
+        "2: pause",
+        "mov eax, dword ptr ds:[0x9000]",
+        "cmp eax, dword ptr ds:[0x9004]",
+        "je 2b",
+        "cmp dword ptr ds:[0x9020], 0",
+        "jne 4f",
+        "mov eax, dword ptr ds:[0x9008]",
+        "mov ebx, dword ptr ds:[0x900c]",
+        "mov ecx, dword ptr ds:[0x9010]",
+        "mov edx, dword ptr ds:[0x9014]",
+        "mov esi, dword ptr ds:[0x9018]",
+        "mov edi, dword ptr ds:[0x901c]",
+        ".byte 0x0f, 0x01",
+        "calls_32_call:",
+        ".byte 0xc1", // vmcall; d9 is vmmcall
+        "mov dword ptr ds:[0x9008], eax",
+        "jmp 5f",
+        // CR4.PAE, CR3, EFER.LME, CR0.PG: this code is in compatibility mode then.
+        "4: mov eax, cr4",
+        "or eax, 0x20",
+        "mov cr4, eax",
+        "mov eax, 0xb000",
+        "mov cr3, eax",
+        "mov ecx, 0xc0000080",
+        "rdmsr",
+        "or eax, 0x100",
+        "wrmsr",
+        "mov eax, cr0",
+        "or eax, 0x80000000",
+        "mov cr0, eax",
+        "5: mov eax, dword ptr ds:[0x9000]",
+        "mov dword ptr ds:[0x9004], eax",
+        "jmp 2b",
+        "calls_32_end:",
+        ".code64",
+        ".popsection",
+    );
+    unsafe extern "C" {
+        pub static calls_32: u8;
+        pub static calls_32_call: u8;
+        pub static calls_32_end: u8;
+    }
+}
+
+fn low(address: u64) -> *mut u8 {
+    (mem::DIRECT_MAP + address) as *mut u8
+}
+
+fn put<T: IntoBytes + Immutable>(address: u64, value: &T) {
+    // SAFETY: see the head of this file.
+    unsafe { core::ptr::copy_nonoverlapping(value.as_bytes().as_ptr(), low(address), size_of::<T>()) };
+}
+
+fn get<T: FromBytes>(address: u64) -> T {
+    // SAFETY: as above; any bytes are a `T`.
+    unsafe { low(address).cast::<T>().read_unaligned() }
+}
+
+fn mail(word: u64) -> &'static AtomicU32 {
+    // SAFETY: as above: both processors use these words.
+    unsafe { AtomicU32::from_ptr(low(MAIL + word * 4).cast()) }
+}
+
+fn install() {
+    // SAFETY: code as it lies in the image, and nobody is there.
+    unsafe {
+        let from = &raw const other::calls_32;
+        let length = (&raw const other::calls_32_end).offset_from_unsigned(from);
+        core::ptr::copy_nonoverlapping(from, low(CODE), length);
+        if __cpuid_count(0, 0).ebx != u32::from_le_bytes(*b"Genu") {
+            low(CODE).add((&raw const other::calls_32_call).offset_from_unsigned(from)).write(0xd9);
+        }
+        low(MAIL).write_bytes(0, 4096);
+        low(TABLES).write_bytes(0, 3 * 4096);
+    }
+    // The first 2 MiB where they are.
+    put(TABLES, &(TABLES + 0x1003));
+    put(TABLES + 0x1000, &(TABLES + 0x2003));
+    put(TABLES + 0x2000, &0x83u64);
+}
+
+fn start() -> Result<(), u64> {
+    let flat = |limit| (0, limit, 0xc93u16);
+    let (base, limit, data) = flat(u32::MAX);
+    let begin = VcpuHvmX86_32 {
+        eip: CODE as u32,
+        cr0: 0x11,
+        cs_base: base,
+        cs_limit: limit,
+        ds_limit: limit,
+        ss_limit: limit,
+        es_limit: limit,
+        tr_limit: 0x67,
+        cs_ar: 0xc9b,
+        ds_ar: data,
+        ss_ar: data,
+        es_ar: data,
+        tr_ar: 0x8b,
+        ..Default::default()
+    };
+    let mut context = VcpuHvmContext { mode: VCPU_HVM_MODE_32B, ..Default::default() };
+    context.cpu_regs.as_mut_bytes()[..size_of_val(&begin)].copy_from_slice(begin.as_bytes());
+    let vcpu_op = u64::from(HYPERVISOR_VCPU_OP);
+    // SAFETY: its code is in place.
+    let results = unsafe {
+        [raw(vcpu_op, [VCPUOP_INITIALISE.into(), 1, address_of(&mut context)]), raw(vcpu_op, [VCPUOP_UP.into(), 1])]
+    };
+    results.into_iter().find(|result| *result != 0).map_or(Ok(()), Err)
+}
+
+/// Has the other processor do something; what it answers.
+fn post(what: u32, values: [u32; 6]) -> u32 {
+    for (word, value) in (2..).zip(values) {
+        mail(word).store(value, Ordering::Relaxed);
+    }
+    mail(8).store(what, Ordering::Relaxed);
+    let ticket = mail(0).fetch_add(1, Ordering::SeqCst) + 1;
+    while mail(1).load(Ordering::SeqCst) != ticket {
+        time::sleep(100_000);
+    }
+    mail(2).load(Ordering::Relaxed)
+}
+
+/// A call of its: the result, or its error.
+fn call<const N: usize>(number: u32, args: [u32; N]) -> Result<u32, Errno> {
+    let mut values = [number, 0, 0, 0, 0, 0];
+    values[1..=N].copy_from_slice(&args);
+    let result = post(0, values);
+    match Errno::from_ret(i64::from(result.cast_signed()).cast_unsigned()) {
+        Some(errno) => Err(errno),
+        None => Ok(result),
+    }
+}
+
+/// The same, with a structure that it points to, and which it may change.
+fn with<T: IntoBytes + Immutable + FromBytes>(number: u32, command: u32, argument: &mut T) -> Result<u32, Errno> {
+    put(ARGUMENT, argument);
+    let result = call(number, [command, ARGUMENT as u32]);
+    *argument = get(ARGUMENT);
+    result
+}
+
+fn versions(tap: &mut Tap) {
+    const OP: u32 = HYPERVISOR_XEN_VERSION;
+    tap.is(call(OP, [XENVER_VERSION, 0]), Ok(4 << 16 | 17), "xen_version: 4.17");
+    put(ARGUMENT, &[0xffu8; 64]);
+    tap.is(call(OP, [XENVER_EXTRAVERSION, ARGUMENT as u32]), Ok(0), "its text");
+    let text: [u8; 24] = get(ARGUMENT);
+    tap.ok(text[..16].contains(&0) && text[16..] == [0xff; 8], "has its size");
+    tap.is(call(OP, [XENVER_PLATFORM_PARAMETERS, ARGUMENT as u32]), Ok(0), "platform parameters");
+    let words: [u32; 2] = get(ARGUMENT);
+    tap.ok(words[1] == u32::from_le_bytes(text[4..8].try_into().unwrap_or_default()), "are one word");
+    tap.is(words[0], 0, "no address is the hypervisor's");
+    let mut features = FeatureInfo { submap_idx: 0, submap: 0 };
+    tap.is(with(OP, XENVER_GET_FEATURES, &mut features), Ok(0), "features");
+    let mut same = FeatureInfo { submap_idx: 0, submap: 0 };
+    // SAFETY: writes to a variable.
+    unsafe { raw(OP.into(), [XENVER_GET_FEATURES.into(), address_of(&mut same)]) };
+    tap.is(features.submap, same.submap, "are the same as for 64-bit code");
+    tap.is(call(OP, [XENVER_GET_FEATURES, NOWHERE]), Err(Errno::EFAULT), "an address without memory");
+}
+
+fn memory(tap: &mut Tap) {
+    const OP: u32 = HYPERVISOR_MEMORY_OP;
+    let native = |command: u32| {
+        let mut domain = SELF;
+        // SAFETY: it reads a number.
+        unsafe { raw(OP.into(), [command.into(), address_of(&mut domain)]) as u32 }
+    };
+    let mut me = SELF;
+    tap.is(with(OP, XENMEM_CURRENT_RESERVATION, &mut me), Ok(native(XENMEM_CURRENT_RESERVATION)), "memory there is");
+    tap.is(with(OP, XENMEM_MAXIMUM_GPFN, &mut me), Ok(native(XENMEM_MAXIMUM_GPFN)), "the highest frame");
+    let mut map = compat::MemoryMap { nr_entries: 16, buffer: DATA as u32 };
+    tap.is(with(OP, XENMEM_MEMORY_MAP, &mut map), Ok(0), "the memory map");
+    tap.ok((1..=16).contains(&map.nr_entries) && map.buffer == DATA as u32, "has entries");
+    tap.is(get::<[u32; 2]>(DATA), [0, 0], "and begins at 0");
+
+    let frame = page();
+    let gfn = frame.mfn().0 as u32;
+    let list = |nr_extents| compat::MemoryReservation {
+        extent_start: LIST as u32,
+        nr_extents,
+        domid: SELF,
+        ..Default::default()
+    };
+    put(LIST, &gfn);
+    tap.is(with(OP, XENMEM_DECREASE_RESERVATION, &mut list(1)), Ok(1), "a page is given back");
+    let mut place = compat::AddToPhysmap { domid: SELF, size: 0, space: XENMAPSPACE_GRANT_TABLE, idx: 0, gpfn: gfn };
+    tap.is(with(OP, XENMEM_ADD_TO_PHYSMAP, &mut place), Ok(0), "the grant table is put there");
+    let mut gone = compat::RemoveFromPhysmap { domid: SELF, _pad: 0, gpfn: gfn };
+    tap.is(with(OP, XENMEM_REMOVE_FROM_PHYSMAP, &mut gone), Ok(0), "and taken away");
+    tap.is(with(OP, XENMEM_POPULATE_PHYSMAP, &mut list(1)), Ok(1), "a page is there again");
+    store(frame.address(), 0x3232);
+    tap.is(load(frame.address()), 0x3232, "which can be used");
+    place.space = 77;
+    tap.is(with(OP, XENMEM_ADD_TO_PHYSMAP, &mut place), Err(Errno::EINVAL), "no such space");
+    tap.is(call(OP, [XENMEM_ADD_TO_PHYSMAP, NOWHERE]), Err(Errno::EFAULT), "nor such an address");
+}
+
+/// More than fits in a page of the hypervisor's in its own form.
+fn extents(tap: &mut Tap) {
+    const OP: u32 = HYPERVISOR_MEMORY_OP;
+    const MANY: usize = 600;
+    let frames = [const { None }; MANY].map(|_: Option<()>| page());
+    for (i, frame) in (0..).zip(&frames) {
+        put(LIST + i * 4, &(frame.mfn().0 as u32));
+    }
+    let all = || compat::MemoryReservation {
+        extent_start: LIST as u32,
+        nr_extents: MANY as u32,
+        domid: SELF,
+        ..Default::default()
+    };
+    let many = Ok(MANY as u32);
+    tap.is(with(OP, XENMEM_DECREASE_RESERVATION, &mut all()), many, "many pages are given back");
+    tap.is(with(OP, XENMEM_POPULATE_PHYSMAP, &mut all()), many, "and asked for again");
+    for (i, frame) in (0..).zip(&frames) {
+        store(frame.address(), i);
+    }
+    tap.ok((0..).zip(&frames).all(|(i, frame)| load(frame.address()) == i), "each is where it was");
+    // A number that is no page's ends the call.
+    put(LIST + 500 * 4, &u32::MAX);
+    tap.is(with(OP, XENMEM_DECREASE_RESERVATION, &mut all()), Ok(500), "it ends at what is no page");
+    let mut some = compat::MemoryReservation { nr_extents: 500, ..all() };
+    tap.is(with(OP, XENMEM_POPULATE_PHYSMAP, &mut some), Ok(500), "those before it were done");
+}
+
+fn events(tap: &mut Tap) {
+    const OP: u32 = HYPERVISOR_EVENT_CHANNEL_OP;
+    let mut alloc = EvtchnAllocUnbound { dom: SELF, remote_dom: SELF, ..Default::default() };
+    tap.is(with(OP, EVTCHNOP_ALLOC_UNBOUND, &mut alloc), Ok(0), "a port");
+    let mut status = EvtchnStatus { dom: SELF, port: alloc.port, ..Default::default() };
+    tap.is(with(OP, EVTCHNOP_STATUS, &mut status), Ok(0), "its status");
+    tap.is(status.status, EVTCHNSTAT_UNBOUND, "is: not bound");
+    let mut close = EvtchnClose { port: alloc.port };
+    tap.is(with(OP, EVTCHNOP_CLOSE, &mut close), Ok(0), "it is closed");
+    tap.is(with(OP, EVTCHNOP_CLOSE, &mut close), Err(Errno::EINVAL), "once");
+    tap.is(call(OP, [EVTCHNOP_SEND, NOWHERE]), Err(Errno::EFAULT), "a port at an address without memory");
+}
+
+fn scheduling(tap: &mut Tap) {
+    const OP: u32 = HYPERVISOR_SCHED_OP;
+    tap.is(call(OP, [SCHEDOP_YIELD, 0]), Ok(0), "yield");
+    let mut alloc = EvtchnAllocUnbound { dom: SELF, remote_dom: SELF, ..Default::default() };
+    let _ = with(HYPERVISOR_EVENT_CHANNEL_OP, EVTCHNOP_ALLOC_UNBOUND, &mut alloc);
+    put(DATA, &alloc.port);
+    let until = time::now() + 5_000_000;
+    let timeout = [until as u32, (until >> 32) as u32];
+    let mut poll = compat::SchedPoll { ports: DATA as u32, nr_ports: 1, timeout };
+    tap.is(with(OP, SCHEDOP_POLL, &mut poll), Ok(0), "a poll of a port");
+    tap.ok(time::now() >= until, "ends when its time has come");
+    poll.nr_ports = 129;
+    tap.is(with(OP, SCHEDOP_POLL, &mut poll), Err(Errno::EINVAL), "there are too many ports");
+    let _ = with(HYPERVISOR_EVENT_CHANNEL_OP, EVTCHNOP_CLOSE, &mut EvtchnClose { port: alloc.port });
+    let far = time::now() + (1 << 40);
+    let timer = HYPERVISOR_SET_TIMER_OP;
+    tap.is(call(timer, [far as u32, (far >> 32) as u32]), Ok(0), "a timer, whose time comes in two words");
+    tap.is(call(timer, [0, 0]), Ok(0), "none");
+}
+
+fn vcpus(tap: &mut Tap) {
+    const OP: u32 = HYPERVISOR_VCPU_OP;
+    tap.is(call(OP, [VCPUOP_IS_UP, 1, 0]), Ok(1), "this vCPU is up");
+    tap.is(call(OP, [VCPUOP_IS_UP, 2, 0]), Err(Errno::ENOENT), "there is no third one");
+    let at = ARGUMENT as u32;
+    put(ARGUMENT, &[0xffu8; 64]);
+    tap.is(call(OP, [VCPUOP_GET_RUNSTATE_INFO, 1, at]), Ok(0), "what it has been doing");
+    let info: compat::VcpuRunstateInfo = get(ARGUMENT);
+    let number = |[low, high]: [u32; 2]| u64::from(low) | u64::from(high) << 32;
+    tap.is(info.state, 0, "it runs");
+    let (entry, sum) = (number(info.state_entry_time), info.time.map(number).iter().sum::<u64>());
+    tap.ok(entry != 0 && entry <= time::now() && sum != 0 && sum <= time::now(), "its times are numbers of 64 bits");
+    tap.is(get::<[u32; 2]>(ARGUMENT + 44), [u32::MAX; 2], "in 44 bytes");
+    let far = time::now() + (1 << 40);
+    let set = compat::VcpuSetSingleshotTimer { timeout_abs_ns: [far as u32, (far >> 32) as u32], flags: 0 };
+    put(ARGUMENT, &set);
+    tap.is(call(OP, [VCPUOP_SET_SINGLESHOT_TIMER, 1, at]), Ok(0), "a timer");
+    tap.is(call(OP, [VCPUOP_STOP_SINGLESHOT_TIMER, 1, 0]), Ok(0), "no timer");
+    put(DATA, &[0u8; 64]);
+    put(ARGUMENT, &compat::VcpuRegisterTimeMemoryArea { addr: DATA as u32, _pad: u32::MAX });
+    tap.is(call(OP, [VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA, 1, at]), Ok(0), "a place for its clock");
+    // tsc_to_system_mul
+    tap.ok(get::<u32>(DATA + 24) != 0, "which is filled");
+    put(ARGUMENT, &[0u32; 2]);
+    tap.is(call(OP, [VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA, 1, at]), Ok(0), "none any more");
+}
+
+fn parameters(tap: &mut Tap) {
+    const OP: u32 = HYPERVISOR_HVM_OP;
+    let mut param = HvmParam { domid: SELF, index: HVM_PARAM_CALLBACK_IRQ, ..Default::default() };
+    let mut same = param;
+    tap.is(with(OP, HVMOP_GET_PARAM, &mut param), Ok(0), "a parameter");
+    // SAFETY: writes to a variable.
+    unsafe { raw(OP.into(), [HVMOP_GET_PARAM.into(), address_of(&mut same)]) };
+    tap.is(param.value, same.value, "is the same as for 64-bit code");
+    tap.is(call(OP, [HVMOP_GET_PARAM, NOWHERE]), Err(Errno::EFAULT), "at an address without memory");
+    let mut now = 0u64;
+    let before = time::now();
+    tap.is(with(OP, HVMOP_GET_TIME, &mut now), Ok(0), "the time");
+    tap.ok(now != 0 && now <= time::now() && now + 1_000_000_000 >= before, "is now");
+}
+
+fn grants(tap: &mut Tap) {
+    const OP: u32 = HYPERVISOR_GRANT_TABLE_OP;
+    const MANY: u64 = 40;
+    let at = ARGUMENT as u32;
+    let mut size = GnttabQuerySize { dom: SELF, ..Default::default() };
+    put(ARGUMENT, &size);
+    tap.is(call(OP, [GNTTABOP_QUERY_SIZE, at, 1]), Ok(0), "the grant table's size");
+    size = get(ARGUMENT);
+    tap.ok(size.status == GNTST_OKAY && size.max_nr_frames >= 1, "can be asked");
+    put(ARGUMENT, &GnttabGetVersion { dom: SELF, ..Default::default() });
+    tap.is(call(OP, [GNTTABOP_GET_VERSION, at, 1]), Ok(0), "its version");
+    tap.is(get::<GnttabGetVersion>(ARGUMENT).version, 1, "is 1");
+    put(LIST, &[u32::MAX; 2]);
+    let setup =
+        compat::GnttabSetupTable { dom: SELF, nr_frames: 1, status: 77, frame_list: LIST as u32, ..Default::default() };
+    put(ARGUMENT, &setup);
+    tap.is(call(OP, [GNTTABOP_SETUP_TABLE, at, 1]), Ok(0), "where it is");
+    tap.is(get::<compat::GnttabSetupTable>(ARGUMENT), compat::GnttabSetupTable { status: 0, ..setup }, "is told");
+    tap.is(get::<u32>(LIST + 4), u32::MAX, "in one word");
+
+    // Words of one page to places of another.
+    let (from, to) = (page(), page());
+    for i in 0..512 {
+        store(from.address() + i * 8, 0x1000 + i);
+    }
+    let end = |frame: &guest_pv::mem::Frame, offset: u64| compat::GnttabCopyPtr {
+        u: frame.mfn().0 as u32,
+        domid: SELF,
+        offset: offset as u16,
+    };
+    for i in 0..MANY {
+        let copy = compat::GnttabCopy {
+            source: end(&from, i * 8),
+            dest: end(&to, (MANY - i) * 8),
+            len: 8,
+            flags: 0,
+            status: 77,
+            _pad: 0x55,
+        };
+        put(LIST + i * 24, &copy);
+    }
+    // One that leads nowhere.
+    let wrong = compat::GnttabCopyPtr { u: 0x8_0000, domid: SELF, offset: 0 };
+    put(LIST + 36 * 24, &compat::GnttabCopy { source: wrong, len: 8, dest: end(&to, 0), ..Default::default() });
+    tap.is(call(OP, [GNTTABOP_COPY, LIST as u32, MANY as u32]), Ok(0), "many copies");
+    let status = |i: u64| get::<compat::GnttabCopy>(LIST + i * 24).status;
+    tap.ok((0..MANY).all(|i| (status(i) == 0) == (i != 36)), "each has an answer of its own");
+    let moved = |i: u64| load(to.address() + (MANY - i) * 8) == 0x1000 + i;
+    tap.ok((0..MANY).all(|i| moved(i) == (i != 36)), "what was to be copied is there");
+    tap.is(get::<compat::GnttabCopy>(LIST)._pad, 0x55, "nothing else is written");
+    tap.is(call(OP, [GNTTABOP_COPY, NOWHERE, 1]), Err(Errno::EFAULT), "a copy at an address without memory");
+}
+
+fn refused(tap: &mut Tap) {
+    tap.is(call(60, [0]), Err(Errno::ENOSYS), "no such hypercall");
+    tap.is(call(HYPERVISOR_MMU_UPDATE, [0, 0, 0, 0]), Err(Errno::ENOSYS), "none of PV guests' own");
+}
