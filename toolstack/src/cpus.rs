@@ -73,7 +73,7 @@ impl CpuSet {
                 continue;
             }
             let number = |text: &str| {
-                let number = text.trim().parse::<u32>().map_err(|_| format!("\"{part}\" is not a range of CPUs"))?;
+                let number = text.trim().parse::<u32>().map_err(|_| format!("Invalid pcpu range: {part}."))?;
                 if number < nr_cpus.min(Self::CAPACITY) {
                     Ok(number)
                 } else {
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(CpuSet::parse("8", 8).unwrap_err(), "there is no CPU 8, only 0 to 7");
         assert_eq!(CpuSet::parse("nodes:1-2", 8).unwrap_err(), "there is no node 1-2, only 0");
         for text in ["", "x", "1-", "-", "1;2"] {
-            assert_eq!(CpuSet::parse(text, 8).unwrap_err(), format!("\"{text}\" is not a range of CPUs"));
+            assert_eq!(CpuSet::parse(text, 8).unwrap_err(), format!("Invalid pcpu range: {text}."));
         }
     }
 }

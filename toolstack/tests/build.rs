@@ -245,8 +245,8 @@ fn a_machine_without_containers_says_so() {
 fn messages() {
     // With xl's statuses: 1 unless they are libxl's, 2 for a command that is not used as it should be.
     let table: &[(i32, &str, &str)] = &[
-        (6, "create", "create: which configuration file?\n"),
-        (3, "create /nowhere", "create: configuration /nowhere: no such file\n"),
+        (6, "create", "Config file not specified and none in save file\n"),
+        (3, "create /nowhere", "Failed to read config file: /nowhere: No such file or directory\n"),
         (
             1,
             "create -q /files/debian.cfg memory=0",
@@ -285,7 +285,7 @@ fn messages() {
         (1, "domid nobody", "Can't get domid of domain name 'nobody', maybe this domain does not exist.\n"),
         (1, "domname 77", "Can't get domain name of domain id '77', maybe this domain does not exist.\n"),
         (2, "pause", "'pause' requires at least 1 argument.\n\n"),
-        (2, "list -Q", "list: option `Q' not supported.\n"),
+        (2, "list -Q", "option `Q' not supported.\n"),
         (1, "sched-rtds", "sched-rtds: not supported: there is no such scheduler\n"),
         (1, "xl migrate debian host", "migrate: not supported: domains cannot be saved yet\n"),
         (1, "help save", "save: not supported: domains cannot be saved yet\n"),
@@ -298,7 +298,7 @@ fn messages() {
         ),
         (1, "console -t serial 0", "console: there is no serial console, only pv\n"),
         (1, "vc 0", "vc: no such command, see \"help\"\n"),
-        (2, "list --frob", "list: unrecognized option '--frob'\n"),
+        (2, "list --frob", "unrecognized option '--frob'\n"),
     ];
     let mut machine = Machine::with_guest();
     for (status, line, want) in table {

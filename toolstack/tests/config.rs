@@ -94,7 +94,7 @@ fn messages() {
             "t.cfg:3:12: on_crash must be one of destroy, restart, rename-restart, preserve, coredump-destroy, \
              coredump-restart, soft-reset, not \"restrat\" (did you mean \"restart\"?)",
         ),
-        ("cpus = '0-x'", "t.cfg:3:8: cpus: \"0-x\" is not a range of CPUs"),
+        ("cpus = '0-x'", "t.cfg:3:8: cpus: Invalid pcpu range: 0-x."),
         ("cpus = ['0', '600']", "t.cfg:3:14: cpus: there is no CPU 600, only 0 to 511"),
         ("extra = 'a'\nextra += 5", "t.cfg:4:10: cannot append a number to extra, which is a string"),
         ("name = 'a b'", "t.cfg:3:8: name \"a b\" has a slash, a space or a control character"),

@@ -15,8 +15,8 @@ fn vcpus_are_listed() {
     let mut machine = machine("maxvcpus=2 vcpus=1");
     assert_eq!(machine.run("vcpu-list debian"), 0);
     let head = "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)";
-    let rows = "debian                               1     0     0   -b-       1.3  all / all\n\
-                debian                               1     1     -   --p       1.3  all / all\n";
+    let rows = "debian                               1     0    0   -b-       1.3  all / all\n\
+                debian                               1     1    -   --p       1.3  all / all\n";
     assert_eq!(machine.out, format!("{head}\n{rows}"));
     assert_eq!(machine.run("vcpu-list"), 0);
     assert!(machine.out.lines().nth(1).unwrap().starts_with("Domain-0  "), "{}", machine.out);
@@ -38,8 +38,8 @@ fn vcpus_are_set() {
     assert_eq!(words, ["online", "online", "online", "offline"]);
     for wrong in ["0", "5"] {
         assert_eq!(machine.run(&format!("vcpu-set -i debian {wrong}")), 1);
-        let message = "Error: Cannot set vcpus greater than max vcpus on running domain or lesser than 1.\n";
-        assert_eq!(machine.err, message);
+        let message = format!("libxl_set_vcpuonline failed domid=1 max_vcpus={wrong}, rc: -3\n");
+        assert!(machine.err.ends_with(&message), "{}", machine.err);
     }
     assert_eq!(machine.run("vcpu-set debian many"), 1);
     assert_eq!(machine.err, "Error: Invalid argument.\n");
@@ -56,11 +56,11 @@ fn vcpus_are_pinned() {
     assert_eq!(machine.domains[&1].affinity.len(), 2);
     machine.run("vcpu-pin debian 0 0 ; vcpu-list debian");
     assert_eq!(machine.run("vcpu-pin debian 7 0"), 1);
-    assert_eq!(machine.err, "Could not set affinity for vcpu `7': EINVAL.\n");
+    assert_eq!(machine.err, "domain 1: EINVAL\nCould not set affinity for vcpu `7'.\n");
     assert_eq!(machine.run("vcpu-pin debian x 0"), 1);
     assert_eq!(machine.err, "Error: Invalid argument x as VCPU.\n");
     assert_eq!(machine.run("vcpu-pin debian 0 5"), 1);
-    assert_eq!(machine.err, "vcpu-pin: there is no CPU 5, only 0 to 0\n");
+    assert_eq!(machine.err, "there is no CPU 5, only 0 to 0\n");
     assert_eq!(machine.run("vcpu-pin -f debian all 0"), 1);
     assert_eq!(machine.run("vcpu-pin debian 0"), 2);
     assert!(machine.err.starts_with("'vcpu-pin' requires at least 3 arguments.\n"));
@@ -80,7 +80,7 @@ fn memory_is_set() {
         "domain 1: memory_dynamic_max must be less than or equal to memory_static_max\n\
          cannot set domid 1 dynamic max memory to : 33\n"
     );
-    assert_eq!(machine.run("mem-set debian lots"), 3);
+    assert_eq!(machine.run("mem-set debian lots"), 1);
     assert_eq!(machine.err, "invalid memory size: lots\n");
     assert_eq!(machine.run("mem-set 7 8"), 1);
     assert_eq!(machine.run("mem-max debian 64"), 0);

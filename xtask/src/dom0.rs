@@ -82,7 +82,8 @@ fn default_guest(archive: &mut Archive, script: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn config(name: &str, kernel: &str) -> String {
+/// The config of a stock guest with dom0's files.
+pub fn config(name: &str, kernel: &str) -> String {
     format!(
         "# Debian's stock kernel as a PV guest, with a busybox ramdisk.\n\
          type    = \"pv\"\n\

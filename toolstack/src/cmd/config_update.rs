@@ -3,7 +3,7 @@
 use alloc::format;
 
 use super::options::{Options, flag, value};
-use super::{Command, FAILURE, SUCCESS, Status, create, target};
+use super::{Command, FAILURE, SUCCESS, Status, create, help, target};
 use crate::host::Host;
 
 pub const COMMAND: Command = Command {
@@ -15,11 +15,16 @@ pub const COMMAND: Command = Command {
         flag('d', "debug", "Tell more"),
         flag('q', "quiet", "Tell less"),
     ],
-    needs: 1,
+    needs: 0,
     run,
 };
 
 fn run(host: &mut dyn Host, options: &Options) -> Status {
+    if options.positional.is_empty() {
+        host.print_error("config-update requires a domain argument\n");
+        help::usage(host, &COMMAND);
+        return FAILURE;
+    }
     host.print_error(
         "WARNING: xl now has better capability to manage domain configuration, avoid using this command when possible\n",
     );
@@ -27,6 +32,10 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         Ok(dom) => dom,
         Err(status) => return status,
     };
+    if options.positional.len() < 2 && !options.has('f') {
+        host.print_error("Config file not specified\n");
+        return FAILURE;
+    }
     let config = match create::read_config(host, COMMAND.name, options, options.positional.get(1..).unwrap_or_default())
     {
         Ok(config) => config,

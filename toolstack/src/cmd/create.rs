@@ -21,7 +21,7 @@ use crate::store;
 
 pub const COMMAND: Command = Command {
     name: "create",
-    usage: "<ConfigFile> [options] [key=value..]",
+    usage: "<ConfigFile> [options] [vars]",
     about: "Create a domain from config file <filename>",
     flags: &[
         flag('p', "paused", "Leave the domain paused"),
@@ -176,15 +176,15 @@ pub fn read_config(
     }
     let text = match file {
         None if overrides.is_empty() => {
-            host.print_error(&format!("{command}: which configuration file?\n"));
+            host.print_error("Config file not specified and none in save file\n");
             return Err(INVALID);
         }
         None => Cow::Borrowed(&b""[..]),
         Some(path) => match host.file(path) {
             Ok(text) => text,
             Err(errno) => {
-                let error = CreateError::File { what: "configuration", path: path.to_string(), errno };
-                host.print_error(&format!("{command}: {error}\n"));
+                let why = if errno == Errno::ENOENT { "No such file or directory" } else { errno.name() };
+                host.print_error(&format!("Failed to read config file: {path}: {why}\n"));
                 return Err(FAILED);
             }
         },

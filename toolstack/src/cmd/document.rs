@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::calls::{DomainInfo, Share};
 use crate::config::{Action, DomainConfig, DomainType, Uuid};
 use crate::json::{self, object, quote};
 
@@ -29,6 +30,23 @@ pub fn config(indent: usize, name: &str, uuid: &Uuid, config: Option<&DomainConf
         }
     }
     object(indent, &fields)
+}
+
+/// The document of a domain that was not made here, by what the hypervisor says of it, and its scheduler's name and what that
+/// gives to it.
+pub fn found(indent: usize, name: &str, info: &DomainInfo, share: Option<(&str, Share)>) -> String {
+    const KIB_PER_PAGE: u64 = 4;
+    let created =
+        [("type", quote(DomainType::Pv.name())), ("name", quote(name)), ("uuid", quote(&info.uuid.to_string()))];
+    let shares = share.map_or(Vec::new(), |(scheduler, Share { weight, cap })| {
+        vec![("sched", quote(scheduler)), ("weight", weight.to_string()), ("cap", cap.to_string())]
+    });
+    let built = [
+        ("max_memkb", info.max_pages.saturating_mul(KIB_PER_PAGE).to_string()),
+        ("target_memkb", info.tot_pages.saturating_mul(KIB_PER_PAGE).to_string()),
+        ("sched_params", inner(indent + 4, &shares)),
+    ];
+    object(indent, &[("c_info", inner(indent, &created)), ("b_info", inner(indent, &built))])
 }
 
 fn built(indent: usize, config: &DomainConfig) -> Vec<(&'static str, String)> {

@@ -15,7 +15,7 @@ use crate::host::Host;
 
 pub const COMMAND: Command = Command {
     name: "dump-core",
-    usage: "[-L] <Domain> <Filename>",
+    usage: "<Domain> <filename>",
     about: "Core dump the specified domain (paused meanwhile, but for -L)",
     flags: &[flag('L', "live", "Do not pause the domain")],
     needs: 2,
@@ -43,7 +43,10 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
     let name = options.arg(1).unwrap_or_default();
     let stops = !options.has('L');
     if stops && let Err(errno) = host.pause_domain(dom) {
-        return target::failed(host, "pausing", dom, errno);
+        target::failed(host, "pausing", dom, errno);
+        // The number is libxl's ERROR_FAIL.
+        host.print_error("core dump failed (rc=-3)\n");
+        return FAILURE;
     }
     let dumped = dump(host, dom, name);
     if stops && let Err(errno) = host.unpause_domain(dom) {

@@ -274,7 +274,13 @@ fn long(host: &mut dyn Host, info: &DomainInfo) -> String {
     let name = store::name_of(host, info.id).unwrap_or_default();
     let config = match host.domains().get(info.id) {
         Some(record) => document::config(8, &name, &info.uuid, Some(&record.config)),
-        None => document::config(8, &name, &info.uuid, None),
+        None => {
+            let all = pools::all(host).unwrap_or_default();
+            let scheduler = all.iter().find(|pool| pool.id == info.cpupool).map(|pool| pool.scheduler);
+            let share =
+                scheduler.and_then(|number| Some((pools::scheduler_name(number), host.share(info.id, number).ok()?)));
+            document::found(8, &name, info, share)
+        }
     };
     json::object(4, &[("domid", info.id.to_string()), ("config", config.trim_start().to_string())])
 }

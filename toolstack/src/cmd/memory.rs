@@ -30,9 +30,6 @@ pub const MEM_MAX: Command = Command {
     run: max,
 };
 
-/// xl's exit status for a size that is none.
-const INVALID: Status = 3;
-
 /// KiB, from a number with a unit; MiB without.
 fn kib(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -55,7 +52,7 @@ fn arguments(host: &mut dyn Host, options: &Options) -> Result<(DomId, u64), Sta
         Some(kib) => Ok((dom, kib)),
         None => {
             host.print_error(&format!("invalid memory size: {text}\n"));
-            Err(INVALID)
+            Err(FAILURE)
         }
     }
 }

@@ -164,8 +164,7 @@ pub fn run(host: &mut dyn Host, words: &[&str]) -> Status {
     let options = match options::parse(command.flags, arguments) {
         Ok(options) => options,
         Err(message) => {
-            host.print_error(&format!("{}: {message}\n", command.name));
-            help::usage(host, command);
+            host.print_error(&format!("{message}\n"));
             return MISUSED;
         }
     };

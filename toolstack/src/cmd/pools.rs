@@ -150,7 +150,7 @@ fn say(host: &mut dyn Host, message: &str) -> Status {
     FAILURE
 }
 
-fn scheduler_name(number: u32) -> &'static str {
+pub fn scheduler_name(number: u32) -> &'static str {
     SCHEDULERS.iter().find(|(_, known)| *known == number).map_or("unknown", |(name, _)| name)
 }
 

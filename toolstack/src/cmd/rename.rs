@@ -19,9 +19,8 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         Ok(dom) => dom,
         Err(status) => return status,
     };
-    let name = options.arg(1).unwrap_or_default();
+    let (text, name) = (options.arg(0).unwrap_or_default(), options.arg(1).unwrap_or_default());
     if let Some(other) = target::by_name(host, name) {
-        let text = options.arg(0).unwrap_or_default();
         host.print_error(&format!(
             "Domain {other} with name \"{name}\" already exists.\nCan't rename domain '{text}'.\n"
         ));
@@ -29,7 +28,14 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
     }
     match rename(host, dom, name) {
         Ok(()) => SUCCESS,
-        Err(errno) => target::failed(host, "renaming", dom, errno),
+        Err(errno) => {
+            // xl says no more of a domain that there is not.
+            if errno != Errno::ESRCH {
+                target::failed(host, "renaming", dom, errno);
+            }
+            host.print_error(&format!("Can't rename domain '{text}'.\n"));
+            FAILURE
+        }
     }
 }
 

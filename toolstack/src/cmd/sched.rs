@@ -115,7 +115,13 @@ fn carry_out(host: &mut dyn Host, options: &Options, scheduler: u32) -> Result<(
     if let Some(domain) = options.get('d') {
         let dom = target::resolve(host, domain).map_err(|_| None)?;
         if !sets_share {
-            let text = list(host, scheduler, vec![dom], form)?;
+            let text = match list(host, scheduler, vec![dom], form) {
+                Err(error) if form == Form::Text => {
+                    host.print(&head());
+                    return Err(error);
+                }
+                listed => listed?,
+            };
             host.print(&if form == Form::Json { json::list(&text) } else { text.concat() });
             return Ok(());
         }
@@ -181,15 +187,34 @@ fn show(host: &mut dyn Host, pool: &PoolInfo, form: Form) -> Result<String> {
     })
 }
 
+/// Why the parameters of a domain cannot be shown: it has another scheduler, perhaps.
+fn of_another(host: &mut dyn Host, dom: DomId, wanted: u32, errno: Errno) -> Option<String> {
+    let pool = host.domain_info(dom).map(|info| info.cpupool);
+    let all = pools::all(host).unwrap_or_default();
+    let other = all.iter().find(|known| pool == Ok(known.id)).map(|pool| pool.scheduler);
+    match other.filter(|other| *other != wanted) {
+        Some(other) => {
+            let (other, wanted) = (pools::scheduler_name(other), pools::scheduler_name(wanted));
+            Some(format!("libxl_domain_sched_params_get returned {other} not {wanted}."))
+        }
+        None => failed("ask for the scheduling parameters", errno),
+    }
+}
+
+/// The head of a list.
+fn head() -> String {
+    format!("{:<33} {:>4} {:>6} {:>4}\n", "Name", "ID", "Weight", "Cap")
+}
+
 /// A line for each domain below a head, or an object for each.
 fn list(host: &mut dyn Host, scheduler: u32, domains: Vec<DomId>, form: Form) -> Result<Vec<String>> {
     let mut rows = Vec::new();
     if form == Form::Text {
-        rows.push(format!("{:<33} {:>4} {:>6} {:>4}\n", "Name", "ID", "Weight", "Cap"));
+        rows.push(head());
     }
     for dom in domains {
         let Share { weight, cap } =
-            host.share(dom, scheduler).map_err(|errno| failed("ask for the scheduling parameters", errno))?;
+            host.share(dom, scheduler).map_err(|errno| of_another(host, dom, scheduler, errno))?;
         let name = store::name_of(host, dom).unwrap_or_else(|| "(null)".into());
         rows.push(if form == Form::Json {
             let fields = [

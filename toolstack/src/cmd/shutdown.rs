@@ -52,7 +52,11 @@ pub fn signal(host: &mut dyn Host, options: &Options, word: &str, doing: &str) -
         host.print_error(&format!("{doing} domain {dom}\n"));
         match request(host, dom, word) {
             Ok(()) => waiting.push(dom),
-            Err(failed) => status = failed,
+            Err(failed) => {
+                // The number is libxl's ERROR_FAIL.
+                host.print_error(&format!("{} failed (rc=-3)\n", if word == "reboot" { word } else { "shutdown" }));
+                status = failed;
+            }
         }
     }
     if options.has('w') && !wait(host, waiting) {

@@ -96,7 +96,7 @@ fn domain(host: &mut dyn Host, info: &DomainInfo, nr_cpus: u32, as_json: bool) -
                 false => format!("{:>5} {:>4}p ", '-', "--"),
             };
             format!(
-                "{name:<32} {:>5} {:>5} {place}{:>9}  {} / {}\n",
+                "{name:<32} {:>5} {:>5}{place}{:>9}  {} / {}\n",
                 info.id.0,
                 vcpu.0,
                 tenths(now.cpu_time),

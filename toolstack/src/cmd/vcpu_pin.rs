@@ -13,7 +13,7 @@ use crate::host::Host;
 
 pub const COMMAND: Command = Command {
     name: "vcpu-pin",
-    usage: "[-f|--force] <Domain> <VCPU|all> <Hard affinity|-|all> <Soft affinity|-|all>",
+    usage: "[option] <Domain> <VCPU|all> <Hard affinity|-|all> <Soft affinity|-|all>",
     about: "Set which CPUs a VCPU can use",
     flags: &[
         flag('f', "force", "Lift a pin that the domain's kernel asked for"),
@@ -45,7 +45,10 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
     }
     let info = match host.domain_info(dom).and_then(|info| Ok((info, host.phys_info()?))) {
         Ok(info) => info,
-        Err(errno) => return target::failed(host, "pinning vCPUs of", dom, errno),
+        Err(_) => {
+            host.print_error("Could not get domain info\n");
+            return FAILURE;
+        }
     };
     let (info, phys) = info;
     let set = |index| -> Result<Option<CpuSet>, String> {
@@ -57,7 +60,7 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
     let affinity = match (set(2), set(3)) {
         (Ok(hard), Ok(soft)) => Affinity { hard, soft, pinned },
         (Err(message), _) | (_, Err(message)) => {
-            host.print_error(&format!("vcpu-pin: {message}\n"));
+            host.print_error(&format!("{message}\n"));
             return FAILURE;
         }
     };
@@ -69,6 +72,11 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         let shown = |set: Option<CpuSet>| set.map_or_else(|| "-".into(), |set| format!("{}", set.of(cpus)));
         host.print(&format!("cpumap: {} {}\n", shown(affinity.hard), shown(affinity.soft)));
         return SUCCESS;
+    }
+    if let (Some(hard), Some(soft)) = (affinity.hard, affinity.soft)
+        && !(0..=phys.max_cpu_id).any(|cpu| hard.has(cpu) && soft.has(cpu))
+    {
+        host.print_error(&format!("domain {dom}: it may run on none of the CPUs on which it had better run\n"));
     }
     match only {
         Some(vcpu) => pin(host, dom, vcpu, &affinity),
@@ -86,7 +94,8 @@ fn pin(host: &mut dyn Host, dom: DomId, vcpu: VcpuId, affinity: &Affinity) -> St
     match host.set_vcpu_affinity(dom, vcpu, affinity) {
         Ok(()) => SUCCESS,
         Err(errno) => {
-            host.print_error(&format!("Could not set affinity for vcpu `{}': {}.\n", vcpu.0, errno.name()));
+            let (number, why) = (vcpu.0, errno.name());
+            host.print_error(&format!("domain {dom}: {why}\nCould not set affinity for vcpu `{number}'.\n"));
             FAILURE
         }
     }

@@ -12,7 +12,7 @@ use crate::store::domain_path;
 
 pub const COMMAND: Command = Command {
     name: "vcpu-set",
-    usage: "[-i|--ignore-host] <Domain> <vCPUs>",
+    usage: "[option] <Domain> <vCPUs>",
     about: "Set the number of active VCPUs allowed for the domain",
     flags: &[flag('i', "ignore-host", "Allow more vCPUs than there are CPUs")],
     needs: 2,
@@ -44,8 +44,17 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         ));
         return FAILURE;
     }
-    if wanted == 0 || wanted > info.max_vcpu_id + 1 {
+    let most = info.max_vcpu_id + 1;
+    if wanted > most && !options.has('i') {
         host.print_error("Error: Cannot set vcpus greater than max vcpus on running domain or lesser than 1.\n");
+        return FAILURE;
+    }
+    if wanted == 0 || wanted > most {
+        // The number is libxl's ERROR_FAIL.
+        host.print_error(&format!(
+            "domain {dom}: {wanted} vCPUs are wanted, of {most}\n\
+             libxl_set_vcpuonline failed domid={dom} max_vcpus={wanted}, rc: -3\n"
+        ));
         return FAILURE;
     }
     match set(host, dom, wanted, info.max_vcpu_id) {

@@ -5,7 +5,7 @@ use super::emulated::Row;
 use crate::control::{self, Drain};
 use crate::emulator::{Machine, Payload};
 use anyhow::{Context, Result, bail, ensure};
-use control_protocol::message::Notices;
+use control_protocol::message::{Notices, Stream};
 use elf::ElfBytes;
 use elf::endian::LittleEndian;
 use std::io::{Read, Write};
@@ -110,9 +110,12 @@ fn request<'a>(script: &'a str, may_save: &'a [String]) -> Request<'a> {
     Request { script, files: Vec::new(), notices: Notices::Hidden, input: false, may_save, deadline: None }
 }
 
-struct Host<'a> {
-    hub: &'a Hub,
-    deadline: Instant,
+/// Asks dom0 as `xrs` does.
+pub struct Host<'a> {
+    /// The hub of dom0's line.
+    pub hub: &'a Hub,
+    /// When all of it must have ended.
+    pub deadline: Instant,
 }
 
 impl Host<'_> {
@@ -124,23 +127,40 @@ impl Host<'_> {
         Ok(client)
     }
 
-    /// As `xrs` does: the status, and all that was said.
+    /// The status, and all that was said.
     fn ask(&self, script: &str) -> Result<(i32, String)> {
+        let mut said = Vec::new();
+        let status = self.each(script, &mut |_, bytes| said.extend_from_slice(bytes))?;
+        Ok((status, String::from_utf8_lossy(&said).into_owned()))
+    }
+
+    /// The status, and what came on standard output and on standard error.
+    pub fn apart(&self, script: &str) -> Result<(i32, String, String)> {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let status = self.each(script, &mut |stream, bytes| match stream {
+            Stream::Err => err.extend_from_slice(bytes),
+            _ => out.extend_from_slice(bytes),
+        })?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok((status, text(out), text(err)))
+    }
+
+    fn each(&self, script: &str, take: &mut dyn FnMut(Stream, &[u8])) -> Result<i32> {
         let words = local::words(script);
         let request =
             Request { files: local::files(script)?, deadline: Some(self.deadline), ..request(script, &words) };
-        let mut said = Vec::new();
-        let end = self.client()?.run(request, &mut |_, bytes| {
-            said.extend_from_slice(bytes);
+        let end = self.client()?.run(request, &mut |stream, bytes| {
+            take(stream, bytes);
             Ok(())
         });
         match end.with_context(|| script.to_owned())? {
-            End::Status(status) => Ok((status, String::from_utf8_lossy(&said).into_owned())),
+            End::Status(status) => Ok(status),
             End::Deadline => bail!("{script:?} did not end in time"),
         }
     }
 
-    fn well(&self, script: &str) -> Result<String> {
+    /// What a script says that must end well.
+    pub fn well(&self, script: &str) -> Result<String> {
         match self.ask(script)? {
             (0, said) => Ok(said),
             (status, said) => bail!("{script:?} ended with status {status}: {said}"),

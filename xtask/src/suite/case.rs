@@ -1,6 +1,7 @@
 //! How a case is written down in `tests/harness/*.toml`, and the rows it stands for. tests/README.md explains the
 //! format to those who write cases.
 
+use super::as_xl::Toolstack;
 use super::hostile::Plan;
 use crate::boot::Hypervisor;
 use crate::emulator::monitor::Order;
@@ -61,6 +62,8 @@ pub struct Case {
     /// Instead of a script: programs on the host drive dom0 (`xtask/src/suite/asked.rs`).
     #[serde(default)]
     pub asked_by_host: bool,
+    /// Instead of a script: the commands that are compared with xl's, run by which toolstack.
+    pub commands: Option<Toolstack>,
     /// With `script`: the power fails in the middle of it.
     pub cut: Option<Cut>,
     /// The machine is to end, so that no script's end is seen.
@@ -228,6 +231,7 @@ impl Case {
             around: None,
             status: 0,
             asked_by_host: false,
+            commands: None,
             cut: None,
             ends_machine: None,
             files: Vec::new(),

@@ -1,5 +1,6 @@
 //! Runs one row in the emulator and judges it by what the serial port says.
 
+use super::as_xl::{self, Toolstack};
 use super::asked;
 use super::case::{Case, Ends, Shape};
 use super::clock::Stamps;
@@ -109,6 +110,8 @@ impl Row {
             dom0::modules(&dom0::Files::Default { more: &self.case.files }, Some(&script))?
         } else if self.case.asked_by_host {
             dom0::modules_to_be_asked(&dom0::Files::Default { more: &self.case.files }, Some(""))?
+        } else if self.case.commands == Some(Toolstack::Ours) {
+            as_xl::modules(&self.case.files)?
         } else {
             let mut modules = Vec::new();
             for text in &self.case.modules {
@@ -125,12 +128,16 @@ impl Row {
         // Building and fetching does not count into the row's time.
         let payload = self.payload()?;
         let began = Instant::now();
-        if self.case.asked_by_host {
+        let by_host = self.case.asked_by_host || self.case.commands == Some(Toolstack::Ours);
+        if by_host {
             let machine = self.machine()?;
             std::fs::write(&log, format!("# {}\n", emulator::shell_line(&machine.command_line(&payload))))?;
-            let asked = asked::run(self, &machine, &payload, &log);
-            let note = asked.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
-            return Ok(Verdict { note, passed: asked.is_ok(), seconds: began.elapsed().as_secs_f32(), log });
+            let asked = match self.case.commands {
+                Some(_) => as_xl::run(self, &machine, &payload, &log),
+                None => asked::run(self, &machine, &payload, &log).map(|()| (true, String::new())),
+            };
+            let (passed, note) = asked.unwrap_or_else(|error| (false, format!("{error:#}")));
+            return Ok(Verdict { note, passed, seconds: began.elapsed().as_secs_f32(), log });
         }
         let (passed, note) = match &self.case.cut {
             Some(cut) => power_cut::run(self, cut, &log)?,
@@ -145,6 +152,9 @@ impl Row {
         let (mut passed, mut note) = self.judge(&text, &progress, end);
         if let Some(record) = self.case.warnings_as_in.as_deref().filter(|_| passed) {
             (passed, note) = self.compare(&text, record, log)?;
+        }
+        if passed && self.case.commands == Some(Toolstack::Xl) {
+            (passed, note) = as_xl::judge(self, &text, log)?;
         }
         if let Some(within) = self.case.clocks_within.filter(|_| passed) {
             (passed, note) = progress.clock.judge(within);

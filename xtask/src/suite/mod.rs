@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the suites, in the order in which they are worth knowing about. What the cases are stands in
 //! `tests/harness/*.toml`; what each suite is for stands in tests/README.md.
 
+pub mod as_xl;
 mod asked;
 mod case;
 mod clock;

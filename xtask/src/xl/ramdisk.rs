@@ -3,13 +3,14 @@
 use super::{CALL, END, STEP};
 use crate::cpio::Archive;
 use crate::packages::{self, Fetched};
+use crate::suite::as_xl;
 use crate::{kernel_modules, ramdisk, workspace};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Packages that hold it.
-const PACKAGES: [&str; 19] = [
+const PACKAGES: [&str; 21] = [
     "xen-utils-4.17",
     "xenstore-utils",
     "libxenmisc4.17",
@@ -29,10 +30,12 @@ const PACKAGES: [&str; 19] = [
     "zlib1g",
     "libzstd1",
     "libgcc-s1",
+    "libncurses6",
+    "libtinfo6",
 ];
 
 /// The programs.
-const PROGRAMS: [&str; 6] = ["xl", "xenstored", "xenconsoled", "xen-init-dom0", CONSOLE, STORE];
+const PROGRAMS: [&str; 7] = ["xl", "xentop", "xenstored", "xenconsoled", "xen-init-dom0", CONSOLE, STORE];
 /// The client of xenstore, which is no part of xen-utils.
 const STORE: &str = "xenstore";
 /// What `xl console` becomes, and where it looks for it.
@@ -222,6 +225,12 @@ pub fn using() -> Result<PathBuf> {
     ramdisk("target/guest/initrd-xl-use", &format!("{START}{USE}"))
 }
 
+/// The ramdisk that runs the commands which are compared with our dom0's.
+pub fn commanding() -> Result<PathBuf> {
+    let script = format!("{}{}echo 'END'\npoweroff -f\n", start_keeping_consoles(), as_xl::script()?);
+    ramdisk("target/guest/initrd-xl-commands", &script)
+}
+
 fn ramdisk(name: &str, script: &str) -> Result<PathBuf> {
     keep(archive(script)?, name)
 }
@@ -292,6 +301,10 @@ fn archive(script: &str) -> Result<Archive> {
     archive.directory("etc/xen")?;
     archive.file("etc/xen/xl.conf", b"autoballoon=\"off\"\n")?;
     archive.file("guest/pv.cfg", CONFIG.as_bytes())?;
+    // What our dom0 has under the same names.
+    archive.link("files", "/guest")?;
+    archive.link("guest/vmlinuz-cloud", "vmlinuz")?;
+    archive.file("guest/debian.cfg", as_xl::config().as_bytes())?;
     archive.program("guest/console", b"#!/bin/sh\nexec xl console debian\n")?;
     archive.file("guest/vmlinuz", &std::fs::read(Fetched::CloudKernel.get()?)?)?;
     archive.file("guest/initrd", &std::fs::read(ramdisk::ramdisk()?)?)?;
