@@ -29,6 +29,8 @@ static ARMED: [AtomicU64; smp::MAX] = [const { AtomicU64::new(0) }; smp::MAX];
 /// The ports that notify a vCPU other than 0, by vCPU and word; all other ports notify vCPU 0. A vCPU leaves the
 /// others' ports alone.
 static TAKEN: [[AtomicU64; 64]; smp::MAX] = [const { [const { AtomicU64::new(0) }; 64] }; smp::MAX];
+/// All of these, by word: what is not vCPU 0's.
+static OTHERS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
 /// Notes that a port notifies a vCPU.
 fn assign(port: Port, vcpu: VcpuId) {
@@ -40,12 +42,17 @@ fn assign(port: Port, vcpu: VcpuId) {
             ports[word].fetch_and(!bit, Ordering::SeqCst);
         }
     }
+    if vcpu.0 == 0 {
+        OTHERS[word].fetch_and(!bit, Ordering::SeqCst);
+    } else {
+        OTHERS[word].fetch_or(bit, Ordering::SeqCst);
+    }
 }
 
 /// The bits of a word that belong to a vCPU.
 fn ports_of(vcpu: usize, word: usize) -> u64 {
     match vcpu {
-        0 => TAKEN.iter().skip(1).fold(u64::MAX, |bits, ports| bits & !ports[word].load(Ordering::SeqCst)),
+        0 => !OTHERS[word].load(Ordering::SeqCst),
         _ => TAKEN[vcpu][word].load(Ordering::SeqCst),
     }
 }

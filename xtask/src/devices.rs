@@ -1,6 +1,7 @@
 //! Devices that a test puts into the emulated machine, and the disk that they show.
 
 mod qcow2;
+mod table;
 
 use crate::file_systems::{self, Kind};
 use crate::{debian_root, workspace};
@@ -17,14 +18,18 @@ const KEPT_SIZE: u64 = 256 << 20;
 const LARGE_SIZE: u64 = 64 << 20;
 
 /// What a disk may have behind its name and a colon. What is written to one that is kept is there on the next machine; a large
-/// one is empty at first. A virtio disk may have several queues (an NVMe disk has). One that is pulled lies in a slot of its own (`addr` below), which QEMU's
-/// monitor empties on `pc` as the firmware's code would: `o /w 0xae08 MASK`.
+/// one is empty at first; one with a partition table has two partitions. A virtio disk may have several queues (an NVMe disk has). One that is pulled lies in a slot of its own,
+/// which QEMU's monitor empties as the firmware's code would: on `pc` by `o /w 0xae08 MASK`; on `q35` it lies behind a port of its
+/// own, `o /l 0xcd0 BUS` and `o /l 0xcc8 1`, where the buses of such ports count from 0.
 const FAULTS: &str = "faults";
 const NO_FLUSH: &str = "no-flush";
 const PULLED: &str = "pulled";
+const PULLED_PCIE: &str = "pulled-pcie";
 const KEPT: &str = "kept";
 const LARGE: &str = "large";
 const QUEUES: &str = "queues";
+const GPT: &str = "gpt";
+const MBR: &str = "mbr";
 
 /// What fails on a disk with faults: sectors of 512 bytes, read always, written always, written once.
 const FAILURES: [&str; 3] = ["iotype=read,sector=2048", "iotype=write,sector=4096", "iotype=write,sector=6144,once=on"];
@@ -35,12 +40,12 @@ const FLUSH: [&str; 1] = ["iotype=flush"];
 pub fn arguments(name: &str) -> Result<Vec<String>> {
     let (name, how) = name.split_once(':').unwrap_or((name, ""));
     match name {
-        "virtio-blk" => disk("disk0", ",addr=10", how, |place| vec![format!("virtio-blk-pci,drive=disk0{place}")]),
-        "virtio-blk-4k" => disk("disk4k", ",addr=13", how, |place| {
+        "virtio-blk" => disk("disk0", 10, how, |place| vec![format!("virtio-blk-pci,drive=disk0{place}")]),
+        "virtio-blk-4k" => disk("disk4k", 13, how, |place| {
             vec![format!("virtio-blk-pci,drive=disk4k,logical_block_size=4096,physical_block_size=4096{place}")]
         }),
-        "nvme" => disk("disk2", ",addr=12", how, |place| vec![format!("nvme,drive=disk2,serial=xen-rs{place}")]),
-        "ahci" => disk("disk1", ",addr=11", how, |place| {
+        "nvme" => disk("disk2", 12, how, |place| vec![format!("nvme,drive=disk2,serial=xen-rs{place}")]),
+        "ahci" => disk("disk1", 11, how, |place| {
             vec![format!("ich9-ahci,id=ahci1{place}"), "ide-hd,drive=disk1,bus=ahci1.0".to_owned()]
         }),
         "files-ext4" => files("disk5", file_systems::disk(Kind::Ext4)?),
@@ -60,7 +65,7 @@ fn files(id: &str, path: PathBuf) -> Result<Vec<String>> {
 }
 
 /// A disk and its devices, which are given their place.
-fn disk(id: &str, slot: &'static str, how: &str, devices: impl Fn(&str) -> Vec<String>) -> Result<Vec<String>> {
+fn disk(id: &str, slot: u8, how: &str, devices: impl Fn(&str) -> Vec<String>) -> Result<Vec<String>> {
     let quoted = |path: PathBuf| path.display().to_string().replace(',', ",,");
     let failing = |failures: &[&str]| -> Result<String> {
         let mut drive = format!(
@@ -75,18 +80,28 @@ fn disk(id: &str, slot: &'static str, how: &str, devices: impl Fn(&str) -> Vec<S
         Ok(drive)
     };
     let whole = || -> Result<String> { Ok(format!("format=raw,snapshot=on,file={}", quoted(shared()?))) };
+    let nowhere = String::new();
     let (drive, place) = match how {
-        FAULTS => (failing(&FAILURES)?, ""),
-        NO_FLUSH => (failing(&FLUSH)?, ""),
-        PULLED => (whole()?, slot),
-        KEPT => (format!("format=qcow2,file={}", quoted(kept(id))), ""),
-        LARGE => (format!("format=raw,snapshot=on,file={}", quoted(large()?)), ""),
-        QUEUES => (whole()?, ",num-queues=4"),
-        "" => (whole()?, ""),
-        other => bail!("no disk is {other}, only {FAULTS}, {NO_FLUSH}, {PULLED}, {KEPT}, {LARGE} or {QUEUES}"),
+        FAULTS => (failing(&FAILURES)?, nowhere),
+        NO_FLUSH => (failing(&FLUSH)?, nowhere),
+        PULLED => (whole()?, format!(",addr={slot}")),
+        PULLED_PCIE => (whole()?, format!(",bus=port{slot}")),
+        KEPT => (format!("format=qcow2,file={}", quoted(kept(id))), nowhere),
+        LARGE => (format!("format=raw,snapshot=on,file={}", quoted(large()?)), nowhere),
+        QUEUES => (whole()?, ",num-queues=4".to_owned()),
+        GPT => (format!("format=raw,snapshot=on,file={}", quoted(parted(how, table::Kind::Gpt)?)), nowhere),
+        MBR => (format!("format=raw,snapshot=on,file={}", quoted(parted(how, table::Kind::Mbr)?)), nowhere),
+        "" => (whole()?, nowhere),
+        other => {
+            let all = [FAULTS, NO_FLUSH, PULLED, PULLED_PCIE, KEPT, LARGE, QUEUES, GPT, MBR];
+            bail!("no disk is {other}, only {}", all.join(", "))
+        }
     };
     let mut words = vec!["-drive".to_owned(), format!("if=none,id={id},{drive}")];
-    words.extend(devices(place).into_iter().flat_map(|device| ["-device".to_owned(), device]));
+    if how == PULLED_PCIE {
+        words.extend(["-device".to_owned(), format!("pcie-root-port,id=port{slot},chassis={slot},addr={slot}")]);
+    }
+    words.extend(devices(&place).into_iter().flat_map(|device| ["-device".to_owned(), device]));
     Ok(words)
 }
 
@@ -102,6 +117,23 @@ fn scratch(id: &str) -> Result<PathBuf> {
     let path = workspace::path("target/guest").join(format!("scratch-{id}"));
     std::fs::create_dir_all(workspace::path("target/guest"))?;
     std::fs::write(&path, content())?;
+    Ok(path)
+}
+
+/// A disk with partitions.
+fn parted(name: &str, kind: table::Kind) -> Result<PathBuf> {
+    let path = workspace::path("target/guest").join(format!("disk-{name}"));
+    made(path, || table::disk(kind))
+}
+
+/// A file that machines only read; made when it is missing, by one of those who may make it at the same time.
+fn made(path: PathBuf, content: impl FnOnce() -> Vec<u8>) -> Result<PathBuf> {
+    if !path.is_file() {
+        std::fs::create_dir_all(workspace::path("target/guest"))?;
+        let fresh = path.with_extension(std::process::id().to_string());
+        std::fs::write(&fresh, content())?;
+        std::fs::rename(fresh, &path)?;
+    }
     Ok(path)
 }
 
@@ -133,14 +165,7 @@ fn large() -> Result<PathBuf> {
 
 /// The disk of all others: 32-bit numbers that count up.
 fn shared() -> Result<PathBuf> {
-    let path = workspace::path("target/guest").join("disk");
-    if !path.is_file() {
-        std::fs::create_dir_all(workspace::path("target/guest"))?;
-        let fresh = path.with_extension(std::process::id().to_string());
-        std::fs::write(&fresh, content())?;
-        std::fs::rename(fresh, &path)?;
-    }
-    Ok(path)
+    made(workspace::path("target/guest").join("disk"), content)
 }
 
 /// What the disks hold.
@@ -161,6 +186,8 @@ mod tests {
         assert!(arguments("nvme:kept").unwrap().concat().contains("format=qcow2"));
         assert!(arguments("floppy").is_err());
         assert!(arguments("nvme:pulled").unwrap().concat().ends_with("addr=12"));
+        let behind = arguments("nvme:pulled-pcie").unwrap().concat();
+        assert!(behind.contains("pcie-root-port,id=port12") && behind.ends_with("bus=port12"));
         assert!(arguments("nvme:purple").is_err());
         assert_eq!(content().len(), DISK);
     }

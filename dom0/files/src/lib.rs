@@ -1,5 +1,5 @@
-//! Floor 1: where files lie on a volume, as its file system (ext4, FAT) says. Any bytes may be such a file system: a guest may have
-//! written them.
+//! Floor 1: where files lie on a volume, as its file system (ext4, FAT) says, and partitions on a disk. Any bytes may be there: a
+//! guest may have written them.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ extern crate std;
 mod blocks;
 mod ext4;
 mod fat;
+pub mod partition;
 #[cfg(test)]
 mod tests;
 

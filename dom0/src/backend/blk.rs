@@ -65,6 +65,11 @@ fn back_path((dom, device): Key) -> String {
     format!("{ROOT}/{dom}/{device}")
 }
 
+/// Whether a node is this one or below it: `device/vbd/5` is not above `device/vbd/51/state`.
+fn is_at_or_below(path: &str, node: &str) -> bool {
+    path.strip_prefix(node).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 fn read(store: &mut Store, path: &str) -> Option<String> {
     let value = store.read(SELF, NO_TRANSACTION, path.as_bytes()).ok()?;
     String::from_utf8(value.to_vec()).ok()
@@ -143,7 +148,7 @@ impl Blk {
             Some(None) => self.all_changed = true,
             // A front end's state.
             None => {
-                let found = self.devices.iter().find(|(_, device)| path.starts_with(&device.front));
+                let found = self.devices.iter().find(|(_, device)| is_at_or_below(path, &device.front));
                 self.changed.extend(found.map(|(key, _)| *key));
             }
         }

@@ -1,6 +1,5 @@
 //! The disks there are, and the volumes on them: whole disks and partitions, under the names that Linux would give them.
 
-pub mod partition;
 mod volume;
 
 use crate::drivers::{self, Action, Done, Driver, Failure, Geometry, Name, Request, Tag, ram};
@@ -11,8 +10,8 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use dom0_hal::dma::Segment;
+use file_places::partition::{self, Partition};
 use guest_pv::{events, time};
-use partition::Partition;
 pub use volume::{Part, Volume, within};
 use xen_abi::ids::Port;
 
@@ -249,8 +248,11 @@ impl Disks {
     /// Gives up what takes too long.
     pub fn expire(&mut self) -> Vec<Done> {
         let mut done = Vec::new();
+        if self.look == 0 {
+            return done;
+        }
         let now = time::now();
-        if self.look == 0 || now < self.look {
+        if now < self.look {
             return done;
         }
         for disk in &mut self.disks {

@@ -113,6 +113,9 @@ impl Consoled {
 
     /// Goes on with those who have printed too much before.
     pub fn catch_up(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
         for dom in core::mem::take(&mut self.held) {
             self.serve(dom);
         }

@@ -119,6 +119,9 @@ impl Client {
 
     /// Takes all that waits to be sent, as payloads.
     pub fn take_events(&mut self) -> Vec<Vec<u8>> {
+        if self.out.is_empty() {
+            return Vec::new();
+        }
         self.events.clear();
         (self.sent, self.waiting) = (0, 0);
         let payload = |message: Box<[u8]>| message.get(HEADER..).unwrap_or_default().to_vec();

@@ -58,8 +58,8 @@ pub fn decrease_reservation(dom: DomId, frames: &[u64], order: u32) -> Result<us
 /// frames that these are to back, and is given their first machine frames.
 ///
 /// # Errors
-/// Those of the hypercall; nothing was traded then, since it is one extent.
-pub fn exchange(given: &[u64], taken: &mut [u64; 1], order: u32) -> Result<(), Errno> {
+/// Those of the hypercall; of one extent nothing was traded then.
+pub fn exchange(given: &[u64], taken: &mut [u64], order: u32) -> Result<(), Errno> {
     let mut out = reservation(DomId::SELF, taken, order, 0);
     out.extent_start = taken.as_mut_ptr() as u64;
     let mut arg = MemoryExchange { in_: reservation(DomId::SELF, given, 0, 0), out, nr_exchanged: 0 };

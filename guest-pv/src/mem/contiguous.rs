@@ -66,24 +66,43 @@ impl Run {
         pvh::is_active() || self.pfns().zip(0..).all(|(pfn, at)| p2m(pfn).map(|mfn| mfn.0) == first.map(|mfn| mfn + at))
     }
 
-    /// Trades their memory for one piece. What cannot be traded is put back.
+    /// Trades each page's memory for some other: afterwards they lie apart, as pages of a domain do that has run for long. What
+    /// was in them is lost.
+    ///
+    /// # Errors
+    /// Those of the hypercall.
+    pub fn scatter(&mut self) -> Result<(), Errno> {
+        // Neighbours in the machine, in either direction, are none here then.
+        let (even, odd): (Vec<Pfn>, Vec<Pfn>) = self.pfns().partition(|pfn| pfn.0.is_multiple_of(2));
+        self.trade(&[even, odd].concat(), 0)
+    }
+
+    /// Trades their memory for one piece.
     fn exchange(&self, order: u32) -> Result<(), Errno> {
-        let given: Vec<u64> = self.pfns().filter_map(p2m).map(|mfn| mfn.0).collect();
-        for pfn in self.pfns() {
-            // SAFETY: nobody uses the pages yet; each is mapped again below.
-            unsafe { call::mmu::update_va_mapping(address(pfn), 0, UVMF_INVLPG) }?;
+        self.trade(&self.pfns().collect::<Vec<_>>(), order)
+    }
+
+    /// Trades their memory for pieces of `1 << order` pages, which the frames get in this order. What cannot be traded is put
+    /// back.
+    fn trade(&self, pfns: &[Pfn], order: u32) -> Result<(), Errno> {
+        let given: Vec<u64> = pfns.iter().filter_map(|pfn| p2m(*pfn)).map(|mfn| mfn.0).collect();
+        for pfn in pfns {
+            // SAFETY: nobody uses the pages; each is mapped again below.
+            unsafe { call::mmu::update_va_mapping(address(*pfn), 0, UVMF_INVLPG) }?;
         }
-        let mut taken = [self.first.0];
+        let mut taken: Vec<u64> = pfns.chunks(1 << order).map(|piece| piece[0].0).collect();
         let traded = call::memory::exchange(&given, &mut taken, order);
         if traded.is_ok() {
-            for (pfn, mfn) in self.pfns().zip(taken[0]..) {
-                p2m_entry(pfn).expect("a frame is in the list").store(mfn, Ordering::Relaxed);
+            for (piece, first) in pfns.chunks(1 << order).zip(taken) {
+                for (pfn, mfn) in piece.iter().zip(first..) {
+                    p2m_entry(*pfn).expect("a frame is in the list").store(mfn, Ordering::Relaxed);
+                }
             }
         }
-        for pfn in self.pfns() {
-            let mfn = p2m(pfn).expect("an allocated frame has memory");
+        for pfn in pfns {
+            let mfn = p2m(*pfn).expect("an allocated frame has memory");
             // SAFETY: nothing is mapped there.
-            unsafe { call::mmu::update_va_mapping(address(pfn), mfn.0 << 12 | READ_WRITE, UVMF_INVLPG) }?;
+            unsafe { call::mmu::update_va_mapping(address(*pfn), mfn.0 << 12 | READ_WRITE, UVMF_INVLPG) }?;
         }
         traded
     }

@@ -6,6 +6,7 @@
 #[path = "../../../ring-protocol/tests/support/mod.rs"]
 mod support;
 
+use fuzz::scribbled;
 use libfuzzer_sys::fuzz_target;
 use ring_protocol::blk::front::Queue;
 use ring_protocol::blk::wire::{Direction, Operation, Segment};
@@ -23,12 +24,8 @@ fuzz_target!(|data: &[u8]| {
         left = rest;
         match step % 5 {
             0 => {
-                // Some bytes anywhere.
-                let at = usize::from(u16::from_be_bytes([high, low])) % 4096;
-                let len = left.len().min(usize::from(step / 5) + 1).min(4096 - at);
-                let (bytes, rest) = left.split_at(len);
+                let (at, bytes) = scribbled(&mut left, step, [high, low]);
                 page.write(at, bytes);
-                left = rest;
             }
             1 => {
                 let segment = Segment::new(GrantRef(high.into()), low % 8, 7);

@@ -47,3 +47,12 @@ impl<'a> Bytes<'a> {
         u64::from_le_bytes(self.take())
     }
 }
+
+/// Takes the bytes that another end of a ring writes somewhere into its page of 4096 bytes: where, and which. `step` says how many.
+pub fn scribbled<'a>(left: &mut &'a [u8], step: u8, place: [u8; 2]) -> (usize, &'a [u8]) {
+    let at = usize::from(u16::from_be_bytes(place)) % 4096;
+    let len = left.len().min(usize::from(step / 5) + 1).min(4096 - at);
+    let (bytes, rest) = left.split_at(len);
+    *left = rest;
+    (at, bytes)
+}

@@ -4,6 +4,7 @@
 use guest_pv::alloc::vec::Vec;
 use guest_pv::call::memory;
 use guest_pv::mem::Frame;
+use guest_pv::mem::contiguous::Run;
 use guest_pv::mem::table::{READ_ONLY, READ_WRITE};
 use guest_pv::tap::Tap;
 use guests::child::Child;
@@ -29,6 +30,7 @@ fn run(tap: &mut Tap) {
     partly(tap);
     lists(tap);
     for_others(tap);
+    for_devices(tap);
 }
 
 fn side(frames: &mut [u64], order: u32) -> MemoryReservation {
@@ -239,4 +241,26 @@ fn for_others(tap: &mut Tap) {
     tap.is(memory::current_reservation(child.id()), Ok(8), "it has as many as before");
     let window = guest_pv::mem::Mapping::foreign(child.id(), &[row[0] + 7], guest_pv::mem::Access::ReadWrite);
     tap.ok(window.is_ok(), "the new ones are its own");
+}
+
+/// What the control domain's drivers do for memory that devices see in one piece.
+fn for_devices(tap: &mut Tap) {
+    let before = total();
+    let mut run = Run::zeroed(3).expect("memory");
+    tap.ok(run.scatter().is_ok(), "eight pages are traded one by one");
+    let address = run.address();
+    tap.ok(!in_one_piece(&run), "they lie apart");
+    drop(run);
+    let run = Run::zeroed(3).expect("memory");
+    tap.is(run.address(), address, "the same pages are taken again, for a device");
+    tap.ok(in_one_piece(&run), "they are in one piece in the machine");
+    let words = (address..address + run.len() as u64).step_by(8);
+    tap.ok(words.into_iter().all(|at| load(at) == 0), "they are full of zeros");
+    tap.is(total(), before, "the domain has as many as before");
+}
+
+/// The M2P table, which nobody but the hypervisor writes, names neighbours.
+fn in_one_piece(run: &Run) -> bool {
+    let first = load(M2P + run.mfn().0 * 8);
+    (0..run.len() as u64 / 4096).all(|page| load(M2P + (run.mfn().0 + page) * 8) == first + page)
 }
