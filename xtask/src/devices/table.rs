@@ -6,7 +6,8 @@ use super::{DISK, content};
 const SECTOR: usize = 512;
 /// Where the partitions begin, in sectors, and how long each is.
 const FIRST: u32 = 2048;
-const LENGTH: u32 = (DISK / SECTOR) as u32;
+const LENGTH: u32 = 8192;
+const _: () = assert!(LENGTH as usize * SECTOR == DISK, "each is as large as a disk");
 const SECOND: u32 = FIRST + LENGTH;
 /// Sectors of the disk: there is room at its end.
 const SECTORS: u32 = SECOND + LENGTH + 2048;
