@@ -5,7 +5,6 @@ use super::plugin::{self, DEAR, Dear, Plugin};
 use super::row::{self, Row, cell, figure};
 use super::{CPU, GUEST, Options, record};
 use crate::boot::Hypervisor;
-use crate::build;
 use crate::doctor::{self, Need};
 use crate::emulator::{self, Machine, Module, Next, Payload};
 use crate::say::Step;
