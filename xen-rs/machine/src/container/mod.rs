@@ -38,6 +38,7 @@ mod machine_side {
     use core::sync::atomic::{AtomicU8, Ordering};
 
     use super::{svm, vmx};
+    use crate::arch::x86_64::speculation;
 
     /// Whose hardware it is.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +79,13 @@ mod machine_side {
         };
         FOUND.store(found, Ordering::Relaxed);
         if found == NONE {
-            log::info!("HVM: not supported by this machine, only PV guests can be created");
+            return log::info!("HVM: not supported by this machine, only PV guests can be created");
         }
+        // What stands at each way in and out of a container; what is done between vCPUs is said with the plan.
+        let word = |on: bool, word| if on { word } else { "" };
+        let verw = word(found == VMX && speculation::plan().verw, " VERW");
+        let cache = word(found == VMX && speculation::flushes_before_guests(), " L1D_FLUSH");
+        log::info!("Speculation: containers: RSB{verw}{cache}");
     }
 
     /// Switches the hardware on, on this CPU.
