@@ -73,12 +73,14 @@ pub fn emulate(cx: &mut Context<'_>) -> bool {
     // The CPU does not see breakpoints on ports.
     let ports = instruction.op.ports(dx);
     let hits = ports.map_or(0, |(port, bytes)| cx.state.pv.debug.io_hits(port, bytes));
-    let done = match privilege.judge(instruction.op, ports) {
-        Verdict::Skip => Done::Step,
-        Verdict::Perform => perform(cx, instruction.op),
-        Verdict::AskBitmap { port, bytes } if io::bitmap_allows(cx, port, bytes) => perform(cx, instruction.op),
+    let performs = match privilege.judge(instruction.op, ports) {
+        Verdict::Skip => false,
+        Verdict::Perform => true,
+        Verdict::AskBitmap { port, bytes } if io::bitmap_allows(cx, port, bytes) => true,
         Verdict::AskBitmap { .. } | Verdict::Refuse => return false,
     };
+    // The one place that performs: there it stands in line.
+    let done = if performs { perform(cx, instruction.op) } else { Done::Step };
     match done {
         Done::Step => step_with(cx, instruction.length, hits),
         Done::Stay => {}

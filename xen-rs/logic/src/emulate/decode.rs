@@ -349,6 +349,7 @@ fn skip_prefixes(bytes: &mut Bytes<'_>, size: CodeSize, found: &mut Prefixes) ->
     }
 }
 
+#[inline(always)]
 fn two_byte(bytes: &mut Bytes<'_>, prefixes: Prefixes, size: CodeSize) -> Result<Op, Undecoded> {
     Ok(match bytes.next()? {
         0x01 => match bytes.next()? {
