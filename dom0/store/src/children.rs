@@ -187,17 +187,18 @@ impl Children {
         first.into_iter().flatten().chain(all)
     }
 
-    /// The nodes of all of them, and of maps that nobody else has; empty afterwards.
-    pub fn drain(&mut self) -> Vec<Arc<Node>> {
-        let mut maps = Vec::from([mem::take(self)]);
-        let mut nodes = Vec::new();
-        while let Some(children) = maps.pop() {
+    /// Adds the nodes of all of them to `nodes`, but for those of maps that others have, too; empty afterwards.
+    pub fn drain_into(&mut self, nodes: &mut Vec<Arc<Node>>) {
+        // Nearly every node has few, or none: that takes no memory.
+        let mut maps = Vec::new();
+        let mut next = Some(mem::take(self));
+        while let Some(children) = next {
             match children {
                 Self::Few(map) => nodes.extend(map.into_values().map(|child| child.node)),
                 Self::Many(parts) => maps.extend(parts.into_iter().filter_map(Arc::into_inner)),
             }
+            next = maps.pop();
         }
-        nodes
     }
 
     /// How many entries a copy of this one map has.

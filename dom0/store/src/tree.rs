@@ -93,10 +93,11 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let mut below = self.children.drain();
+        let mut below = Vec::new();
+        self.children.drain_into(&mut below);
         while let Some(node) = below.pop() {
             if let Some(mut node) = Arc::into_inner(node) {
-                below.append(&mut node.children.drain());
+                node.children.drain_into(&mut below);
             }
         }
     }

@@ -9,6 +9,7 @@
 pub mod child;
 pub mod cpu;
 pub mod domain;
+pub mod grant_entries;
 pub mod hostile;
 pub mod pointers;
 pub mod pools;

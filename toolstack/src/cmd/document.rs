@@ -36,8 +36,8 @@ pub fn config(indent: usize, name: &str, uuid: &Uuid, config: Option<&DomainConf
 /// gives to it.
 pub fn found(indent: usize, name: &str, info: &DomainInfo, share: Option<(&str, Share)>) -> String {
     const KIB_PER_PAGE: u64 = 4;
-    let created =
-        [("type", quote(DomainType::Pv.name())), ("name", quote(name)), ("uuid", quote(&info.uuid.to_string()))];
+    let kind = if info.is(DomainInfo::HVM) { DomainType::Pvh } else { DomainType::Pv };
+    let created = [("type", quote(kind.name())), ("name", quote(name)), ("uuid", quote(&info.uuid.to_string()))];
     let shares = share.map_or(Vec::new(), |(scheduler, Share { weight, cap })| {
         vec![("sched", quote(scheduler)), ("weight", weight.to_string()), ("cap", cap.to_string())]
     });

@@ -1,11 +1,11 @@
 //! `GNTTABOP_transfer`, by which a page becomes another domain's, and `GNTTABOP_cache_flush`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-use core::sync::atomic::Ordering::SeqCst;
 use guest_pv::call::memory;
 use guest_pv::mem::table::{self, READ_ONLY, READ_WRITE};
 use guest_pv::mem::{Access, Frame, Mapping, SharedBytes};
 use guest_pv::tap::Tap;
+use guests::grant_entries::{flags_of, frame_of, set, transfer};
 use guests::{address_of, call, load, page, store, update_va_mapping};
 use xen_abi::Errno;
 use xen_abi::grant_table::*;
@@ -43,12 +43,6 @@ fn one<T: FromBytes + IntoBytes>(command: u32, argument: T) -> (Result<u64, Errn
     (result, argument)
 }
 
-fn transfer(mfn: u64, domid: DomId, reference: u32) -> (Result<u64, Errno>, i16) {
-    let (result, op) =
-        one(GNTTABOP_TRANSFER, GnttabTransfer { mfn, domid, ref_: GrantRef(reference), ..Default::default() });
-    (result, op.status)
-}
-
 fn total() -> u64 {
     memory::current_reservation(SELF).unwrap_or(0)
 }
@@ -67,19 +61,6 @@ fn put_back(page: Frame, mfn: u64) -> Result<u64, Errno> {
     let mapped = update_va_mapping(address, mfn << 12 | READ_WRITE, 2);
     page.leak();
     mapped.map(|()| address)
-}
-
-/// Writes an entry of version 1.
-fn set(table: &SharedBytes, reference: u32, flags: u16, dom: DomId, frame: u32) {
-    let at = reference as usize * 8;
-    table.u16_at(at).store(0, SeqCst);
-    table.u16_at(at + 2).store(dom.0, SeqCst);
-    table.u32_at(at + 4).store(frame, SeqCst);
-    table.u16_at(at).store(flags, SeqCst);
-}
-
-fn flags_of(table: &SharedBytes, reference: u32) -> u16 {
-    table.u16_at(reference as usize * 8).load(SeqCst)
 }
 
 fn not_given(tap: &mut Tap, table: &SharedBytes) {
@@ -138,7 +119,7 @@ fn given(tap: &mut Tap, table: &SharedBytes) {
     tap.is(total(), before, "so there are as many as before");
     let done = GTF_ACCEPT_TRANSFER | GTF_TRANSFER_COMMITTED | GTF_TRANSFER_COMPLETED;
     tap.is(flags_of(table, 20), done, "the entry says so");
-    tap.is(u64::from(table.u32_at(20 * 8 + 4).load(SeqCst)), mfn, "and which frame");
+    tap.is(frame_of(table, 20), mfn, "and which frame");
     tap.is(load(M2P + mfn * 8), PFN.into(), "which is what the entry named");
     let mapped = put_back(page, mfn);
     tap.ok(mapped.is_ok_and(|address| load(address + 64) == 0x5a5a), "what was in it is still");

@@ -1,12 +1,12 @@
 //! `GNTTABOP_transfer` between two domains: from the control domain to one without privileges, and back.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-use core::sync::atomic::Ordering::SeqCst;
 use guest_pv::call::{domctl, memory};
 use guest_pv::mem::table::READ_WRITE;
 use guest_pv::mem::{Access, Mapping, SharedBytes};
 use guest_pv::tap::Tap;
 use guests::domain::{ARGUMENTS, End, Tiny};
+use guests::grant_entries::{flags_of, frame_of, set, transfer};
 use guests::{address_of, call, load, page, store, update_va_mapping};
 use xen_abi::Errno;
 use xen_abi::grant_table::*;
@@ -34,12 +34,6 @@ fn run(tap: &mut Tap) {
     to_us(tap, &tiny);
 }
 
-fn transfer(mfn: u64, domid: DomId, reference: u32) -> (Result<u64, Errno>, i16) {
-    let mut op = GnttabTransfer { mfn, domid, ref_: GrantRef(reference), ..Default::default() };
-    let result = call(HYPERVISOR_GRANT_TABLE_OP, [GNTTABOP_TRANSFER.into(), address_of(&mut op), 1]);
-    (result, op.status)
-}
-
 fn total() -> u64 {
     memory::current_reservation(DomId::SELF).unwrap_or(0)
 }
@@ -58,25 +52,8 @@ fn unmapped() -> (u64, u64) {
     (address, mfn)
 }
 
-/// Writes an entry of version 1.
-fn set(table: &SharedBytes, reference: u32, flags: u16, dom: DomId) {
-    let at = reference as usize * 8;
-    table.u16_at(at).store(0, SeqCst);
-    table.u16_at(at + 2).store(dom.0, SeqCst);
-    table.u32_at(at + 4).store(PFN, SeqCst);
-    table.u16_at(at).store(flags, SeqCst);
-}
-
-fn flags_of(table: &SharedBytes, reference: u32) -> u16 {
-    table.u16_at(reference as usize * 8).load(SeqCst)
-}
-
-fn frame_of(table: &SharedBytes, reference: u32) -> u64 {
-    table.u32_at(reference as usize * 8 + 4).load(SeqCst).into()
-}
-
 fn to_another(tap: &mut Tap, tiny: &Tiny, theirs: &SharedBytes) {
-    set(theirs, 20, GTF_ACCEPT_TRANSFER, OWN);
+    set(theirs, 20, GTF_ACCEPT_TRANSFER, OWN, PFN);
     let (ours, others) = (total(), total_of(tiny.id));
     let (address, mfn) = unmapped();
     tap.is(transfer(mfn, tiny.id, 20), (Ok(0), GNTST_OKAY), "a page is given to another domain");
@@ -91,9 +68,9 @@ fn to_another(tap: &mut Tap, tiny: &Tiny, theirs: &SharedBytes) {
 
 /// A page is taken away before anybody looks who takes it.
 fn not_taken(tap: &mut Tap, tiny: &Tiny, theirs: &SharedBytes) {
-    set(theirs, 21, GTF_ACCEPT_TRANSFER, NOBODY);
-    set(theirs, 22, GTF_PERMIT_ACCESS, OWN);
-    set(theirs, 23, GTF_ACCEPT_TRANSFER, OWN);
+    set(theirs, 21, GTF_ACCEPT_TRANSFER, NOBODY, PFN);
+    set(theirs, 22, GTF_PERMIT_ACCESS, OWN, PFN);
+    set(theirs, 23, GTF_ACCEPT_TRANSFER, OWN, PFN);
     let others = total_of(tiny.id);
     let mut refused = |reference: u32, what| {
         let ours = total();
@@ -125,7 +102,7 @@ fn to_us(tap: &mut Tap, tiny: &Tiny) {
     let set_up = call(HYPERVISOR_GRANT_TABLE_OP, [GNTTABOP_SETUP_TABLE.into(), address_of(setup), 1]);
     tap.is((set_up, setup.status), (Ok(0), GNTST_OKAY), "a table of ours");
     let table = Mapping::own(&frames, Access::ReadWrite).expect("it can be mapped").leak();
-    set(table, 25, GTF_ACCEPT_TRANSFER, tiny.id);
+    set(table, 25, GTF_ACCEPT_TRANSFER, tiny.id, PFN);
     let mut mfns = [0x77];
     tap.is(memory::populate_physmap(tiny.id, &mut mfns, 0, 0), Ok(1), "the domain gets a page more");
     Mapping::foreign(tiny.id, &mfns, Access::ReadWrite).expect("it can be mapped").store_u64(64, MARK + 1);

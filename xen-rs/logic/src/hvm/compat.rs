@@ -16,9 +16,11 @@ pub trait Wide: Copy {
     /// The same for 64-bit code.
     fn widen(self) -> Self::Native;
 
-    /// With what a handler has answered.
+    /// With what a handler has answered: nothing, where it does not answer there.
     #[must_use]
-    fn narrow(self, answer: &Self::Native) -> Self;
+    fn narrow(self, _answer: &Self::Native) -> Self {
+        self
+    }
 }
 
 /// A 64-bit number in two halves, the low one first.
@@ -46,10 +48,6 @@ impl Wide for compat::SchedPoll {
         let timeout = joined(self.timeout);
         sched::SchedPoll { ports: self.ports.into(), nr_ports: self.nr_ports, _pad: 0, timeout }
     }
-
-    fn narrow(self, _: &Self::Native) -> Self {
-        self
-    }
 }
 
 impl Wide for compat::AddToPhysmap {
@@ -59,11 +57,6 @@ impl Wide for compat::AddToPhysmap {
         let (idx, gpfn) = (self.idx.into(), self.gpfn.into());
         memory::AddToPhysmap { domid: self.domid, size: self.size, space: self.space, idx, gpfn }
     }
-
-    /// What is left of a range.
-    fn narrow(self, answer: &Self::Native) -> Self {
-        Self { size: answer.size, idx: low(answer.idx), gpfn: low(answer.gpfn), ..self }
-    }
 }
 
 impl Wide for compat::RemoveFromPhysmap {
@@ -71,10 +64,6 @@ impl Wide for compat::RemoveFromPhysmap {
 
     fn widen(self) -> Self::Native {
         memory::RemoveFromPhysmap { domid: self.domid, gpfn: self.gpfn.into(), ..Default::default() }
-    }
-
-    fn narrow(self, _: &Self::Native) -> Self {
-        self
     }
 }
 
@@ -110,10 +99,6 @@ impl Wide for compat::VcpuSetSingleshotTimer {
     fn widen(self) -> Self::Native {
         vcpu::VcpuSetSingleshotTimer { timeout_abs_ns: joined(self.timeout_abs_ns), flags: self.flags, _pad: 0 }
     }
-
-    fn narrow(self, _: &Self::Native) -> Self {
-        self
-    }
 }
 
 impl Wide for compat::VcpuRegisterTimeMemoryArea {
@@ -121,10 +106,6 @@ impl Wide for compat::VcpuRegisterTimeMemoryArea {
 
     fn widen(self) -> Self::Native {
         vcpu::VcpuRegisterTimeMemoryArea { addr: self.addr.into() }
-    }
-
-    fn narrow(self, _: &Self::Native) -> Self {
-        self
     }
 }
 
