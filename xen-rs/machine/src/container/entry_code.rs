@@ -4,9 +4,10 @@
 
 /// `global_asm!` in which `KEEP_OWN` and `TAKE_OWN` are the registers that a called function preserves, pushed and popped;
 /// `LOAD_GUEST` loads a guest's from the [`GuestRegs`](logic::regs::GuestRegs) at rdi, and `STORE_GUEST` stores them at rax:
-/// all but rax, which is the vendors' affair. `FILL_RETURNS` comes before the first `ret` after a guest.
+/// all but rax, which is the vendors' affair. `FILL_RETURNS` comes before the first `ret` after a guest;
+/// its last instruction is at 771.
 macro_rules! entry_code {
-    ($code:literal $(, $operand:ident = const $value:expr)* $(,)?) => {
+    ($code:literal $(, $operand:ident = const $value:expr)* $(; $($name:ident = sym $function:path),*)? $(,)?) => {
         core::arch::global_asm!(
             ".macro KEEP_OWN",
             "push rbp",
@@ -65,7 +66,7 @@ macro_rules! entry_code {
             "int3",
             "770:",
             ".endr",
-            "add rsp, 32 * 8",
+            "771: add rsp, 32 * 8",
             ".endm",
             $code,
             ".purgem FILL_RETURNS",
@@ -88,6 +89,7 @@ macro_rules! entry_code {
             rsi = const core::mem::offset_of!(logic::regs::GuestRegs, rsi),
             rdi = const core::mem::offset_of!(logic::regs::GuestRegs, rdi),
             $($operand = const $value,)*
+            $($($name = sym $function,)*)?
         );
     };
 }

@@ -3,7 +3,7 @@
 #[cfg(target_os = "none")]
 pub mod acpi;
 #[cfg(target_os = "none")]
-mod alternatives;
+pub(crate) mod alternatives;
 #[cfg(target_os = "none")]
 pub mod bios;
 #[cfg(target_os = "none")]

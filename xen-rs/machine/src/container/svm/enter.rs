@@ -4,7 +4,10 @@
 
 use logic::regs::GuestRegs;
 
-use crate::container::entry_code::entry_code;
+use crate::{
+    arch::x86_64::{alternatives, lapic},
+    container::entry_code::entry_code,
+};
 
 unsafe extern "C" {
     /// Runs the guest of a block until it comes back.
@@ -30,8 +33,20 @@ svm_enter:
     pop rax
     STORE_GUEST
     FILL_RETURNS
+    .pushsection .alt_jumps, "a"
+    .long 771b - ., svm_emulated - ., {jump_emulated}
+    .popsection
+svm_left:
     TAKE_OWN
     ret
+    // QEMU's TCG forgets now and then that an interrupt waits in the APIC when it leaves a guest (decision 0035).
+svm_emulated:
+    add rsp, 32 * 8 - 8
+    call {look_again}
+    add rsp, 8
+    jmp svm_left
     .popsection
-    "#
+    "#,
+    jump_emulated = const alternatives::JUMP_EMULATED;
+    look_again = sym lapic::look_again,
 );
