@@ -92,7 +92,7 @@ pub struct Case {
     pub machine: Axis<String>,
     /// Numbers of CPUs with which it is run in Bochs as well.
     #[serde(default)]
-    pub bochs: Vec<u32>,
+    pub bochs: Option<Vec<u32>>,
     /// Its CPU models there [default: a server processor of 2017].
     #[serde(default)]
     pub bochs_cpu: Vec<String>,
@@ -240,7 +240,7 @@ impl Case {
             mem: Axis::default(),
             cpu: Axis::default(),
             machine: Axis::default(),
-            bochs: Vec::new(),
+            bochs: None,
             bochs_cpu: Vec::new(),
             only_bochs: false,
             loader: Loader::Multiboot1,
@@ -270,7 +270,7 @@ impl Case {
             script: Some(script),
             files: vec![format!("guest:{guest}")],
             cpu: Axis::One("max,-smap,-smep".into()),
-            bochs: vec![1],
+            bochs: Some(vec![1]),
             timeout: 120,
             ..Self::named(&format!("{guest} as PVH"))
         }
@@ -341,7 +341,7 @@ impl Case {
             }
         }
         let mem = mems.first().copied().unwrap_or(1024);
-        for smp in &self.bochs {
+        for smp in self.bochs.iter().flatten() {
             shapes.extend(self.models_in_bochs().map(|cpu| Shape::in_bochs(*smp, mem, cpu)));
         }
         shapes
@@ -411,10 +411,10 @@ mod tests {
         assert!(rows.iter().filter(|row| row.smp > 1).all(|row| row.cpu.as_deref() == Some("max")));
         assert_eq!(case.shapes(true).len(), 6);
         assert_eq!(case.shapes_in_bochs(true).len(), 3);
-        let with_bochs = Case { bochs: vec![2], ..case.clone() };
+        let with_bochs = Case { bochs: Some(vec![2]), ..case.clone() };
         assert_eq!(with_bochs.shapes(false).last().unwrap().title(), "Bochs, 2 CPU, 1024 MiB");
         let models = vec!["a".to_owned(), "b".to_owned()];
-        let on_models = Case { bochs: vec![1, 2], bochs_cpu: models, only_bochs: true, ..with_bochs.clone() };
+        let on_models = Case { bochs: Some(vec![1, 2]), bochs_cpu: models, only_bochs: true, ..with_bochs.clone() };
         assert_eq!(on_models.shapes(false).len(), 4);
         assert_eq!(on_models.shapes(false)[1].title(), "Bochs, 1 CPU, 1024 MiB, b");
         assert_eq!(Case { only_bochs: true, ..with_bochs }.shapes(false).len(), 1);

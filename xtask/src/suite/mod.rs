@@ -275,8 +275,8 @@ impl Test {
                 continue;
             }
             case.reject.get_or_insert_with(|| file.reject.clone());
-            if self.full && judge == Judge::Tap && case.bochs.is_empty() {
-                case.bochs.push(1);
+            if self.full && judge == Judge::Tap {
+                case.bochs.get_or_insert_with(|| vec![1]);
             }
             let mut shapes = match self.emulator {
                 Emulator::Qemu => case.shapes(self.full),
@@ -330,7 +330,7 @@ fn guests(mut written: Vec<Case>) -> Result<Vec<Case>> {
         let (mut own, rest): (Vec<Case>, Vec<Case>) = written.into_iter().partition(matching);
         written = rest;
         if own.is_empty() {
-            own.push(Case { timeout: 30, ..Case::named(&guest) });
+            own.push(Case::named(&guest));
         }
         for case in &mut own {
             if case.modules.is_empty() {
