@@ -52,13 +52,17 @@ pub(super) fn clock() -> Option<SystemClock> {
     };
     if scale.mul == 0 {
         // The first time on this CPU.
-        let scale = Scale::from_hertz(tsc::hertz()).unwrap_or(GUESS);
         let (ticks, master) = platform_timer::sample(|_| Nanos::ZERO);
-        let follower = Follower::new(ticks, master, scale);
+        let follower = Follower::new(ticks, master, measured());
         return Some(keep(&follower));
     }
     let (ticks, time) = (cell.ticks.load(Ordering::Relaxed), Nanos(cell.time.load(Ordering::Relaxed)));
     Some(SystemClock { ticks, time, scale })
+}
+
+/// The TSC's rate as it was at boot.
+fn measured() -> Scale {
+    Scale::from_hertz(tsc::hertz()).unwrap_or(GUESS)
 }
 
 fn keep(follower: &Follower) -> SystemClock {
@@ -81,7 +85,7 @@ pub(super) fn next_look() -> Option<Nanos> {
 pub(super) fn look() {
     let Some(clock) = clock() else { return };
     let mut follower = Follower::resume(clock, Nanos(SEEN[own()].load(Ordering::Relaxed)));
-    let (ticks, master) = platform_timer::sample(|ticks| clock.at(ticks));
+    let (ticks, master) = platform_timer::sample(|ticks| follower.expected(ticks, measured()));
     follower.look(ticks, master);
     keep(&follower);
 }

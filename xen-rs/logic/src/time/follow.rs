@@ -40,6 +40,13 @@ impl Follower {
         self.clock
     }
 
+    /// What the master should show when the TSC reads `ticks`, if that runs at `rate`. It goes by the master's last showing and
+    /// not by this clock: one that runs wrong for a while would say that the master has missed rounds, and run more wrong still.
+    #[must_use]
+    pub fn expected(&self, ticks: u64, rate: Scale) -> Nanos {
+        SystemClock { ticks: self.clock.ticks, time: self.seen, scale: rate }.at(ticks)
+    }
+
     /// The master showed `master` when the TSC read `ticks`. The clock goes on where it is, never back, at the rate that
     /// brings it to the master within a period: at least half and at most twice the true one. One that lags by more than
     /// half a period is set.
@@ -146,6 +153,27 @@ mod tests {
     }
 
     proptest! {
+        /// A CPU of a busy host may be away for long, between two looks or within one. No round is missed, and none invented.
+        #[test]
+        fn rounds_are_counted_on_a_busy_host(
+            looks in proptest::collection::vec((5_000_000u64..25_000_000, 0u64..500_000_000, 0u64..15_000_000), 1..200),
+        ) {
+            const PIT: u64 = 1_193_182;
+            let count = |time: u64| u64::try_from(u128::from(time) * u128::from(PIT) / u128::from(GHZ)).unwrap();
+            let rate = scale(2 * GHZ);
+            let mut wide = Widened::new(0, 0xffff);
+            let mut follower = Follower::new(0, Nanos::ZERO, rate);
+            let mut now = 0;
+            for (soon, away, within) in looks {
+                // Seldom away, but then for long.
+                now += soon + if away % 8 == 0 { away } else { 0 };
+                let ticks = (now + if within % 4 == 0 { within } else { 0 }) * 2;
+                let total = wide.look(count(now) & 0xffff, count(follower.expected(ticks, rate).0));
+                prop_assert_eq!(total, count(now));
+                follower.look(ticks, Nanos(now));
+            }
+        }
+
         /// Whatever the TSC does, time never goes back; when it has settled, the clock is right.
         #[test]
         fn never_back_and_right_in_the_end(rates in proptest::collection::vec(500_000_000u64..4_000_000_000, 1..20)) {
