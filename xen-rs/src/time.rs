@@ -4,6 +4,8 @@ mod per_cpu;
 
 use logic::{
     boot::command_line::ClockSource,
+    field,
+    guest::Out,
     lock::Held,
     time::{Nanos, Scale, SystemClock, TimeBody, TimePage, WallClock, publish},
 };
@@ -20,7 +22,7 @@ use xen_abi::{
 
 use crate::{
     domain::{self, Domain},
-    guest,
+    guest::Handle,
     sync::Lock,
     sync::Once,
     vcpu::Vcpu,
@@ -209,22 +211,22 @@ pub fn runstate_record(snapshot: logic::sched::RunSnapshot) -> VcpuRunstateInfo 
 }
 
 fn write_runstate(va: u64, vcpu: &Vcpu, domain: &Domain) -> Result<(), xen_abi::errno::Errno> {
-    use core::mem::offset_of;
     use core::sync::atomic::{Ordering, fence};
 
     let mut record = runstate_record(vcpu.seat.clock.stored());
-    let since = va.wrapping_add(offset_of!(VcpuRunstateInfo, state_entry_time) as u64);
+    let whole = || Handle::<VcpuRunstateInfo, Out>::new(va);
+    let since = || whole().part(field!(VcpuRunstateInfo, state_entry_time));
     let flagged = domain.vm_assist.load(Ordering::Relaxed) & (1 << VMASST_TYPE_RUNSTATE_UPDATE_FLAG) != 0;
     if !flagged {
-        return guest::write(va, &record);
+        return whole().write(&record);
     }
     // A reader that sees the bit, or another value before and after, reads again.
     record.state_entry_time |= XEN_RUNSTATE_UPDATE;
-    guest::write(since, &record.state_entry_time)?;
+    since().write(&record.state_entry_time)?;
     fence(Ordering::SeqCst);
-    guest::write(va, &record)?;
+    whole().write(&record)?;
     fence(Ordering::SeqCst);
-    guest::write(since, &(record.state_entry_time & !XEN_RUNSTATE_UPDATE))
+    since().write(&(record.state_entry_time & !XEN_RUNSTATE_UPDATE))
 }
 
 /// Writes the time record to a place in the calling guest's memory (`VCPUOP_register_vcpu_time_memory_area`).
@@ -240,5 +242,5 @@ pub fn write_time_area(va: u64) -> Result<(), xen_abi::errno::Errno> {
         flags: body.flags,
         pad1: [0; 2],
     };
-    guest::write(va, &record)
+    Handle::<_, Out>::new(va).write(&record)
 }

@@ -48,7 +48,17 @@
 //! ```
 //!
 //! Where a call may end in the middle of an array, as many of Xen's do, each element is checked when it is its turn
-//! ([`Series`]). Of a structure that was read a part can be written, of the type that it has there:
+//! ([`Series`]); several of them go in one copy, and answers in place of what was read:
+//!
+//! ```
+//! # use logic::guest::doc::{InOut, Series};
+//! let mut numbers = Series::<u64, InOut>::new(0x1000);
+//! let mut chunk = [0; 8];
+//! let mut answers = numbers.read_into(&mut chunk).unwrap();
+//! answers.write_from(&chunk).unwrap();
+//! ```
+//!
+//! Of a structure that was read a part can be written, of the type that it has there:
 //!
 //! ```
 //! # use logic::{field, guest::doc::{Handle, InOut}};
@@ -95,14 +105,17 @@ pub trait GuestMemory {
     /// Copies a value in.
     fn read<T: FromBytes + IntoBytes>(address: u64) -> Result<T, Errno>;
 
-    /// Copies a value in, in place of another.
-    fn read_into<T: FromBytes + IntoBytes>(address: u64, into: &mut T) -> Result<(), Errno> {
-        *into = Self::read(address)?;
-        Ok(())
-    }
+    /// Copies bytes in, in place of others.
+    fn read_bytes(address: u64, into: &mut [u8]) -> Result<(), Errno>;
+
+    /// Copies 32 bits in, if that goes without a fault; where not, [`GuestMemory::read`] says whether it can be done at all.
+    fn read_at_once(address: u64) -> Option<u32>;
 
     /// Copies a value out.
     fn write<T: IntoBytes + Immutable>(address: u64, value: &T) -> Result<(), Errno>;
+
+    /// Copies bytes out.
+    fn write_bytes(address: u64, from: &[u8]) -> Result<(), Errno>;
 
     /// Whether all of a range may be a guest's.
     fn is_guests(address: u64, length: u64) -> bool;
@@ -170,7 +183,15 @@ impl<T: FromBytes + IntoBytes, M: GuestMemory> Handle<T, In, M> {
     /// Copies a value in that is too large for the stack.
     pub fn read_boxed(self) -> Result<Box<T>, Errno> {
         let mut value = Box::new(T::new_zeroed());
-        M::read_into(self.0, &mut *value).map(|()| value)
+        M::read_bytes(self.0, value.as_mut_bytes()).map(|()| value)
+    }
+
+    /// Copies 32 bits in, in a register, if that goes without a fault. Where not, nothing has been seen, and the handle comes
+    /// back.
+    #[inline(always)]
+    pub fn read_at_once(self) -> Result<T, Self> {
+        const { assert!(size_of::<T>() == size_of::<u32>()) };
+        M::read_at_once(self.0).and_then(|word| T::read_from_bytes(word.as_bytes()).ok()).ok_or(self)
     }
 }
 
@@ -189,6 +210,13 @@ impl<T, M: GuestMemory> Handle<T, Out, M> {
     #[allow(clippy::needless_pass_by_value, reason = "it has no more than a number")]
     pub const fn part<F>(self, field: Field<T, F>) -> Handle<F, Out, M> {
         Handle::new(self.0.wrapping_add(field.0))
+    }
+
+    /// What comes right behind it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn behind<F>(self) -> Handle<F, Out, M> {
+        Handle::new(self.0.wrapping_add(size_of::<T>() as u64))
     }
 
     /// Copies the value out.
@@ -272,6 +300,34 @@ impl<T, D, M> Series<T, D, M> {
     }
 }
 
+impl<T: FromBytes + IntoBytes, M: GuestMemory> Series<T, In, M> {
+    /// Copies the next ones in, in place of what is there. After a fault some of them may be; the series stays where it is.
+    pub fn read_into(&mut self, into: &mut [T]) -> Result<(), Errno> {
+        M::read_bytes(self.next, into.as_mut_bytes())?;
+        self.next = self.next.wrapping_add(size_of_val(into) as u64);
+        Ok(())
+    }
+}
+
+impl<T: FromBytes + IntoBytes, M: GuestMemory> Series<T, InOut, M> {
+    /// Copies the next ones in; what they become goes back through the series that this is.
+    pub fn read_into(&mut self, into: &mut [T]) -> Result<Series<T, Out, M>, Errno> {
+        let answers = Series::new(self.next);
+        M::read_bytes(self.next, into.as_mut_bytes())?;
+        self.next = self.next.wrapping_add(size_of_val(into) as u64);
+        Ok(answers)
+    }
+}
+
+impl<T: IntoBytes + Immutable, M: GuestMemory> Series<T, Out, M> {
+    /// Copies values out in place of the next ones. After a fault the first of them may be there; the series stays where it is.
+    pub fn write_from(&mut self, from: &[T]) -> Result<(), Errno> {
+        M::write_bytes(self.next, from.as_bytes())?;
+        self.next = self.next.wrapping_add(size_of_val(from) as u64);
+        Ok(())
+    }
+}
+
 impl<T, D, M> Iterator for Series<T, D, M> {
     type Item = Handle<T, D, M>;
 
@@ -295,7 +351,18 @@ pub mod doc {
         fn read<T: FromBytes + IntoBytes>(_: u64) -> Result<T, Errno> {
             Ok(T::new_zeroed())
         }
+        fn read_bytes(_: u64, into: &mut [u8]) -> Result<(), Errno> {
+            into.fill(0);
+            Ok(())
+        }
+        fn read_at_once(address: u64) -> Option<u32> {
+            // What is said to be not there can be had slowly.
+            (address != 0).then_some(0)
+        }
         fn write<T: IntoBytes + Immutable>(_: u64, _: &T) -> Result<(), Errno> {
+            Ok(())
+        }
+        fn write_bytes(_: u64, _: &[u8]) -> Result<(), Errno> {
             Ok(())
         }
         fn is_guests(address: u64, length: u64) -> bool {
@@ -310,7 +377,7 @@ pub mod doc {
 
 #[cfg(test)]
 mod tests {
-    use super::doc::{Handle, InOut, Out, Series};
+    use super::doc::{Handle, In, InOut, Out, Series};
 
     #[test]
     fn a_series_goes_on_where_a_round_ended() {
@@ -320,6 +387,32 @@ mod tests {
         let over_the_end = Series::<u64, Out>::new(u64::MAX - 7).map(Handle::into_address).take(2);
         assert_eq!(over_the_end.collect::<std::vec::Vec<_>>(), [u64::MAX - 7, 0]);
         assert_eq!(Series::<u64, Out>::new(8).after(u64::MAX).address(), 0, "no number overflows");
+    }
+
+    #[test]
+    fn a_series_goes_on_behind_what_was_copied_in_one() {
+        let mut bytes = Series::<u8, In>::new(0x1000);
+        bytes.read_into(&mut [1; 5]).unwrap();
+        assert_eq!(bytes.address(), 0x1005);
+        let mut words = Series::<u64, InOut>::new(0x1000);
+        let mut chunk = [7; 3];
+        let mut answers = words.read_into(&mut chunk).unwrap();
+        assert_eq!((chunk, words.address(), answers.address()), ([0; 3], 0x1018, 0x1000));
+        answers.write_from(&chunk).unwrap();
+        assert_eq!(answers.address(), 0x1018);
+    }
+
+    #[test]
+    fn what_does_not_go_at_once_is_still_to_be_had() {
+        assert_eq!(Handle::<u32, In>::new(0x1000).read_at_once().unwrap(), 0);
+        let again = Handle::<u32, In>::new(0).read_at_once().unwrap_err();
+        assert_eq!(again.read(), Ok(0));
+    }
+
+    #[test]
+    fn what_comes_behind_a_structure_is_there() {
+        let behind: Handle<[u8; 3], Out> = Handle::<u32, Out>::new(0x1000).behind();
+        assert_eq!(behind.into_address(), 0x1004);
     }
 
     #[test]

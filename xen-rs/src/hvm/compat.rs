@@ -3,9 +3,9 @@
 //!
 //! The arguments are in ebx, ecx, edx, esi and edi. What is not served answers `ENOSYS`.
 
-use core::mem::offset_of;
-
 use logic::{
+    field,
+    guest::{In, InOut, Out},
     hvm::compat::{After, Part, Wide, continued, low},
     hypercall::Outcome,
     memory_op::split_command,
@@ -19,7 +19,11 @@ use xen_abi::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::{cpu::Context, guest, hypercall as calls};
+use crate::{
+    cpu::Context,
+    guest::{Handle, Series},
+    hypercall as calls,
+};
 
 /// Where lists lie in the window, behind any structure.
 const LIST: u64 = 64;
@@ -77,12 +81,12 @@ where
 {
     let at = cx.args().get(index).copied().unwrap_or(0);
     let begin = || {
-        let given: T = guest::read(at)?;
+        let (given, answer) = Handle::<T, InOut>::new(at).read()?;
         let mut window = Window::open().ok_or(Errno::EFAULT)?;
         window.put(0, &given.widen())?;
-        Ok((given, window))
+        Ok((given, answer, window))
     };
-    let (given, window) = match begin() {
+    let (given, answer, window) = match begin() {
         Ok(begun) => begun,
         Err(errno) => return Outcome::Fail(errno),
     };
@@ -90,7 +94,7 @@ where
     let outcome = handler(cx);
     cx.set_arg(index, at);
     if answers == Answers::There && matches!(outcome, Outcome::Done(_)) {
-        let written = window.get(0).and_then(|answer| guest::write(at, &given.narrow(&answer)));
+        let written = window.get(0).and_then(|native| answer.write(&given.narrow(&native)));
         if let Err(errno) = written {
             return Outcome::Fail(errno);
         }
@@ -111,7 +115,7 @@ fn xen_version(cx: &mut Context<'_>) -> Outcome {
         return calls::xen_version::xen_version(cx);
     }
     // No address is the hypervisor's.
-    guest::write(va, &abi::PlatformParameters { virt_start: 0 }).into()
+    Handle::<_, Out>::new(va).write(&abi::PlatformParameters { virt_start: 0 }).into()
 }
 
 fn sched_op(cx: &mut Context<'_>) -> Outcome {
@@ -161,17 +165,18 @@ fn reservation(cx: &mut Context<'_>, command: u32, first: u32) -> Outcome {
     let [_, va, ..] = cx.args();
     // Whatever goes wrong, the answer is how many extents were done.
     let stopped = Outcome::Done(first.into());
-    let Ok(given) = guest::read::<abi::MemoryReservation>(va) else { return stopped };
+    let Ok(given) = Handle::<abi::MemoryReservation, In>::new(va).read() else { return stopped };
     let listed = given.extent_start != 0;
     let room = if listed { NUMBERS } else { u32::MAX };
     let (Some(part), Some(mut window)) = (Part::new(first, given.nr_extents, room), Window::open()) else {
         return stopped;
     };
-    let at = |i: u32| guest::element::<u32>(given.extent_start.into(), (first + i).into());
+    let list = given.extent_start.into();
+    let mut numbers = Series::<u32, In>::new(list).after(first.into());
     let place = |i: u32| LIST + u64::from(i) * 8;
     let mut there = if listed { 0 } else { part.count() };
     while there < part.count()
-        && let Ok(number) = at(there).and_then(guest::read::<u32>)
+        && let Ok(number) = numbers.step().read()
         && window.put(place(there), &u64::from(number)).is_ok()
     {
         there += 1;
@@ -197,9 +202,8 @@ fn reservation(cx: &mut Context<'_>, command: u32, first: u32) -> Outcome {
         Outcome::Fail(errno) => return Outcome::Fail(errno),
     };
     if listed && command == memory::XENMEM_INCREASE_RESERVATION {
-        for i in 0..done {
-            let told = window.get(place(i)).and_then(|frame| guest::write(at(i)?, &low(frame)));
-            if told.is_err() {
+        for (i, told) in (0..done).zip(Series::<u32, Out>::new(list).after(first.into())) {
+            if window.get(place(i)).and_then(|frame| told.write(&low(frame))).is_err() {
                 return Outcome::Done((first + i).into());
             }
         }
@@ -237,10 +241,10 @@ fn copies(cx: &mut Context<'_>) -> Result<Outcome, Errno> {
         return Err(Errno::EINVAL);
     }
     let mut window = Window::open().ok_or(Errno::EFAULT)?;
-    let at = |i: u64| guest::element::<abi::GnttabCopy>(va, i);
+    let mut wanted = Series::<abi::GnttabCopy, In>::new(va);
     let mut there = 0;
     while there < count.min(COPIES.into()) {
-        match at(there).and_then(guest::read::<abi::GnttabCopy>) {
+        match wanted.step().read() {
             Ok(given) => window.put(there * NATIVE, &given.widen())?,
             Err(errno) if there == 0 => return Err(errno),
             // The next round says so.
@@ -254,14 +258,15 @@ fn copies(cx: &mut Context<'_>) -> Result<Outcome, Errno> {
         Outcome::Again => cx.args()[1].saturating_sub(Window::ADDRESS) / NATIVE,
         Outcome::Fail(errno) => return Err(errno),
     };
+    let mut answers = Series::<abi::GnttabCopy, Out>::new(va);
     for i in 0..done {
         let answer: grant_table::GnttabCopy = window.get(i * NATIVE)?;
-        guest::write(at(i)?.wrapping_add(offset_of!(abi::GnttabCopy, status) as u64), &answer.status)?;
+        answers.step().part(field!(abi::GnttabCopy, status)).write(&answer.status)?;
     }
     if done == count {
         return Ok(Outcome::OK);
     }
-    cx.set_args([command, at(done)?, count - done]);
+    cx.set_args([command, answers.address(), count - done]);
     Ok(Outcome::Again)
 }
 
@@ -271,7 +276,7 @@ fn setup_table(cx: &mut Context<'_>) -> Result<Outcome, Errno> {
     if count != 1 {
         return Err(Errno::EINVAL);
     }
-    let given: abi::GnttabSetupTable = guest::read(va)?;
+    let (given, to) = Handle::<abi::GnttabSetupTable, InOut>::new(va).read()?;
     let mut window = Window::open().ok_or(Errno::EFAULT)?;
     // More than there can be stays more.
     let nr_frames = if given.nr_frames > NUMBERS { u32::MAX } else { given.nr_frames };
@@ -284,14 +289,14 @@ fn setup_table(cx: &mut Context<'_>) -> Result<Outcome, Errno> {
     }
     let mut answer = given.narrow(&window.get(0)?);
     if answer.status == 0 {
-        let told = (0..u64::from(given.nr_frames)).try_for_each(|i| {
-            let frame = window.get(LIST + i * 8)?;
-            guest::write(guest::element::<u32>(given.frame_list.into(), i)?, &low(frame))
-        });
+        let list = Series::<u32, Out>::new(given.frame_list.into());
+        let told = (0..u64::from(given.nr_frames))
+            .zip(list)
+            .try_for_each(|(i, told)| told.write(&low(window.get(LIST + i * 8)?)));
         if told.is_err() {
             answer.status = GNTST_BAD_VIRT_ADDR;
         }
     }
-    guest::write(va, &answer)?;
+    to.write(&answer)?;
     Ok(outcome)
 }

@@ -3,14 +3,16 @@
 use alloc::sync::Arc;
 
 use logic::{event::Notify, hvm::length::Instruction, hypercall::Outcome, lock::Held, regs::GuestRegs};
-use machine::{container::attributes, mem::guest_copy};
-use xen_abi::{errno::Errno, hypercall};
+use machine::container::attributes;
+use xen_abi::{errno::Errno, hypercall, ids::Port};
 
 use super::{compat, exit};
 use crate::{
     cpu::{Context, Cpu, CpuLocal, Running},
     domain::Domain,
-    event, hypercall as calls,
+    event,
+    guest::is_guest_range,
+    hypercall as calls,
     vcpu::VcpuState,
 };
 
@@ -35,7 +37,7 @@ pub fn at_once(
     let result = match regs.rax {
         XEN_VERSION => calls::xen_version::at_once(regs.rdi),
         EVENT_CHANNEL_OP => {
-            let port = || pvh.container.read_at_once(regs.rsi).filter(|_| guest_copy::is_guest_range(regs.rsi, 4));
+            let port = || pvh.container.read_at_once(regs.rsi).filter(|_| is_guest_range(regs.rsi, 4)).map(Port);
             calls::event_channel_op::at_once_with(domain, regs.rdi, port).map(|notify| told(domain, notify, held))
         }
         SET_TIMER_OP => calls::set_timer_op::at_once(timers, &mut cpu.sched.timer, regs.rdi).then_some(0),

@@ -2,11 +2,12 @@
 //! those that it was given, but for `ins` and `outs`.
 
 use logic::emulate::{decode, io};
+use logic::guest::Out;
 use logic::hvm::string::{self, Width};
 use machine::container::{Event, PortAccess, attributes};
 
 use super::exit;
-use crate::{cpu::Context, guest, trap};
+use crate::{cpu::Context, guest::Series, trap};
 
 /// Bytes that one exit writes at most: the rest of an `ins` comes with the next one.
 const ROUND: usize = 256;
@@ -68,7 +69,7 @@ fn string_access(cx: &mut Context<'_>, access: PortAccess) -> bool {
         const ONES: [u8; ROUND] = [0xff; ROUND];
         let linear = base.wrapping_add(step.first);
         let linear = if width == Width::Long { linear } else { linear & 0xffff_ffff };
-        if guest::write(linear, ONES.get(..bytes).unwrap_or(&ONES)).is_err() {
+        if Series::<u8, Out>::new(linear).write_from(ONES.get(..bytes).unwrap_or(&ONES)).is_err() {
             exit::inject(cx, Event::general_protection());
             return false;
         }

@@ -5,13 +5,13 @@
 
 use alloc::sync::Arc;
 
-use logic::num;
 use logic::{
+    guest::{In, Out},
     hvm::p2m::Found,
     hypercall::Outcome,
+    num,
     page::{Entry, Fail},
 };
-use machine::mem::guest_copy;
 use xen_abi::{
     errno::Errno,
     ids::{DomId, Gfn},
@@ -20,6 +20,7 @@ use xen_abi::{
 use crate::{
     cpu::Context,
     domain::{self, Domain},
+    guest::{Handle, is_guest_range},
     memory,
 };
 
@@ -61,10 +62,10 @@ impl Batch {
         }
         let mut done_before = 0;
         if count & PREEMPTED != 0 && done_out != 0 {
-            done_before = guest_copy::read(done_out).unwrap_or(0);
+            done_before = Handle::<u32, In>::new(done_out).read().unwrap_or(0);
         }
         let count = count & !PREEMPTED;
-        if !guest_copy::is_guest_range(requests, 1) {
+        if !is_guest_range(requests, 1) {
             return Err(Outcome::Fail(Errno::EFAULT));
         }
         Ok(Batch { requests, count, done_out, foreign, done_before })
@@ -75,7 +76,7 @@ impl Batch {
         if self.done_out != 0 {
             let total = self.done_before.wrapping_add(done);
             // As in Xen a bad address here is the caller's own loss.
-            let _ = guest_copy::write(self.done_out, &total);
+            let _ = Handle::<u32, Out>::new(self.done_out).write(&total);
         }
         let value = match result {
             Err(Fail::Again) => {

@@ -1,9 +1,12 @@
 //! Sets of CPUs in a toolstack's memory (`struct xenctl_bitmap`).
 
-use logic::sched::CpuMask;
+use logic::{
+    guest::{In, Out},
+    sched::CpuMask,
+};
 use xen_abi::{domctl::Bitmap, errno::Errno};
 
-use crate::guest;
+use crate::guest::Series;
 
 /// Bytes of a bitmap that hold CPUs there can be.
 fn length(map: &Bitmap) -> usize {
@@ -13,17 +16,12 @@ fn length(map: &Bitmap) -> usize {
 /// Reads a set; bits beyond the map are off.
 pub fn read(map: &Bitmap) -> Result<CpuMask, Errno> {
     let mut bytes = [0_u8; 8];
-    for (index, byte) in (0..).zip(bytes.iter_mut().take(length(map))) {
-        *byte = guest::read(guest::element::<u8>(map.bitmap, index)?)?;
-    }
+    Series::<u8, In>::new(map.bitmap).read_into(bytes.get_mut(..length(map)).unwrap_or_default())?;
     let valid = if map.nr_bits >= 64 { u64::MAX } else { (1 << map.nr_bits) - 1 };
     Ok(CpuMask(u64::from_le_bytes(bytes) & valid))
 }
 
 /// Writes as much of a set as the map holds.
 pub fn write(map: &Bitmap, mask: CpuMask) -> Result<(), Errno> {
-    for (index, byte) in (0..).zip(mask.0.to_le_bytes().iter().take(length(map))) {
-        guest::write(guest::element::<u8>(map.bitmap, index)?, byte)?;
-    }
-    Ok(())
+    Series::<u8, Out>::new(map.bitmap).write_from(mask.0.to_le_bytes().get(..length(map)).unwrap_or_default())
 }

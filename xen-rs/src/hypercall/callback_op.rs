@@ -2,6 +2,7 @@
 
 use logic::{
     access::CallbackOp,
+    guest::In,
     hypercall::Outcome,
     num,
     trap::{gate::Gate, is_canonical, vector},
@@ -15,14 +16,18 @@ use xen_abi::{
     errno::Errno,
 };
 
-use crate::{cpu::Context, guest, trap::state::Callback};
+use crate::{cpu::Context, guest::Handle, trap::state::Callback};
 
 /// The hypercall: rdi is the command, rsi points to its argument.
 pub fn callback_op(cx: &mut Context<'_>) -> Outcome {
     let [command, argument, ..] = cx.args();
     match cx.permit(num::uint(command)).map(|op| op.op()) {
-        Ok(CallbackOp::Register) => guest::read(argument).and_then(|wanted| register(cx, &wanted)).into(),
-        Ok(CallbackOp::Unregister) => guest::read(argument).and_then(|wanted| unregister(cx, &wanted)).into(),
+        Ok(CallbackOp::Register) => {
+            Handle::<_, In>::new(argument).read().and_then(|wanted| register(cx, &wanted)).into()
+        }
+        Ok(CallbackOp::Unregister) => {
+            Handle::<_, In>::new(argument).read().and_then(|wanted| unregister(cx, &wanted)).into()
+        }
         Err(errno) => Outcome::Fail(errno),
     }
 }

@@ -1,10 +1,13 @@
 //! `HYPERVISOR_console_io`: the hypervisor's own console.
 
-use logic::{access::ConsoleIo, hypercall::Outcome};
-use machine::mem::guest_copy;
+use logic::{
+    access::ConsoleIo,
+    guest::{In, Out},
+    hypercall::Outcome,
+};
 use xen_abi::{console as abi, errno::Errno};
 
-use crate::{console, cpu::Context, guest};
+use crate::{console, cpu::Context, guest::Series};
 
 /// Bytes copied at a time.
 const CHUNK: usize = 128;
@@ -40,8 +43,8 @@ fn write(cx: &mut Context<'_>) -> Outcome {
         if part.is_empty() {
             return Outcome::OK;
         }
-        if guest_copy::copy_in(va, part).is_err() {
-            return Outcome::Fail(Errno::EFAULT);
+        if let Err(errno) = Series::<u8, In>::new(va).read_into(part) {
+            return Outcome::Fail(errno);
         }
         let shown = show(cx, part);
         left -= shown as u32;
@@ -75,6 +78,6 @@ fn read(cx: &mut Context<'_>) -> Result<u64, Errno> {
     let mut chunk = [0; CHUNK];
     let room = usize::try_from(room).unwrap_or(0).min(CHUNK);
     let length = chunk.get_mut(..room).map_or(0, console::read_input);
-    guest::write(va, chunk.get(..length).unwrap_or_default())?;
+    Series::<u8, Out>::new(va).write_from(chunk.get(..length).unwrap_or_default())?;
     Ok(length as u64)
 }

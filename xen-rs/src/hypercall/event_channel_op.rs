@@ -5,7 +5,7 @@ mod fifo;
 use logic::{
     access::{Allowed, EventChannelOp as Op},
     event::{self, Binding, Channels, Notify, Sent},
-    guest::InOut,
+    guest::{In, InOut},
     hypercall::Outcome,
     irq::Pirq,
     lock::lock_pair,
@@ -22,7 +22,7 @@ use crate::{
     cpu::Context,
     domain::{self, Domain},
     event::{close, close_some, tell},
-    guest::{self, Handle},
+    guest::Handle,
     irq, trace,
 };
 
@@ -32,16 +32,16 @@ const RESET_ROUND: u32 = 64;
 /// A send that needs no context. None for everything else, of which nothing is done.
 #[inline(always)]
 pub fn at_once(domain: &Domain, command: u64, va: u64) -> Option<Notify> {
-    at_once_with(domain, command, || guest::read_at_once(va))
+    at_once_with(domain, command, || Handle::<abi::EvtchnSend, In>::new(va).read_at_once().ok().map(|op| op.port))
 }
 
 /// The same with another way to read the port.
 #[inline(always)]
-pub fn at_once_with(domain: &Domain, command: u64, port: impl FnOnce() -> Option<u32>) -> Option<Notify> {
+pub fn at_once_with(domain: &Domain, command: u64, port: impl FnOnce() -> Option<Port>) -> Option<Notify> {
     if command != u64::from(abi::EVTCHNOP_SEND) || trace::is_on() {
         return None;
     }
-    event::send_at_once(domain, Port(port()?))
+    event::send_at_once(domain, port()?)
 }
 
 /// The hypercall: rdi is the operation, rsi points to its structure.
@@ -51,7 +51,7 @@ pub fn event_channel_op(cx: &mut Context<'_>) -> Outcome {
     const STATUS: u64 = abi::EVTCHNOP_STATUS as u64;
     let [command, va, ..] = cx.args();
     match command {
-        SEND => send(cx, const { Op::Send.open_to_all() }, va),
+        SEND => send(cx, const { Op::Send.open_to_all() }, Handle::new(va)),
         STATUS => status(cx, va),
         _ => others(cx),
     }
@@ -72,22 +72,23 @@ pub fn serve(cx: &mut Context<'_>, command: u32, va: u64) -> Outcome {
         Err(errno) => return Outcome::Fail(errno),
     };
     match op.op() {
-        Op::Unmask => unmask(cx, va).into(),
+        Op::Unmask => unmask(cx, Handle::new(va)).into(),
         Op::AllocUnbound => update(cx, op, va, alloc_unbound),
         Op::BindInterdomain => update(cx, op, va, bind_interdomain),
         Op::BindVirq => update(cx, op, va, bind_virq),
         Op::BindIpi => update(cx, op, va, bind_ipi),
         Op::BindPirq => update(cx, op, va, bind_pirq),
         Op::Status => update(cx, op, va, status_of_any),
-        Op::Close => {
-            guest::read(va).and_then(|op: abi::EvtchnClose| close(cx.domain, op.port, &mut cx.held).map(drop)).into()
-        }
-        Op::BindVcpu => bind_vcpu(cx, va).into(),
-        Op::Reset => reset(cx, op, va),
-        Op::SetPriority => fifo::set_priority(cx, va).into(),
-        Op::InitControl => fifo::init_control(cx, va).unwrap_or_else(Outcome::Fail),
-        Op::ExpandArray => fifo::expand_array(cx, va).unwrap_or_else(Outcome::Fail),
-        Op::Send => send(cx, op, va),
+        Op::Close => Handle::<abi::EvtchnClose, In>::new(va)
+            .read()
+            .and_then(|op| close(cx.domain, op.port, &mut cx.held).map(drop))
+            .into(),
+        Op::BindVcpu => bind_vcpu(cx, Handle::new(va)).into(),
+        Op::Reset => reset(cx, op, Handle::new(va)),
+        Op::SetPriority => fifo::set_priority(cx, Handle::new(va)).into(),
+        Op::InitControl => fifo::init_control(cx, Handle::new(va)).unwrap_or_else(Outcome::Fail),
+        Op::ExpandArray => fifo::expand_array(cx, Handle::new(va)).unwrap_or_else(Outcome::Fail),
+        Op::Send => send(cx, op, Handle::new(va)),
     }
 }
 
@@ -107,17 +108,17 @@ fn update<T: FromBytes + IntoBytes + Immutable>(
 
 /// `EVTCHNOP_send`. What is rare is at the end of it, in calls of its own, so that it needs no registers of its caller's.
 #[inline(never)]
-fn send(cx: &mut Context<'_>, op: Allowed<Op>, va: u64) -> Outcome {
-    match guest::read_at_once(va) {
-        Some(port) => send_on(cx, op, Port(port)),
-        None => send_slowly(cx, op, va),
+fn send(cx: &mut Context<'_>, op: Allowed<Op>, arg: Handle<abi::EvtchnSend, In>) -> Outcome {
+    match arg.read_at_once() {
+        Ok(arg) => send_on(cx, op, arg.port),
+        Err(arg) => send_slowly(cx, op, arg),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn send_slowly(cx: &mut Context<'_>, op: Allowed<Op>, va: u64) -> Outcome {
-    match guest::read::<abi::EvtchnSend>(va) {
+fn send_slowly(cx: &mut Context<'_>, op: Allowed<Op>, arg: Handle<abi::EvtchnSend, In>) -> Outcome {
+    match arg.read() {
         Ok(arg) => send_on(cx, op, arg.port),
         Err(errno) => Outcome::Fail(errno),
     }
@@ -155,8 +156,8 @@ fn send_to(cx: &mut Context<'_>, remote: DomId, there: Port) -> Outcome {
     Outcome::OK
 }
 
-fn unmask(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
-    let op: abi::EvtchnUnmask = guest::read(va)?;
+fn unmask(cx: &mut Context<'_>, op: Handle<abi::EvtchnUnmask, In>) -> Result<(), Errno> {
+    let op = op.read()?;
     let notify = event::unmask(&**cx.domain, op.port)?;
     tell(cx.domain, notify, &mut cx.held);
     Ok(())
@@ -214,8 +215,8 @@ fn bind_pirq(cx: &mut Context<'_>, _allowed: &Allowed<Op>, op: &mut abi::EvtchnB
     Ok(())
 }
 
-fn bind_vcpu(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
-    let op: abi::EvtchnBindVcpu = guest::read(va)?;
+fn bind_vcpu(cx: &mut Context<'_>, op: Handle<abi::EvtchnBindVcpu, In>) -> Result<(), Errno> {
+    let op = op.read()?;
     cx.domain.events.table.lock(&mut cx.held).0.bind_vcpu(&**cx.domain, op.port, op.vcpu)?;
     let binding = cx.domain.events.channels.get(op.port).map(|channel| channel.binding);
     if let (Some(Binding::Pirq(pirq)), Some(vcpu)) = (binding, cx.domain.vcpu(op.vcpu)) {
@@ -224,7 +225,8 @@ fn bind_vcpu(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     Ok(())
 }
 
-/// `EVTCHNOP_status` of a port of the caller's own, or else the general way.
+/// `EVTCHNOP_status` of a port of the caller's own, or else the general way. It reads its structure once, too, but in words,
+/// and writes those back that changed: guests ask it as often as they send.
 #[inline(never)]
 fn status(cx: &mut Context<'_>, va: u64) -> Outcome {
     // Two words of the three are the question and what the answer may leave as it is; the one between them is the answer.
@@ -275,8 +277,8 @@ fn describe(channels: &Channels, arg: &mut abi::EvtchnStatus) -> Result<(), Errn
 }
 
 /// `EVTCHNOP_reset`, in rounds, and back to the 2-level layout: what is closed already is passed over in the next.
-fn reset(cx: &mut Context<'_>, allowed: Allowed<Op>, va: u64) -> Outcome {
-    let domain = match guest::read(va).and_then(|op: abi::EvtchnReset| Ok(cx.target(&allowed, op.dom)?)) {
+fn reset(cx: &mut Context<'_>, allowed: Allowed<Op>, op: Handle<abi::EvtchnReset, In>) -> Outcome {
+    let domain = match op.read().and_then(|op| Ok(cx.target(&allowed, op.dom)?)) {
         Ok(domain) => domain,
         Err(errno) => return Outcome::Fail(errno),
     };

@@ -23,14 +23,14 @@ use logic::{
     regs::GuestRegs,
 };
 use machine::arch::x86_64::interrupts;
-use machine::mem::{guest_copy, shared::SharedPage};
+use machine::mem::shared::SharedPage;
 use xen_abi::{errno::Errno, grant_table as abi, ids::DomId};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{
     cpu::{Context, Running, Target},
     domain::{self, Domain},
-    guest::{Handle, Series},
+    guest::{Handle, Series, is_guest_range},
 };
 
 /// The operation proper; the rest of the argument belongs to continuations of operations that have none here.
@@ -121,7 +121,7 @@ fn answer<A, T>(to: Handle<A, Out>, status: Field<A, i16>, result: &Result<T, Re
 
 /// No operations: where they would be is looked at all the same, as in Xen.
 fn nothing(va: u64) -> Outcome {
-    if guest_copy::is_guest_range(va, 1) { Outcome::OK } else { Outcome::Fail(Errno::EFAULT) }
+    if is_guest_range(va, 1) { Outcome::OK } else { Outcome::Fail(Errno::EFAULT) }
 }
 
 /// Carries out an operation that takes exactly one structure.
@@ -185,7 +185,7 @@ fn target(cx: &mut Context<'_>, op: &Allowed<Op>, id: DomId) -> Result<Target, R
 }
 
 fn setup_table(cx: &mut Context<'_>, op: &Allowed<Op>, arg: &mut abi::GnttabSetupTable) -> Result<(), Errno> {
-    if !guest_copy::is_guest_range(arg.frame_list, 1) {
+    if !is_guest_range(arg.frame_list, 1) {
         return Err(Errno::EFAULT);
     }
     let result = target(cx, op, arg.dom).and_then(|domain| {
@@ -219,7 +219,7 @@ fn get_status_frames(
     op: &Allowed<Op>,
     arg: &mut abi::GnttabGetStatusFrames,
 ) -> Result<(), Errno> {
-    if !guest_copy::is_guest_range(arg.frame_list, 1) {
+    if !is_guest_range(arg.frame_list, 1) {
         return Err(Errno::EFAULT);
     }
     let result = target(cx, op, arg.dom).and_then(|domain| {

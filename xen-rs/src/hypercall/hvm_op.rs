@@ -2,7 +2,7 @@
 
 use logic::{
     access::{Allowed, HvmOp as Op},
-    guest::InOut,
+    guest::{In, InOut, Out},
     hypercall::Outcome,
 };
 use xen_abi::{
@@ -10,12 +10,7 @@ use xen_abi::{
     hvm::{self as abi, HvmEvtchnUpcallVector, HvmGetTime, HvmParam},
 };
 
-use crate::{
-    cpu::Context,
-    cpu_loop,
-    guest::{self, Handle},
-    hvm, time,
-};
+use crate::{cpu::Context, cpu_loop, guest::Handle, hvm, time};
 
 /// The lowest vector an APIC takes.
 const LOWEST_VECTOR: u8 = 0x10;
@@ -29,10 +24,10 @@ pub fn hvm_op(cx: &mut Context<'_>) -> Outcome {
         Err(errno) => return Outcome::Fail(errno),
     };
     match op.op() {
-        Op::SetParam => guest::read(va).and_then(|wanted| set_param(cx, &op, &wanted)).into(),
-        Op::GetParam => get_param(cx, &op, va).into(),
-        Op::GetTime => guest::write(va, &HvmGetTime { now: time::now().0 }).into(),
-        Op::SetEvtchnUpcallVector => set_upcall_vector(cx, va).into(),
+        Op::SetParam => set_param(cx, &op, Handle::new(va)).into(),
+        Op::GetParam => get_param(cx, &op, Handle::new(va)).into(),
+        Op::GetTime => Handle::<_, Out>::new(va).write(&HvmGetTime { now: time::now().0 }).into(),
+        Op::SetEvtchnUpcallVector => set_upcall_vector(cx, Handle::new(va)).into(),
     }
 }
 
@@ -56,7 +51,8 @@ const fn is_guests_to_get(index: u32) -> bool {
     is_guests_to_set(index) || matches!(index, abi::HVM_PARAM_STORE_PFN | abi::HVM_PARAM_CONSOLE_PFN)
 }
 
-fn set_param(cx: &mut Context<'_>, op: &Allowed<Op>, wanted: &HvmParam) -> Result<(), Errno> {
+fn set_param(cx: &mut Context<'_>, op: &Allowed<Op>, wanted: Handle<HvmParam, In>) -> Result<(), Errno> {
+    let wanted = wanted.read()?;
     if wanted.index >= abi::HVM_NR_PARAMS {
         return Err(Errno::EINVAL);
     }
@@ -77,8 +73,8 @@ fn set_param(cx: &mut Context<'_>, op: &Allowed<Op>, wanted: &HvmParam) -> Resul
     Ok(())
 }
 
-fn get_param(cx: &mut Context<'_>, op: &Allowed<Op>, va: u64) -> Result<(), Errno> {
-    let (mut wanted, answer) = Handle::<HvmParam, InOut>::new(va).read()?;
+fn get_param(cx: &mut Context<'_>, op: &Allowed<Op>, wanted: Handle<HvmParam, InOut>) -> Result<(), Errno> {
+    let (mut wanted, answer) = wanted.read()?;
     if wanted.index >= abi::HVM_NR_PARAMS {
         return Err(Errno::EINVAL);
     }
@@ -92,12 +88,12 @@ fn get_param(cx: &mut Context<'_>, op: &Allowed<Op>, va: u64) -> Result<(), Errn
 }
 
 /// A vector of a vCPU's own for its events.
-fn set_upcall_vector(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
+fn set_upcall_vector(cx: &mut Context<'_>, wanted: Handle<HvmEvtchnUpcallVector, In>) -> Result<(), Errno> {
     // Before its words are read, as in Xen.
     if cx.domain.pvh().is_none() {
         return Err(Errno::EINVAL);
     }
-    let wanted: HvmEvtchnUpcallVector = guest::read(va)?;
+    let wanted = wanted.read()?;
     if wanted.vector < LOWEST_VECTOR {
         return Err(Errno::EINVAL);
     }

@@ -2,7 +2,7 @@
 
 use core::mem::offset_of;
 
-use logic::{hypercall::Outcome, trap::iret};
+use logic::{guest::In, hypercall::Outcome, trap::iret};
 use machine::{
     mem::guest_words::Piece,
     upcall::{Loaded, ShortFrame},
@@ -16,7 +16,7 @@ use crate::{
     cpu::{Context, Cpu, Running},
     cpu_loop,
     domain::Domain,
-    guest,
+    guest::Handle,
     trap::{PvState, crash, mode},
     vcpu_info::VcpuInfo,
 };
@@ -35,6 +35,8 @@ const SS: u64 = offset_of!(IretContext, ss) as u64;
 
 /// The hypercall of a vCPU that nothing waits for, from a stack that can be read. None: it is not like that. What has been
 /// done by then is done again by [`iret`], with the same frame.
+///
+/// No [`Handle`]: each word of the frame is read once, but straight into the register that it is for.
 #[inline(always)]
 pub fn at_once(cpu: &mut Cpu, frame: &mut ShortFrame) -> Option<Loaded> {
     let running = cpu.running.as_mut()?;
@@ -75,7 +77,7 @@ fn to_user(running: &mut Running, frame: &mut ShortFrame, piece: Piece<SIZE>, cs
 /// The hypercall: the frame is on the caller's stack. There is no result: rax comes from the frame.
 pub fn iret(cx: &mut Context<'_>) -> Outcome {
     let rax = cx.regs.rax;
-    let Ok(frame) = guest::read::<IretContext>(cx.regs.rsp) else {
+    let Ok(frame) = Handle::<IretContext, In>::new(cx.regs.rsp).read() else {
         crash::crash(cx, &"Fault while reading IRET context from guest stack");
         return Outcome::Done(rax);
     };

@@ -1,7 +1,11 @@
 //! Hypercalls of older interface versions, told in terms of those that took their place (public headers `callback.h`,
 //! `event_channel.h`, `nmi.h`, `physdev.h` and `sched.h`).
 
-use logic::hypercall::Outcome;
+use logic::{
+    field,
+    guest::{In, InOut},
+    hypercall::Outcome,
+};
 use xen_abi::{
     callback::{CALLBACKTYPE_EVENT, CALLBACKTYPE_FAILSAFE, CALLBACKTYPE_SYSCALL, CallbackRegister},
     errno::Errno,
@@ -12,7 +16,7 @@ use xen_abi::{
 };
 
 use super::{callback_op, event_channel_op, physdev_op, sched_op};
-use crate::{cpu::Context, domain::Shutdown, guest};
+use crate::{cpu::Context, domain::Shutdown, guest::Handle};
 
 /// `HYPERVISOR_set_callbacks`: the event, failsafe and syscall callbacks at once. One that is not canonical is passed over.
 pub fn set_callbacks(cx: &mut Context<'_>) -> Outcome {
@@ -31,8 +35,9 @@ pub fn nmi_op(cx: &mut Context<'_>) -> Outcome {
     const UNREGISTER: u64 = XENNMI_UNREGISTER_CALLBACK as u64;
     let [command, va, ..] = cx.args();
     match command {
-        REGISTER => guest::read(va)
-            .and_then(|wanted: XennmiCallback| callback_op::register_nmi(cx, wanted.handler_address))
+        REGISTER => Handle::<XennmiCallback, In>::new(va)
+            .read()
+            .and_then(|wanted| callback_op::register_nmi(cx, wanted.handler_address))
             .into(),
         UNREGISTER => {
             callback_op::unregister_nmi(cx);
@@ -57,11 +62,12 @@ pub fn sched(cx: &mut Context<'_>) -> Outcome {
     Outcome::OK
 }
 
-/// `HYPERVISOR_event_channel_op_compat`: rdi points to the operation, behind which its structure lies.
+/// `HYPERVISOR_event_channel_op_compat`: rdi points to the operation, behind which its structure lies. Of what is read here only
+/// the operation's number is used; its structure is read once, by who serves it.
 pub fn event_channel(cx: &mut Context<'_>) -> Outcome {
     let [va, ..] = cx.args();
-    let op = match guest::read::<EvtchnOp>(va) {
-        Ok(op) => op,
+    let (op, rest) = match Handle::<EvtchnOp, InOut>::new(va).read() {
+        Ok(read) => read,
         Err(errno) => return Outcome::Fail(errno),
     };
     match op.cmd {
@@ -74,18 +80,16 @@ pub fn event_channel(cx: &mut Context<'_>) -> Outcome {
         | evtchn::EVTCHNOP_ALLOC_UNBOUND
         | evtchn::EVTCHNOP_BIND_IPI
         | evtchn::EVTCHNOP_BIND_VCPU
-        | evtchn::EVTCHNOP_UNMASK => {
-            event_channel_op::serve(cx, op.cmd, va.wrapping_add(core::mem::offset_of!(EvtchnOp, u) as u64))
-        }
+        | evtchn::EVTCHNOP_UNMASK => event_channel_op::serve(cx, op.cmd, rest.part(field!(EvtchnOp, u)).into_address()),
         _ => Outcome::Fail(Errno::ENOSYS),
     }
 }
 
-/// `HYPERVISOR_physdev_op_compat`: rdi points to the operation, behind which its structure lies.
+/// `HYPERVISOR_physdev_op_compat`: rdi points to the operation, behind which its structure lies; as [`event_channel`].
 pub fn physdev(cx: &mut Context<'_>) -> Outcome {
     let [va, ..] = cx.args();
-    match guest::read::<PhysdevOp>(va) {
-        Ok(op) => physdev_op::serve(cx, op.cmd, va.wrapping_add(core::mem::offset_of!(PhysdevOp, u) as u64)),
+    match Handle::<PhysdevOp, InOut>::new(va).read() {
+        Ok((op, rest)) => physdev_op::serve(cx, op.cmd, rest.part(field!(PhysdevOp, u)).into_address()),
         Err(errno) => Outcome::Fail(errno),
     }
 }

@@ -4,12 +4,17 @@
 use logic::{
     access::{Allowed, McaOp as Op},
     control::payload,
+    guest::{InOut, Out},
     hypercall::Outcome,
 };
 use xen_abi::{errno::Errno, mca as abi};
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::{cpu::Context, guest, topology};
+use crate::{
+    cpu::Context,
+    guest::{Handle, Series},
+    topology,
+};
 
 /// The hypercall: rdi points to a `struct xen_mc`.
 pub fn mca(cx: &mut Context<'_>) -> Outcome {
@@ -17,15 +22,14 @@ pub fn mca(cx: &mut Context<'_>) -> Outcome {
     if let Err(errno) = cx.permit::<Op>(abi::XEN_MC_FETCH) {
         return Outcome::Fail(errno);
     }
-    let va = cx.args()[0];
-    let raw = match guest::read::<abi::Mc>(va) {
-        Ok(raw) => raw,
+    let (raw, answer) = match Handle::<abi::Mc, InOut>::new(cx.args()[0]).read() {
+        Ok(read) => read,
         Err(errno) => return Outcome::Fail(errno),
     };
     if raw.interface_version != abi::XEN_MCA_INTERFACE_VERSION {
         return Outcome::Fail(Errno::EACCES);
     }
-    cx.permit::<Op>(raw.cmd).and_then(|op| carry_out(&op, raw)).and_then(|raw| guest::write(va, &raw)).into()
+    cx.permit::<Op>(raw.cmd).and_then(|op| carry_out(&op, raw)).and_then(|raw| answer.write(&raw)).into()
 }
 
 fn carry_out(op: &Allowed<Op>, mut raw: abi::Mc) -> Result<abi::Mc, Errno> {
@@ -48,8 +52,8 @@ fn carry_out(op: &Allowed<Op>, mut raw: abi::Mc) -> Result<abi::Mc, Errno> {
                 if info.ncpus == 0 {
                     return Err(Errno::EINVAL);
                 }
-                for cpu in 0..cpus.min(info.ncpus) {
-                    guest::write(guest::element::<abi::LogicalCpu>(info.info, cpu.into())?, &describe(cpu))?;
+                for (cpu, told) in (0..cpus.min(info.ncpus)).zip(Series::<_, Out>::new(info.info)) {
+                    told.write(&describe(cpu))?;
                 }
                 info.ncpus = cpus.min(info.ncpus);
             } else {

@@ -62,6 +62,8 @@ pub fn mmu_update(cx: &mut Context<'_>) -> Outcome {
 
 /// The ordinary case without the ceremony: a few entries of the caller's own last-level tables. False: there is
 /// something else among them, and the arguments name what is left.
+///
+/// No handles: a request is two words in registers, read once. One that is left to [`any`] had no effect, and is read anew.
 #[inline(always)]
 fn own_data_entries(cx: &mut Context<'_>, mut from: u64, count: u64) -> bool {
     if !cx.state.paging.deferred.is_empty() {

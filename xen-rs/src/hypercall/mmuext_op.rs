@@ -3,13 +3,13 @@
 use logic::num;
 use logic::{
     access::{Allowed, MmuextOp as Op, Rule},
+    guest::In,
     hypercall::Outcome,
     page::{Fail, Writable, pin_kind},
 };
 use machine::{
     arch::x86_64::cache,
     mem::{
-        guest_copy,
         layout::is_guest_address,
         pv_pte,
         tlb::{self, Forget},
@@ -28,6 +28,7 @@ use super::{
 use crate::{
     cpu::Context,
     domain::{self, Life},
+    guest::{Handle, Series},
     memory,
     trap::ldt,
 };
@@ -67,7 +68,7 @@ const _: (Allowed<Op>, Allowed<Op>) = (Op::TlbFlushLocal.open_to_all(), Op::Invl
 /// The ordinary case without the ceremony: one flush of this CPU. False: it is something else.
 #[inline(always)]
 fn flush_here(operation: u64) -> bool {
-    let Ok(op) = guest_copy::read::<MmuextOp>(operation) else { return false };
+    let Ok(op) = Handle::<MmuextOp, In>::new(operation).read() else { return false };
     match op.cmd {
         MMUEXT_TLB_FLUSH_LOCAL => tlb::flush_here(),
         MMUEXT_INVLPG_LOCAL if is_guest_address(op.arg1) => tlb::flush_page_here(op.arg1),
@@ -88,6 +89,7 @@ fn any(cx: &mut Context<'_>) -> Outcome {
     if owner != cx.domain.id && !cx.domain.is_control() {
         return Outcome::Fail(Errno::EPERM);
     }
+    let mut operations = Series::<MmuextOp, In>::new(batch.requests);
     let mut done = 0;
     let mut result = Ok(());
     while done < batch.count {
@@ -96,7 +98,7 @@ fn any(cx: &mut Context<'_>) -> Outcome {
             result = Err(Fail::Again);
             break;
         }
-        let op = match guest_copy::read(batch.requests + u64::from(done) * SIZE) {
+        let op = match operations.step().read() {
             Ok(op) => op,
             Err(errno) => {
                 result = Err(Fail::Refused(errno));

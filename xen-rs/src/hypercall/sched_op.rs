@@ -18,7 +18,7 @@ use crate::{
     cpu::Context,
     cpu_loop,
     domain::Shutdown,
-    guest::{self, Elements},
+    guest::{Elements, Handle},
     trace, watchdog,
 };
 
@@ -42,16 +42,12 @@ pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
             block(cx);
             Outcome::OK
         }
-        Op::Shutdown => {
-            guest::read(va).map(|op: abi::SchedShutdown| cx.domain.shut_down(Shutdown(op.reason), &mut cx.held)).into()
-        }
-        Op::ShutdownCode => shutdown_code(cx, va).into(),
-        Op::Poll => poll(cx, va).into(),
-        Op::RemoteShutdown => remote_shutdown(cx, op, va).into(),
-        Op::Watchdog => guest::read(va)
-            .and_then(|op: abi::SchedWatchdog| watchdog::set(cx.domain, op.id, op.timeout, cx.cpu, &mut cx.held))
-            .into(),
-        Op::PinOverride => pin_override(cx, va).into(),
+        Op::Shutdown => shutdown(cx, Handle::new(va)).into(),
+        Op::ShutdownCode => shutdown_code(cx, Handle::new(va)).into(),
+        Op::Poll => poll(cx, Handle::new(va)).into(),
+        Op::RemoteShutdown => remote_shutdown(cx, op, Handle::new(va)).into(),
+        Op::Watchdog => watch(cx, Handle::new(va)).into(),
+        Op::PinOverride => pin_override(cx, Handle::new(va)).into(),
     }
 }
 
@@ -77,8 +73,8 @@ pub fn block(cx: &mut Context<'_>) {
 }
 
 /// `SCHEDOP_poll`: waits until one of some ports is pending, even if masked, or a time has come.
-fn poll(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
-    let op: abi::SchedPoll = guest::read(va)?;
+fn poll(cx: &mut Context<'_>, op: Handle<abi::SchedPoll, In>) -> Result<(), Errno> {
+    let op = op.read()?;
     if op.nr_ports > POLL_PORTS {
         return Err(Errno::EINVAL);
     }
@@ -113,24 +109,41 @@ fn poll(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
     there.map(drop)
 }
 
+/// The domain stops.
+fn shutdown(cx: &mut Context<'_>, op: Handle<abi::SchedShutdown, In>) -> Result<(), Errno> {
+    let op = op.read()?;
+    cx.domain.shut_down(Shutdown(op.reason), &mut cx.held);
+    Ok(())
+}
+
+/// A timer of the domain's that stops it unless it is set again.
+fn watch(cx: &mut Context<'_>, op: Handle<abi::SchedWatchdog, In>) -> Result<u64, Errno> {
+    let op = op.read()?;
+    watchdog::set(cx.domain, op.id, op.timeout, cx.cpu, &mut cx.held)
+}
+
 /// Says why the domain is about to stop, without stopping it.
-fn shutdown_code(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
-    let op: abi::SchedShutdown = guest::read(va)?;
+fn shutdown_code(cx: &mut Context<'_>, op: Handle<abi::SchedShutdown, In>) -> Result<(), Errno> {
+    let op = op.read()?;
     cx.domain.life.set_code(Shutdown(op.reason));
     Ok(())
 }
 
 /// Stops another domain: the control domain may.
-fn remote_shutdown(cx: &mut Context<'_>, allowed: Allowed<Op>, va: u64) -> Result<(), Errno> {
-    let op: abi::SchedRemoteShutdown = guest::read(va)?;
+fn remote_shutdown(
+    cx: &mut Context<'_>,
+    allowed: Allowed<Op>,
+    op: Handle<abi::SchedRemoteShutdown, In>,
+) -> Result<(), Errno> {
+    let op = op.read()?;
     let target = cx.target(&allowed, op.domain_id)?;
     target.shut_down(Shutdown(op.reason), &mut cx.held);
     Ok(())
 }
 
 /// Pins the calling vCPU to a CPU, once, or takes that back: the hardware domain may.
-fn pin_override(cx: &mut Context<'_>, va: u64) -> Result<(), Errno> {
-    let op: abi::SchedPinOverride = guest::read(va)?;
+fn pin_override(cx: &mut Context<'_>, op: Handle<abi::SchedPinOverride, In>) -> Result<(), Errno> {
+    let op = op.read()?;
     match u32::try_from(op.pcpu) {
         Ok(cpu) if cx.domain.pool.cpus().has(cpu) => {
             if !cx.vcpu.seat.pin(cpu) {

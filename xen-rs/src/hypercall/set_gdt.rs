@@ -1,10 +1,10 @@
 //! `HYPERVISOR_set_gdt`: the guest's part of its GDT (public header `arch-x86/xen.h`).
 
-use logic::{hypercall::Outcome, page::Fail, trap::selector};
+use logic::{guest::In, hypercall::Outcome, page::Fail, trap::selector};
 use machine::arch::x86_64::descriptors;
 use xen_abi::{errno::Errno, ids::Mfn};
 
-use crate::{cpu::Context, domain::context, guest, memory, memory::mmu};
+use crate::{cpu::Context, domain::context, guest::Series, memory, memory::mmu};
 
 /// Descriptors in one page.
 const PER_PAGE: u32 = 512;
@@ -19,8 +19,8 @@ pub fn set_gdt(cx: &mut Context<'_>) -> Outcome {
     };
     let mut frames = [Mfn(0); 14];
     let count = entries.div_ceil(PER_PAGE) as usize;
-    for (index, frame) in (0..).zip(frames.iter_mut().take(count)) {
-        match guest::element::<u64>(list, index).and_then(guest::read::<u64>) {
+    for (frame, named) in frames.iter_mut().take(count).zip(Series::<u64, In>::new(list)) {
+        match named.read() {
             Ok(number) => *frame = Mfn(number),
             Err(errno) => return Outcome::Fail(errno),
         }

@@ -1,9 +1,10 @@
 //! A guest's bitmap of its vCPUs, as the CPUs whose TLBs have to do with them.
 
-use machine::mem::{guest_copy, tlb};
+use logic::guest::In;
+use machine::mem::tlb;
 use xen_abi::errno::Errno;
 
-use crate::cpu::Context;
+use crate::{cpu::Context, guest::Series};
 
 /// The CPUs that a bitmap of the caller's vCPUs at `bitmap` stands for.
 ///
@@ -13,8 +14,8 @@ pub fn cpus(cx: &Context<'_>, bitmap: u64) -> Result<u64, Errno> {
     let vcpus = cx.domain.vcpus();
     let mut named = 0;
     let mut unnamed = 0;
-    for (first, word) in (0..vcpus.len()).step_by(64).zip(0u64..) {
-        let bits: u64 = guest_copy::read(bitmap.wrapping_add(word * 8))?;
+    for (first, word) in (0..vcpus.len()).step_by(64).zip(Series::<u64, In>::new(bitmap)) {
+        let bits = word.read()?;
         for (vcpu, bit) in vcpus.iter().skip(first).take(64).zip(0..) {
             let cpu = 1u64.checked_shl(vcpu.processor()).unwrap_or(0);
             if bits >> bit & 1 != 0 {

@@ -9,7 +9,7 @@ use logic::{
     num::index_below,
     time::{Nanos, Periodic},
 };
-use machine::mem::{guest_copy, shared::SharedPage};
+use machine::mem::shared::SharedPage;
 use xen_abi::{
     arch_x86::{VcpuGuestContext, shared_info},
     errno::Errno,
@@ -21,7 +21,7 @@ use super::set_timer_op::set_singleshot;
 use crate::{
     cpu::Context,
     cpu_loop,
-    guest::Handle,
+    guest::{Handle, is_guest_range},
     memory, time,
     vcpu::{Vcpu, VcpuFlags},
 };
@@ -145,7 +145,7 @@ fn down(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>) -> Result<(), Errno> {
 
 /// Whether an area may lie there. In a container no address is the hypervisor's, and what cannot be written is not.
 fn may_be_area(cx: &Context<'_>, va: u64) -> bool {
-    cx.domain.pvh().is_some() || guest_copy::is_guest_range(va, 1)
+    cx.domain.pvh().is_some() || is_guest_range(va, 1)
 }
 
 fn register_runstate(

@@ -3,7 +3,12 @@
 
 use core::sync::atomic::Ordering;
 
-use logic::{access::VersionQuestion as Question, hypercall::Outcome, num};
+use logic::{
+    access::VersionQuestion as Question,
+    guest::{InOut, Out},
+    hypercall::Outcome,
+    num,
+};
 use xen_abi::{
     arch_x86::HYPERVISOR_VIRT_START,
     errno::Errno,
@@ -16,8 +21,9 @@ use xen_abi::{
     version::{BuildId, CompileInfo, FeatureInfo, PlatformParameters, XENVER_VERSION},
     vm_assist::VMASST_TYPE_PAE_EXTENDED_CR3,
 };
+use zerocopy::{Immutable, IntoBytes};
 
-use crate::{cpu::Context, guest, sync::Once};
+use crate::{cpu::Context, guest::Handle, sync::Once};
 
 /// The ABI's version: major and minor.
 pub const VERSION: (u16, u16) = (4, 17);
@@ -62,8 +68,8 @@ const fn version() -> u64 {
 fn answer(cx: &Context<'_>, command: u64, buffer: u64) -> Result<u64, Errno> {
     match cx.permit::<Question>(num::uint(command))?.op() {
         Question::Version => return Ok(version()),
-        Question::Extraversion => guest::write(buffer, &text::<16>(EXTRAVERSION))?,
-        Question::CompileInfo => guest::write(
+        Question::Extraversion => tell(buffer, &text::<16>(EXTRAVERSION))?,
+        Question::CompileInfo => tell(
             buffer,
             &CompileInfo {
                 compiler: text("rustc"),
@@ -72,47 +78,50 @@ fn answer(cx: &Context<'_>, command: u64, buffer: u64) -> Result<u64, Errno> {
                 compile_date: text(""),
             },
         )?,
-        Question::Capabilities => guest::write(buffer, &text::<1024>(capabilities()))?,
-        Question::Changeset => guest::write(buffer, &text::<64>(env!("CARGO_PKG_VERSION")))?,
-        Question::PlatformParameters => {
-            guest::write(buffer, &PlatformParameters { virt_start: HYPERVISOR_VIRT_START })?
-        }
-        Question::GetFeatures => features(cx, buffer)?,
+        Question::Capabilities => tell(buffer, &text::<1024>(capabilities()))?,
+        Question::Changeset => tell(buffer, &text::<64>(env!("CARGO_PKG_VERSION")))?,
+        Question::PlatformParameters => tell(buffer, &PlatformParameters { virt_start: HYPERVISOR_VIRT_START })?,
+        Question::GetFeatures => features(cx, Handle::new(buffer))?,
         // There is nothing to be written, and whoever expects that is told.
         Question::Pagesize if buffer != 0 => return Err(Errno::EINVAL),
         Question::Pagesize => return Ok(PAGE_SIZE),
-        Question::GuestHandle => guest::write(buffer, &cx.domain.handle())?,
+        Question::GuestHandle => tell(buffer, &cx.domain.handle())?,
         Question::CommandLine => {
             let line = if cx.domain.is_control() { COMMAND_LINE.get().copied().unwrap_or("") } else { DENIED };
-            guest::write(buffer, &text::<1024>(line))?;
+            tell(buffer, &text::<1024>(line))?;
         }
-        Question::BuildId => return build_id(buffer),
+        Question::BuildId => return build_id(Handle::new(buffer)),
     }
     Ok(0)
+}
+
+/// Writes an answer that is no shorter for whom it is too long.
+fn tell<T: IntoBytes + Immutable>(buffer: u64, answer: &T) -> Result<(), Errno> {
+    Handle::<T, Out>::new(buffer).write(answer)
 }
 
 fn capabilities() -> &'static str {
     if machine::container::vendor().is_some() { PVH_CAPABILITIES } else { CAPABILITIES }
 }
 
-/// Writes the build id behind the length at `buffer`; without a buffer the length alone is told.
-fn build_id(buffer: u64) -> Result<u64, Errno> {
+/// Writes the build id behind the length in the buffer; without a buffer the length alone is told.
+fn build_id(buffer: Handle<BuildId, InOut>) -> Result<u64, Errno> {
     let id = machine::arch::x86_64::panic::build_id();
-    if buffer != 0 {
-        let room = guest::read::<BuildId>(buffer)?.len;
+    if !buffer.is_null() {
+        let (BuildId { len: room }, answer) = buffer.read()?;
         if room == 0 {
             return Err(Errno::EINVAL);
         }
         if (room as usize) < id.len() {
             return Err(Errno::ENOBUFS);
         }
-        guest::write(buffer.wrapping_add(size_of::<BuildId>() as u64), &id)?;
+        answer.behind().write(&id)?;
     }
     Ok(id.len() as u64)
 }
 
-fn features(cx: &Context<'_>, buffer: u64) -> Result<(), Errno> {
-    let mut info = guest::read::<FeatureInfo>(buffer)?;
+fn features(cx: &Context<'_>, buffer: Handle<FeatureInfo, InOut>) -> Result<(), Errno> {
+    let (mut info, answer) = buffer.read()?;
     if info.submap_idx != 0 {
         return Err(Errno::EINVAL);
     }
@@ -130,7 +139,7 @@ fn features(cx: &Context<'_>, buffer: u64) -> Result<(), Errno> {
         if cx.domain.is_control() {
             info.submap |= 1 << XENFEAT_DOM0 | 1 << XENFEAT_HVM_PIRQS;
         }
-        return guest::write(buffer, &info);
+        return answer.write(&info);
     }
     let assist = cx.domain.vm_assist.load(Ordering::Relaxed);
     let bit = |feature: u32, on: bool| u32::from(on) << feature;
@@ -142,7 +151,7 @@ fn features(cx: &Context<'_>, buffer: u64) -> Result<(), Errno> {
         | bit(XENFEAT_DOM0, cx.domain.is_control())
         // Xen says so of every domain whose frame numbers are the machine's.
         | bit(XENFEAT_DIRECT_MAPPED, true);
-    guest::write(buffer, &info)
+    answer.write(&info)
 }
 
 /// A text in a field that ends with a zero.

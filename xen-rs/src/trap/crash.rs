@@ -3,11 +3,12 @@
 use core::fmt;
 
 use log::error;
+use logic::guest::In;
 use logic::trap::is_guest_address;
 use machine::arch::x86_64::{guest_registers, segments};
 
 use crate::cpu::Context;
-use crate::guest;
+use crate::guest::Handle;
 use crate::vcpu::Vcpu;
 
 /// A vCPU's name in messages: `d1v0`.
@@ -74,7 +75,7 @@ fn code(rip: u64) {
     let mut line = arrayvec::ArrayString::<160>::new();
     for at in (0..32).map(|i| rip.wrapping_sub(BEFORE).wrapping_add(i)) {
         use fmt::Write;
-        let byte = if is_guest_address(at) { guest::read::<u8>(at).ok() } else { None };
+        let byte = if is_guest_address(at) { Handle::<u8, In>::new(at).read().ok() } else { None };
         // The line has room for all 32.
         let _fits = match byte {
             Some(byte) if at == rip => write!(line, " <{byte:02x}>"),
@@ -92,8 +93,8 @@ fn stack(rsp: u64) {
         let mut line = arrayvec::ArrayString::<100>::new();
         for column in 0..4 {
             let at = rsp.wrapping_add((row * 4 + column) * 8);
-            let word = if is_guest_address(at) { guest::read::<u64>(at) } else { Err(xen_abi::errno::Errno::EFAULT) };
-            let Ok(word) = word else {
+            let word = is_guest_address(at).then(|| Handle::<u64, In>::new(at).read());
+            let Some(Ok(word)) = word else {
                 error!("   {line}");
                 error!("  Fault while accessing guest memory.");
                 return;

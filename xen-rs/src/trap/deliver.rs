@@ -2,6 +2,7 @@
 //! returns that failed. The frames themselves are built in `logic::trap::frame`.
 
 use log::error;
+use logic::guest::Out;
 use logic::regs::{GuestRegs, rflags};
 use logic::trap::frame::{self, Interrupted};
 use logic::trap::gate::Gate;
@@ -16,7 +17,7 @@ use super::state::{Callback, PvState};
 use super::{crash, mode};
 use crate::cpu::{Context, Running};
 use crate::domain::Domain;
-use crate::guest;
+use crate::guest::Handle;
 use crate::trace;
 use crate::vcpu_info::VcpuInfo;
 
@@ -234,7 +235,7 @@ fn enter<const N: usize>(
         mode::toggle(cx);
     }
     let sp = state.place(cx.regs, N);
-    if guest::write(sp, words).is_err() {
+    if Handle::<[u64; N], Out>::new(sp).write(words).is_err() {
         return crash::crash(cx, &format_args!("writing a trap frame to {sp:016x} faults"));
     }
     frame::enter(cx.regs, handler.address, sp);

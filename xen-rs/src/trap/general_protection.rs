@@ -1,10 +1,11 @@
 //! #GP of a PV guest: `int n`, a privileged instruction to be emulated, or a fault of its own.
 
+use logic::guest::In;
 use logic::trap::vector;
 
 use super::{deliver, privileged};
 use crate::cpu::Context;
-use crate::guest;
+use crate::guest::Handle;
 
 /// Error-code bits (SDM vol. 3A, 6.13).
 const EXTERNAL: u32 = 1;
@@ -28,7 +29,7 @@ pub fn general_protection(cx: &mut Context<'_>, error_code: u32) {
 /// The vector of the `int n` that faulted. The CPU reports the gate as n * 8 + 2; some emulators count gates of 16
 /// bytes, so the instruction itself is asked first.
 fn vector_of(cx: &Context<'_>, error_code: u32) -> u8 {
-    match guest::read::<[u8; 2]>(cx.regs.rip) {
+    match Handle::<[u8; 2], In>::new(cx.regs.rip).read() {
         Ok([INT_N, vector])
             if error_code == u32::from(vector) << 3 | IDT || error_code == u32::from(vector) << 4 | IDT =>
         {

@@ -23,7 +23,10 @@ static PIT: Lock<Pit, { rank::LEAF }> = Lock::new(Pit::new());
 /// Elements of a string instruction that one entry carries out.
 const SLICE: u64 = 256;
 
-/// Whether the guest's own bitmap lets its user mode use the ports.
+/// Whether the guest's own bitmap lets its user mode use the ports. Not in line, as the string instructions: the registers that
+/// they take would be missing where instructions are emulated that are more frequent.
+#[cold]
+#[inline(never)]
 pub fn bitmap_allows(cx: &mut Context<'_>, port: u16, bytes: u16) -> bool {
     let bitmap = cx.state.pv.io_bitmap;
     if u32::from(port) + u32::from(bytes) > bitmap.ports {
@@ -108,6 +111,7 @@ fn number(port: Port, regs: &GuestRegs) -> u16 {
 }
 
 /// `in`
+#[inline(always)]
 pub(super) fn input(cx: &mut Context<'_>, port: Port, width: Width) -> Done {
     let value = read(cx, number(port, cx.regs), width);
     io::set_accumulator(cx.regs, width, value);
@@ -115,12 +119,15 @@ pub(super) fn input(cx: &mut Context<'_>, port: Port, width: Width) -> Done {
 }
 
 /// `out`
+#[inline(always)]
 pub(super) fn output(cx: &mut Context<'_>, port: Port, width: Width) -> Done {
     write(cx, number(port, cx.regs), width, io::accumulator(cx.regs, width));
     Done::Step
 }
 
 /// `ins`
+#[cold]
+#[inline(never)]
 pub(super) fn string_input(cx: &mut Context<'_>, string: StringIo) -> Done {
     each(cx, string, Index::Rdi, |cx, port, address| {
         let mut bytes = read(cx, port, string.width).to_le_bytes();
@@ -129,6 +136,8 @@ pub(super) fn string_input(cx: &mut Context<'_>, string: StringIo) -> Done {
 }
 
 /// `outs`
+#[cold]
+#[inline(never)]
 pub(super) fn string_output(cx: &mut Context<'_>, string: StringIo) -> Done {
     each(cx, string, Index::Rsi, |cx, port, address| {
         let mut bytes = [0; 4];

@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 use logic::emulate::control::{self, cr4};
 use logic::emulate::decode::{CodeSize, Gpr, MAX_LENGTH, Op, Undecoded, decode};
 use logic::emulate::privilege::{Privilege, Verdict};
+use logic::guest::In;
 use logic::page::{Fail, entry::bit};
 use logic::regs::rflags;
 use logic::trap::{debug::DR6_SINGLE_STEP, is_canonical, selector, vector};
@@ -16,7 +17,7 @@ use xen_abi::vm_assist::VMASST_TYPE_ARCHITECTURAL_IOPL;
 use super::state::PvState;
 use super::{cpuid, deliver, io, msr, segments as vcpu_segments};
 use crate::cpu::Context;
-use crate::{guest, memory};
+use crate::{guest::Handle, memory};
 
 /// Page-fault error code of a fetch (SDM vol. 3A, 4.7).
 const FETCH: u32 = 1 << 4;
@@ -333,5 +334,5 @@ pub(super) fn copy_element(address: u64, bytes: &mut [u8], write: bool) -> Resul
 
 /// Reads the two bytes of the I/O bitmap that decide about a port; if one of them cannot be read, they are all ones.
 pub(super) fn bitmap_word(va: u64) -> u16 {
-    guest::read::<[u8; 2]>(va).map_or(u16::MAX, u16::from_le_bytes)
+    Handle::<[u8; 2], In>::new(va).read().map_or(u16::MAX, u16::from_le_bytes)
 }

@@ -29,6 +29,24 @@ const MINTED: [&str; 2] = ["Held::entry(", "Flushed::acknowledged("];
 /// Where they may be made.
 const MINTS: [&str; 2] = ["xen-rs/machine/", "xen-rs/logic/"];
 
+/// Ways to copy from a guest's bare address, which forget the type and can be gone twice. Hypercalls have `guest::Handle`.
+const BARE: [&str; 2] = ["guest_copy", "guest_words"];
+
+/// Where hypercalls are.
+const HYPERCALLS: [&str; 2] = ["xen-rs/src/hypercall/", "xen-rs/src/hvm/compat.rs"];
+
+/// Files there that go such a way, each for an instruction count that a copy has not; what they take, they take once, and say
+/// so.
+const MAY_GO_BARE: [&str; 7] = [
+    "xen-rs/src/hypercall/event_channel_op.rs",
+    "xen-rs/src/hypercall/grant_table_op/copy/at_once.rs",
+    "xen-rs/src/hypercall/grant_table_op/map.rs",
+    "xen-rs/src/hypercall/grant_table_op/unmap.rs",
+    "xen-rs/src/hypercall/iret.rs",
+    "xen-rs/src/hypercall/mmu_update.rs",
+    "xen-rs/src/hypercall/multicall.rs",
+];
+
 /// Words that end up in a file by mistake.
 const LEFTOVERS: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
 
@@ -67,6 +85,9 @@ pub fn check(file: &Path, text: &str) -> Vec<Finding> {
             for proof in MINTED.into_iter().filter(|proof| line.code.contains(proof)) {
                 findings.push(finding(file, number, format!("`{proof})` is for the machine floor to say")));
             }
+        }
+        if below(file, &HYPERCALLS) && !below(file, &MAY_GO_BARE) && BARE.iter().any(|way| has_word(&line.code, way)) {
+            findings.push(finding(file, number, "a guest's memory by a bare address: take a `guest::Handle`"));
         }
         if has_bare_compile_fail(&line.comment) {
             let rule = "say with which error it fails: `compile_fail,E0000`";
@@ -219,6 +240,16 @@ mod tests {
         let text = "//! A.\nlet held = Held::entry();\n";
         assert_eq!(rules("xen-rs/src/a.rs", text).len(), 1);
         assert!(rules("xen-rs/machine/src/a.rs", text).is_empty());
+    }
+
+    #[test]
+    fn hypercalls_take_handles() {
+        let text = "//! A.\nuse machine::mem::guest_copy;\n";
+        let rule = "2: a guest's memory by a bare address: take a `guest::Handle`";
+        assert_eq!(rules("xen-rs/src/hypercall/sysctl/a.rs", text), [rule]);
+        assert_eq!(rules("xen-rs/src/hypercall/a.rs", "//! A.\nlet a = guest_words::b(c);\n"), [rule]);
+        assert!(rules("xen-rs/src/hypercall/iret.rs", text).is_empty());
+        assert!(rules("xen-rs/src/guest.rs", text).is_empty());
     }
 
     #[test]

@@ -1,16 +1,15 @@
 //! What a domain's frames are used as: for tools that copy its memory.
 
-use logic::page::Kind;
-use machine::mem::{frame_table, guest_copy};
+use logic::{guest::InOut, page::Kind};
+use machine::mem::frame_table;
 use xen_abi::{
     domctl as abi,
     errno::Errno,
     ids::{DomId, Mfn},
 };
-use zerocopy::IntoBytes;
 
 use super::Reply;
-use crate::cpu::Target;
+use crate::{cpu::Target, guest::Series};
 
 /// Frames in a call, as in Xen.
 const MOST: u64 = 1024;
@@ -24,17 +23,16 @@ pub(super) fn types(target: &Target, arg: &abi::GetPageFrameInfo3) -> Result<Rep
         return Err(Errno::E2BIG);
     }
     let mut left = usize::try_from(arg.num).map_err(|_| Errno::E2BIG)?;
-    let mut at = arg.array;
+    let mut array = Series::<u64, InOut>::new(arg.array);
     let mut frames = [0_u64; CHUNK];
     while left > 0 {
         let count = left.min(CHUNK);
         let chunk = frames.get_mut(..count).ok_or(Errno::EINVAL)?;
-        guest_copy::copy_in(at, chunk.as_mut_bytes()).map_err(|_| Errno::EFAULT)?;
+        let mut answers = array.read_into(chunk)?;
         for frame in chunk.iter_mut() {
             *frame = u64::from(type_of(Mfn(*frame), target.id));
         }
-        guest_copy::copy_out(at, chunk.as_bytes()).map_err(|_| Errno::EFAULT)?;
-        at = at.wrapping_add(count as u64 * 8);
+        answers.write_from(chunk)?;
         left -= count;
     }
     Ok(Reply::Nothing)

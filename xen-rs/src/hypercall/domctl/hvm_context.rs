@@ -2,7 +2,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use machine::mem::guest_copy;
+use logic::guest::{In, Out};
 use xen_abi::{
     domctl::{self as abi, Domctl},
     errno::Errno,
@@ -12,6 +12,7 @@ use super::{Reply, put};
 use crate::{
     cpu::{Context, Target},
     cpu_loop,
+    guest::Series,
     hvm::context,
 };
 
@@ -31,7 +32,7 @@ pub(super) fn get(
         if arg.size < size {
             return Err(Errno::ENOSPC);
         }
-        guest_copy::copy_out(arg.buffer, &stream).map_err(|_| Errno::EFAULT)?;
+        Series::<u8, Out>::new(arg.buffer).write_from(&stream)?;
     }
     put(raw, &abi::HvmContext { size, ..*arg })
 }
@@ -45,7 +46,7 @@ pub(super) fn set(cx: &mut Context<'_>, target: &Target, arg: &abi::HvmContext) 
     let size = usize::try_from(arg.size).map_err(|_| Errno::EINVAL)?;
     stream.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
     stream.extend(vec![0; size]);
-    guest_copy::copy_in(arg.buffer, &mut stream).map_err(|_| Errno::EFAULT)?;
+    Series::<u8, In>::new(arg.buffer).read_into(&mut stream)?;
     target.vcpus().iter().for_each(|vcpu| cpu_loop::pause(vcpu));
     let result = context::load(target, &stream, &mut cx.held);
     for vcpu in target.vcpus() {

@@ -2,7 +2,10 @@
 
 use alloc::boxed::Box;
 
-use logic::cpuid::policy::{Culprit, MAX_LEAVES, MAX_MSRS, Policy};
+use logic::{
+    cpuid::policy::{Culprit, MAX_LEAVES, MAX_MSRS, Policy},
+    guest::In,
+};
 use xen_abi::{
     arch_x86::{CpuidLeaf, MsrEntry},
     domctl::{CpuPolicy, Domctl},
@@ -12,7 +15,7 @@ use xen_abi::{
 use super::{Reply, put};
 use crate::{
     cpu::{Context, Target},
-    guest,
+    guest::Series,
     hypercall::policy_arrays,
     trap::cpuid,
 };
@@ -62,8 +65,8 @@ fn merge(policy: &mut Policy, arg: &CpuPolicy, reply: &mut CpuPolicy) -> Result<
     if arg.nr_leaves > MAX_LEAVES {
         return Err(Errno::E2BIG);
     }
-    for at in 0..arg.nr_leaves {
-        let leaf: CpuidLeaf = guest::read(guest::element::<CpuidLeaf>(arg.leaves, at.into())?)?;
+    for (leaf, _) in Series::<CpuidLeaf, In>::new(arg.leaves).zip(0..arg.nr_leaves) {
+        let leaf = leaf.read()?;
         policy.take_leaf(&leaf).map_err(|_| {
             (reply.err_leaf, reply.err_subleaf) = (leaf.leaf, leaf.subleaf);
             Errno::ERANGE
@@ -72,8 +75,8 @@ fn merge(policy: &mut Policy, arg: &CpuPolicy, reply: &mut CpuPolicy) -> Result<
     if arg.nr_msrs > MAX_MSRS {
         return Err(Errno::E2BIG);
     }
-    for at in 0..arg.nr_msrs {
-        let entry: MsrEntry = guest::read(guest::element::<MsrEntry>(arg.msrs, at.into())?)?;
+    for (entry, _) in Series::<MsrEntry, In>::new(arg.msrs).zip(0..arg.nr_msrs) {
+        let entry = entry.read()?;
         policy.take_msr(&entry).inspect_err(|_| reply.err_msr = entry.idx)?;
     }
     Ok(())

@@ -1,8 +1,11 @@
 //! A domain's vCPUs as the toolstack sees them.
 
-use alloc::{boxed::Box, sync::Arc};
+use alloc::sync::Arc;
 
-use logic::lock::Held;
+use logic::{
+    guest::{In, Out},
+    lock::Held,
+};
 use machine::mailbox;
 use xen_abi::{
     arch_x86::VcpuGuestContext,
@@ -10,17 +13,16 @@ use xen_abi::{
     errno::Errno,
     ids::VcpuId,
 };
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::FromZeros;
 
 use super::{Reply, put};
 use crate::{
     cpu::{Context, Target},
     cpu_loop,
     domain::context,
-    guest,
+    guest::Handle,
     vcpu::{Vcpu, VcpuFlags},
 };
-use machine::mem::guest_copy;
 
 /// `XEN_DOMCTL_max_vcpus`: makes the vCPUs that the domain was created for.
 pub(super) fn max_vcpus(cx: &mut Context<'_>, target: &Target, arg: &abi::MaxVcpus) -> Result<Reply, Errno> {
@@ -38,13 +40,13 @@ pub(super) fn set_context(cx: &mut Context<'_>, target: &Target, arg: &abi::Vcpu
     if target.id == cx.domain.id || target.pvh().is_some() {
         return Err(Errno::EINVAL);
     }
-    if arg.ctxt == 0 {
+    let wanted = Handle::<VcpuGuestContext, In>::new(arg.ctxt);
+    if wanted.is_null() {
         // To take a vCPU out of use: one that was never in use is. Others stay until they get another context.
         let in_use = vcpu.flags().contains(VcpuFlags::INITIALISED);
         return if in_use { Err(Errno::EOPNOTSUPP) } else { Ok(Reply::Nothing) };
     }
-    let mut wanted: Box<VcpuGuestContext> = Box::new(VcpuGuestContext::new_zeroed());
-    guest_copy::copy_in(arg.ctxt, wanted.as_mut_bytes()).map_err(|_| Errno::EFAULT)?;
+    let wanted = wanted.read_boxed()?;
     match while_stopped(vcpu, &mut cx.held, |held| context::set(target, vcpu, &wanted, held)) {
         Some(Ok(true)) => Ok(Reply::Nothing),
         Some(Ok(false)) | None => Ok(Reply::Again),
@@ -78,7 +80,7 @@ pub(super) fn get_context(cx: &mut Context<'_>, target: &Target, arg: &abi::Vcpu
     let Some(context) = while_stopped(vcpu, &mut cx.held, |held| context::get(target, vcpu, held)) else {
         return Ok(Reply::Again);
     };
-    guest::write(arg.ctxt, &*context?)?;
+    Handle::<VcpuGuestContext, Out>::new(arg.ctxt).write(&*context?)?;
     Ok(Reply::Nothing)
 }
 

@@ -10,7 +10,7 @@ use logic::{
 use machine::{
     boot_info::MemoryKind,
     mem::{
-        end_of_ram, guest_copy,
+        end_of_ram,
         layout::{M2P_GUEST, M2P_GUEST_END},
         pv_pte::{self, M2pExtent},
     },
@@ -19,7 +19,7 @@ use xen_abi::{errno::Errno, ids::Mfn, memory::*};
 
 use crate::{
     cpu::Context,
-    guest::{Handle, Series},
+    guest::{Handle, Series, is_guest_range},
     memory,
 };
 
@@ -138,7 +138,7 @@ pub fn machphys_mfn_list(argument: u64) -> Result<(), Errno> {
 pub fn reserved_device_memory(argument: u64) -> Result<(), Errno> {
     let (mut wanted, answer) = Handle::<ReservedDeviceMemoryMap, InOut>::new(argument).read()?;
     let bytes = u64::from(wanted.nr_entries) * size_of::<ReservedDeviceMemory>() as u64;
-    if !guest_copy::is_guest_range(wanted.buffer, bytes) {
+    if !is_guest_range(wanted.buffer, bytes) {
         return Err(Errno::EFAULT);
     }
     if wanted.flags & !XENMEM_RDM_ALL != 0 {

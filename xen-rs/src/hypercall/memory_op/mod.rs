@@ -18,11 +18,7 @@ use machine::mem::end_of_ram;
 use xen_abi::{arch_x86::shared_info::ARCH_MAX_PFN, errno::Errno, ids::DomId, memory::*};
 
 use super::batch;
-use crate::{
-    cpu::Context,
-    domain::Domain,
-    guest::{self, Handle},
-};
+use crate::{cpu::Context, domain::Domain, guest::Handle};
 
 /// How many pages the caller has, if that is what it asks: balloons do so all the time, and any domain may.
 #[inline(always)]
@@ -31,7 +27,7 @@ pub fn at_once(domain: &Domain, command: u64, va: u64) -> Option<u64> {
     if command != u64::from(XENMEM_CURRENT_RESERVATION) {
         return None;
     }
-    let domid = DomId(guest::read_at_once(va)? as u16);
+    let domid = DomId(Handle::<u32, In>::new(va).read_at_once().ok()? as u16);
     (domid == DomId::SELF).then(|| domain.memory.total())
 }
 

@@ -12,14 +12,17 @@ use logic::{
     num,
     trap::is_hypervisor_address,
 };
-use machine::mem::guest_copy::is_guest_range;
 use xen_abi::{
     errno::Errno,
     physdev::{self as abi, SetIobitmap, SetIopl},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::{cpu::Context, guest::Handle, trap::state::IoBitmap};
+use crate::{
+    cpu::Context,
+    guest::{Handle, is_guest_range},
+    trap::state::IoBitmap,
+};
 
 const PORTS: u32 = 0x1_0000;
 

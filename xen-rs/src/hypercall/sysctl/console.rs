@@ -1,12 +1,13 @@
 //! `XEN_SYSCTL_readconsole`: the hypervisor's log, as `dmesg` shows it. `XEN_SYSCTL_debug_keys`: its debug keys.
 
+use logic::guest::{In, Out};
 use xen_abi::{
     errno::Errno,
     sysctl::{DebugKeys, ReadConsole, Sysctl},
 };
 
 use super::put;
-use crate::{console, cpu::Context, debug_keys, guest, memory::Asker};
+use crate::{console, cpu::Context, debug_keys, guest::Series, memory::Asker};
 
 /// Bytes copied at a time.
 const CHUNK: usize = 256;
@@ -18,13 +19,13 @@ pub(super) fn read(cx: &mut Context<'_>, arg: &ReadConsole, raw: &mut Sysctl) ->
     let mut position = start;
     let mut copied = 0;
     let mut chunk = [0; CHUNK];
+    let mut told = Series::<u8, Out>::new(arg.buffer);
     while copied < arg.count {
         let room = usize::try_from(arg.count - copied).map_or(CHUNK, |left| left.min(CHUNK));
         let Some(part) = chunk.get_mut(..room) else { break };
         let (from, length) = console::ring_read(position, part, &mut cx.held);
         let Some(bytes) = part.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
-        let va = arg.buffer.checked_add(copied.into()).ok_or(Errno::EFAULT)?;
-        guest::write(va, bytes)?;
+        told.write_from(bytes)?;
         let length = u32::try_from(length).unwrap_or(0);
         copied += length;
         position = from.wrapping_add(length);
@@ -43,8 +44,8 @@ pub(super) fn keys(cx: &mut Context<'_>, arg: &DebugKeys) -> Result<(), Errno> {
     if arg.nr_keys > MOST {
         return Err(Errno::E2BIG);
     }
-    for i in 0..u64::from(arg.nr_keys) {
-        let key: u8 = guest::read(arg.keys.checked_add(i).ok_or(Errno::EFAULT)?)?;
+    for (key, _) in Series::<u8, In>::new(arg.keys).zip(0..arg.nr_keys) {
+        let key = key.read()?;
         let asker = Asker { vcpu: cx.vcpu, state: cx.state };
         debug_keys::handle(key, Some(asker), &mut cx.held);
     }

@@ -1,5 +1,6 @@
 //! `XEN_SYSCTL_getdomaininfolist`.
 
+use logic::guest::Out;
 use xen_abi::{
     domctl::GetDomainInfo,
     errno::Errno,
@@ -8,7 +9,7 @@ use xen_abi::{
 };
 
 use super::put;
-use crate::{cpu::Context, domain, guest, hypercall::domctl::describe};
+use crate::{cpu::Context, domain, guest::Series, hypercall::domctl::describe};
 
 /// Domains described in one call; a caller asks on from the last one. Bounds the work, as any caller's array does not.
 const MOST: u32 = 1024;
@@ -18,10 +19,11 @@ pub(super) fn list(cx: &mut Context<'_>, arg: &GetDomainInfoList, raw: &mut Sysc
     let mut reply = *arg;
     reply.num_domains = 0;
     let mut from = arg.first_domain;
+    let mut told = Series::<GetDomainInfo, Out>::new(arg.buffer);
     while reply.num_domains < arg.max_domains.min(MOST) {
         let Some(domain) = domain::next_from(from, &mut cx.held) else { break };
         let info = describe(&domain, &mut cx.held);
-        guest::write(guest::element::<GetDomainInfo>(arg.buffer, reply.num_domains.into())?, &info)?;
+        told.step().write(&info)?;
         reply.num_domains += 1;
         from = DomId(domain.id.0.saturating_add(1));
     }

@@ -1,6 +1,9 @@
 //! What there is to know about the host: CPUs, memory, scheduler.
 
-use logic::sched::{Scheduler, Settings, pools::FIRST};
+use logic::{
+    guest::{In, Out},
+    sched::{Scheduler, Settings, pools::FIRST},
+};
 use xen_abi::{
     errno::Errno,
     physdev::PciDevice,
@@ -15,7 +18,8 @@ use super::put;
 use crate::{
     cpu::Context,
     cpu_loop::{self, pools},
-    guest, irq, memory, time,
+    guest::{Handle, Series},
+    irq, memory, time,
 };
 
 /// `XEN_SYSCTL_physinfo`. `hw_cap` is in the order of Xen's feature words.
@@ -99,9 +103,8 @@ pub(super) fn topology(arg: &CpuTopoInfo, raw: &mut Sysctl) -> Result<(), Errno>
     let cpus = crate::topology::online();
     let mut reply = *arg;
     if arg.cputopo != 0 {
-        for core in 0..cpus.min(arg.num_cpus) {
-            let entry = CpuTopo { core, socket: 0, node: 0 };
-            guest::write(guest::element::<CpuTopo>(arg.cputopo, core.into())?, &entry)?;
+        for (core, told) in (0..cpus.min(arg.num_cpus)).zip(Series::<CpuTopo, Out>::new(arg.cputopo)) {
+            told.write(&CpuTopo { core, socket: 0, node: 0 })?;
         }
     }
     reply.num_cpus = cpus;
@@ -113,15 +116,16 @@ pub(super) fn nodes(cx: &mut Context<'_>, arg: &NumaInfo, raw: &mut Sysctl) -> R
     const PAGE: u64 = 4096;
     /// Of a node to itself (ACPI, SLIT).
     const LOCAL: u32 = 10;
-    let asks = arg.meminfo != 0 || arg.distance != 0;
+    let (sizes, distances) = (Handle::<MemInfo, Out>::new(arg.meminfo), Handle::<u32, Out>::new(arg.distance));
+    let asks = !sizes.is_null() || !distances.is_null();
     let nodes = if asks { arg.num_nodes.min(1) } else { 1 };
-    if nodes > 0 && arg.meminfo != 0 {
+    if nodes > 0 && !sizes.is_null() {
         let frames = memory::census(&mut cx.held);
         let info = MemInfo { memsize: frames.highest.0.saturating_add(1) * PAGE, memfree: frames.free * PAGE };
-        guest::write(arg.meminfo, &info)?;
+        sizes.write(&info)?;
     }
-    if nodes > 0 && arg.distance != 0 {
-        guest::write(arg.distance, &LOCAL)?;
+    if nodes > 0 && !distances.is_null() {
+        distances.write(&LOCAL)?;
     }
     put(raw, &NumaInfo { num_nodes: nodes, ..*arg })
 }
@@ -134,15 +138,15 @@ pub(super) fn devices(cx: &mut Context<'_>, arg: &PciTopoInfo, raw: &mut Sysctl)
         return Err(Errno::EINVAL);
     }
     let count = arg.num_devs.min(AT_ONCE);
-    for at in 0..u64::from(count) {
+    let named = Series::<PciDevice, In>::new(arg.devs).zip(Series::<u32, Out>::new(arg.nodes));
+    for (at, (device, told)) in (0..count).zip(named) {
         // Looking one up takes as long as the list of them is.
         if at % 8 == 7 {
             cpu_loop::breathe(&mut cx.held);
         }
-        let device: PciDevice = guest::read(guest::element::<PciDevice>(arg.devs, at)?)?;
-        let known = irq::knows_device(irq::Device::of(&device), &mut cx.held);
+        let known = irq::knows_device(irq::Device::of(&device.read()?), &mut cx.held);
         let node = if known { abi::XEN_INVALID_NODE_ID } else { abi::XEN_INVALID_DEV };
-        guest::write(guest::element::<u32>(arg.nodes, at)?, &node)?;
+        told.write(&node)?;
     }
     put(raw, &PciTopoInfo { num_devs: count, ..*arg })
 }
@@ -150,9 +154,8 @@ pub(super) fn devices(cx: &mut Context<'_>, arg: &PciTopoInfo, raw: &mut Sysctl)
 /// `XEN_SYSCTL_getcpuinfo`: for how long each CPU has been idle.
 pub(super) fn idle_times(arg: &GetCpuInfo, raw: &mut Sysctl) -> Result<(), Errno> {
     let cpus = crate::topology::online().min(arg.max_cpus);
-    for cpu in 0..cpus {
-        let info = CpuInfo { idletime: cpu_loop::idle_time(cpu) };
-        guest::write(guest::element::<CpuInfo>(arg.info, cpu.into())?, &info)?;
+    for (cpu, told) in (0..cpus).zip(Series::<CpuInfo, Out>::new(arg.info)) {
+        told.write(&CpuInfo { idletime: cpu_loop::idle_time(cpu) })?;
     }
     put(raw, &GetCpuInfo { nr_cpus: cpus, ..*arg })
 }

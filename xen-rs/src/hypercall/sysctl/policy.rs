@@ -1,7 +1,10 @@
 //! What the host's CPUs have, and what its domains are given of that: `XEN_SYSCTL_get_cpu_policy`,
 //! `XEN_SYSCTL_get_cpu_featureset`.
 
-use logic::cpuid::{features::WORDS, policy::Policy};
+use logic::{
+    cpuid::{features::WORDS, policy::Policy},
+    guest::Out,
+};
 use machine::container;
 use xen_abi::{
     errno::Errno,
@@ -9,7 +12,7 @@ use xen_abi::{
 };
 
 use super::put;
-use crate::{cpu::Context, guest, hypercall::policy_arrays, trap::cpuid::policies};
+use crate::{cpu::Context, guest::Series, hypercall::policy_arrays, trap::cpuid::policies};
 
 /// One of the policies as arrays, or how much room one takes. `EOPNOTSUPP`: it is for domains that there are none of.
 pub(super) fn policy(arg: &CpuPolicy, raw: &mut Sysctl) -> Result<(), Errno> {
@@ -53,8 +56,9 @@ pub(super) fn features(cx: &Context<'_>, arg: &CpuFeatureset, raw: &mut Sysctl) 
         _ => return Err(Errno::EINVAL),
     };
     let room = arg.nr_features.min(words);
-    for (at, word) in (0..room).zip(policy.features().0) {
-        guest::write(guest::element::<u32>(arg.features, at.into())?, &word)?;
+    let told = Series::<u32, Out>::new(arg.features);
+    for ((_, word), told) in (0..room).zip(policy.features().0).zip(told) {
+        told.write(&word)?;
     }
     put(raw, &CpuFeatureset { nr_features: room, ..*arg })?;
     if room < words { super::refused(cx, raw, Errno::ENOBUFS) } else { Ok(()) }
