@@ -34,10 +34,10 @@ where
     let mut op = Sysctl { cmd, interface_version: XEN_SYSCTL_INTERFACE_VERSION, ..Default::default() };
     payload.write_to_prefix(&mut op.u).map_err(|_| Errno::EINVAL)?;
     // SAFETY: by the contract above; the struct outlives the call.
-    check(unsafe { raw(HYPERVISOR_SYSCTL.into(), [(&raw mut op) as u64]) })?;
+    let result = check(unsafe { raw(HYPERVISOR_SYSCTL.into(), [(&raw mut op) as u64]) });
     let (answer, _) = T::read_from_prefix(&op.u).map_err(|_| Errno::EINVAL)?;
     *payload = answer;
-    Ok(())
+    result.map(drop)
 }
 
 /// The machine: CPUs, memory, capabilities.

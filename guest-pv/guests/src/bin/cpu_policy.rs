@@ -80,6 +80,16 @@ fn host(tap: &mut Tap) {
             Err(Errno::ENOBUFS),
             &format!("{name}: for a register"),
         );
+        let (at, registers) = (leaves.as_mut_ptr() as u64, msrs.as_mut_ptr() as u64);
+        let mut arg =
+            HostPolicy { index, nr_leaves: 200, nr_msrs: 1, leaves: at, msrs: registers, ..Default::default() };
+        // SAFETY: the arrays are as long as they are said to be.
+        let got = unsafe { sysctl::payload(abi::XEN_SYSCTL_GET_CPU_POLICY, &mut arg) };
+        tap.is(
+            (got, arg.nr_leaves as usize),
+            (Err(Errno::ENOBUFS), count),
+            &format!("{name}: the leaves are told then"),
+        );
     }
     tap.is(ask(6), Err(Errno::EINVAL), "there is no policy 6");
     let mut arg = HostPolicy { index: 1, _rsvd: 1, ..Default::default() };

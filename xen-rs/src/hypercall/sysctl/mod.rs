@@ -26,17 +26,35 @@ pub fn sysctl(cx: &mut Context<'_>) -> Outcome {
         Ok(read) => read,
         Err(errno) => return Outcome::Fail(errno),
     };
-    let result = control::sysctl(&raw)
+    let reply = control::sysctl(&raw)
         .and_then(|asked| access::permit(cx.domain.as_caller(), asked))
-        .and_then(|op| carry_out(cx, op, &mut raw))
-        .and_then(|()| answer.write(&raw));
-    match result {
+        .and_then(|op| carry_out(cx, op, &mut raw));
+    match reply {
+        Ok(Reply::Told) => answer.write(&raw).into(),
+        Ok(Reply::Refused(errno)) => Outcome::Fail(answer.write(&raw).err().unwrap_or(errno)),
         Err(Errno::ERESTART) => Outcome::Again,
-        result => result.into(),
+        Err(errno) => Outcome::Fail(errno),
     }
 }
 
-fn carry_out(cx: &mut Context<'_>, op: Allowed<SysctlOp>, raw: &mut Sysctl) -> Result<(), Errno> {
+/// What an operation leaves behind: the structure goes back to the caller.
+enum Reply {
+    /// It is carried out.
+    Told,
+    /// It fails, and the structure says something all the same.
+    Refused(Errno),
+}
+
+fn carry_out(cx: &mut Context<'_>, op: Allowed<SysctlOp>, raw: &mut Sysctl) -> Result<Reply, Errno> {
+    match op.op() {
+        SysctlOp::GetCpuPolicy => policy::policy(&payload(&raw.u)?, raw),
+        SysctlOp::GetCpuFeatureset => policy::features(&payload(&raw.u)?, raw),
+        _ => others(cx, op, raw).map(|()| Reply::Told),
+    }
+}
+
+/// Those that do all or nothing.
+fn others(cx: &mut Context<'_>, op: Allowed<SysctlOp>, raw: &mut Sysctl) -> Result<(), Errno> {
     match op.op() {
         SysctlOp::ReadConsole => console::read(cx, &payload(&raw.u)?, raw),
         SysctlOp::DebugKeys => console::keys(cx, &payload(&raw.u)?),
@@ -46,20 +64,13 @@ fn carry_out(cx: &mut Context<'_>, op: Allowed<SysctlOp>, raw: &mut Sysctl) -> R
         SysctlOp::SchedulerOp => host::scheduler_op(cx, &payload(&raw.u)?, raw),
         SysctlOp::CpupoolOp => pools::operation(cx, &payload(&raw.u)?, raw),
         SysctlOp::NumaInfo => host::nodes(cx, &payload(&raw.u)?, raw),
-        SysctlOp::GetCpuPolicy => policy::policy(&payload(&raw.u)?, raw),
-        SysctlOp::GetCpuFeatureset => policy::features(cx, &payload(&raw.u)?, raw),
+        SysctlOp::GetCpuPolicy | SysctlOp::GetCpuFeatureset => Err(Errno::EINVAL),
         SysctlOp::CpuTopoInfo => host::topology(&payload(&raw.u)?, raw),
         SysctlOp::PciTopoInfo => host::devices(cx, &payload(&raw.u)?, raw),
         SysctlOp::GetCpuInfo => host::idle_times(&payload(&raw.u)?, raw),
         SysctlOp::AvailHeap => host::free_memory(cx, &payload(&raw.u)?, raw),
         SysctlOp::GetDomainInfoList => domains::list(cx, &payload(&raw.u)?, raw),
     }
-}
-
-/// The answer of an operation that fails and says something all the same.
-fn refused(cx: &Context<'_>, raw: &Sysctl, errno: Errno) -> Result<(), Errno> {
-    Handle::<Sysctl, InOut>::new(cx.args()[0]).read()?.1.write(raw)?;
-    Err(errno)
 }
 
 /// Puts an operation's result at the start of the payload.

@@ -11,11 +11,12 @@ use xen_abi::{
     sysctl::{self as abi, CpuFeatureset, CpuPolicy, Sysctl},
 };
 
-use super::put;
-use crate::{cpu::Context, guest::Series, hypercall::policy_arrays, trap::cpuid::policies};
+use super::{Reply, put};
+use crate::{guest::Series, hypercall::policy_arrays, trap::cpuid::policies};
 
-/// One of the policies as arrays, or how much room one takes. `EOPNOTSUPP`: it is for domains that there are none of.
-pub(super) fn policy(arg: &CpuPolicy, raw: &mut Sysctl) -> Result<(), Errno> {
+/// One of the policies as arrays, or how much room one takes. `EOPNOTSUPP`: it is for domains that there are none of. If only the
+/// registers cannot be written, the number of leaves is told, as by Xen.
+pub(super) fn policy(arg: &CpuPolicy, raw: &mut Sysctl) -> Result<Reply, Errno> {
     if arg._rsvd != 0 {
         return Err(Errno::EINVAL);
     }
@@ -33,17 +34,21 @@ pub(super) fn policy(arg: &CpuPolicy, raw: &mut Sysctl) -> Result<(), Errno> {
     };
     let mut reply = *arg;
     reply.nr_leaves = policy_arrays::leaves(policy, arg.leaves, arg.nr_leaves)?;
-    // Told even if the registers do not fit.
-    put(raw, &reply)?;
-    reply.nr_msrs = policy_arrays::msrs(policy, arg.msrs, arg.nr_msrs)?;
-    put(raw, &reply)
+    let told = match policy_arrays::msrs(policy, arg.msrs, arg.nr_msrs) {
+        Ok(count) => {
+            reply.nr_msrs = count;
+            Reply::Told
+        }
+        Err(errno) => Reply::Refused(errno),
+    };
+    put(raw, &reply).map(|()| told)
 }
 
 /// The feature words of one of the policies. With room for less than all of them `ENOBUFS`, having written those.
-pub(super) fn features(cx: &Context<'_>, arg: &CpuFeatureset, raw: &mut Sysctl) -> Result<(), Errno> {
+pub(super) fn features(arg: &CpuFeatureset, raw: &mut Sysctl) -> Result<Reply, Errno> {
     let words = u32::try_from(WORDS).unwrap_or(0);
     if arg.features == 0 {
-        return put(raw, &CpuFeatureset { nr_features: words, ..*arg });
+        return put(raw, &CpuFeatureset { nr_features: words, ..*arg }).map(|()| Reply::Told);
     }
     let all = policies();
     let policy = match arg.index {
@@ -61,5 +66,5 @@ pub(super) fn features(cx: &Context<'_>, arg: &CpuFeatureset, raw: &mut Sysctl) 
         told.write(&word)?;
     }
     put(raw, &CpuFeatureset { nr_features: room, ..*arg })?;
-    if room < words { super::refused(cx, raw, Errno::ENOBUFS) } else { Ok(()) }
+    Ok(if room < words { Reply::Refused(Errno::ENOBUFS) } else { Reply::Told })
 }
