@@ -35,7 +35,7 @@ fn specifications() {
 fn what_is_wrong_is_said() {
     for (text, want) in [
         ("", "no target: which volume?"),
-        ("/dev/vda", "no vdev: under which name is the guest to see it?"),
+        ("/dev/vda", "no vdev specified: under which name is the guest to see it?"),
         ("/dev/vda,qcow2,xvda", "format qcow2 is not supported: volumes are raw"),
         ("tap:/x,xvda,w", "\"tap:\" is not supported: volumes are raw"),
         ("/dev/vda,raw,xvda,w!", "a volume with two writers is refused"),
@@ -130,13 +130,14 @@ fn attached_and_detached() {
     let before = machine.holdings();
     assert_eq!(machine.run("block-attach debian phy:/dev/vda xvda w"), 0, "{}", machine.err);
     assert_eq!(machine.run("block-attach debian phy:/dev/vdb xvda w"), 1);
-    assert_eq!(machine.err, "block-attach: /dev/vdb as xvda: disk xvda: the domain has a device of this name\n");
+    let why = "block-attach: /dev/vdb as xvda: disk xvda: the domain has a device of this name\n";
+    assert_eq!(machine.err, format!("{why}libxl_device_disk_add failed.\n"));
     assert_eq!(machine.records.get(xen_abi::ids::DomId(1)).unwrap().config.disks.len(), 1);
     assert_eq!(machine.run("block-attach debian phy:/none xvdb w"), 1);
     assert_eq!(machine.run("block-detach debian xvda"), 0, "{}", machine.err);
     assert!(machine.holdings() == before);
     assert_eq!(machine.run("block-detach debian xvda"), 1);
-    assert_eq!(machine.err, "block-detach: disk xvda does not exist\n");
+    assert_eq!(machine.err, "Error: Device xvda not connected.\n");
     // A guest that does not answer keeps its disk, unless it is forced.
     machine.disks_answer = false;
     assert_eq!(machine.run("block-attach debian /dev/vda,,51712"), 0, "{}", machine.err);
@@ -145,4 +146,7 @@ fn attached_and_detached() {
     assert_eq!(machine.run("block-detach --force debian 51712"), 0, "{}", machine.err);
     assert!(machine.holdings() == before);
     assert_eq!(machine.run("block-attach nobody /dev/vda,,xvda"), 1);
+    assert_eq!(machine.err, "nobody is an invalid domain identifier\n");
+    assert_eq!(machine.run("block-list 99"), 1);
+    assert_eq!(machine.err, "listing the disks of domain 99 failed: no such domain\n");
 }

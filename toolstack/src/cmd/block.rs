@@ -39,23 +39,33 @@ pub const LIST: Command = Command {
 };
 
 fn attach(host: &mut dyn Host, options: &Options) -> Status {
-    let dom = match target::resolve(host, options.arg(0).unwrap_or_default()) {
+    let dom = match target::resolve_plainly(host, options.arg(0).unwrap_or_default()) {
         Ok(dom) => dom,
         Err(status) => return status,
     };
-    if let Err(errno) = host.domain_info(dom) {
-        return target::failed(host, "attaching a disk to", dom, errno);
-    }
     let spec = options.positional.get(1..).unwrap_or_default().join(",");
     let disk = match Disk::parse(&spec) {
         Ok(disk) => disk,
         Err(why) => {
-            host.print_error(&format!("block-attach: {spec}: {why}\n"));
+            host.print_error(&format!("command line: config parsing error in disk specification: {why} in `{spec}'\n"));
             return FAILURE;
         }
     };
-    if let Err(error) = disk::attach(host, dom, &disk) {
-        host.print_error(&format!("block-attach: {disk}: {error}\n"));
+    let attached = match host.domain_info(dom) {
+        Err(errno) => {
+            target::failed(host, "attaching a disk to", dom, errno);
+            false
+        }
+        Ok(_) => match disk::attach(host, dom, &disk) {
+            Err(error) => {
+                host.print_error(&format!("block-attach: {disk}: {error}\n"));
+                false
+            }
+            Ok(()) => true,
+        },
+    };
+    if !attached {
+        host.print_error("libxl_device_disk_add failed.\n");
         return FAILURE;
     }
     // It is to come back when the domain restarts.
@@ -69,13 +79,14 @@ fn detach(host: &mut dyn Host, options: &Options) -> Status {
         Err(status) => return status,
     };
     let name = options.arg(1).unwrap_or_default();
-    let Some(vdev) = Vdev::parse(name) else {
-        host.print_error(&format!("block-detach: \"{name}\" is no virtual device\n"));
+    let vdev = Vdev::parse(name).filter(|vdev| disk::list(host, dom).iter().any(|info| info.number == vdev.number));
+    let Some(vdev) = vdev else {
+        host.print_error(&format!("Error: Device {name} not connected.\n"));
         return FAILURE;
     };
-    let force = if options.has('f') { Force::Yes } else { Force::No };
+    let (force, done) = if options.has('f') { (Force::Yes, "destroy") } else { (Force::No, "safe_remove") };
     if let Err(error) = disk::detach(host, dom, vdev.number, name, force) {
-        host.print_error(&format!("block-detach: {error}\n"));
+        host.print_error(&format!("block-detach: {error}\nlibxl_device_disk_{done} failed.\n"));
         return FAILURE;
     }
     host.domains().reconfigure(dom, |config| config.disks.retain(|disk| disk.vdev.number != vdev.number));
@@ -86,10 +97,14 @@ fn list(host: &mut dyn Host, options: &Options) -> Status {
     let mut text = String::from("Vdev  BE  handle state evt-ch ring-ref BE-path                       \n");
     let (mut status, mut items) = (SUCCESS, Vec::new());
     for name in &options.positional {
-        let Ok(dom) = target::resolve(host, name) else {
+        let Ok(dom) = target::resolve_plainly(host, name) else {
             status = FAILURE;
             continue;
         };
+        if let Err(errno) = host.domain_info(dom) {
+            status = target::failed(host, "listing the disks of", dom, errno);
+            continue;
+        }
         for info in disk::list(host, dom) {
             items.push(json::object(
                 4,

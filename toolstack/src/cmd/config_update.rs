@@ -19,6 +19,9 @@ pub const COMMAND: Command = Command {
     run,
 };
 
+/// The configuration cannot be read.
+const UNREADABLE: Status = 253;
+
 fn run(host: &mut dyn Host, options: &Options) -> Status {
     if options.positional.is_empty() {
         host.print_error("config-update requires a domain argument\n");
@@ -39,8 +42,11 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
     let config = match create::read_config(host, COMMAND.name, options, options.positional.get(1..).unwrap_or_default())
     {
         Ok(config) => config,
+        // libxl's ERROR_FAIL, which xl ends with as it is.
+        Err(create::FAILED) => return UNREADABLE,
         Err(status) => return status,
     };
+    host.print_error(&format!("setting dom{dom} configuration\n"));
     if !host.domains().reconfigure(dom, |record| *record = config) {
         host.print_error(&format!("config-update: domain {dom} was not made here\n"));
         return FAILURE;

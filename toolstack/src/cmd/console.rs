@@ -15,7 +15,7 @@ const TIMEOUT: char = long_only(1);
 
 pub const COMMAND: Command = Command {
     name: "console",
-    usage: "[--until TEXT [--timeout SECONDS]] <Domain>",
+    usage: "[options] <Domain>",
     about: "Attach to domain's console (Ctrl-] detaches)",
     flags: &[
         value('t', "type", "TYPE", "Which kind of console: \"pv\" is all there is"),

@@ -41,7 +41,7 @@ pub const COMMAND: Command = Command {
 };
 
 /// xl's statuses, after libxl's `ERROR_FAIL` and `ERROR_INVAL`.
-const FAILED: Status = 3;
+pub const FAILED: Status = 3;
 const INVALID: Status = 6;
 
 /// Why a domain could not be created.
@@ -112,7 +112,7 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
     };
     if options.has('n') || options.has('d') {
         let uuid = config.uuid.unwrap_or_else(|| Uuid::from_random(host.random()));
-        let text = document::config(0, &config.name, &uuid, Some(&config));
+        let text = document::config(0, &config.name, &uuid, &config, None);
         host.print(&format!("{text}\n"));
     }
     if options.has('n') {
@@ -143,6 +143,7 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
 fn follow(host: &mut dyn Host, dom: DomId) -> bool {
     const POLL: u64 = 100_000_000;
     let Some(name) = host.domains().get(dom).map(|record| record.config.name.clone()) else { return true };
+    host.print_error(&format!("Waiting for domain {name} (domid {dom}) to die\n"));
     // A domain that restarts keeps its name and little else; one that is preserved is settled.
     while host.domains().by_name(&name).is_some_and(|record| !record.settled) {
         let deadline = host.now() + POLL;
@@ -191,7 +192,8 @@ pub fn read_config(
     };
     let name = file.unwrap_or("command line");
     let quiet = options.has('q');
-    if !quiet && file.is_some() {
+    // config-update says what it does with it instead.
+    if !quiet && file.is_some() && command == COMMAND.name {
         host.print_error(&format!("Parsing config from {name}\n"));
     }
     let parsed = match core::str::from_utf8(&text) {

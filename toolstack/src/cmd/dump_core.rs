@@ -44,9 +44,7 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
     let stops = !options.has('L');
     if stops && let Err(errno) = host.pause_domain(dom) {
         target::failed(host, "pausing", dom, errno);
-        // The number is libxl's ERROR_FAIL.
-        host.print_error("core dump failed (rc=-3)\n");
-        return FAILURE;
+        return refused(host);
     }
     let dumped = dump(host, dom, name);
     if stops && let Err(errno) = host.unpause_domain(dom) {
@@ -62,14 +60,23 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
         Err(Errno::EINTR) => FAILURE,
         Err(Errno::EOPNOTSUPP | Errno::ENOSPC) => {
             host.print_error("dump-core: there is no room for the file here; use \"xrs dump-core\" on the host\n");
-            FAILURE
+            refused(host)
         }
         Err(Errno::EINVAL) => {
             host.print_error(&format!("dump-core: {name} is no absolute path of a file\n"));
-            FAILURE
+            refused(host)
         }
-        Err(errno) => target::failed(host, "dumping", dom, errno),
+        Err(errno) => {
+            target::failed(host, "dumping", dom, errno);
+            refused(host)
+        }
     }
+}
+
+fn refused(host: &mut dyn Host) -> Status {
+    // The number is libxl's ERROR_FAIL.
+    host.print_error("core dump failed (rc=-3)\n");
+    FAILURE
 }
 
 /// Writes a domain's core to a file of the host's; says how many pages it has.

@@ -272,15 +272,12 @@ pub fn tenths(nanoseconds: u64) -> String {
 /// What a domain was made from, as JSON with libxl's names.
 fn long(host: &mut dyn Host, info: &DomainInfo) -> String {
     let name = store::name_of(host, info.id).unwrap_or_default();
+    let all = pools::all(host).unwrap_or_default();
+    let scheduler = all.iter().find(|pool| pool.id == info.cpupool).map(|pool| pool.scheduler);
+    let shared = scheduler.and_then(|number| Some((pools::scheduler_name(number), host.share(info.id, number).ok()?)));
     let config = match host.domains().get(info.id) {
-        Some(record) => document::config(8, &name, &info.uuid, Some(&record.config)),
-        None => {
-            let all = pools::all(host).unwrap_or_default();
-            let scheduler = all.iter().find(|pool| pool.id == info.cpupool).map(|pool| pool.scheduler);
-            let share =
-                scheduler.and_then(|number| Some((pools::scheduler_name(number), host.share(info.id, number).ok()?)));
-            document::found(8, &name, info, share)
-        }
+        Some(record) => document::config(8, &name, &info.uuid, &record.config, shared),
+        None => document::found(8, &name, info, shared),
     };
     json::object(4, &[("domid", info.id.to_string()), ("config", config.trim_start().to_string())])
 }

@@ -46,14 +46,23 @@ pub fn by_name(host: &mut dyn Host, name: &str) -> Option<DomId> {
 
 /// The domain that `text` names, by number or by name. As in xl, a number need not be a domain's.
 pub fn resolve(host: &mut dyn Host, text: &str) -> Result<DomId, Status> {
+    // libxl's ERROR_INVAL.
+    resolve_or(host, text, " (rc=-6)")
+}
+
+/// As [`resolve`], where xl names no error of libxl's.
+pub fn resolve_plainly(host: &mut dyn Host, text: &str) -> Result<DomId, Status> {
+    resolve_or(host, text, "")
+}
+
+fn resolve_or(host: &mut dyn Host, text: &str, code: &str) -> Result<DomId, Status> {
     if let Ok(number) = text.parse::<u16>()
         && number < DOMID_FIRST_RESERVED
     {
         return Ok(DomId(number));
     }
     by_name(host, text).ok_or_else(|| {
-        // libxl's ERROR_INVAL.
-        host.print_error(&format!("{text} is an invalid domain identifier (rc=-6)\n"));
+        host.print_error(&format!("{text} is an invalid domain identifier{code}\n"));
         FAILURE
     })
 }

@@ -293,7 +293,7 @@ impl Parts {
 
     fn finish(self) -> Result<Disk, String> {
         let target = self.target.filter(|target| !target.is_empty()).ok_or("no target: which volume?")?;
-        let vdev = self.vdev.ok_or("no vdev: under which name is the guest to see it?")?;
+        let vdev = self.vdev.ok_or("no vdev specified: under which name is the guest to see it?")?;
         let cdrom = self.device_type == DeviceType::Cdrom;
         let mode = if cdrom { Mode::ReadOnly } else { self.mode.unwrap_or(Mode::ReadWrite) };
         Ok(Disk {

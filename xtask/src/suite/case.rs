@@ -1,7 +1,7 @@
 //! How a case is written down in `tests/harness/*.toml`, and the rows it stands for. tests/README.md explains the
 //! format to those who write cases.
 
-use super::as_xl::Toolstack;
+use super::as_xl::{self, Toolstack};
 use super::hostile::Plan;
 use crate::boot::Hypervisor;
 use crate::emulator::monitor::Order;
@@ -64,6 +64,9 @@ pub struct Case {
     pub asked_by_host: bool,
     /// Instead of a script: the commands that are compared with xl's, run by which toolstack.
     pub commands: Option<Toolstack>,
+    /// With `commands`: the list of them, a file of `tests/harness`.
+    #[serde(default = "usual_list")]
+    pub list: String,
     /// With `script`: the power fails in the middle of it.
     pub cut: Option<Cut>,
     /// The machine is to end, so that no script's end is seen.
@@ -133,6 +136,10 @@ pub struct Case {
 
 fn default_timeout() -> u64 {
     180
+}
+
+fn usual_list() -> String {
+    as_xl::USUAL.to_owned()
 }
 
 fn once() -> usize {
@@ -232,6 +239,7 @@ impl Case {
             status: 0,
             asked_by_host: false,
             commands: None,
+            list: usual_list(),
             cut: None,
             ends_machine: None,
             files: Vec::new(),

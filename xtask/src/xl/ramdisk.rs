@@ -186,12 +186,7 @@ exit 0
 pub fn measuring(disk: usize, guest: &Path, extra: &str) -> Result<PathBuf> {
     let script = format!("{}{}", start_keeping_consoles(), MEASURE.replace("DISK_MIB", &disk.to_string()));
     let mut archive = archive(&script)?;
-    archive.directory("modules-more")?;
-    for module in kernel_modules::get(Fetched::GenericKernel, &["brd"])? {
-        archive.file(&format!("modules-more/{}", module.name), &module.bytes)?;
-    }
-    archive.directory("etc/xen/scripts")?;
-    archive.program("etc/xen/scripts/block", BLOCK.as_bytes())?;
+    disk_in_memory(&mut archive)?;
     let config = CONFIG.replace("/guest/initrd", "/guest/initrd-io").replace("console=hvc0", extra);
     let disk = "disk = [\"format=raw,vdev=xvda,access=rw,backendtype=phy,target=/dev/ram0\"]\n";
     archive.file("guest/io.cfg", (config + disk).as_bytes())?;
@@ -225,10 +220,23 @@ pub fn using() -> Result<PathBuf> {
     ramdisk("target/guest/initrd-xl-use", &format!("{START}{USE}"))
 }
 
-/// The ramdisk that runs the commands which are compared with our dom0's.
-pub fn commanding() -> Result<PathBuf> {
-    let script = format!("{}{}echo 'END'\npoweroff -f\n", start_keeping_consoles(), as_xl::script()?);
-    ramdisk("target/guest/initrd-xl-commands", &script)
+/// The ramdisk that runs the commands of a list which are compared with our dom0's. It has a disk where our dom0 has its own.
+pub fn commanding(list: &str) -> Result<PathBuf> {
+    const DISK: &str = "insmod /modules-more/brd.ko rd_nr=1 rd_size=4096\nln -s ram0 /dev/vda\n";
+    let script = format!("{}{DISK}{}echo 'END'\npoweroff -f\n", start_keeping_consoles(), as_xl::script(list)?);
+    let mut archive = archive(&script)?;
+    disk_in_memory(&mut archive)?;
+    keep(archive, &format!("target/guest/initrd-{list}"))
+}
+
+/// Adds the driver of a disk in memory, and what makes a guest's disk of it.
+fn disk_in_memory(archive: &mut Archive) -> Result<()> {
+    archive.directory("modules-more")?;
+    for module in kernel_modules::get(Fetched::GenericKernel, &["brd"])? {
+        archive.file(&format!("modules-more/{}", module.name), &module.bytes)?;
+    }
+    archive.directory("etc/xen/scripts")?;
+    archive.program("etc/xen/scripts/block", BLOCK.as_bytes())
 }
 
 fn ramdisk(name: &str, script: &str) -> Result<PathBuf> {

@@ -1,7 +1,8 @@
 //! What the toolstack's commands say and which status they end with, beside Debian's `xl` on Debian's Xen.
 //!
-//! `tests/harness/xl-commands.toml` lists the commands. A row boots Debian's kernel and toolstack and runs them; what they
-//! said on Xen is kept in `tests/harness/reference/xl-commands`. Another asks our dom0 for the same and compares.
+//! A list of commands is a file of `tests/harness`, `xl-commands.toml` or `xl-running.toml`. A row boots Debian's kernel and
+//! toolstack and runs them; what they said on Xen is kept in `tests/harness/reference` under the list's name. Another row asks
+//! our dom0 for the same and compares.
 
 pub mod record;
 mod shape;
@@ -17,15 +18,23 @@ use record::Answer;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The commands.
-const COMMANDS: &str = "tests/harness/xl-commands.toml";
-/// What xl said.
-const RECORD: &str = "tests/harness/reference/xl-commands";
+/// The list of a case that names none.
+pub const USUAL: &str = "xl-commands";
 /// The guest that the commands are about.
 const GUEST: &str = "debian";
+
+/// The file that lists the commands.
+fn list(name: &str) -> PathBuf {
+    workspace::path("tests/harness").join(format!("{name}.toml"))
+}
+
+/// The file that has what xl said to them.
+fn record_of(name: &str) -> PathBuf {
+    workspace::path("tests/harness/reference").join(name)
+}
 
 /// Whose commands a case runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -60,8 +69,11 @@ struct Group {
     #[serde(default)]
     run: Vec<String>,
     compare: Option<Compare>,
-    /// Wait for this text on the guest's console.
+    /// Wait for this text on the guest's console, after the commands.
     wait: Option<String>,
+    /// Wait until there is no guest any more, after the commands.
+    #[serde(default)]
+    gone: bool,
 }
 
 /// The file.
@@ -78,27 +90,29 @@ struct Commands {
 enum Step<'a> {
     Run(&'a str, Compare),
     Wait(&'a str),
+    Gone,
 }
 
 impl Commands {
-    fn read() -> Result<Self> {
-        let text = std::fs::read_to_string(workspace::path(COMMANDS))?;
-        toml::from_str(&text).context(COMMANDS)
+    fn read(name: &str) -> Result<Self> {
+        let path = list(name);
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        toml::from_str(&text).with_context(|| path.display().to_string())
     }
 
     fn steps(&self) -> impl Iterator<Item = Step<'_>> {
         self.group.iter().flat_map(|group| {
             let how = group.compare.unwrap_or(Compare::Whole);
             let run = group.run.iter().map(move |command| Step::Run(command, how));
-            run.chain(group.wait.as_deref().map(Step::Wait))
+            run.chain(group.wait.as_deref().map(Step::Wait)).chain(group.gone.then_some(Step::Gone))
         })
     }
 }
 
 /// The script that runs all of it with Debian's toolstack, whose guests' consoles are in `/tmp/guest-NAME.log`.
-pub fn script() -> Result<String> {
+pub fn script(list: &str) -> Result<String> {
     let mut script = String::from(record::RUN);
-    for step in Commands::read()?.steps() {
+    for step in Commands::read(list)?.steps() {
         let _ = match step {
             Step::Run(command, how) => {
                 // A line is all that is looked at of some, and the serial line is slow.
@@ -108,6 +122,7 @@ pub fn script() -> Result<String> {
                 writeln!(script, "lines={lines}\nrun {} {program}{command}", record::quoted(command))
             }
             Step::Wait(text) => writeln!(script, "wait_for {}", record::quoted(text)),
+            Step::Gone => writeln!(script, "wait_until_gone"),
         };
     }
     Ok(script)
@@ -121,18 +136,19 @@ pub fn config() -> String {
 /// Judges a run of Debian's toolstack by the record, or makes it the record.
 pub fn judge(row: &Row, text: &str, log: &Path) -> Result<(bool, String)> {
     let answers = record::said(text);
-    let commands = Commands::read()?;
+    let commands = Commands::read(&row.case.list)?;
+    let path = record_of(&row.case.list);
     if row.reference == Reference::Store {
-        record::store(&workspace::path(RECORD), &answers)?;
+        record::store(&path, &answers)?;
         return Ok((true, format!("{} answers recorded", answers.len())));
     }
-    compare(&commands, &BTreeMap::new(), &answers, log)
+    compare(&commands, &path, &BTreeMap::new(), &answers, log)
 }
 
 /// Asks our dom0, and compares.
 pub fn run(row: &Row, machine: &Machine, payload: &Payload, log: &Path) -> Result<(bool, String)> {
     let deadline = Instant::now() + Duration::from_secs(row.case.timeout);
-    let commands = Commands::read()?;
+    let commands = Commands::read(&row.case.list)?;
     let (running, _input, hub) = control::start_with(machine, payload, |line| line)?;
     let _console = Drain::begin(running, std::fs::File::options().append(true).create(true).open(log)?);
     let host = Host { hub: &hub, deadline };
@@ -140,29 +156,52 @@ pub fn run(row: &Row, machine: &Machine, payload: &Payload, log: &Path) -> Resul
     for step in commands.steps() {
         match step {
             Step::Run(command, _) => answers.push((command.to_owned(), ours(&host, command)?)),
-            Step::Wait(text) => {
-                host.well(&format!("console --until '{text}' --timeout 120 {GUEST}"))?;
+            Step::Wait(text) => wait(&host, text)?,
+            Step::Gone => {
+                while host.apart(&format!("domid {GUEST}"))?.0 == 0 {
+                    host.well("sleep 1")?;
+                }
             }
         }
     }
-    compare(&commands, &commands.differs, &answers, log)
+    compare(&commands, &record_of(&row.case.list), &commands.differs, &answers, log)
+}
+
+/// Waits for a text of the guest's. It may be about to be made anew, so that the name is another domain's, or nobody's, by turns.
+fn wait(host: &Host<'_>, text: &str) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(120);
+    while host.apart(&format!("console --until '{text}' --timeout 5 {GUEST}"))?.0 != 0 {
+        ensure!(Instant::now() < until, "the guest did not say {text:?}");
+        host.well("sleep 1")?;
+    }
+    Ok(())
 }
 
 fn ours(host: &Host<'_>, command: &str) -> Result<Answer> {
-    let (status, out, err) = host.apart(command)?;
-    Ok(Answer::new(status, &out, &err))
+    match host.apart(command) {
+        Ok((status, out, err)) => Ok(Answer::new(status, &out, &err)),
+        // What the command names on the host is not there: that xrs says itself, and fails.
+        Err(error) if is_missing(&error) => Ok(Answer::new(1, "", &format!("xrs: {error:#}\n"))),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// What differs from the record without a reason, or has a reason and does not differ. All answers, and those that differ, are
 /// kept beside the log.
 fn compare(
     commands: &Commands,
+    record: &Path,
     reasons: &BTreeMap<String, String>,
     answers: &[(String, Answer)],
     log: &Path,
 ) -> Result<(bool, String)> {
     record::store(&log.with_extension("answers"), answers)?;
-    let recorded = record::load(&workspace::path(RECORD))?;
+    let recorded = record::load(record)?;
     let (mut report, mut wrong, mut index) = (String::new(), Vec::new(), 0);
     for step in commands.steps() {
         let Step::Run(command, how) = step else { continue };
@@ -201,17 +240,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_record_has_what_the_list_has() {
-        let commands = Commands::read().unwrap();
-        let recorded = record::load(&workspace::path(RECORD)).unwrap();
-        let listed: Vec<&str> = commands
-            .steps()
-            .filter_map(|step| match step {
-                Step::Run(command, _) => Some(command),
-                Step::Wait(_) => None,
-            })
-            .collect();
-        let known: Vec<&str> = recorded.iter().map(|(command, _)| command.as_str()).collect();
-        assert_eq!(listed, known);
+    fn each_record_has_what_its_list_has() {
+        for list in [USUAL, "xl-running"] {
+            let commands = Commands::read(list).unwrap();
+            let recorded = record::load(&record_of(list)).unwrap();
+            let listed: Vec<&str> = commands
+                .steps()
+                .filter_map(|step| match step {
+                    Step::Run(command, _) => Some(command),
+                    Step::Wait(_) | Step::Gone => None,
+                })
+                .collect();
+            let known: Vec<&str> = recorded.iter().map(|(command, _)| command.as_str()).collect();
+            assert_eq!(listed, known, "{list}");
+        }
     }
 }
