@@ -82,7 +82,7 @@ impl Answer {
         let mut library = false;
         self.err.iter().map(String::as_str).filter(move |line| {
             let before = std::mem::replace(&mut library, *line == LIBRARY);
-            !library && !(before && line.is_empty())
+            !(library || before && line.is_empty())
         })
     }
 }
