@@ -1,6 +1,6 @@
 //! The domains this program made: what each was made from, so that its end can be dealt with and it can be made again.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
@@ -34,7 +34,12 @@ pub struct Domains {
     records: BTreeMap<DomId, Record>,
     names: BTreeMap<String, DomId>,
     handles: BTreeMap<Uuid, DomId>,
+    /// Why those that ended last did so, for whoever waits for their end.
+    ended: VecDeque<(DomId, u32)>,
 }
+
+/// How many ends are remembered.
+const ENDS: usize = 64;
 
 /// What to do about a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +61,7 @@ impl Domains {
     /// Adds one.
     pub fn add(&mut self, record: Record) {
         self.forget(record.dom);
+        self.ended.retain(|(dom, _)| *dom != record.dom);
         self.names.insert(record.config.name.clone(), record.dom);
         self.handles.insert(record.uuid, record.dom);
         self.records.insert(record.dom, record);
@@ -101,6 +107,21 @@ impl Domains {
         if let Some(record) = self.records.get_mut(&dom) {
             record.settled = true;
         }
+    }
+
+    /// Remembers why one shut down, beyond its destruction.
+    pub fn note_end(&mut self, dom: DomId, reason: u32) {
+        self.ended.retain(|(ended, _)| *ended != dom);
+        if self.ended.len() == ENDS {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((dom, reason));
+    }
+
+    /// Why one that is gone has shut down; `None` for one that was destroyed as it ran, or long ago.
+    #[must_use]
+    pub fn end_of(&self, dom: DomId) -> Option<u32> {
+        self.ended.iter().find(|(ended, _)| *ended == dom).map(|(_, reason)| *reason)
     }
 
     /// Gives one another name.

@@ -28,6 +28,7 @@ pub fn react(host: &mut dyn Host) -> Vec<String> {
                 host.domains().forget(record.dom);
             }
             Decision::Act { record, reason, action } => {
+                host.domains().note_end(record.dom, reason);
                 log.push(format!(
                     "Domain {} ({}) has shut down, reason code {reason}: {}",
                     record.dom,

@@ -131,6 +131,20 @@ fn ending_a_domain() {
         machine.err,
         "Shutting down domain 1\nWaiting for 1 domains\nDomain 1 has been shut down, reason code 0\n"
     );
+    // The same where it is destroyed at once, as it usually is.
+    machine.run("create -q /files/debian.cfg 'name=\"gone\"'");
+    machine.dying_wish.push((2, 0));
+    machine.reacts = true;
+    assert_eq!(machine.run("shutdown -w gone"), 0);
+    assert_eq!(
+        machine.err,
+        "Shutting down domain 2\nWaiting for 1 domains\nDomain 2 has been shut down, reason code 0\n"
+    );
+    assert!(!machine.domains.contains_key(&2));
+    machine.run("destroy 1");
+    assert_eq!(machine.run("shutdown -a -w"), 0);
+    assert_eq!(machine.err, "Waiting for 0 domains\n");
+    machine.run("create -q /files/debian.cfg");
     assert_eq!(machine.run("shutdown 0"), 1);
     assert_eq!(machine.run("poweroff"), 1);
     assert_eq!((machine.power, machine.domains.len()), (Some(PowerAction::Off), 1));

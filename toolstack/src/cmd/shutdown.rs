@@ -59,7 +59,8 @@ pub fn signal(host: &mut dyn Host, options: &Options, word: &str, doing: &str) -
             }
         }
     }
-    if options.has('w') && !wait(host, waiting) {
+    let waits = options.has('w') && (options.has('a') || !waiting.is_empty());
+    if waits && !wait(host, waiting) {
         status = FAILURE;
     }
     status
@@ -78,15 +79,18 @@ fn request(host: &mut dyn Host, dom: DomId, word: &str) -> Result<(), Status> {
 /// Waits until all of these have ended. False when the user stopped it.
 fn wait(host: &mut dyn Host, mut domains: Vec<DomId>) -> bool {
     const POLL: u64 = 100_000_000;
-    if !domains.is_empty() {
-        host.print_error(&format!("Waiting for {} domains\n", domains.len()));
-    }
+    host.print_error(&format!("Waiting for {} domains\n", domains.len()));
     loop {
         domains.retain(|dom| match host.domain_info(*dom) {
             Ok(info) if !info.is(DomainInfo::SHUTDOWN) && !info.is(DomainInfo::DYING) => true,
             ended => {
-                let how = if ended.is_ok() { "has been shut down" } else { "has been destroyed" };
-                host.print_error(&format!("Domain {dom} {how}{}\n", reason(ended.ok())));
+                // Whoever reacts to ends may have been here before.
+                let reason = ended.ok().and_then(|info| info.shutdown_reason()).or_else(|| host.domains().end_of(*dom));
+                let how = match reason {
+                    Some(reason) => format!("has been shut down, reason code {reason}"),
+                    None => "has been destroyed".to_string(),
+                };
+                host.print_error(&format!("Domain {dom} {how}\n"));
                 false
             }
         });
@@ -97,12 +101,5 @@ fn wait(host: &mut dyn Host, mut domains: Vec<DomId>) -> bool {
         if !host.wait(deadline) {
             return false;
         }
-    }
-}
-
-fn reason(info: Option<DomainInfo>) -> alloc::string::String {
-    match info.and_then(|info| info.shutdown_reason()) {
-        Some(reason) => format!(", reason code {reason}"),
-        None => "".to_string(),
     }
 }

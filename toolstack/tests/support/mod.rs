@@ -93,6 +93,8 @@ pub struct Machine {
     pub disks_answer: bool,
     /// Domains that end when waited for: number and reason.
     pub dying_wish: Vec<(u16, u32)>,
+    /// Whether their ends are reacted to before a command that waits looks again.
+    pub reacts: bool,
 }
 
 impl Default for Machine {
@@ -131,6 +133,7 @@ impl Default for Machine {
             console_end: ConsoleEnd::Found,
             disks_answer: true,
             dying_wish: Vec::new(),
+            reacts: false,
         };
         let info = DomainInfo {
             flags: DomainInfo::RUNNING,
@@ -415,6 +418,9 @@ impl Host for Machine {
         match self.dying_wish.pop() {
             Some((dom, reason)) => self.ended(dom, reason),
             None => return false,
+        }
+        if self.reacts {
+            toolstack::lifecycle::react(self);
         }
         true
     }
