@@ -122,11 +122,21 @@ pub fn hog() -> Tiny {
     Tiny::new(crate::code!("2:", "pause", "jmp 2b"))
 }
 
+fn used(hog: &Tiny) -> u64 {
+    domctl::get_domain_info(hog.id).map_or(0, |info| info.cpu_time)
+}
+
 /// Whether a domain's vCPU gets time.
 pub fn goes_on(hog: &Tiny) -> bool {
-    let used = || domctl::get_domain_info(hog.id).map_or(0, |info| info.cpu_time);
-    let before = used();
-    comes_true(|| used() > before + MILLISECOND)
+    let before = used(hog);
+    comes_true(|| used(hog) > before + MILLISECOND)
+}
+
+/// Whether it gets none for a fifth of a second.
+pub fn rests(hog: &Tiny) -> bool {
+    let before = used(hog);
+    time::sleep(200 * MILLISECOND);
+    used(hog) == before
 }
 
 /// The CPU that its vCPU is on.
