@@ -22,10 +22,11 @@ struct Jump {
 }
 
 /// Kinds of [`Jump`]: the way out by VERW; the call of an upcall by way of a filled return stack; the way from a container
-/// where the emulator may have lost an interrupt.
+/// where the emulator may have lost an interrupt, by the APIC's mode.
 pub(super) const JUMP_VERW: u32 = 1;
 pub(super) const CALL_RSB: u32 = 2;
 pub(crate) const JUMP_EMULATED: u32 = 3;
+pub(crate) const JUMP_EMULATED_X2APIC: u32 = 4;
 
 unsafe extern "C" {
     static __alt_table_start: Place;
@@ -59,7 +60,8 @@ unsafe fn apply_jumps(plan: &Plan) {
         let opcode = match jump.kind {
             JUMP_VERW if plan.verw => Some(0xe9),
             CALL_RSB if plan.rsb => Some(0xe8),
-            JUMP_EMULATED if has(Features::EMULATED) => Some(0xe9),
+            JUMP_EMULATED if has(Features::EMULATED) && !has(Features::X2APIC) => Some(0xe9),
+            JUMP_EMULATED_X2APIC if has(Features::EMULATED | Features::X2APIC) => Some(0xe9),
             _ => None,
         };
         if let Some(opcode) = opcode {

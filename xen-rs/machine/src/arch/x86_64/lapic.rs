@@ -21,10 +21,10 @@ pub const DEVICES: core::ops::RangeInclusive<u8> = 0x30..=0xef;
 const IA32_APIC_BASE: u32 = 0x1b;
 const TSC_DEADLINE: u32 = 0x6e0;
 /// First MSR of the x2APIC: register offset / 16 is added.
-const X2APIC: u32 = 0x800;
+pub(crate) const X2APIC: u32 = 0x800;
 
 const ID: u32 = 0x20;
-const TASK_PRIORITY: u32 = 0x80;
+pub(crate) const TASK_PRIORITY: u32 = 0x80;
 const EOI: u32 = 0xb0;
 const SPURIOUS_VECTOR: u32 = 0xf0;
 const COMMAND: u32 = 0x300;
@@ -45,7 +45,7 @@ const MODE_TSC_DEADLINE: u32 = 2 << 17;
 const DIVIDE_BY_1: u32 = 0xb;
 
 /// Address of the registers, 0 while there is none, 1 for the x2APIC.
-static BASE: AtomicU64 = AtomicU64::new(0);
+pub(crate) static BASE: AtomicU64 = AtomicU64::new(0);
 const BASE_X2APIC: u64 = 1;
 /// The timer's frequency where it has no TSC-deadline mode.
 static TIMER_HERTZ: AtomicU64 = AtomicU64::new(0);
@@ -113,11 +113,6 @@ pub(crate) fn init_this() {
     write(LVT_TIMER, mode | u32::from(TIMER));
     // What was left from before.
     end_of_interrupt();
-}
-
-/// Has this CPU's APIC look again what it has to deliver. On a machine that changes nothing: the priority stays 0.
-pub(crate) extern "sysv64" fn look_again() {
-    write(TASK_PRIORITY, 0);
 }
 
 /// This CPU's APIC id.

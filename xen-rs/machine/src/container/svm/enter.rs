@@ -35,18 +35,30 @@ svm_enter:
     FILL_RETURNS
     .pushsection .alt_jumps, "a"
     .long 771b - ., svm_emulated - ., {jump_emulated}
+    .long 771b - ., svm_emulated_x2apic - ., {jump_emulated_x2apic}
     .popsection
 svm_left:
     TAKE_OWN
     ret
-    // QEMU's TCG forgets now and then that an interrupt waits in the APIC when it leaves a guest (decision 0035).
+    // QEMU's TCG forgets now and then that an interrupt waits in the APIC when it leaves a guest. The priority is 0 already;
+    // writing it has the APIC look again (decision 0035).
 svm_emulated:
-    add rsp, 32 * 8 - 8
-    call {look_again}
-    add rsp, 8
+    add rsp, 32 * 8
+    mov rax, [rip + {lapic}]
+    mov dword ptr [rax + {priority}], 0
+    jmp svm_left
+svm_emulated_x2apic:
+    add rsp, 32 * 8
+    mov ecx, {x2apic} + {priority} / 16
+    xor eax, eax
+    xor edx, edx
+    wrmsr
     jmp svm_left
     .popsection
     "#,
-    jump_emulated = const alternatives::JUMP_EMULATED;
-    look_again = sym lapic::look_again,
+    jump_emulated = const alternatives::JUMP_EMULATED,
+    jump_emulated_x2apic = const alternatives::JUMP_EMULATED_X2APIC,
+    x2apic = const lapic::X2APIC,
+    priority = const lapic::TASK_PRIORITY;
+    lapic = sym lapic::BASE,
 );
