@@ -287,6 +287,7 @@ fn sleep(deadline: Option<u64>, mut armed: u64) {
             Some(port) if time::is_timer(port) => {
                 clear(port);
                 armed = 0;
+                ARMED[smp::index()].store(0, Ordering::Relaxed);
                 // Another port may have been announced with it, and is not announced again.
                 continue;
             }

@@ -12,6 +12,7 @@ use crate::{
     console, domain,
     memory::{self, Asker},
     time,
+    vcpu::Vcpu,
 };
 
 /// A key, what it is for, and what it does.
@@ -57,16 +58,39 @@ fn domains(_: Option<Asker<'_>>, held: &mut Held<'_, 0>) {
     while let Some(domain) = domain::next_from(from, held) {
         log::warn!("domain {}: {} vCPUs", domain.id.0, domain.vcpus().len());
         for vcpu in domain.vcpus() {
-            let seat = &vcpu.seat;
-            log::warn!(
-                "    VCPU{}: CPU{} cpu_hard_affinity={:#x} cpu_soft_affinity={:#x}",
-                vcpu.id.0,
-                seat.processor(),
-                seat.hard_affinity().0,
-                seat.soft_affinity().0
-            );
+            show(vcpu, held);
         }
         from = DomId(domain.id.0.saturating_add(1));
+    }
+}
+
+/// What keeps a vCPU from running, and what may end that. One that runs has its registers and timers to itself.
+fn show(vcpu: &Vcpu, held: &mut Held<'_, 0>) {
+    let (seat, info) = (&vcpu.seat, vcpu.info.get());
+    log::warn!(
+        "    VCPU{}: CPU{} [has={}] upcall_pend={:02x} upcall_mask={:02x}",
+        vcpu.id.0,
+        seat.processor(),
+        if seat.ready.is_running() { 'T' } else { 'F' },
+        u8::from(info.upcall_pending()),
+        u8::from(info.upcall_mask())
+    );
+    log::warn!(
+        "        cpu_hard_affinity={:#x} cpu_soft_affinity={:#x}",
+        seat.hard_affinity().0,
+        seat.soft_affinity().0
+    );
+    log::warn!(
+        "        pause_count={} blocked={} down={} capped={}",
+        seat.ready.pauses(),
+        u8::from(seat.ready.is_blocked()),
+        u8::from(!seat.ready.is_up()),
+        u8::from(seat.ready.is_held_by_cap())
+    );
+    let parked = vcpu.parked.lock(held).0.as_ref().map(|state| (state.regs.rip, state.timers.next_parked()));
+    if let Some((rip, timer)) = parked {
+        let timer = timer.map_or(-1, |at| i64::try_from(at.0).unwrap_or(i64::MAX));
+        log::warn!("        rip={rip:016x}, its next timer at {timer} ns");
     }
 }
 

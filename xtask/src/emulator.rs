@@ -3,6 +3,7 @@
 
 pub mod bochs;
 mod disk;
+mod last_look;
 mod loader;
 pub mod monitor;
 
@@ -320,17 +321,27 @@ pub const GONE: [&str; 6] = [
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Runs a machine until `see` has seen enough of its output, it is gone, or `limit` passes.
-pub fn watch(machine: &Machine, payload: &Payload, limit: Duration, mut see: impl FnMut(&[u8]) -> Next) -> Result<End> {
+pub fn watch(machine: &Machine, payload: &Payload, limit: Duration, see: impl FnMut(&[u8]) -> Next) -> Result<End> {
+    Ok(watch_closely(machine, payload, limit, see)?.0)
+}
+
+/// [`watch`], and what the machine was doing when `limit` had passed; nothing otherwise.
+pub fn watch_closely(
+    machine: &Machine,
+    payload: &Payload,
+    limit: Duration,
+    mut see: impl FnMut(&[u8]) -> Next,
+) -> Result<(End, String)> {
     let mut deadline = Instant::now() + limit;
     let mut end = End::Deadline;
     let mut gone = GONE.map(Finder::new);
-    // Nothing is typed, but the port must not see its other end close.
-    let (mut running, _input) = machine.start(payload)?;
+    // Nothing is typed meanwhile, but the port must not see its other end close.
+    let (mut running, mut input) = machine.start(payload)?;
     loop {
         match running.read(deadline) {
             Serial::Bytes(bytes) => {
                 match see(&bytes) {
-                    Next::Stop => return Ok(End::Found),
+                    Next::Stop => return Ok((End::Found, String::new())),
                     Next::Finish if end == End::Deadline => {
                         deadline = deadline.min(Instant::now() + LAST_WORDS);
                         end = End::Found;
@@ -343,13 +354,15 @@ pub fn watch(machine: &Machine, payload: &Payload, limit: Duration, mut see: imp
                 }
                 // One that never stops to talk is never quiet.
                 if Instant::now() >= deadline {
-                    return Ok(end);
+                    break;
                 }
             }
-            Serial::Quiet => return Ok(end),
-            Serial::Closed => return Ok(End::Off),
+            Serial::Quiet => break,
+            Serial::Closed => return Ok((End::Off, String::new())),
         }
     }
+    let look = if end == End::Deadline { last_look::look(machine, &mut running, &mut input) } else { String::new() };
+    Ok((end, look))
 }
 
 /// Finds a text in a stream that comes in pieces.

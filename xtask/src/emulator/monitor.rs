@@ -2,10 +2,70 @@
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// How long the monitor may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+const PROMPT: &[u8] = b"(qemu) ";
+
+/// A place for a machine's monitor, gone with this.
+pub struct Socket(PathBuf);
+
+impl Socket {
+    /// One that no other machine has: several run at a time.
+    pub fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("xen-rs-monitor-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let socket = std::env::temp_dir().join(name);
+        // One of an earlier run.
+        let _ = std::fs::remove_file(&socket);
+        Self(socket)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Somebody who asks.
+pub struct Questions(UnixStream);
+
+impl Questions {
+    /// Of a machine that runs. Only one at a time is heard.
+    pub fn begin(socket: &Path) -> Result<Self> {
+        let mut new = Self(UnixStream::connect(socket).context("QEMU's monitor")?);
+        new.0.set_read_timeout(Some(PATIENCE))?;
+        new.answer()?;
+        Ok(new)
+    }
+
+    /// What it says to a command.
+    pub fn ask(&mut self, line: &str) -> Result<String> {
+        self.0.write_all(format!("{line}\n").as_bytes())?;
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Result<String> {
+        let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+        while !bytes.ends_with(PROMPT) {
+            let count = self.0.read(&mut piece).context("QEMU's monitor does not answer")?;
+            anyhow::ensure!(count > 0, "QEMU's monitor is gone");
+            bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
+        }
+        Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
+    }
+}
 
 /// One command for the monitor.
 #[derive(Clone, Debug, Deserialize)]
@@ -20,7 +80,7 @@ pub struct Order {
 /// The commands of a run that are still to be given.
 pub struct Orders<'a> {
     left: std::slice::Iter<'a, Order>,
-    socket: PathBuf,
+    socket: &'a Path,
     connection: Option<UnixStream>,
     /// What was looked at.
     from: usize,
@@ -28,22 +88,9 @@ pub struct Orders<'a> {
 
 impl<'a> Orders<'a> {
     /// All of them; `None` where there are none.
-    pub fn new(orders: &'a [Order]) -> Option<Self> {
-        if orders.is_empty() {
-            return None;
-        }
-        // Several machines run at a time.
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("xen-rs-monitor-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let socket = std::env::temp_dir().join(name);
-        // One of an earlier run.
-        let _ = std::fs::remove_file(&socket);
-        Some(Self { left: orders.iter(), socket, connection: None, from: 0 })
-    }
-
-    /// Where the monitor is to be.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    pub fn new(orders: &'a [Order], socket: &'a Path) -> Option<Self> {
+        let left = orders.iter();
+        (!orders.is_empty()).then_some(Self { left, socket, connection: None, from: 0 })
     }
 
     /// Gives those whose text has come; the text so far only grows.
@@ -61,17 +108,11 @@ impl<'a> Orders<'a> {
 
     fn say(&mut self, line: &str) -> Result<()> {
         if self.connection.is_none() {
-            let connection = UnixStream::connect(&self.socket).context("QEMU's monitor")?;
+            let connection = UnixStream::connect(self.socket).context("QEMU's monitor")?;
             self.connection = Some(connection);
         }
         // It stays open: what is closed at once may not be read to its end.
         let connection = self.connection.as_mut().context("QEMU's monitor")?;
         Ok(connection.write_all(format!("{line}\n").as_bytes())?)
-    }
-}
-
-impl Drop for Orders<'_> {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.socket);
     }
 }

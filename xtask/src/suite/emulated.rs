@@ -12,7 +12,7 @@ use super::tap::Tap;
 use super::warnings::{self, Warnings};
 use crate::boot::Hypervisor;
 use crate::dom0;
-use crate::emulator::monitor::Orders;
+use crate::emulator::monitor::{Orders, Socket};
 use crate::emulator::{self, End, Machine, Module, Next, Payload};
 use crate::packages::Fetched;
 use crate::{devices, parts, symbols, workspace};
@@ -213,8 +213,9 @@ impl Row {
         if let Some(longest) = self.stretches {
             stretches::count(&mut machine, log, longest)?;
         }
-        let mut orders = Orders::new(&self.case.monitor);
-        machine.monitor = orders.as_ref().map(|orders| orders.socket().to_owned());
+        let socket = Socket::new();
+        machine.monitor = Some(socket.path().to_owned());
+        let mut orders = Orders::new(&self.case.monitor, socket.path());
         let mut progress = Progress::default();
         let mut text = String::new();
         let line = emulator::shell_line(&machine.command_line(payload));
@@ -222,7 +223,7 @@ impl Row {
         writeln!(log, "# {line}")?;
         let mut logged = Ok(());
         let (began, mut told) = (Instant::now(), Instant::now());
-        let end = emulator::watch(&machine, payload, limit, |bytes| {
+        let (end, look) = emulator::watch_closely(&machine, payload, limit, |bytes| {
             let news = text.len();
             text.push_str(&String::from_utf8_lossy(bytes).replace('\r', ""));
             if self.case.clocks_within.is_some() {
@@ -246,6 +247,7 @@ impl Row {
             self.next(&text, news, &mut progress)
         })?;
         logged?;
+        log.write_all(look.as_bytes())?;
         let names = symbols::names(&text, payload);
         if !names.is_empty() {
             writeln!(log, "\n# names\n{}", names.join("\n"))?;

@@ -5,9 +5,9 @@
 /// `global_asm!` in which `KEEP_OWN` and `TAKE_OWN` are the registers that a called function preserves, pushed and popped;
 /// `LOAD_GUEST` loads a guest's from the [`GuestRegs`](logic::regs::GuestRegs) at rdi, and `STORE_GUEST` stores them at rax:
 /// all but rax, which is the vendors' affair. `FILL_RETURNS` comes before the first `ret` after a guest;
-/// its last instruction is at 771.
+/// its last instruction is at 771. Operands are constants and, behind a semicolon, symbols.
 macro_rules! entry_code {
-    ($code:literal $(, $operand:ident = const $value:expr)* $(; $($name:ident = sym $function:path),*)? $(,)?) => {
+    ($code:literal $(, $operand:ident = const $value:expr)* $(; $($name:ident = sym $symbol:path),*)? $(,)?) => {
         core::arch::global_asm!(
             ".macro KEEP_OWN",
             "push rbp",
@@ -89,7 +89,7 @@ macro_rules! entry_code {
             rsi = const core::mem::offset_of!(logic::regs::GuestRegs, rsi),
             rdi = const core::mem::offset_of!(logic::regs::GuestRegs, rdi),
             $($operand = const $value,)*
-            $($($name = sym $function,)*)?
+            $($($name = sym $symbol,)*)?
         );
     };
 }

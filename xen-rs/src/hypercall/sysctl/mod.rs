@@ -46,16 +46,10 @@ enum Reply {
 }
 
 fn carry_out(cx: &mut Context<'_>, op: Allowed<SysctlOp>, raw: &mut Sysctl) -> Result<Reply, Errno> {
-    match op.op() {
-        SysctlOp::GetCpuPolicy => policy::policy(&payload(&raw.u)?, raw),
-        SysctlOp::GetCpuFeatureset => policy::features(&payload(&raw.u)?, raw),
-        _ => others(cx, op, raw).map(|()| Reply::Told),
-    }
-}
-
-/// Those that do all or nothing.
-fn others(cx: &mut Context<'_>, op: Allowed<SysctlOp>, raw: &mut Sysctl) -> Result<(), Errno> {
-    match op.op() {
+    let done = match op.op() {
+        SysctlOp::GetCpuPolicy => return policy::policy(&payload(&raw.u)?, raw),
+        SysctlOp::GetCpuFeatureset => return policy::features(&payload(&raw.u)?, raw),
+        // The others do all or nothing.
         SysctlOp::ReadConsole => console::read(cx, &payload(&raw.u)?, raw),
         SysctlOp::DebugKeys => console::keys(cx, &payload(&raw.u)?),
         SysctlOp::Tbuf => trace::buffers(cx, &payload(&raw.u)?, raw),
@@ -64,13 +58,13 @@ fn others(cx: &mut Context<'_>, op: Allowed<SysctlOp>, raw: &mut Sysctl) -> Resu
         SysctlOp::SchedulerOp => host::scheduler_op(cx, &payload(&raw.u)?, raw),
         SysctlOp::CpupoolOp => pools::operation(cx, &payload(&raw.u)?, raw),
         SysctlOp::NumaInfo => host::nodes(cx, &payload(&raw.u)?, raw),
-        SysctlOp::GetCpuPolicy | SysctlOp::GetCpuFeatureset => Err(Errno::EINVAL),
         SysctlOp::CpuTopoInfo => host::topology(&payload(&raw.u)?, raw),
         SysctlOp::PciTopoInfo => host::devices(cx, &payload(&raw.u)?, raw),
         SysctlOp::GetCpuInfo => host::idle_times(&payload(&raw.u)?, raw),
         SysctlOp::AvailHeap => host::free_memory(cx, &payload(&raw.u)?, raw),
         SysctlOp::GetDomainInfoList => domains::list(cx, &payload(&raw.u)?, raw),
-    }
+    };
+    done.map(|()| Reply::Told)
 }
 
 /// Puts an operation's result at the start of the payload.

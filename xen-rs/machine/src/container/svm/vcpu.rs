@@ -22,11 +22,9 @@ use crate::mem::nested::Tables;
 /// Intercepted exceptions: #DB and #AC, which a guest could otherwise raise without end within one instruction, and #MC.
 const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
 
-/// First word of intercepted instructions and events: INTR, NMI, INIT; RDPMC, CPUID, INVD, HLT, INVLPGA, I/O, MSRs, task
-/// switches, shutdown.
-const FIRST: u32 =
-    1 | 1 << 1 | 1 << 3 | 1 << 15 | 1 << 18 | 1 << 22 | 1 << 24 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 31;
-const FIRST_WINDOW: u32 = 1 << 4;
+/// First word of intercepted instructions and events: INTR, NMI, INIT, VINTR; RDPMC, CPUID, INVD, HLT, INVLPGA, I/O, MSRs,
+/// task switches, shutdown. No guest ever takes a virtual interrupt: one is only there to know when it would be.
+const FIRST: u32 = 0b1_1011 | 1 << 15 | 1 << 18 | 1 << 22 | 1 << 24 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 31;
 const FIRST_RSM: u32 = 1 << 19;
 const FIRST_IRET: u32 = 1 << 20;
 /// Second word: VMRUN to SKINIT, WBINVD, MONITOR, MWAIT, XSETBV, RDPRU.
@@ -294,12 +292,10 @@ impl SvmVcpu {
     pub(crate) fn want_window(&mut self, wanted: bool) {
         if wanted {
             self.vmcb.virtual_interrupt |= V_IRQ | V_IGNORES_TPR;
-            self.vmcb.instructions[0] |= FIRST_WINDOW;
         } else {
             self.vmcb.virtual_interrupt &= !(V_IRQ | V_IGNORES_TPR);
-            self.vmcb.instructions[0] &= !FIRST_WINDOW;
         }
-        self.vmcb.clean &= !(clean::INTERCEPTS | clean::INTERRUPTS);
+        self.vmcb.clean &= !clean::INTERRUPTS;
     }
 
     /// To exit when the handler of an NMI returns.
