@@ -59,6 +59,16 @@ pub fn run(row: &Row, machine: &Machine, payload: &Payload, log: &Path) -> Resul
     host.well(&format!("dump-core h {core}"))?;
     check(&std::fs::read(&core)?)?;
     host.well("destroy h")?;
+    attached(&host, &dir)
+}
+
+/// `create -c` shows a domain's console from its first word to its end.
+fn attached(host: &Host<'_>, dir: &Directory) -> Result<()> {
+    let config = dir.file("attached.cfg");
+    std::fs::write(&config, "name = 'c'\nkernel = '/files/hello'\nmemory = 8\n")?;
+    let said = host.well(&format!("create -c {config}"))?;
+    ensure!(said.contains("main function") && said.contains("ok 1 "), "create -c showed {said:?}");
+    ensure!(host.ask("domid c")?.0 == 1, "the domain outlived its own end");
     Ok(())
 }
 
