@@ -4,10 +4,9 @@
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use logic::{
-    hvm::msr,
+    hvm::{first_state, msr},
     lock::Held,
     regs::{GuestRegs, rflags},
-    trap::is_canonical,
 };
 use machine::container::{CpuState, DescriptorTable, Segment, attributes};
 use xen_abi::{
@@ -86,7 +85,7 @@ pub fn initialise(domain: &Domain, vcpu: &Vcpu, wanted: &VcpuHvmContext, held: &
     change(domain, vcpu, held, |state, cpu| {
         let raw = wanted.cpu_regs.as_bytes();
         state.regs = match wanted.mode {
-            abi::VCPU_HVM_MODE_32B => set_32(cpu, &VcpuHvmX86_32::read_from_prefix(raw).map_err(|_| Errno::EINVAL)?.0),
+            abi::VCPU_HVM_MODE_32B => set_32(cpu, &VcpuHvmX86_32::read_from_prefix(raw).map_err(|_| Errno::EINVAL)?.0)?,
             abi::VCPU_HVM_MODE_64B => set_64(cpu, &VcpuHvmX86_64::read_from_prefix(raw).map_err(|_| Errno::EINVAL)?.0)?,
             _ => return Err(Errno::EINVAL),
         };
@@ -102,7 +101,10 @@ fn segment(base: u32, limit: u32, ar: u16, flag: u16) -> Segment {
     Segment { selector: 0, attributes, limit, base: base.into() }
 }
 
-fn set_32(cpu: &mut CpuState, from: &VcpuHvmX86_32) -> GuestRegs {
+fn set_32(cpu: &mut CpuState, from: &VcpuHvmX86_32) -> Result<GuestRegs, Errno> {
+    if !first_state::is_good_32(from) {
+        return Err(Errno::EINVAL);
+    }
     (cpu.cr0, cpu.cr3, cpu.cr4) = (from.cr0.into(), from.cr3.into(), from.cr4.into());
     cpu.efer = from.efer;
     cpu.cs = segment(from.cs_base, from.cs_limit, from.cs_ar, 1);
@@ -110,7 +112,7 @@ fn set_32(cpu: &mut CpuState, from: &VcpuHvmX86_32) -> GuestRegs {
     cpu.ss = segment(from.ss_base, from.ss_limit, from.ss_ar, 1);
     cpu.es = segment(from.es_base, from.es_limit, from.es_ar, 1);
     cpu.tr = segment(from.tr_base, from.tr_limit, from.tr_ar, 2);
-    GuestRegs {
+    Ok(GuestRegs {
         rax: from.eax.into(),
         rcx: from.ecx.into(),
         rdx: from.edx.into(),
@@ -122,16 +124,16 @@ fn set_32(cpu: &mut CpuState, from: &VcpuHvmX86_32) -> GuestRegs {
         rip: from.eip.into(),
         rflags: u64::from(from.eflags) | rflags::FIXED,
         ..GuestRegs::default()
-    }
+    })
 }
 
 fn set_64(cpu: &mut CpuState, from: &VcpuHvmX86_64) -> Result<GuestRegs, Errno> {
     const LMA: u64 = 1 << 10;
-    (cpu.cr0, cpu.cr3, cpu.cr4) = (from.cr0, from.cr3, from.cr4);
-    cpu.efer = from.efer | LMA;
-    if !is_canonical(from.rip) {
+    if !first_state::is_good_64(from) {
         return Err(Errno::EINVAL);
     }
+    (cpu.cr0, cpu.cr3, cpu.cr4) = (from.cr0, from.cr3, from.cr4);
+    cpu.efer = from.efer | LMA;
     let flat = |attributes| Segment { selector: 0, attributes, limit: u32::MAX, base: 0 };
     cpu.cs = flat(attributes::CODE64);
     (cpu.ds, cpu.ss, cpu.es) = (flat(attributes::DATA32), flat(attributes::DATA32), flat(attributes::DATA32));

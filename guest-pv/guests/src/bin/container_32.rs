@@ -15,7 +15,8 @@ use xen_abi::errno::Errno;
 use xen_abi::event_channel::*;
 use xen_abi::grant_table::*;
 use xen_abi::hvm::{
-    HVM_PARAM_CALLBACK_IRQ, HVMOP_GET_PARAM, HVMOP_GET_TIME, HvmParam, VCPU_HVM_MODE_32B, VcpuHvmContext, VcpuHvmX86_32,
+    HVM_PARAM_CALLBACK_IRQ, HVMOP_GET_PARAM, HVMOP_GET_TIME, HvmParam, VCPU_HVM_MODE_32B, VCPU_HVM_MODE_64B,
+    VcpuHvmContext, VcpuHvmX86_32, VcpuHvmX86_64,
 };
 use xen_abi::hypercall::*;
 use xen_abi::ids::DomId;
@@ -45,6 +46,7 @@ fn run(tap: &mut Tap) {
         return tap.skip("hypercalls of 32-bit code", "a PV domain");
     }
     install();
+    impossible(tap);
     if !tap.is(start(), Ok(()), "another processor begins in 32-bit code without paging") {
         return;
     }
@@ -153,13 +155,12 @@ fn install() {
     put(TABLES + 0x2000, &0x83u64);
 }
 
-fn start() -> Result<(), u64> {
-    let flat = |limit| (0, limit, 0xc93u16);
-    let (base, limit, data) = flat(u32::MAX);
-    let begin = VcpuHvmX86_32 {
+/// How the other processor begins: flat, without paging.
+fn flat() -> VcpuHvmX86_32 {
+    let (limit, data) = (u32::MAX, 0xc93);
+    VcpuHvmX86_32 {
         eip: CODE as u32,
         cr0: 0x11,
-        cs_base: base,
         cs_limit: limit,
         ds_limit: limit,
         ss_limit: limit,
@@ -171,15 +172,63 @@ fn start() -> Result<(), u64> {
         es_ar: data,
         tr_ar: 0x8b,
         ..Default::default()
-    };
-    let mut context = VcpuHvmContext { mode: VCPU_HVM_MODE_32B, ..Default::default() };
-    context.cpu_regs.as_mut_bytes()[..size_of_val(&begin)].copy_from_slice(begin.as_bytes());
-    let vcpu_op = u64::from(HYPERVISOR_VCPU_OP);
+    }
+}
+
+fn initialise(mode: u32, state: &(impl IntoBytes + Immutable)) -> Result<(), Errno> {
+    let mut context = VcpuHvmContext { mode, ..Default::default() };
+    context.cpu_regs.as_mut_bytes()[..size_of_val(state)].copy_from_slice(state.as_bytes());
     // SAFETY: its code is in place.
-    let results = unsafe {
-        [raw(vcpu_op, [VCPUOP_INITIALISE.into(), 1, address_of(&mut context)]), raw(vcpu_op, [VCPUOP_UP.into(), 1])]
-    };
-    results.into_iter().find(|result| *result != 0).map_or(Ok(()), Err)
+    let result = unsafe { raw(HYPERVISOR_VCPU_OP.into(), [VCPUOP_INITIALISE.into(), 1, address_of(&mut context)]) };
+    Errno::from_ret(result).map_or(Ok(()), Err)
+}
+
+/// States that no processor comes to.
+fn impossible(tap: &mut Tap) {
+    type Change = fn(&mut VcpuHvmX86_32);
+    let changes: [(&str, Change); 17] = [
+        ("no TR", |state| state.tr_ar = 0),
+        ("a TR that is not present", |state| state.tr_ar = 0x0b),
+        ("data as TR", |state| state.tr_ar = 0x93),
+        ("a 16-bit TSS", |state| state.tr_ar = 0x83),
+        ("no CS", |state| state.cs_ar = 0),
+        ("data as CS", |state| state.cs_ar = 0xc93),
+        ("a TSS as CS", |state| state.cs_ar = 0x8b),
+        ("rights beyond 12 bits", |state| state.cs_ar = 0x1c9b),
+        ("no SS", |state| state.ss_ar = 0),
+        ("an SS that cannot be written", |state| state.ss_ar = 0xc91),
+        ("an SS of another level", |state| state.ss_ar = 0xcf3),
+        ("code as DS that cannot be read", |state| state.ds_ar = 0xc99),
+        ("an ES of an outer level", |state| state.es_ar = 0xcf3),
+        ("an ES that is not present", |state| state.es_ar = 0xc13),
+        ("EIP beyond the limit", |state| (state.cs_ar, state.cs_limit) = (0x49b, 0xfff)),
+        ("LMA without LME", |state| state.efer = 1 << 10),
+        ("something in a gap", |state| state.pad1 = 1),
+    ];
+    for (what, change) in changes {
+        let mut state = flat();
+        change(&mut state);
+        tap.is(initialise(VCPU_HVM_MODE_32B, &state), Err(Errno::EINVAL), what);
+    }
+    let long = VcpuHvmX86_64 { cr0: 0x8000_0011, cr3: TABLES, cr4: 0x20, efer: 0x100, ..Default::default() };
+    let others = [
+        ("64 bits without paging", VcpuHvmX86_64 { cr0: 0x11, ..long }),
+        ("64 bits without PAE", VcpuHvmX86_64 { cr4: 0, ..long }),
+        ("64 bits without LME", VcpuHvmX86_64 { efer: 0, ..long }),
+        ("an RIP that is not canonical", VcpuHvmX86_64 { rip: 1 << 47, ..long }),
+        ("a bit of CR4 that nothing means", VcpuHvmX86_64 { cr4: 0x20 | 1 << 31, ..long }),
+    ];
+    for (what, state) in others {
+        tap.is(initialise(VCPU_HVM_MODE_64B, &state), Err(Errno::EINVAL), what);
+    }
+    tap.is(initialise(7, &flat()), Err(Errno::EINVAL), "no such mode");
+}
+
+fn start() -> Result<(), Errno> {
+    initialise(VCPU_HVM_MODE_32B, &flat())?;
+    // SAFETY: it begins with code that is in place.
+    let result = unsafe { raw(HYPERVISOR_VCPU_OP.into(), [VCPUOP_UP.into(), 1]) };
+    Errno::from_ret(result).map_or(Ok(()), Err)
 }
 
 /// Has the other processor do something; what it answers.

@@ -3,6 +3,7 @@
 pub mod apic;
 pub mod compat;
 pub mod delivery;
+pub mod first_state;
 pub mod length;
 pub mod mmio;
 pub mod msr;
