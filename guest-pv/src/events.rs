@@ -215,7 +215,7 @@ pub fn close(port: Port) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Finds the next pending and unmasked port.
+/// Finds the next pending and unmasked port, which the caller clears, or [announces](announce) again.
 fn find() -> Option<Port> {
     let shared = shared();
     let me = smp::index();
@@ -242,8 +242,13 @@ fn find() -> Option<Port> {
             & ports_of(me, word as usize);
         let ahead = pending & u64::MAX << (next % 64);
         if ahead != 0 {
+            let bit = ahead.trailing_zeros();
+            // What comes for a word that has nothing else is announced.
+            if pending == 1 << bit {
+                announced &= !(1 << word);
+            }
             ANNOUNCED[me].store(announced, Ordering::Relaxed);
-            return Some(Port(word * 64 + ahead.trailing_zeros()));
+            return Some(Port(word * 64 + bit));
         }
         if pending == 0 {
             announced &= !(1 << word);
@@ -252,6 +257,11 @@ fn find() -> Option<Port> {
     }
     ANNOUNCED[me].store(0, Ordering::Relaxed);
     None
+}
+
+/// A port that was found is to be found again.
+fn announce(port: Port) {
+    ANNOUNCED[smp::index()].fetch_or(1 << (port.0 / 64), Ordering::Relaxed);
 }
 
 /// Takes the next pending port and clears its bit. The timer's own port is kept to ourselves.
@@ -271,17 +281,7 @@ pub fn poll() -> Option<Port> {
 /// Sleeps until a port is pending, or the system time `deadline` (ns) has come. Returns at once when a port is
 /// pending already.
 pub fn wait(deadline: Option<u64>) {
-    sleep(deadline, 0);
-}
-
-/// [`wait`] for who sets the one-shot timer in no other way than this and that: where it will fire before the deadline
-/// anyway, it is not set again.
-pub fn wait_on(deadline: Option<u64>) {
-    sleep(deadline, ARMED[smp::index()].load(Ordering::Relaxed));
-}
-
-/// Sleeps. The timer will fire at `armed`, if that is to come.
-fn sleep(deadline: Option<u64>, mut armed: u64) {
+    let mut armed = 0;
     loop {
         match find() {
             Some(port) if time::is_timer(port) => {
@@ -291,26 +291,48 @@ fn sleep(deadline: Option<u64>, mut armed: u64) {
                 // Another port may have been announced with it, and is not announced again.
                 continue;
             }
-            Some(_) => return,
+            Some(port) => return announce(port),
             None => {}
         }
-        if let Some(deadline) = deadline {
-            let now = time::now();
-            if now >= deadline {
-                return;
-            }
-            if !(now..=deadline).contains(&armed) {
-                armed = deadline;
-                ARMED[smp::index()].store(deadline, Ordering::Relaxed);
-                time::set_timer(deadline);
-            }
+        if deadline.is_some_and(|deadline| !is_to_come(deadline, &mut armed)) {
+            return;
         }
-        if pvh::is_active() {
-            pvh::halt();
-        } else {
-            sched::block().expect("a vCPU can always block");
-        }
-        // The upcall that ended the sleep has masked events again, but there is none when the event was gone by then.
-        set_upcall_mask(true);
+        block();
     }
+}
+
+/// [`wait`] for who polls afterwards whatever it was, be it the timer, and sets the one-shot timer in no other way than this
+/// and that: where it will fire before the deadline anyway, it is not set again.
+pub fn wait_on(deadline: Option<u64>) {
+    if let Some(port) = find() {
+        return announce(port);
+    }
+    let mut armed = ARMED[smp::index()].load(Ordering::Relaxed);
+    if deadline.is_none_or(|deadline| is_to_come(deadline, &mut armed)) {
+        block();
+    }
+}
+
+/// Whether a deadline is to come; then the timer is set, which would fire at `armed`.
+fn is_to_come(deadline: u64, armed: &mut u64) -> bool {
+    let now = time::now();
+    if now >= deadline {
+        return false;
+    }
+    if !(now..=deadline).contains(armed) {
+        *armed = deadline;
+        ARMED[smp::index()].store(deadline, Ordering::Relaxed);
+        time::set_timer(deadline);
+    }
+    true
+}
+
+fn block() {
+    if pvh::is_active() {
+        pvh::halt();
+    } else {
+        sched::block().expect("a vCPU can always block");
+    }
+    // The upcall that ended the sleep has masked events again, but there is none when the event was gone by then.
+    set_upcall_mask(true);
 }

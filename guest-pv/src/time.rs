@@ -24,17 +24,24 @@ pub fn tsc() -> u64 {
 ///
 /// The formula is that of `struct vcpu_time_info` (public `xen.h`).
 pub fn now() -> u64 {
-    let shared = events::shared();
-    let time = events::vcpu_info_of(smp::index());
+    // `version`, `tsc_timestamp`, `system_time`, and the factor with its shift.
+    const PLACES: [usize; 4] = [
+        vcpu_info::TIME_VERSION,
+        vcpu_info::TIME_TSC_TIMESTAMP,
+        vcpu_info::TIME_SYSTEM_TIME,
+        vcpu_info::TIME_TSC_TO_SYSTEM_MUL,
+    ];
+    const { assert!(PLACES[1] == PLACES[0] + 8 && PLACES[2] == PLACES[0] + 16 && PLACES[3] == PLACES[0] + 24) };
+    const { assert!(vcpu_info::TIME_TSC_SHIFT == PLACES[3] + 4) };
+    let [version, stamp, base, scale] = events::shared().words(events::vcpu_info_of(smp::index()) + PLACES[0]);
     loop {
-        let version = shared.load_u32(time + vcpu_info::TIME_VERSION);
-        let stamp = shared.load_u64(time + vcpu_info::TIME_TSC_TIMESTAMP);
-        let base = shared.load_u64(time + vcpu_info::TIME_SYSTEM_TIME);
-        let mul = shared.load_u32(time + vcpu_info::TIME_TSC_TO_SYSTEM_MUL);
-        let shift = shared.u8_at(time + vcpu_info::TIME_TSC_SHIFT).load(Ordering::Acquire).cast_signed();
+        let before = version.load(Ordering::Acquire) as u32;
+        let (stamp, base) = (stamp.load(Ordering::Acquire), base.load(Ordering::Acquire));
+        let scale = scale.load(Ordering::Acquire);
+        let (mul, shift) = (scale as u32, (scale >> 32) as i8);
         let now = tsc();
         fence(Ordering::SeqCst);
-        if version & 1 != 0 || version != shared.load_u32(time + vcpu_info::TIME_VERSION) {
+        if before & 1 != 0 || before != version.load(Ordering::Acquire) as u32 {
             continue;
         }
         let delta = now.wrapping_sub(stamp);

@@ -16,7 +16,7 @@ pub use cap::set_cap;
 pub use idle::idle_time;
 pub use queues::{Room, event, kick, nudge, pause, release, resettle, unblock, unpause, waiting, wake};
 pub use seat::Seat;
-pub use timer::{CpuTimer, Key, arm, set_timer};
+pub use timer::{CpuTimer, Key, arm, forget, set_timer};
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -166,7 +166,9 @@ fn look_around(cpu: &mut Cpu, regs: &mut GuestRegs, mut held: Held<'_, 0>) {
             }
         }
         switch::choose(cpu, regs, &mut held);
-        hvm::run(cpu, regs, &mut held, switch::choose);
+        if cpu.running.as_ref().is_some_and(|running| running.state.pvh.is_some()) {
+            hvm::run(cpu, regs, &mut held, switch::choose);
+        }
         if let Some(running) = &cpu.running
             && is_quiet(&cpu.local, running)
         {

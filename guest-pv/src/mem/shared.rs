@@ -62,6 +62,14 @@ impl SharedBytes {
     cell!(AtomicU32, u32, u32_at);
     cell!(AtomicU64, u64, u64_at);
 
+    /// `N` u64 in a row.
+    pub fn words<const N: usize>(&self, offset: usize) -> &[AtomicU64; N] {
+        self.check(offset, N * 8);
+        assert!(offset.is_multiple_of(8), "misaligned shared integers");
+        // SAFETY: in range, aligned (the base is page aligned), and atomics allow for other writers.
+        unsafe { &*self.base.add(offset).cast() }
+    }
+
     /// Reads a u32 (acquire).
     pub fn load_u32(&self, offset: usize) -> u32 {
         self.u32_at(offset).load(Ordering::Acquire)

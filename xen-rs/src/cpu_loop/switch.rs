@@ -23,18 +23,30 @@ use crate::{
 /// Settles what was run, and leaves this CPU with a vCPU that may run: the same or another one.
 #[cold]
 pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) {
+    queues::looks(cpu.local.id);
+    // Whoever has come waits for the rate limit: that is most often so, and all that there is to say then.
+    if !interrupts::any() && !cpu.local.sched.yields {
+        if !keeps(cpu) {
+            settle(cpu, regs, held);
+        }
+        return;
+    }
+    while let Some(vector) = interrupts::take() {
+        super::interrupt(cpu, vector, held.again());
+    }
+    if cpu.local.sched.yields || !keeps(cpu) {
+        settle(cpu, regs, held);
+    }
+}
+
+/// Settles what was run, and takes the next one, if there is a better one.
+#[inline(never)]
+fn settle(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) {
     crate::memory::feed_heap(held);
     trace::tell_monitor(held);
     crate::console::tell_reader(held);
     let before = cpu.running.as_ref().map(|running| trace::ids(&running.vcpu));
-    queues::looks(cpu.local.id);
-    while let Some(vector) = interrupts::take() {
-        super::interrupt(cpu, vector, held.again());
-    }
     let yields = core::mem::take(&mut cpu.local.sched.yields);
-    if !yields && keeps(cpu) {
-        return;
-    }
     if let Some(running) = &mut cpu.running {
         take_over(&running.vcpu, &mut running.state.timers);
         let now = time::now();
@@ -87,10 +99,13 @@ pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>
 /// Accounts are settled then, too.
 fn keeps(cpu: &mut Cpu) -> bool {
     let Some(Running { vcpu, .. }) = &cpu.running else { return false };
+    if !vcpu.seat.ready.is_runnable() {
+        return false;
+    }
     let id = cpu.local.id;
     let sched = &mut cpu.local.sched;
     let keeps = limit::keeps_until(id, sched.started);
-    if keeps == sched.started || !vcpu.seat.ready.is_runnable() || !queues::fits(id)(vcpu) || time::now() >= keeps {
+    if keeps == sched.started || !queues::fits(id)(vcpu) || time::now() >= keeps {
         return false;
     }
     let end = sched.slice_end.map_or(keeps, |end| end.min(keeps));
@@ -123,7 +138,7 @@ fn put_back(cpu: &mut Cpu, regs: &GuestRegs, now: Nanos, held: &mut Held<'_, 0>)
     state.regs = *regs;
     state.save();
     cpu.local.sched.slice_end = None;
-    timer::park(cpu.local.id, &vcpu, &state.timers, held);
+    timer::park(cpu.local.id, &vcpu, &mut state.timers, now, held);
     *vcpu.parked.lock(held).0 = Some(state);
     // Here ends this CPU's hold on it, unless it is to be queued again.
     if seat.ready.switch_out() {
@@ -188,7 +203,7 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
     seat.clock.change(Runstate::Running, now);
     trace::runstate(&vcpu, Runstate::Runnable, Runstate::Running);
     cpu.local.sched.since = now;
-    timer::unpark(cpu.local.id, &vcpu, &mut state.timers, held);
+    state.timers.poll = None;
     take_over(&vcpu, &mut state.timers);
     let who = (domain.id, vcpu.id);
     if core::mem::replace(&mut cpu.local.sched.last, who) != who {

@@ -1,8 +1,8 @@
 //! The one timer of each CPU serves the end of a slice, the running vCPU's timers, and those of vCPUs parked here.
 //!
 //! While a vCPU runs its timers are in its state alone, so setting one costs at most one write to the APIC; only when it
-//! is put aside does the earliest go on a queue. An entry left behind on another CPU's queue does no harm: whoever finds
-//! it looks at the vCPU's own timers.
+//! is put aside does the earliest go on a queue. It is left there when the vCPU runs again, and does no harm on whichever
+//! CPU's queue: whoever finds it looks at the vCPU's own timers. With its domain it goes ([`forget`]).
 
 use logic::{
     lock::{Held, rank},
@@ -28,6 +28,15 @@ pub enum Key {
     Budget(DomId),
     /// An interrupt's that is masked until it was served, by the hypervisor's number.
     Interrupt(u32),
+}
+
+impl Key {
+    const fn domain(self) -> Option<DomId> {
+        match self {
+            Self::Parked(domain, _) | Self::Watchdog(domain, _) | Self::Budget(domain) => Some(domain),
+            Self::Interrupt(_) => None,
+        }
+    }
 }
 
 static QUEUES: [Lock<TimerQueue<Key>, { rank::TIMER }>; MAX_CPUS] = [const { Lock::new(TimerQueue::new()) }; MAX_CPUS];
@@ -86,19 +95,19 @@ pub(super) fn requeue(cpu: u32, key: Key, deadline: Nanos, held: &mut Held<'_, 0
 }
 
 /// A vCPU is put aside.
-pub(super) fn park(cpu: u32, vcpu: &Vcpu, timers: &VcpuTimers, held: &mut Held<'_, 0>) {
-    if let Some(deadline) = timers.next_parked() {
+pub(super) fn park(cpu: u32, vcpu: &Vcpu, timers: &mut VcpuTimers, now: Nanos, held: &mut Held<'_, 0>) {
+    if let Some(deadline) = timers.to_queue(cpu, now) {
         // Without memory the timer is late: until the vCPU runs again.
-        let _ = queue(cpu).lock(held).0.set(Key::Parked(vcpu.domain_id, vcpu.id), deadline);
+        let is_set = queue(cpu).lock(held).0.set(Key::Parked(vcpu.domain_id, vcpu.id), deadline);
+        timers.queued = is_set.then_some((cpu, deadline));
     }
 }
 
-/// A vCPU runs again.
-pub(super) fn unpark(cpu: u32, vcpu: &Vcpu, timers: &mut VcpuTimers, held: &mut Held<'_, 0>) {
-    if timers.next_parked().is_some() {
-        queue(cpu).lock(held).0.cancel(Key::Parked(vcpu.domain_id, vcpu.id));
+/// A domain is gone.
+pub fn forget(domain: DomId, held: &mut Held<'_, 0>) {
+    for cpu in machine::mailbox::online().iter() {
+        queue(cpu).lock(held).0.retain(|key| key.domain() != Some(domain));
     }
-    timers.poll = None;
 }
 
 /// The timer interrupt: everything that is due.
@@ -139,18 +148,17 @@ pub(super) fn expire(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
 fn expire_parked(cpu: u32, domain: DomId, vcpu: VcpuId, now: Nanos, held: &mut Held<'_, 0>) {
     let Some(domain) = domain::find(domain, held) else { return };
     let Some(vcpu) = domain.vcpu(vcpu) else { return };
-    let fired = match vcpu.parked.lock(held).0.as_mut() {
-        Some(state) => {
-            let fired = state.timers.expire(now);
-            if fired.apic {
-                state.expire_apic(now);
-            }
-            state.timers.next_parked().map_or((fired, None), |next| (fired, Some(next)))
+    let (fired, next) = {
+        let (mut parked, _held) = vcpu.parked.lock(held);
+        // None: it runs, and the CPU where it does looks after its timers.
+        let Some(state) = parked.as_mut() else { return };
+        let fired = state.timers.expire(now);
+        if fired.apic {
+            state.expire_apic(now);
         }
-        // It runs on another CPU, which looks after its timers.
-        None => return,
+        state.timers.queued = None;
+        (fired, state.timers.next_parked())
     };
-    let (fired, next) = fired;
     if let Some(next) = next {
         let _ = queue(cpu).lock(held).0.set(Key::Parked(domain.id, vcpu.id), next);
     }

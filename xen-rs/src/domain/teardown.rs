@@ -88,6 +88,7 @@ pub fn bury(domain: &Domain, held: &mut Held<'_, 0>) {
     if domain.memory.is_relinquished() && domain.memory.is_empty() && domain.life.finish_death() {
         if let Some(domain) = super::remove(domain.id, held) {
             grant::release_table(&domain, held);
+            cpu_loop::forget(domain.id, held);
         }
         event::raise_dom_exc(held);
     }

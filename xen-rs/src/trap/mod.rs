@@ -75,6 +75,7 @@ pub fn exception(cpu: &mut Cpu, regs: &mut GuestRegs, exception: Exception, held
     match exception.vector {
         vector::PAGE_FAULT => page_fault(cpu, regs, exception.detail, exception.error_code, held),
         vector::INVALID_OPCODE => invalid_opcode(cpu, regs, held),
+        vector::GENERAL_PROTECTION => general_protection(cpu, regs, exception.error_code, held),
         _ => rare_exception(cpu, regs, exception.vector, exception.error_code, exception.detail, held),
     }
 }
@@ -89,6 +90,20 @@ fn invalid_opcode(cpu: &mut Cpu, regs: &mut GuestRegs, held: Held<'_, 0>) -> Ret
         return Return::to(regs);
     }
     cpu_loop::settle(cpu, regs, held)
+}
+
+/// A general protection fault, which is most often a privileged instruction.
+#[inline(never)]
+fn general_protection(cpu: &mut Cpu, regs: &mut GuestRegs, error_code: u32, held: Held<'_, 0>) -> Return {
+    if let Some(running) = &cpu.running
+        && general_protection::at_once(running, regs, error_code)
+    {
+        if cpu_loop::is_quiet(&cpu.local, running) {
+            return Return::to(regs).keeping();
+        }
+        return cpu_loop::settle(cpu, regs, held);
+    }
+    rare_exception(cpu, regs, vector::GENERAL_PROTECTION, error_code, 0, held)
 }
 
 /// A page fault, which a guest's kernel most often takes as its own. Its handler masks events: nothing is to be delivered then.

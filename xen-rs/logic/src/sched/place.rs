@@ -26,6 +26,24 @@ impl CpuMask {
         CpuMask(self.0 & other.0)
     }
 
+    /// Those in either.
+    #[must_use]
+    pub const fn or(self, other: CpuMask) -> CpuMask {
+        CpuMask(self.0 | other.0)
+    }
+
+    /// Those that are not in the other.
+    #[must_use]
+    pub const fn without(self, other: CpuMask) -> CpuMask {
+        CpuMask(self.0 & !other.0)
+    }
+
+    /// Whether none is in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// The lowest.
     #[must_use]
     pub const fn first(self) -> Option<u32> {

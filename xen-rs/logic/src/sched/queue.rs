@@ -24,8 +24,11 @@ pub struct RunQueue<T> {
     round: u32,
     /// Null: whose each CPU is. It stays so while that one sleeps.
     owners: [Option<u64>; CPUS],
-    /// What each CPU does, as of its last look.
-    cpus: [Standing; CPUS],
+    /// What each CPU runs, as of its last look: nothing where it is not there, where it was told to look and has not looked yet,
+    /// and where it waits for an interrupt.
+    running: [Option<Runs>; CPUS],
+    /// Those that wait for an interrupt.
+    idle: CpuMask,
 }
 
 #[derive(Debug)]
@@ -35,22 +38,15 @@ struct Entry<T> {
     unit: T,
 }
 
-/// What a CPU does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// Nothing that anybody could be told: it is not there, or was told to look and has not looked yet.
-    Busy,
-    /// It waits for an interrupt.
-    Idle,
-    /// It runs a vCPU.
-    Runs {
-        /// The vCPU's account when the slice began.
-        account: Account,
-        /// When that was.
-        since: Nanos,
-        /// Nobody else waited then, so no end of the slice was set.
-        alone: bool,
-    },
+/// A vCPU on a CPU.
+#[derive(Debug, Clone, Copy)]
+struct Runs {
+    /// Its account when the slice began.
+    account: Account,
+    /// When that was.
+    since: Nanos,
+    /// Nobody else waited then, so no end of the slice was set.
+    alone: bool,
 }
 
 /// Where a vCPU may run, of the CPUs of a queue.
@@ -75,7 +71,8 @@ impl<T> RunQueue<T> {
             waiting: Vec::new(),
             round: 0,
             owners: [None; CPUS],
-            cpus: [Standing::Busy; CPUS],
+            running: [None; CPUS],
+            idle: CpuMask(0),
         }
     }
 
@@ -114,10 +111,10 @@ impl<T> RunQueue<T> {
 
     /// A CPU serves this queue no longer, or does so from now on: what was known of it is gone.
     pub fn forget_cpu(&mut self, cpu: u32) {
-        if let (Some(owner), Some(standing)) = (self.owners.get_mut(cpu as usize), self.cpus.get_mut(cpu as usize)) {
+        if let Some(owner) = self.owners.get_mut(cpu as usize) {
             *owner = None;
-            *standing = Standing::Busy;
         }
+        self.note(cpu, None, false);
     }
 
     /// How many wait.
@@ -150,16 +147,26 @@ impl<T> RunQueue<T> {
         self.waiting.insert(at, Entry { account, key: wish.key, unit });
         let cpu = self.idle_one(wish).or_else(|| self.weakest(&account, now, wish))?;
         // It is told once, and somebody else the next time.
-        *self.cpus.get_mut(cpu as usize)? = Standing::Busy;
+        self.note(cpu, None, false);
         Some(cpu)
+    }
+
+    /// What a CPU does from now on.
+    fn note(&mut self, cpu: u32, runs: Option<Runs>, idle: bool) {
+        let Some(running) = self.running.get_mut(cpu as usize) else { return };
+        *running = runs;
+        self.idle = if idle { self.idle.or(CpuMask::one(cpu)) } else { self.idle.without(CpuMask::one(cpu)) };
     }
 
     /// A CPU that has nothing to do.
     fn idle_one(&self, wish: Wish) -> Option<u32> {
-        let is_idle = |cpu: &u32| self.cpus.get(*cpu as usize) == Some(&Standing::Idle) && self.is_for(*cpu, wish.key);
-        let better = wish.allowed.and(wish.preferred);
-        [better, wish.allowed].into_iter().find_map(|among| {
-            Some(wish.last).filter(|last| among.has(*last) && is_idle(last)).or_else(|| among.iter().find(is_idle))
+        let idle = wish.allowed.and(self.idle);
+        if idle.is_empty() {
+            return None;
+        }
+        let fits = |cpu: &u32| self.is_for(*cpu, wish.key);
+        [idle.and(wish.preferred), idle].into_iter().find_map(|among| {
+            Some(wish.last).filter(|last| among.has(*last) && fits(last)).or_else(|| among.iter().find(fits))
         })
     }
 
@@ -168,14 +175,11 @@ impl<T> RunQueue<T> {
         if self.is_null() {
             return None;
         }
-        let credit = |cpu: u32| match self.cpus.get(cpu as usize) {
-            Some(Standing::Runs { account, since, alone }) => {
-                let mut running = *account;
-                running.refresh(self.round, self.rules.allowance());
-                running.burn(now.since(*since));
-                Some((running.credit, cpu, *alone))
-            }
-            _ => None,
+        let credit = |cpu: u32| {
+            let Runs { mut account, since, alone } = (*self.running.get(cpu as usize)?)?;
+            account.refresh(self.round, self.rules.allowance());
+            account.burn(now.since(since));
+            Some((account.credit, cpu, alone))
         };
         let (least, cpu, alone) = wish.allowed.iter().take(CPUS).filter_map(credit).min()?;
         (alone || account.credit > least).then_some(cpu)
@@ -268,9 +272,7 @@ impl<T> RunQueue<T> {
             account.refresh(self.round, self.rules.allowance());
         }
         let front = self.front(fits);
-        if let Some(standing) = self.cpus.get_mut(cpu as usize) {
-            *standing = Standing::Runs { account: *account, since: now, alone: front.is_none() };
-        }
+        self.note(cpu, Some(Runs { account: *account, since: now, alone: front.is_none() }), false);
         if self.rules.scheduler == Scheduler::Credit {
             return front.map(|_| self.rules.time_slice);
         }
@@ -281,9 +283,7 @@ impl<T> RunQueue<T> {
 
     /// A CPU has nothing to run.
     pub fn idle(&mut self, cpu: u32) {
-        if let Some(standing) = self.cpus.get_mut(cpu as usize) {
-            *standing = Standing::Idle;
-        }
+        self.note(cpu, None, true);
     }
 }
 

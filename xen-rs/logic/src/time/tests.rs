@@ -101,6 +101,31 @@ fn vcpu_timers() {
     assert_eq!(t.next(), Some(Nanos(56)));
 }
 
+#[test]
+fn one_that_stands_on_the_queue_is_not_put_there_again() {
+    let mut t = VcpuTimers { singleshot: Some(Nanos(50)), ..VcpuTimers::default() };
+    assert_eq!(t.to_queue(1, Nanos(10)), Some(Nanos(50)));
+    t.queued = Some((1, Nanos(50)));
+    assert_eq!(t.to_queue(1, Nanos(10)), None);
+    assert_eq!(t.to_queue(2, Nanos(10)), Some(Nanos(50)), "it stands on another one");
+    assert_eq!(t.to_queue(1, Nanos(50)), Some(Nanos(50)), "it may have been taken off");
+    t.singleshot = Some(Nanos(40));
+    assert_eq!(t.to_queue(1, Nanos(10)), Some(Nanos(40)));
+    t.singleshot = None;
+    assert_eq!(t.to_queue(1, Nanos(10)), None);
+}
+
+#[test]
+fn those_who_are_gone_are_forgotten() {
+    let mut queue = TimerQueue::new();
+    for (key, at) in [(1u8, 30), (2, 10), (1, 20), (3, 40)] {
+        assert!(queue.set(key, Nanos(at)));
+    }
+    queue.retain(|key| key != 2 && key != 3);
+    assert_eq!((queue.next(), queue.pop_due(Nanos(99))), (Some(Nanos(20)), Some(1)));
+    assert_eq!(queue.next(), None);
+}
+
 proptest! {
     #[test]
     fn timers_fire_in_order(steps in prop::collection::vec((0u8..10, 0u64..100, any::<bool>()), 1..100)) {

@@ -39,6 +39,11 @@ impl<K: Copy + PartialEq> TimerQueue<K> {
         found.is_some()
     }
 
+    /// Forgets the deadlines of all keys but those for which `keep` holds.
+    pub fn retain(&mut self, keep: impl Fn(K) -> bool) {
+        self.deadlines.retain(|(_, key)| keep(*key));
+    }
+
     /// The earliest deadline.
     #[must_use]
     pub fn next(&self) -> Option<Nanos> {
@@ -77,6 +82,9 @@ pub struct VcpuTimers {
     pub poll: Option<Nanos>,
     /// The timer of a PVH vCPU's local APIC.
     pub apic: Option<Nanos>,
+    /// The queue, by its CPU, on which the vCPU was put last, and for when. It stays there while the vCPU runs, until that time
+    /// comes: most often it is put aside again before, and nothing has changed.
+    pub queued: Option<(u32, Nanos)>,
 }
 
 /// What came of looking at a vCPU's timers.
@@ -108,6 +116,15 @@ impl VcpuTimers {
     #[must_use]
     pub fn next_parked(&self) -> Option<Nanos> {
         Nanos::earliest([self.singleshot, self.poll, self.apic])
+    }
+
+    /// What to put on a CPU's queue for a vCPU that is put aside there: nothing where it stands there already.
+    #[must_use]
+    pub fn to_queue(&self, cpu: u32, now: Nanos) -> Option<Nanos> {
+        let deadline = self.next_parked()?;
+        // Before its time nobody takes it off.
+        let stands = self.queued == Some((cpu, deadline)) && deadline > now;
+        (!stands).then_some(deadline)
     }
 
     /// Takes off what is due. A periodic timer that missed several rounds fires once.
