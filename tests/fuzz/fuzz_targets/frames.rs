@@ -16,9 +16,11 @@ fuzz_target!(|data: &[u8]| {
     let table = FrameTable::new(&info);
     let mut buddy = Buddy::new();
     let mut bytes = Bytes::new(data);
-    let (from, to) = (u64::from(bytes.u8()), u64::from(bytes.u8()));
-    buddy.add(table, Mfn(from.min(to)), Mfn(from.max(to)), true);
-    let all = from.abs_diff(to);
+    let (one, other) = (u64::from(bytes.u8()), u64::from(bytes.u8()));
+    let (from, to) = (one.min(other), one.max(other));
+    buddy.add(table, Mfn(from), Mfn(to), true);
+    // Frame 0 is left out.
+    let all = to.saturating_sub(from.max(1));
     let mut owner = vec![false; FRAMES];
     let mut held: Vec<Block> = Vec::new();
     while !bytes.is_empty() {

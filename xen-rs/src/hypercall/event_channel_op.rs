@@ -32,16 +32,25 @@ const RESET_ROUND: u32 = 64;
 /// A send that needs no context. None for everything else, of which nothing is done.
 #[inline(always)]
 pub fn at_once(domain: &Domain, command: u64, va: u64) -> Option<Notify> {
-    at_once_with(domain, command, || Handle::<abi::EvtchnSend, In>::new(va).read_at_once().ok().map(|op| op.port))
+    if !is_plain_send(command) {
+        return None;
+    }
+    event::send_at_once(domain, Handle::<abi::EvtchnSend, In>::new(va).read_at_once().ok()?.port)
 }
 
 /// The same with another way to read the port.
 #[inline(always)]
 pub fn at_once_with(domain: &Domain, command: u64, port: impl FnOnce() -> Option<Port>) -> Option<Notify> {
-    if command != u64::from(abi::EVTCHNOP_SEND) || trace::is_on() {
+    if !is_plain_send(command) {
         return None;
     }
     event::send_at_once(domain, port()?)
+}
+
+/// A send of which nobody keeps a record.
+#[inline(always)]
+fn is_plain_send(command: u64) -> bool {
+    command == u64::from(abi::EVTCHNOP_SEND) && !trace::is_on()
 }
 
 /// The hypercall: rdi is the operation, rsi points to its structure.

@@ -10,6 +10,7 @@ use crate::docs;
 use crate::doctor::{self, Need};
 use crate::fuzz;
 use crate::say::Step;
+use crate::suite::models;
 use crate::toolchain::Toolchain;
 use crate::workspace;
 use anyhow::{Context, Result};
@@ -75,6 +76,7 @@ impl Lint {
             cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         )?;
         clean &= passes("fuzz targets", &mut fuzz::check())?;
+        clean &= passes("loom models", &mut models::check())?;
         let toolchain = Toolchain::choose()?;
         for package in BARE_METAL {
             clean &= passes(

@@ -10,7 +10,7 @@ mod emulated;
 mod host;
 mod hostile;
 mod mixed;
-mod models;
+pub mod models;
 mod power_cut;
 mod report;
 mod stretches;

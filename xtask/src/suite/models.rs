@@ -30,6 +30,15 @@ pub fn run() -> Result<Tally> {
     Ok(tally)
 }
 
+/// Whether the models still compile, without running them.
+pub fn check() -> Command {
+    let mut check = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    check.args(["check", "--quiet", "--lib", "--profile", "test", "--target-dir", "target/loom"]);
+    check.args(LOOM.iter().flat_map(|package| ["-p", package]));
+    check.env("RUSTFLAGS", "--cfg loom").current_dir(workspace::root());
+    check
+}
+
 /// The models of page words, event delivery, grant pins, switching, locks with shootdown, and rings of requests.
 fn loom() -> Result<Tally> {
     let step = Step::begin("loom models");

@@ -53,9 +53,9 @@ mod loom;
 mod maptrack;
 mod switch;
 mod table;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests_version2;
 mod transfer;
 mod version2;

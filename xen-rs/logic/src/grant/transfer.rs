@@ -72,7 +72,7 @@ impl<P: EntryPage> Table<P> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::super::tests::{good, page};
     use super::super::{Access, Purpose, Version, Via};
