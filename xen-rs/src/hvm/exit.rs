@@ -4,7 +4,7 @@ use log::error;
 use logic::hvm::delivery::{self, Second};
 use logic::hvm::length::{Instruction, MAX_LENGTH};
 use logic::regs::{GuestRegs, rflags};
-use machine::arch::x86_64::guest_registers;
+use machine::arch::x86_64::{cpu, guest_registers};
 use machine::container::{Event, EventKind, Exit, attributes, memory};
 use xen_abi::hvm::HVM_PARAM_TRIPLE_FAULT_REASON;
 
@@ -29,8 +29,8 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
         Exit::Port(access) => port::access(cx, access),
         Exit::Xsetbv => xsetbv(cx),
         // They have done what they are for.
-        Exit::Interrupt | Exit::Nmi | Exit::Debug => {}
-        Exit::Window => at_window(cx),
+        Exit::Nmi | Exit::Debug => {}
+        Exit::Interrupt | Exit::Window => before_next(cx),
         Exit::NmiWindow => {
             if let Some(pvh) = cx.state.pvh.as_deref_mut() {
                 pvh.nmi_masked = false;
@@ -232,16 +232,19 @@ fn triple_fault(cx: &mut Context<'_>) {
     domain.shut_down(Shutdown(u32::try_from(reason).unwrap_or(0)), &mut cx.held);
 }
 
-/// An interrupt can be injected, at the next entry. One that `sti` held back belongs behind the next instruction, but QEMU's CPU
-/// forgets about that when it leaves a container: a `hlt` there would begin when the interrupt is over, with interrupts off.
-fn at_window(cx: &mut Context<'_>) {
-    let Some(pvh) = cx.state.pvh.as_deref_mut() else { return };
-    let held_back = core::mem::take(&mut pvh.held_back_at);
-    if held_back != Some(cx.regs.rip) {
+/// An interrupt has called the guest out, or may be injected. What `sti` holds off belongs behind the next instruction, but
+/// QEMU's CPU forgets about that when it leaves a container. Before a `hlt` the guest would take its interrupt too early, and
+/// sleep on it; so it halts here, as it would have next.
+fn before_next(cx: &mut Context<'_>) {
+    let Some(pvh) = cx.state.pvh.as_deref() else { return };
+    let halts = cx.regs.rflags & (rflags::IF | rflags::TF) == rflags::IF && pvh.container.cpl() == 0;
+    if !cpu::has(cpu::Features::EMULATED) || !halts || delivers(cx) {
         return;
     }
-    if let Some(length) = length(cx, Instruction::Hlt) {
-        cx.regs.rip = cx.regs.rip.wrapping_add(length);
+    if let Some(length) = length(cx, Instruction::Hlt)
+        && let Some(pvh) = cx.state.pvh.as_deref_mut()
+    {
+        go_on(pvh, cx.regs, cx.regs.rip.wrapping_add(length));
         halt(cx);
     }
 }

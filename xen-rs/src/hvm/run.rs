@@ -45,6 +45,9 @@ pub fn run(
                 while let Some(vector) = interrupts::take() {
                     cpu_loop::interrupt(cpu, vector, held.again());
                 }
+                if let Some(mut cx) = cpu.context(regs, held.again()) {
+                    exit::handle(&mut cx, Exit::Interrupt);
+                }
             }
             Left::By(exit) => {
                 if let Some(mut cx) = cpu.context(regs, held.again()) {

@@ -4,7 +4,7 @@
 
 use core::sync::atomic::Ordering;
 
-use logic::regs::{GuestRegs, rflags};
+use logic::regs::GuestRegs;
 use machine::container::Event;
 use xen_abi::hvm::HVM_PARAM_CALLBACK_TYPE_VECTOR;
 
@@ -33,7 +33,6 @@ fn raise(pvh: &mut PvhVcpu, vcpu: &Vcpu, domain: &Domain, regs: &GuestRegs) {
     let callback = callback(vcpu, domain);
     let Some(vector) = callback.or_else(|| pvh.apic.pending()) else { return };
     if !pvh.container.takes_interrupts(regs) {
-        pvh.held_back_at = (regs.rflags & rflags::IF != 0).then_some(regs.rip);
         return pvh.container.want_window(true);
     }
     if callback.is_none() {

@@ -28,8 +28,6 @@ pub struct PvhVcpu {
     pub mtrr_default: u64,
     /// An NMI handler runs: no other NMI until its `iret`.
     pub nmi_masked: bool,
-    /// Where the guest was when an interrupt waited that it takes, but not at this instruction.
-    pub held_back_at: Option<u64>,
 }
 
 impl fmt::Debug for PvhVcpu {
@@ -46,7 +44,7 @@ impl PvhVcpu {
         let role = if id.0 == 0 { Role::First } else { Role::Other };
         let apic = Apic::new(id.0 * 2, role);
         let mtrr_default = msr::MTRR_DEFAULT;
-        Some(Self { container, apic, xcr0: 1, tsc_aux: 0, mtrr_default, nmi_masked: false, held_back_at: None })
+        Some(Self { container, apic, xcr0: 1, tsc_aux: 0, mtrr_default, nmi_masked: false })
     }
 
     /// Takes this CPU.

@@ -27,6 +27,8 @@ svm_enter:
     // Until `stgi` nothing interrupts; IF says what interrupts the guest.
     clgi
     sti
+    // What `sti` holds off ends here; else it went on in the guest, and the guest's own `sti` there had no such effect.
+    nop
     vmrun rax
     cli
     stgi
