@@ -168,7 +168,7 @@ impl Freed {
         self.via
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) const fn of(frame: Mfn, writable: bool) -> Freed {
         Freed { frame, access: if writable { Access::Write } else { Access::Read }, via: Via::HOST }
     }
