@@ -325,7 +325,7 @@ pub fn watch(machine: &Machine, payload: &Payload, limit: Duration, see: impl Fn
     Ok(watch_closely(machine, payload, limit, see)?.0)
 }
 
-/// [`watch`], and what the machine was doing when `limit` had passed; nothing otherwise.
+/// [`watch`], and what the machine was doing when `limit` had passed, if it has a monitor; nothing otherwise.
 pub fn watch_closely(
     machine: &Machine,
     payload: &Payload,
@@ -361,7 +361,8 @@ pub fn watch_closely(
             Serial::Closed => return Ok((End::Off, String::new())),
         }
     }
-    let look = if end == End::Deadline { last_look::look(machine, &mut running, &mut input) } else { String::new() };
+    let asks = end == End::Deadline && machine.monitor.is_some();
+    let look = if asks { last_look::look(machine, &mut running, &mut input) } else { String::new() };
     Ok((end, look))
 }
 

@@ -24,16 +24,10 @@ use crate::{
 #[cold]
 pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) {
     queues::looks(cpu.local.id);
-    // Whoever has come waits for the rate limit: that is most often so, and all that there is to say then.
-    if !interrupts::any() && !cpu.local.sched.yields {
-        if !keeps(cpu) {
-            settle(cpu, regs, held);
-        }
-        return;
-    }
     while let Some(vector) = interrupts::take() {
         super::interrupt(cpu, vector, held.again());
     }
+    // Whoever has come most often waits for the rate limit, and that is all there is to say then.
     if cpu.local.sched.yields || !keeps(cpu) {
         settle(cpu, regs, held);
     }

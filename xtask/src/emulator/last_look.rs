@@ -2,7 +2,7 @@
 //! hypervisor says of itself when it is asked on the serial port. An emulator that has lost an interrupt goes on then.
 
 use super::monitor::Questions;
-use super::{Input, Machine, Running, Serial};
+use super::{Emulator, Input, Machine, Running, Serial};
 use anyhow::Result;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,13 +17,13 @@ const ANSWER: Duration = Duration::from_secs(3);
 pub fn look(machine: &Machine, running: &mut Running, input: &mut Input) -> String {
     let mut text = String::from("\n# the time is over; what the hypervisor says:\n");
     let mut looks = String::new();
+    let monitor = machine.monitor.as_deref().filter(|_| machine.emulator == Emulator::Qemu);
     let mut look = |when: &str| {
-        let seen = machine.monitor.as_deref().map(|socket| cpus(socket, machine.smp));
-        match seen {
-            Some(Ok(seen)) => looks += &format!("# {when}:\n{seen}"),
-            Some(Err(error)) => looks += &format!("# {when}: {error:#}\n"),
-            None => {}
-        }
+        let _ = match monitor.map(|socket| cpus(socket, machine.smp)) {
+            Some(Ok(seen)) => write!(looks, "# {when}:\n{seen}"),
+            Some(Err(error)) => writeln!(looks, "# {when}: {error:#}"),
+            None => Ok(()),
+        };
     };
     look("when the time was over");
     std::thread::sleep(ANSWER / 6);

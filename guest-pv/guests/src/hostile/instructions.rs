@@ -51,55 +51,55 @@ const TEMPLATES: [&[u8]; 64] = [
     b"\x0f\x23\xc0", // mov dr0, rax
     b"\x0f\x23\xf0", // mov dr6, rax
     MOV_TO_DR7,
-    b"\xec",         // in al, dx
-    b"\xed",         // in eax, dx
-    b"\xee",         // out dx, al
-    b"\x6c",         // ins
-    b"\x6f",         // outs
-    b"\xf3\x6d",     // rep ins
-    b"\xf4",         // hlt
-    b"\xfa",         // cli
-    b"\xfb",         // sti
-    b"\x0f\x06",     // clts
-    b"\x0f\x09",     // wbinvd
-    b"\x0f\x08",     // invd
-    b"\x0f\x01\xd0", // xgetbv
-    b"\x0f\x01\xd1", // xsetbv
-    b"\x0f\x01\xd8", // vmrun
-    b"\x0f\x01\xd9", // vmmcall
-    b"\x0f\x01\xc1", // vmcall
-    b"\x0f\x01\xf8", // swapgs
-    b"\x0f\x01\xf9", // rdtscp
-    b"\x0f\x01\x3f", // invlpg [rdi]
-    b"\x0f\x01\x17", // lgdt [rdi]
-    b"\x0f\x01\x1f", // lidt [rdi]
-    b"\x0f\x01\xf0", // lmsw ax
-    b"\x0f\x00\xd0", // lldt ax
-    // Of selector 0 QEMU makes a TR by which it ends at the next exception in ring 3.
-    b"\x66\xb8\x08\x00\x0f\x00\xd8", // mov ax, 8; ltr ax
-    b"\x8e\xd8",                     // mov ds, eax
-    b"\x8e\xc0",                     // mov es, eax
-    b"\x8e\xe0",                     // mov fs, eax
-    b"\x8e\xe8",                     // mov gs, eax
-    b"\x8e\xd0",                     // mov ss, eax
-    b"\x50\x9d",                     // push rax; popf
-    b"\x0f\x34",                     // sysenter
-    b"\x0f\x07",                     // sysret
-    b"\xcc",                         // int3
-    b"\xf1",                         // int1
-    b"\x0f\xc7\x3f",                 // vmptrst [rdi]
-    b"\x48\x0f\xae\x0f",             // fxrstor [rdi]
-    b"\x48\x0f\xae\x2f",             // xrstor [rdi]
-    b"\x0f\xae\x17",                 // ldmxcsr [rdi]
-    b"\x48\x89\x07",                 // mov [rdi], rax
-    b"\x89\x07",                     // mov [rdi], eax
-    b"\x66\x89\x07",                 // mov [rdi], ax
-    b"\x88\x07",                     // mov [rdi], al
-    b"\x48\x87\x07",                 // xchg [rdi], rax
-    b"\xf0\x48\x0f\xb1\x37",         // lock cmpxchg [rdi], rsi
-    b"\xf0\x48\x0f\xba\x2f\x01",     // lock bts [rdi], 1
-    b"\xf0\x48\x0f\xc7\x0f",         // lock cmpxchg16b [rdi]
-    b"\x48\xab",                     // stosq
+    b"\xec",                     // in al, dx
+    b"\xed",                     // in eax, dx
+    b"\xee",                     // out dx, al
+    b"\x6c",                     // ins
+    b"\x6f",                     // outs
+    b"\xf3\x6d",                 // rep ins
+    b"\xf4",                     // hlt
+    b"\xfa",                     // cli
+    b"\xfb",                     // sti
+    b"\x0f\x06",                 // clts
+    b"\x0f\x09",                 // wbinvd
+    b"\x0f\x08",                 // invd
+    b"\x0f\x01\xd0",             // xgetbv
+    b"\x0f\x01\xd1",             // xsetbv
+    b"\x0f\x01\xd8",             // vmrun
+    b"\x0f\x01\xd9",             // vmmcall
+    b"\x0f\x01\xc1",             // vmcall
+    b"\x0f\x01\xf8",             // swapgs
+    b"\x0f\x01\xf9",             // rdtscp
+    b"\x0f\x01\x3f",             // invlpg [rdi]
+    b"\x0f\x01\x17",             // lgdt [rdi]
+    b"\x0f\x01\x1f",             // lidt [rdi]
+    b"\x0f\x01\xf0",             // lmsw ax
+    b"\x0f\x00\xd0",             // lldt ax
+    b"\x8e\xd8",                 // mov ds, eax
+    b"\x8e\xc0",                 // mov es, eax
+    b"\x8e\xe0",                 // mov fs, eax
+    b"\x8e\xe8",                 // mov gs, eax
+    b"\x8e\xd0",                 // mov ss, eax
+    b"\x50\x9d",                 // push rax; popf
+    b"\x0f\x34",                 // sysenter
+    b"\x0f\x07",                 // sysret
+    b"\xcc",                     // int3
+    b"\xf1",                     // int1
+    b"\x0f\xc7\x3f",             // vmptrst [rdi]
+    b"\x48\x0f\xae\x0f",         // fxrstor [rdi]
+    b"\x48\x0f\xae\x2f",         // xrstor [rdi]
+    b"\x0f\xae\x17",             // ldmxcsr [rdi]
+    b"\x48\x89\x07",             // mov [rdi], rax
+    b"\x89\x07",                 // mov [rdi], eax
+    b"\x66\x89\x07",             // mov [rdi], ax
+    b"\x88\x07",                 // mov [rdi], al
+    b"\x48\x87\x07",             // xchg [rdi], rax
+    b"\xf0\x48\x0f\xb1\x37",     // lock cmpxchg [rdi], rsi
+    b"\xf0\x48\x0f\xba\x2f\x01", // lock bts [rdi], 1
+    b"\xf0\x48\x0f\xc7\x0f",     // lock cmpxchg16b [rdi]
+    b"\x48\xab",                 // stosq
+    // mov ax, 8; ltr ax: of selector 0 QEMU makes a TR by which it ends at the next exception in ring 3.
+    b"\x66\xb8\x08\x00\x0f\x00\xd8",
 ];
 
 impl Hostile {
