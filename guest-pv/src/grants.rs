@@ -107,6 +107,14 @@ pub fn revoke(reference: GrantRef) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Whether somebody has the page mapped.
+#[must_use]
+pub fn is_mapped(reference: GrantRef) -> bool {
+    let table = TABLE.lock();
+    let flags = table.entry(reference.0).map_or(0, |(bytes, at)| bytes.u16_at(at).load(Ordering::Acquire));
+    flags & (GTF_READING | GTF_WRITING) != 0
+}
+
 /// The table's frame that holds entries `512 * index ..`, for direct access; made when missing.
 ///
 /// # Errors

@@ -5,8 +5,9 @@ mod table;
 
 use crate::file_systems::{self, Kind};
 use crate::{debian_root, workspace};
-use anyhow::{Result, bail};
-use std::path::PathBuf;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The names that cases use.
 pub const NAMES: [&str; 9] =
@@ -17,8 +18,8 @@ const DISK: usize = 4 << 20;
 const KEPT_SIZE: u64 = 256 << 20;
 const LARGE_SIZE: u64 = 64 << 20;
 
-/// What a disk may have behind its name and a colon. What is written to one that is kept is there on the next machine; a large
-/// one is empty at first; one with a partition table has two partitions. A virtio disk may have several queues (an NVMe disk has). One that is pulled lies in a slot of its own,
+/// What a disk may have behind its name and a colon. What is written to one that is kept is there on the next machine, and for
+/// whoever looks at it on the host; a large one is empty at first; one with a partition table has two partitions. A virtio disk may have several queues (an NVMe disk has). One that is pulled lies in a slot of its own,
 /// which QEMU's monitor empties as the firmware's code would: on `pc` by `o /w 0xae08 MASK`; on `q35` it lies behind a port of its
 /// own, `o /w 0xcd0 BUS` and `o /w 0xcc8 1`, where the buses of such ports count from 0.
 const FAULTS: &str = "faults";
@@ -26,6 +27,7 @@ const NO_FLUSH: &str = "no-flush";
 const PULLED: &str = "pulled";
 const PULLED_PCIE: &str = "pulled-pcie";
 const KEPT: &str = "kept";
+const DEBIAN_KEPT: &str = "debian:kept";
 const LARGE: &str = "large";
 const QUEUES: &str = "queues";
 const GPT: &str = "gpt";
@@ -44,12 +46,13 @@ pub fn arguments(name: &str) -> Result<Vec<String>> {
         "virtio-blk-4k" => disk("disk4k", 13, how, |place| {
             vec![format!("virtio-blk-pci,drive=disk4k,logical_block_size=4096,physical_block_size=4096{place}")]
         }),
-        "nvme" => disk("disk2", 12, how, |place| vec![format!("nvme,drive=disk2,serial=xen-rs{place}")]),
+        "nvme" => disk("disk2", 12, how, |place| vec![format!("nvme,id=nvme2,drive=disk2,serial=xen-rs{place}")]),
         "ahci" => disk("disk1", 11, how, |place| {
             vec![format!("ich9-ahci,id=ahci1{place}"), "ide-hd,drive=disk1,bus=ahci1.0".to_owned()]
         }),
         "files-ext4" => files("disk5", file_systems::disk(Kind::Ext4)?),
         "files-fat" => files("disk6", file_systems::disk(Kind::Fat)?),
+        "debian" if how == KEPT => Ok(file("disk7", &kept("disk7"), "off")),
         "debian" => files("disk7", debian_root::disk()?),
         "virtio-net" => Ok(network("net0", "virtio-net-pci")),
         "e1000e" => Ok(network("net1", "e1000e")),
@@ -59,9 +62,14 @@ pub fn arguments(name: &str) -> Result<Vec<String>> {
 
 /// A disk with a file system.
 fn files(id: &str, path: PathBuf) -> Result<Vec<String>> {
+    Ok(file(id, &path, "on"))
+}
+
+/// A disk that is a file of the host's, or a snapshot of it.
+fn file(id: &str, path: &Path, snapshot: &str) -> Vec<String> {
     let path = path.display().to_string().replace(',', ",,");
-    let drive = format!("if=none,id={id},format=raw,snapshot=on,file={path}");
-    Ok(["-drive", &drive, "-device", &format!("virtio-blk-pci,drive={id}")].map(str::to_owned).into())
+    let drive = format!("if=none,id={id},format=raw,snapshot={snapshot},file={path}");
+    ["-drive", &drive, "-device", &format!("virtio-blk-pci,drive={id}")].map(str::to_owned).into()
 }
 
 /// A disk and its devices, which are given their place.
@@ -142,8 +150,13 @@ fn kept(id: &str) -> PathBuf {
     workspace::path("target/guest").join(format!("kept-{id}"))
 }
 
-/// Empties a disk that is kept.
+/// Empties a disk that is kept; one with a file system is as it was made.
 pub fn renew(name: &str) -> Result<()> {
+    if name == DEBIAN_KEPT {
+        std::fs::create_dir_all(workspace::path("target/guest"))?;
+        std::fs::copy(debian_root::disk()?, kept("disk7"))?;
+        return Ok(());
+    }
     let id = match name.split_once(':') {
         Some(("virtio-blk", KEPT)) => "disk0",
         Some(("virtio-blk-4k", KEPT)) => "disk4k",
@@ -153,6 +166,20 @@ pub fn renew(name: &str) -> Result<()> {
     };
     std::fs::create_dir_all(workspace::path("target/guest"))?;
     Ok(std::fs::write(kept(id), qcow2::empty(KEPT_SIZE))?)
+}
+
+/// What is wrong with the file system of a disk that is kept, once the machine has ended: what e2fsck says on the host.
+pub fn fault(name: &str) -> Result<Option<String>> {
+    if name != DEBIAN_KEPT {
+        return Ok(None);
+    }
+    let mut check = Command::new("e2fsck");
+    check.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").env("LC_ALL", "C").args(["-f", "-n"]).arg(kept("disk7"));
+    let said = check.output().context("cannot start e2fsck")?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    // One whose journal is to be replayed is not clean, though nothing else may be wrong.
+    let clean = said.status.success() && text.contains("Pass 5") && !text.to_lowercase().contains("journal");
+    Ok((!clean).then(|| format!("e2fsck on the host: {}: {}", said.status, text.trim())))
 }
 
 /// A disk full of zeros.

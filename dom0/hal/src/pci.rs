@@ -110,6 +110,12 @@ impl Device {
         self.address
     }
 
+    /// Whether its configuration space is reached in memory.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        self.config.is_some()
+    }
+
     /// Reads its configuration space.
     #[must_use]
     pub fn read32(&self, register: u8) -> u32 {

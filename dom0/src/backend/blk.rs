@@ -163,9 +163,6 @@ impl Blk {
         for key in core::mem::take(&mut self.changed) {
             self.follow(key, store);
         }
-        if self.disks.take_resized() {
-            self.resize(store);
-        }
         let done = self.disks.expire();
         self.finish(&done);
         self.go_on_with_restart(store);
@@ -189,6 +186,9 @@ impl Blk {
         self.disks.kick();
         let done = self.disks.collect();
         self.finish(&done);
+        if self.disks.take_resized() {
+            self.resize(store);
+        }
         busy || !done.is_empty()
     }
 

@@ -23,6 +23,8 @@ const PERIOD: u64 = 1_000_000_000;
 const OWN_FIRST: u64 = 1 << 63;
 /// The one that is waited for at the start.
 const OWN: Tag = Tag(u64::MAX);
+/// Those that look again how large a disk is.
+const LOOK: Tag = Tag(u64::MAX - 1);
 /// The most that is read at once: it takes a page for each 4096 bytes.
 const MOST: u64 = 4096;
 
@@ -37,6 +39,8 @@ pub struct Disks {
     /// What dom0 itself reads: requests not done, and whether one failed.
     readings: BTreeMap<u64, (usize, Result<(), Failure>)>,
     next_reading: u64,
+    /// Disks that are being looked at again.
+    looking: usize,
     resized: bool,
 }
 
@@ -182,7 +186,25 @@ impl Disks {
             *left = left.saturating_sub(1);
             *result = result.and(done.result);
         }
+        if done.tag == LOOK {
+            self.looking = self.looking.saturating_sub(1);
+            self.resized = true;
+        }
         done.tag.0 >= OWN_FIRST
+    }
+
+    /// Asks all disks again how large they are. One of another size is told of by [`Disks::take_resized`].
+    pub fn look_again(&mut self) {
+        for disk in 0..self.disks.len() {
+            self.looking += 1;
+            self.submit_raw(disk, Request { tag: LOOK, lane: 0, action: Action::Look });
+        }
+        self.kick();
+    }
+
+    /// Whether not all have answered that.
+    pub fn is_looking(&self) -> bool {
+        self.looking > 0
     }
 
     /// The volume of a path.
@@ -278,24 +300,27 @@ impl Disks {
 
     /// Takes an event, if it is a disk's; whether it was.
     pub fn event(&mut self, port: Port) -> bool {
-        for disk in &mut self.disks {
-            if disk.driver.change_port() == Some(port) {
-                self.resized |= disk.driver.refresh();
-                return true;
-            }
+        let mut any = false;
+        // Several disks of a controller have one port for that, and it may be the one of a queue, too.
+        for disk in self.disks.iter_mut().filter(|disk| disk.driver.change_port() == Some(port)) {
+            self.resized |= disk.driver.refresh();
+            any = true;
         }
         // That something is done says no more than that something is to be collected.
-        self.disks.iter().any(|disk| disk.driver.ports().contains(&port))
+        any || self.disks.iter().any(|disk| disk.driver.ports().contains(&port))
     }
 
-    /// Whether a disk's size has changed since this was asked last.
+    /// Whether a disk's size may have changed since this was asked last.
     pub fn take_resized(&mut self) -> bool {
         core::mem::take(&mut self.resized)
     }
 
     /// Event channels in use.
     pub fn ports(&self) -> usize {
-        let ports = |disk: &Disk| disk.driver.ports().len() + usize::from(disk.driver.change_port().is_some());
+        let ports = |disk: &Disk| {
+            let of_queues = disk.driver.ports();
+            of_queues.len() + usize::from(disk.driver.change_port().is_some_and(|port| !of_queues.contains(&port)))
+        };
         self.disks.iter().map(ports).sum()
     }
 

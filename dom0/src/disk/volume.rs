@@ -68,7 +68,7 @@ impl Volume {
     /// An action on it as what its disk is to do.
     pub fn actions(&self, action: Action) -> Vec<Action> {
         match action {
-            Action::Flush => Vec::from([Action::Flush]),
+            Action::Flush | Action::Look => Vec::from([action]),
             Action::Read { sector, segments } => {
                 self.moved(sector, segments, |sector, segments| Action::Read { sector, segments })
             }

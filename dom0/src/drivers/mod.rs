@@ -63,6 +63,8 @@ pub enum Action {
         /// So many.
         count: u64,
     },
+    /// The driver asks the disk again how large it is; [`Driver::geometry`] says so then.
+    Look,
 }
 
 impl Action {
@@ -70,7 +72,7 @@ impl Action {
     pub fn segments(&self) -> &[Segment] {
         match self {
             Self::Read { segments, .. } | Self::Write { segments, .. } => segments,
-            Self::Flush | Self::Discard { .. } => &[],
+            Self::Flush | Self::Discard { .. } | Self::Look => &[],
         }
     }
 }
@@ -188,7 +190,7 @@ pub trait Driver: Debug {
     fn change_port(&self) -> Option<Port> {
         None
     }
-    /// Looks at the disk's size again; whether it is another one.
+    /// Looks what that event was about; whether the disk has another size now.
     fn refresh(&mut self) -> bool {
         false
     }
@@ -225,7 +227,10 @@ pub fn probe() -> Vec<Found> {
     }
     let mut found = Vec::new();
     let mut controllers = 0;
-    for device in pci::enumerate() {
+    let devices = pci::enumerate();
+    let (all, in_memory) = (devices.len(), devices.iter().filter(|device| device.is_in_memory()).count());
+    println!("pci: {all} functions, {in_memory} with configuration space in memory");
+    for device in devices {
         match start(&device, &mut controllers) {
             None => {}
             Some(Ok(disks)) => found.extend(disks),

@@ -88,7 +88,7 @@ impl Driver for Disk {
                     sector += segment.len() as u64 / SECTOR;
                 }
             }
-            Action::Flush => {}
+            Action::Flush | Action::Look => {}
             Action::Discard { sector, count } => {
                 let len = usize::try_from(count.saturating_mul(SECTOR)).unwrap_or(0).min(DISCARDED);
                 self.range(*sector, len).fill(0);

@@ -55,6 +55,7 @@ pub const COMMANDS: &[Builtin] = &[
     listing("disks", "", "List disks and the volumes on them", disks),
     own("ramdisk", "MIB", "Make a disk in memory of so many MiB", ramdisk),
     own("restart-disks", "", "Start the disks' back end anew while guests use them", restart_disks),
+    own("rescan-disks", "", "Ask all disks again how large they are, and tell their guests", rescan_disks),
     own("resources", "", "Show what is in use, to be compared before and after", |shell, _| resources(shell)),
     own("scrubbed", "", "Wait until all free memory is clean, where the hypervisor tells", |shell, _| scrubbed(shell)),
     own("xenstore-ls", "[PATH]", "Print a part of xenstore", |shell, words| {
@@ -311,15 +312,24 @@ fn ramdisk(shell: &mut dyn Shell, arguments: &[&str]) -> Status {
 }
 
 fn restart_disks(shell: &mut dyn Shell, _: &[&str]) -> Status {
-    /// Longer than a disk that does not answer is waited for.
+    shell.dom0().blk.restart();
+    finish(shell, "restart-disks: requests are still under way\n", |shell| shell.dom0().blk.is_restarting())
+}
+
+fn rescan_disks(shell: &mut dyn Shell, _: &[&str]) -> Status {
+    shell.dom0().blk.disks.look_again();
+    finish(shell, "rescan-disks: not all disks answer\n", |shell| shell.dom0().blk.disks.is_looking())
+}
+
+/// Waits while disks have something to do, longer than one that does not answer is waited for.
+fn finish(shell: &mut dyn Shell, otherwise: &str, is_busy: impl Fn(&mut dyn Shell) -> bool) -> Status {
     const MOST: u64 = 40_000_000_000;
     const PERIOD: u64 = 10_000_000;
-    shell.dom0().blk.restart();
     let end = shell.now() + MOST;
-    while shell.dom0().blk.is_restarting() {
+    while is_busy(shell) {
         let next = shell.now() + PERIOD;
         if next > end || !shell.wait(next) {
-            shell.print_error("restart-disks: requests are still under way\n");
+            shell.print_error(otherwise);
             return FAILURE;
         }
     }

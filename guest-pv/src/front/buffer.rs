@@ -55,6 +55,11 @@ impl Buffer {
         self.pages.len()
     }
 
+    /// How many of its pages the other domain has mapped.
+    pub fn mapped(&self) -> usize {
+        self.references().filter(|reference| grants::is_mapped(*reference)).count()
+    }
+
     /// Its bytes.
     pub fn size(&self) -> usize {
         self.pages.len() * PAGE_BYTES

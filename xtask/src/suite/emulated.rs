@@ -127,6 +127,9 @@ impl Row {
     pub fn run(&self, log: PathBuf) -> Result<Verdict> {
         // Building and fetching does not count into the row's time.
         let payload = self.payload()?;
+        for device in &self.case.devices {
+            devices::renew(device)?;
+        }
         let began = Instant::now();
         let by_host = self.case.asked_by_host || self.case.commands == Some(Toolstack::Ours);
         if by_host {
@@ -139,10 +142,15 @@ impl Row {
             let (passed, note) = asked.unwrap_or_else(|error| (false, format!("{error:#}")));
             return Ok(Verdict { note, passed, seconds: began.elapsed().as_secs_f32(), log });
         }
-        let (passed, note) = match &self.case.cut {
+        let (mut passed, mut note) = match &self.case.cut {
             Some(cut) => power_cut::run(self, cut, &log)?,
             None => self.watch(&payload, &log)?,
         };
+        for device in &self.case.devices {
+            if let Some(fault) = devices::fault(device)?.filter(|_| passed) {
+                (passed, note) = (false, fault);
+            }
+        }
         Ok(Verdict { note, passed, seconds: began.elapsed().as_secs_f32(), log })
     }
 

@@ -6,7 +6,6 @@
 
 use super::case::{Case, Cut};
 use super::emulated::Row;
-use crate::devices;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,9 +17,6 @@ const SO_FAR: &str = "{so-far}";
 
 /// Runs both machines; whether the row passed, and a note.
 pub fn run(row: &Row, cut: &Cut, log: &Path) -> Result<(bool, String)> {
-    for device in &row.case.devices {
-        devices::renew(device)?;
-    }
     let first = Row { case: Case { expect: vec![cut.at.clone()], around: None, ..row.case.clone() }, ..row.clone() };
     let before = log.with_extension("before.log");
     let (text, ..) = first.boot(&first.payload()?, &before)?;

@@ -1,11 +1,13 @@
 //! A SATA disk. Reads and writes are native queued commands where disk and controller take them; a flush cannot be
-//! queued, and goes alone.
+//! queued, and goes alone. So does the question what the disk is, which is asked again when somebody wants to know: no event
+//! tells of another size.
 //!
 //! After an error it is not known whose it was. All that was issued is repeated, one after the other, and what fails
 //! alone has failed.
 
 use super::Host;
-use super::port::{Command, Port, SEGMENTS, SLOTS};
+use super::identity::{self, Identity};
+use super::port::{Command, Port, SLOTS};
 use crate::drivers::{Action, BRIEFLY, Done, Driver, Failure, Geometry, Request, SOON, UnderWay, wait};
 use alloc::format;
 use alloc::rc::Rc;
@@ -19,7 +21,7 @@ use xen_abi::ids;
 const READ: [u8; 2] = [0x25, 0x60];
 const WRITE: [u8; 2] = [0x35, 0x61];
 const FLUSH: u8 = 0xea;
-const IDENTIFY: u8 = 0xec;
+const WHO: Command = Command { code: 0xec, sector: 0, count: 0, queued: false, writes: false };
 
 /// A disk.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Disk {
     port: Port,
     under_way: [Option<Slot>; SLOTS],
     issued: u32,
+    /// What the disk says of itself.
+    answer: Page,
     /// Commands are queued by the disk itself, so many at most.
     depth: Option<usize>,
     geometry: Geometry,
@@ -52,66 +56,18 @@ impl Disk {
         if !port.has_disk() {
             return Ok(None);
         }
-        let mut this = Self {
-            port,
-            under_way: [const { None }; SLOTS],
-            issued: 0,
-            depth: None,
-            geometry: Geometry {
-                sectors: 0,
-                sector_size: 512,
-                physical_sector_size: 512,
-                read_only: false,
-                flush: true,
-                discard: false,
-                segments: SEGMENTS,
-            },
-            model: String::new(),
-            dead: false,
-        };
-        this.identify()?;
-        Ok(Some(this))
+        let answer = Page::new().ok_or("no memory")?;
+        let Identity { geometry, depth, model } = ask(&port, &answer)?;
+        let depth = depth.filter(|_| host.queues());
+        let under_way = [const { None }; SLOTS];
+        Ok(Some(Self { port, under_way, issued: 0, answer, depth, geometry, model, dead: false }))
     }
 
-    fn identify(&mut self) -> Result<(), String> {
-        let answer = Page::new().ok_or_else(|| String::from("no memory"))?;
-        let command = Command { code: IDENTIFY, sector: 0, count: 0, queued: false, writes: false };
-        self.port.prepare(0, command, [(answer.machine_address(), 512)].into_iter());
-        self.port.issue(1, false);
-        let mut said = self.port.look();
-        let done = wait("the disk", SOON, || {
-            said = self.port.look();
-            said.busy & 1 == 0 || said.failed
-        });
-        if done.is_err() || said.failed {
-            self.port.stop(SOON)?;
-            return Err(String::from("the disk does not say what it is"));
-        }
-        let mut bytes = [0; 512];
-        answer.read(0, &mut bytes);
-        let words: Vec<u16> = bytes.as_chunks().0.iter().map(|word| u16::from_le_bytes(*word)).collect();
-        let word = |at: usize| words.get(at).copied().unwrap_or(0);
-        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 1)) << 16;
-        if word(83) & 1 << 10 == 0 {
-            return Err(String::from("a disk without 48-bit addresses is not supported"));
-        }
-        // Words of ACS-3, 7.12.7: sizes of sectors are told where bit 14 is set and bit 15 is not.
-        let sizes = if word(106) >> 14 == 1 { word(106) } else { 0 };
-        let size = if sizes & 1 << 12 != 0 { long(117) * 2 } else { 512 };
-        let exponent = if sizes & 1 << 13 != 0 { (sizes & 0xf).min(8) } else { 0 };
-        let sector_size = u32::try_from(size).ok().filter(|size| matches!(size, 512 | 4096));
-        let sector_size = sector_size.ok_or_else(|| format!("sectors of {size} bytes are not supported"))?;
-        self.geometry.sectors = (long(100) | long(102) << 32).saturating_mul(size / 512);
-        self.geometry.sector_size = sector_size;
-        self.geometry.physical_sector_size = sector_size << exponent;
-        // Word 76 is of Serial ATA (7.12.7.34): neither 0 nor all ones where it means anything.
-        let serial = if word(76) == u16::MAX { 0 } else { word(76) };
-        if serial & 1 << 8 != 0 && self.port.host.queues() {
-            self.depth = Some(usize::from(word(75) & 0x1f) + 1);
-        }
-        let name: Vec<u8> = words.get(27..47).unwrap_or_default().iter().flat_map(|word| word.to_be_bytes()).collect();
-        self.model = String::from_utf8_lossy(&name).trim().into();
-        Ok(())
+    /// The disk has said again what it is. Its sectors do not become others; one that says they did is not usable.
+    fn look(&mut self) {
+        let now = Identity::read(&self.answer).map(|identity| identity.geometry);
+        let same = now.ok().filter(|now| now.sector_size == self.geometry.sector_size);
+        self.geometry.sectors = same.map_or(0, |now| now.sectors);
     }
 
     /// Slots in use.
@@ -122,13 +78,16 @@ impl Disk {
     /// Fills a slot.
     fn prepare(&self, slot: usize, action: &Action, alone: bool) {
         let grain = u64::from(self.geometry.sector_size);
+        if let Action::Look = action {
+            return self.port.prepare(slot, WHO, [(self.answer.machine_address(), identity::LEN)].into_iter());
+        }
         let segments = action.segments();
         let queued = !alone && self.depth.is_some();
         let (codes, sector, writes) = match action {
             Action::Read { sector, .. } => (READ, *sector, false),
             Action::Write { sector, .. } => (WRITE, *sector, true),
             // Discarding is not offered.
-            Action::Flush | Action::Discard { .. } => ([FLUSH; 2], 0, false),
+            Action::Flush | Action::Discard { .. } | Action::Look => ([FLUSH; 2], 0, false),
         };
         let count = segments.iter().map(|segment| segment.len() as u64).sum::<u64>() / grain;
         let code = if queued { codes[1] } else { codes[0] };
@@ -152,8 +111,13 @@ impl Disk {
     }
 
     fn take(&mut self, slot: usize, result: Result<(), Failure>, done: &mut Vec<Done>) {
-        let taken = self.under_way.get_mut(slot).and_then(Option::take);
-        done.extend(taken.map(|slot| slot.under_way.done(result)));
+        let Some(taken) = self.under_way.get_mut(slot).and_then(Option::take) else {
+            return;
+        };
+        if matches!(taken.under_way.request.action, Action::Look) && result.is_ok() {
+            self.look();
+        }
+        done.push(taken.under_way.done(result));
     }
 
     /// The disk reported an error: nothing that was issued goes on.
@@ -196,6 +160,22 @@ impl Disk {
         }
         self.give_up(Failure::Device, done);
     }
+}
+
+/// Asks a disk what it is and waits for it, before anything else is under way.
+fn ask(port: &Port, answer: &Page) -> Result<Identity, String> {
+    port.prepare(0, WHO, [(answer.machine_address(), identity::LEN)].into_iter());
+    port.issue(1, false);
+    let mut said = port.look();
+    let done = wait("the disk", SOON, || {
+        said = port.look();
+        said.busy & 1 == 0 || said.failed
+    });
+    if done.is_err() || said.failed {
+        port.stop(SOON)?;
+        return Err(String::from("the disk does not say what it is"));
+    }
+    Identity::read(answer)
 }
 
 impl Driver for Disk {

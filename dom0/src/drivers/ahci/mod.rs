@@ -2,6 +2,7 @@
 //! ([`disk`]); they share the controller's interrupt.
 
 mod disk;
+mod identity;
 mod port;
 
 use super::{SOON, wait};

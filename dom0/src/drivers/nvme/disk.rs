@@ -2,7 +2,7 @@
 
 use super::queue::{Command, Pair};
 use super::{Controller, OF_NAMESPACE};
-use crate::drivers::{Action, Done, Driver, Failure, Geometry, LANES, Request, UnderWay, queues};
+use crate::drivers::{Action, BRIEFLY, Done, Driver, Failure, Geometry, LANES, Request, SOON, UnderWay, queues};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::rc::Rc;
@@ -40,8 +40,12 @@ pub struct Disk {
     under_way: BTreeMap<Serial, Commands>,
     next: Serial,
     geometry: Geometry,
+    /// Requests that the disk's queues have nothing to do with.
+    looked: Vec<Done>,
     /// The controller's resets that we know of.
     resets: u32,
+    /// How often namespaces had changed when this one was looked at.
+    changes: u32,
 }
 
 /// A pair of queues and what is in them.
@@ -69,7 +73,9 @@ struct Commands {
 impl Disk {
     /// Starts a namespace.
     pub(super) fn start(controller: &Rc<Controller>, namespace: u32) -> Result<Self, String> {
-        let geometry = identify(controller, namespace)?;
+        let page = Page::new().ok_or("no memory")?;
+        controller.ask(&page, namespace, OF_NAMESPACE, SOON)?;
+        let geometry = Geometry { discard: controller.discard.get(), ..geometry(&page)? };
         let mut lanes = Vec::from([Lane::new(controller)?]);
         // Where the controller has no more, there are enough.
         lanes.extend((1..LANES).map_while(|_| Lane::new(controller).ok()));
@@ -82,13 +88,32 @@ impl Disk {
             under_way: BTreeMap::new(),
             next: 0,
             geometry,
+            looked: Vec::new(),
             resets: controller.resets.get(),
+            changes: controller.events.changes(),
         })
     }
 
     /// Its number, as Linux counts.
     pub fn namespace(&self) -> u32 {
         self.namespace
+    }
+
+    /// Asks the controller again how large it is; whether it is another size than before. Its sectors do not become others: one
+    /// that says they did, or that it has none, is not usable.
+    fn look(&mut self) -> bool {
+        let Some(page) = Page::new().filter(|_| !self.is_dead()) else {
+            return false;
+        };
+        if let Err(why) = self.controller.ask(&page, self.namespace, OF_NAMESPACE, BRIEFLY) {
+            // It may have the page still.
+            self.controller.reset(&why);
+            return false;
+        }
+        let same = geometry(&page).ok().filter(|now| now.sector_size == self.geometry.sector_size);
+        let before = self.geometry.sectors;
+        self.geometry.sectors = same.map_or(0, |now| now.sectors);
+        self.geometry.sectors != before
     }
 
     /// Runs of segments that one command can name: all but the first begin with their page, all but the last end with it.
@@ -213,10 +238,8 @@ impl Lane {
     }
 }
 
-/// What a namespace is.
-fn identify(controller: &Controller, namespace: u32) -> Result<Geometry, String> {
-    let page = Page::new().ok_or("no memory")?;
-    controller.ask(&page, namespace, OF_NAMESPACE)?;
+/// What a namespace says it is.
+fn geometry(page: &Page) -> Result<Geometry, String> {
     let blocks = page.load_u64(0);
     let mut byte = [0];
     page.read(26, &mut byte);
@@ -232,7 +255,7 @@ fn identify(controller: &Controller, namespace: u32) -> Result<Geometry, String>
         physical_sector_size: sector_size,
         read_only: false,
         flush: true,
-        discard: controller.discard.get(),
+        discard: false,
         segments: SEGMENTS,
     })
 }
@@ -254,6 +277,11 @@ impl Driver for Disk {
     }
 
     fn submit(&mut self, request: Request) -> Option<Request> {
+        if let Action::Look = request.action {
+            self.look();
+            self.looked.push(Done { tag: request.tag, result: Ok(()) });
+            return None;
+        }
         let commands = self.runs(request.action.segments()).len().max(1);
         let at = request.lane % self.lanes.len().max(1);
         // What a reset has ended must be told first.
@@ -272,7 +300,8 @@ impl Driver for Disk {
         match action {
             Action::Read { sector, segments } => self.transfer(at, READ, serial, sector, &segments),
             Action::Write { sector, segments } => self.transfer(at, WRITE, serial, sector, &segments),
-            Action::Flush => {
+            // That it is looked at takes no command of the lane's.
+            Action::Flush | Action::Look => {
                 lane.command(serial, &mut Command { code: FLUSH, namespace, ..Default::default() }, &[]);
             }
             Action::Discard { sector, count } => {
@@ -293,6 +322,7 @@ impl Driver for Disk {
     }
 
     fn collect(&mut self, done: &mut Vec<Done>) {
+        done.append(&mut self.looked);
         self.follow_reset(Failure::Device, done);
         if self.is_dead() {
             self.give_up(Failure::Device, done);
@@ -321,5 +351,15 @@ impl Driver for Disk {
 
     fn ports(&self) -> &[Port] {
         &self.ports
+    }
+
+    fn change_port(&self) -> Option<Port> {
+        self.controller.port()
+    }
+
+    fn refresh(&mut self) -> bool {
+        self.controller.take_events();
+        let changes = self.controller.events.changes();
+        core::mem::replace(&mut self.changes, changes) != changes && self.look()
     }
 }

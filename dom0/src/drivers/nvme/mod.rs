@@ -1,7 +1,10 @@
 //! NVMe disks (NVM Express 1.4): the controller. Each of its namespaces is a disk ([`disk`]) with queues and, where there
 //! are enough, an interrupt of its own.
+//!
+//! The controller tells of changes by the end of a command that asks for that ([`events`]).
 
 mod disk;
+mod events;
 mod queue;
 
 use super::{BRIEFLY, LANES, SOON, wait};
@@ -14,6 +17,7 @@ use dom0_hal::dma::Page;
 use dom0_hal::msi::Interrupt;
 use dom0_hal::pci::Device;
 use dom0_hal::registers::Registers;
+use events::Events;
 use guest_pv::println;
 use queue::{ADMIN, Command, MOST, Pair};
 
@@ -84,6 +88,7 @@ struct Controller {
     /// How often it was reset: whoever knows an older number has lost what it had under way.
     resets: Cell<u32>,
     dead: Cell<bool>,
+    events: Events,
     /// Pages that a command may move, and whether sectors can be discarded.
     pages: Cell<usize>,
     discard: Cell<bool>,
@@ -110,13 +115,16 @@ pub fn start(device: &Device) -> Result<Vec<Disk>, String> {
         interrupts: RefCell::default(),
         resets: Cell::new(0),
         dead: Cell::new(false),
+        events: Events::default(),
         pages: Cell::new(disk::SEGMENTS),
         discard: Cell::new(false),
         model: RefCell::default(),
     });
     controller.bring_up(controller.patience.max(SOON))?;
     let mut disks = Vec::new();
-    for namespace in controller.identify()? {
+    let namespaces = controller.identify()?;
+    controller.listen();
+    for namespace in namespaces {
         match Disk::start(&controller, namespace) {
             Ok(disk) => disks.push(disk),
             Err(why) => println!("pci {}: namespace {namespace}: {why}", device.address()),
@@ -191,7 +199,7 @@ impl Controller {
         self.registers.write32(at, value.into());
     }
 
-    /// Runs an admin command.
+    /// Runs an admin command. Where it takes too long, the controller is to be reset before the command's memory goes.
     fn run(&self, command: &Command, limit: u64) -> Result<(), String> {
         let mut admin = self.admin.borrow_mut();
         admin.push(0, command);
@@ -199,6 +207,10 @@ impl Controller {
         let mut answer = None;
         wait("an admin command", limit, || {
             answer = admin.pop();
+            if let Some((events::NUMBER, status)) = answer {
+                self.events.came(status, admin.said());
+                answer = None;
+            }
             answer.is_some()
         })?;
         self.ring(&admin, 1, admin.head);
@@ -208,15 +220,15 @@ impl Controller {
         }
     }
 
-    fn ask(&self, page: &Page, namespace: u32, what: u32) -> Result<(), String> {
+    fn ask(&self, page: &Page, namespace: u32, what: u32, limit: u64) -> Result<(), String> {
         let prp = [page.machine_address(), 0];
-        self.run(&Command { code: IDENTIFY, namespace, prp, words: [what, 0, 0] }, SOON)
+        self.run(&Command { code: IDENTIFY, namespace, prp, words: [what, 0, 0] }, limit)
     }
 
     /// Learns what the controller is; its namespaces.
     fn identify(&self) -> Result<Vec<u32>, String> {
         let page = Page::new().ok_or("no memory")?;
-        self.ask(&page, 0, OF_CONTROLLER)?;
+        self.ask(&page, 0, OF_CONTROLLER, SOON)?;
         let mut name = [0; 40];
         page.read(24, &mut name);
         *self.model.borrow_mut() = String::from_utf8_lossy(&name).trim().into();
@@ -227,7 +239,7 @@ impl Controller {
             self.pages.set(1 << byte[0]);
         }
         self.discard.set(page.load_u32(520) & 1 << 2 != 0);
-        self.ask(&page, 0, OF_LIST)?;
+        self.ask(&page, 0, OF_LIST, SOON)?;
         Ok((0..NAMESPACES).map(|index| page.load_u32(index * 4)).take_while(|namespace| *namespace != 0).collect())
     }
 
@@ -245,6 +257,8 @@ impl Controller {
             println!("pci {}: NVMe controller: {error}", self.device.address());
             self.device.disable();
             self.dead.set(true);
+        } else {
+            self.listen();
         }
     }
 }

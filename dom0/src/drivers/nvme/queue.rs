@@ -65,6 +65,12 @@ impl Pair {
         self.tail = (self.tail + 1) % self.entries;
     }
 
+    /// What the answer that was taken last says beside its status.
+    pub fn said(&self) -> u32 {
+        let last = (self.head + self.entries - 1) % self.entries;
+        self.answers.load_u32(usize::from(last) * ANSWER)
+    }
+
     /// The next answer: which command, and its status.
     pub fn pop(&mut self) -> Option<(u16, u16)> {
         let at = usize::from(self.head) * ANSWER + 12;

@@ -68,6 +68,8 @@ pub struct Disk {
     /// Not every device has as many messages.
     changed: Option<Interrupt>,
     geometry: Geometry,
+    /// Requests that are done without the device: its configuration says how large it is.
+    looked: Vec<Done>,
     /// It was reset in vain, or is gone: everything fails.
     dead: bool,
 }
@@ -130,7 +132,7 @@ impl Disk {
             segments: usize::try_from(max).unwrap_or(1).clamp(1, PARTS - 2),
         };
         let ports = lanes.iter().map(|lane| lane.interrupt.port()).collect();
-        Ok(Self { device: device.clone(), transport, lanes, ports, changed, geometry, dead: false })
+        Ok(Self { device: device.clone(), transport, lanes, ports, changed, geometry, looked: Vec::new(), dead: false })
     }
 
     /// Ends all that is under way: the device was reset or is gone, so it does not touch the memory any more.
@@ -166,6 +168,17 @@ impl Disk {
         Ok(())
     }
 
+    /// Looks how large it is; whether it is another size than before.
+    fn look(&mut self) -> bool {
+        let sectors = self.transport.config.read64(config::CAPACITY);
+        // One that was pulled out says all kinds of things.
+        let is_new = sectors != self.geometry.sectors && self.device.is_there();
+        if is_new {
+            self.geometry.sectors = sectors;
+        }
+        is_new
+    }
+
     fn is_busy(&self) -> bool {
         self.lanes.iter().any(|lane| lane.under_way.iter().any(Option::is_some))
     }
@@ -186,7 +199,8 @@ impl Lane {
         let (kind, sector) = match &request.action {
             Action::Read { sector, .. } => (T_IN, *sector),
             Action::Write { sector, .. } => (T_OUT, *sector),
-            Action::Flush => (T_FLUSH, 0),
+            // That a disk is looked at takes no request.
+            Action::Flush | Action::Look => (T_FLUSH, 0),
             Action::Discard { .. } => (T_DISCARD, 0),
         };
         table.store_u32(HEADER, kind);
@@ -244,6 +258,11 @@ impl Driver for Disk {
     }
 
     fn submit(&mut self, request: Request) -> Option<Request> {
+        if let Action::Look = request.action {
+            self.look();
+            self.looked.push(Done { tag: request.tag, result: Ok(()) });
+            return None;
+        }
         let count = self.lanes.len().max(1);
         let Some(lane) = self.lanes.get_mut(request.lane % count) else {
             return Some(request);
@@ -273,6 +292,7 @@ impl Driver for Disk {
     }
 
     fn collect(&mut self, done: &mut Vec<Done>) {
+        done.append(&mut self.looked);
         if self.dead {
             self.give_up(Failure::Device, done);
         } else if self.lanes.iter_mut().any(|lane| lane.take(done).is_err()) {
@@ -303,14 +323,9 @@ impl Driver for Disk {
     }
 
     fn refresh(&mut self) -> bool {
-        let sectors = self.transport.config.read64(config::CAPACITY);
+        let is_new = self.look();
         if let Some(changed) = &self.changed {
             changed.done();
-        }
-        // One that was pulled out says all kinds of things.
-        let is_new = sectors != self.geometry.sectors && self.device.is_there();
-        if is_new {
-            self.geometry.sectors = sectors;
         }
         is_new
     }

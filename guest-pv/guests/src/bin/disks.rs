@@ -6,6 +6,7 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![allow(clippy::cast_possible_truncation)] // x86-64 only: usize is 64 bits wide.
 
+use core::fmt::{self, Display, Formatter};
 use core::ops::Range;
 use guest_pv::alloc::collections::BTreeMap;
 use guest_pv::alloc::vec;
@@ -63,6 +64,7 @@ fn one(tap: &mut Tap, store: &mut Xenstore, number: u32) -> Result<(), Error> {
     refused(tap, &mut disk)?;
     let mut copy = Copy::read(&mut disk)?;
     tap.is(random(&mut disk, &mut copy, 600, 1)?, 0, "many requests at once, all of them right");
+    tap.note(format_args!("usual: {copy}"));
     disk.disconnect(store)?;
     let mut bytes = copy.bytes;
 
@@ -77,6 +79,7 @@ fn one(tap: &mut Tap, store: &mut Xenstore, number: u32) -> Result<(), Error> {
         let mut copy = Copy::new(&disk, core::mem::take(&mut bytes))?;
         tap.note(format_args!("{name}: {} queues of {} slots", disk.queues(), disk.slots()));
         tap.is(random(&mut disk, &mut copy, 600, seed)?, 0, "many requests at once, all of them right");
+        tap.note(format_args!("{name}: {copy}"));
         disk.disconnect(store)?;
         bytes = copy.bytes;
     }
@@ -162,8 +165,13 @@ fn shapes(tap: &mut Tap, disk: &mut Disk) -> Result<(), Error> {
         );
     }
     if disk.geometry().discard {
-        let discard = Operation::Discard { sector: 1024, count: 64, secure: false };
+        let discard = Operation::Discard { sector: 64, count: 64, secure: false };
         tap.is(disk.do_now(&discard), Ok(()), "a discard");
+        disk.move_now(Direction::Read, 64, Part { buffer: &to, first: 0, count: 64 })?;
+        let mut got = vec![1; 64 * SECTOR];
+        to.read(0, &mut got);
+        let holds = if got.iter().all(|&byte| byte == 0) { "zeros" } else { "something" };
+        tap.note(format_args!("where it was is {holds}"));
     }
     Ok(())
 }
@@ -226,6 +234,14 @@ impl Copy {
             buffer.read(0, bytes);
         }
         Ok(this)
+    }
+}
+
+/// How many of its pages the back end keeps.
+impl Display for Copy {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let sum = |of: fn(&Buffer) -> usize| self.buffers.iter().map(of).sum::<usize>();
+        write!(f, "{} of {} pages are kept", sum(Buffer::mapped), sum(Buffer::pages))
     }
 }
 
