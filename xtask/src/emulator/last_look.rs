@@ -17,11 +17,15 @@ const ANSWER: Duration = Duration::from_secs(3);
 pub fn look(machine: &Machine, running: &mut Running, input: &mut Input) -> String {
     let mut text = String::from("\n# the time is over; what the hypervisor says:\n");
     let mut looks = String::new();
-    let monitor = machine.monitor.as_deref().filter(|_| machine.emulator == Emulator::Qemu);
+    let mut monitor = machine.monitor.as_deref().filter(|_| machine.emulator == Emulator::Qemu);
     let mut look = |when: &str| {
         let _ = match monitor.map(|socket| cpus(socket, machine.smp)) {
             Some(Ok(seen)) => write!(looks, "# {when}:\n{seen}"),
-            Some(Err(error)) => writeln!(looks, "# {when}: {error:#}"),
+            Some(Err(error)) => {
+                // Whoever knocks again at a door that stays shut stands there for good.
+                monitor = None;
+                writeln!(looks, "# {when}: {error:#}")
+            }
             None => Ok(()),
         };
     };

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// How long the monitor may take for an answer.
+/// How long the monitor may take for an answer to a question, and to a command, without which a row makes no sense.
 const PATIENCE: Duration = Duration::from_secs(3);
+const ORDERED: Duration = Duration::from_secs(60);
 const PROMPT: &[u8] = b"(qemu) ";
 
 /// A place for a machine's monitor, gone with this.
@@ -44,8 +45,12 @@ pub struct Questions(UnixStream);
 impl Questions {
     /// Of a machine that runs. Only one at a time is heard.
     pub fn begin(socket: &Path) -> Result<Self> {
+        Self::patiently(socket, PATIENCE)
+    }
+
+    fn patiently(socket: &Path, patience: Duration) -> Result<Self> {
         let mut new = Self(UnixStream::connect(socket).context("QEMU's monitor")?);
-        new.0.set_read_timeout(Some(PATIENCE))?;
+        new.0.set_read_timeout(Some(patience))?;
         new.answer()?;
         Ok(new)
     }
@@ -81,7 +86,6 @@ pub struct Order {
 pub struct Orders<'a> {
     left: std::slice::Iter<'a, Order>,
     socket: &'a Path,
-    connection: Option<UnixStream>,
     /// What was looked at.
     from: usize,
 }
@@ -90,7 +94,7 @@ impl<'a> Orders<'a> {
     /// All of them; `None` where there are none.
     pub fn new(orders: &'a [Order], socket: &'a Path) -> Option<Self> {
         let left = orders.iter();
-        (!orders.is_empty()).then_some(Self { left, socket, connection: None, from: 0 })
+        (!orders.is_empty()).then_some(Self { left, socket, from: 0 })
     }
 
     /// Gives those whose text has come; the text so far only grows.
@@ -101,18 +105,44 @@ impl<'a> Orders<'a> {
             };
             self.from += at + order.after.len();
             self.left.next();
-            self.say(&order.say)?;
+            // The connection goes when the command is done: whoever asks later is not heard before.
+            Questions::patiently(self.socket, ORDERED)?.ask(&order.say)?;
         }
         Ok(())
     }
+}
 
-    fn say(&mut self, line: &str) -> Result<()> {
-        if self.connection.is_none() {
-            let connection = UnixStream::connect(self.socket).context("QEMU's monitor")?;
-            self.connection = Some(connection);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// As QEMU's: one at a time, and nobody else before that one is gone.
+    fn monitor(listener: &UnixListener, commands: usize) -> Vec<String> {
+        let mut all = Vec::new();
+        for _ in 0..commands {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"QEMU monitor\r\n(qemu) ").unwrap();
+            let mut text = [0; 100];
+            let count = stream.read(&mut text).unwrap();
+            all.push(String::from_utf8_lossy(&text[..count]).trim().to_owned());
+            stream.write_all(b"done\r\n(qemu) ").unwrap();
+            assert_eq!(stream.read(&mut text).unwrap(), 0, "it is closed");
         }
-        // It stays open: what is closed at once may not be read to its end.
-        let connection = self.connection.as_mut().context("QEMU's monitor")?;
-        Ok(connection.write_all(format!("{line}\n").as_bytes())?)
+        all
+    }
+
+    #[test]
+    fn the_monitor_is_free_after_each_command() {
+        let socket = Socket::new();
+        let listener = UnixListener::bind(socket.path()).unwrap();
+        let server = std::thread::spawn(move || monitor(&listener, 3));
+        let order = |after: &str, say: &str| Order { after: after.into(), say: say.into() };
+        let all = [order("one", "first"), order("\n", "second")];
+        let mut orders = Orders::new(&all, socket.path()).unwrap();
+        orders.follow("zero").unwrap();
+        orders.follow("zero one\n").unwrap();
+        assert_eq!(Questions::begin(socket.path()).unwrap().ask("third").unwrap(), "done\n(qemu) ");
+        assert_eq!(server.join().unwrap(), ["first", "second", "third"]);
     }
 }
