@@ -2,6 +2,10 @@
 //! toolstack (`debug-keys`) or on the serial port once input was switched to the hypervisor. The letters are Xen's, but for
 //! `f`, which Xen does not have.
 
+mod registers;
+
+pub use registers::{answer, answer_idle};
+
 use logic::lock::Held;
 use machine::arch::x86_64::{panic, power, tsc};
 use machine::mem::heap;
@@ -48,8 +52,9 @@ fn help(_: Option<Asker<'_>>, _held: &mut Held<'_, 0>) {
     }
 }
 
-fn dump(_: Option<Asker<'_>>, _held: &mut Held<'_, 0>) {
+fn dump(_: Option<Asker<'_>>, held: &mut Held<'_, 0>) {
     panic::show_trace();
+    registers::ask(held);
 }
 
 fn domains(_: Option<Asker<'_>>, held: &mut Held<'_, 0>) {

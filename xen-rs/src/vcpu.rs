@@ -66,10 +66,21 @@ pub struct Vcpu {
     pub inbox: Inbox,
     /// Of a PVH vCPU: the vector of its upcalls; 0: its domain's callback.
     upcall_vector: AtomicU8,
-    /// What another vCPU has made of its periodic timer while it ran: its CPU takes it over.
-    pub new_periodic: Lock<Option<Option<Periodic>>, { rank::LEAF }>,
+    /// What another vCPU has made of its private half while it ran: its CPU takes it over.
+    pub wishes: Lock<Option<Wishes>, { rank::LEAF }>,
     /// The private half while no CPU runs it.
     pub parked: Lock<Option<Box<VcpuState>>, { rank::VCPU_PARKED }>,
+}
+
+/// What another vCPU wants of a vCPU's private half; `None` each: as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wishes {
+    /// Its periodic timer, or to have none.
+    pub periodic: Option<Option<Periodic>>,
+    /// The place of its run state.
+    pub runstate: Option<u64>,
+    /// The place of its time.
+    pub time: Option<u64>,
 }
 
 /// The private half of a virtual CPU: owned by the CPU that runs it, else parked.
@@ -111,7 +122,7 @@ impl Vcpu {
             info: VcpuInfoPlace::new(shared, id.0),
             inbox: Inbox::new(id.0 * 2),
             upcall_vector: AtomicU8::new(0),
-            new_periodic: Lock::new(None),
+            wishes: Lock::new(None),
             parked: Lock::new(Some(Box::new(VcpuState {
                 regs: GuestRegs::default(),
                 pvh: None,
@@ -198,6 +209,21 @@ impl VcpuState {
         self.pv.ldt.load();
         self.fpu.restore();
         segments::enter(&self.pv)
+    }
+
+    /// Takes over what another vCPU wants, if anything.
+    #[inline]
+    pub fn take_over(&mut self, vcpu: &Vcpu) {
+        if let Some(wishes) = vcpu.wishes.lock_leaf(Option::take) {
+            self.grant(wishes);
+        }
+    }
+
+    /// Does as another vCPU wants.
+    pub fn grant(&mut self, wishes: Wishes) {
+        self.timers.periodic = wishes.periodic.unwrap_or(self.timers.periodic);
+        self.areas.runstate = wishes.runstate.unwrap_or(self.areas.runstate);
+        self.areas.time = wishes.time.unwrap_or(self.areas.time);
     }
 
     /// The timer of its local APIC goes off.

@@ -14,13 +14,16 @@ use crate::{
 
 /// The watchdogs of a domain: when each bites, 0 for one that is not in use.
 #[derive(Debug, Default)]
-pub struct Watchdogs([AtomicU64; 2]);
+pub struct Watchdogs([AtomicU64; Self::COUNT as usize]);
 
 impl Watchdogs {
+    /// How many a domain has (`NR_DOMAIN_WATCHDOG_TIMERS` of Xen).
+    pub const COUNT: u32 = 2;
+
     /// None in use.
     #[must_use]
     pub const fn new() -> Self {
-        Self([const { AtomicU64::new(0) }; 2])
+        Self([const { AtomicU64::new(0) }; Self::COUNT as usize])
     }
 }
 
@@ -59,6 +62,6 @@ pub(crate) fn expire(domain: DomId, slot: u32, now: Nanos, held: &mut Held<'_, 0
     let due = domain.watchdogs.0.get(slot as usize).map_or(0, |slot| slot.load(Ordering::Acquire));
     if due != 0 && due <= now.0 {
         log::warn!("d{} watchdog fired", domain.id);
-        domain.shut_down(Shutdown(SHUTDOWN_WATCHDOG), held);
+        domain.shut_down(Shutdown::new(SHUTDOWN_WATCHDOG), held);
     }
 }

@@ -11,7 +11,7 @@ use super::{
     queues::{self, MAX_CPUS},
     timer,
 };
-use crate::{cpu::Cpu, time};
+use crate::{cpu::Cpu, debug_keys, time};
 
 /// The CPUs' clocks, as if each idle CPU ran a vCPU of its own.
 static CLOCKS: [RunClock; MAX_CPUS] = [const { RunClock::new(Nanos(0)) }; MAX_CPUS];
@@ -52,5 +52,6 @@ pub(super) fn wait(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
     }
     clock(id).change(Runstate::Runnable, time::now());
     queues::looks(id);
+    debug_keys::answer_idle(id);
     queues::set_idle(id, false);
 }

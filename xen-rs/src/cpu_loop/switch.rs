@@ -6,7 +6,7 @@ use logic::{
     lock::Held,
     regs::GuestRegs,
     sched::{Account, Runstate},
-    time::{Nanos, VcpuTimers},
+    time::Nanos,
 };
 
 use machine::arch::x86_64::{interrupts, speculation};
@@ -15,6 +15,7 @@ use xen_abi::{ids::DomId, trace::TRC_SCHED_SWITCH};
 use super::{cap, idle, limit, pools, queues, timer};
 use crate::{
     cpu::{Cpu, Running},
+    debug_keys,
     domain::Life,
     time, trace, trap,
     vcpu::Vcpu,
@@ -27,6 +28,7 @@ pub(super) fn choose(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>
     while let Some(vector) = interrupts::take() {
         super::interrupt(cpu, vector, held.again());
     }
+    debug_keys::answer(cpu, regs, held);
     // Whoever has come most often waits for the rate limit, and that is all there is to say then.
     if cpu.local.sched.yields || !keeps(cpu) {
         settle(cpu, regs, held);
@@ -42,7 +44,7 @@ fn settle(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) {
     let before = cpu.running.as_ref().map(|running| trace::ids(&running.vcpu));
     let yields = core::mem::take(&mut cpu.local.sched.yields);
     if let Some(running) = &mut cpu.running {
-        take_over(&running.vcpu, &mut running.state.timers);
+        running.state.take_over(&running.vcpu);
         let now = time::now();
         let id = cpu.local.id;
         let sched = &mut cpu.local.sched;
@@ -106,13 +108,6 @@ fn keeps(cpu: &mut Cpu) -> bool {
     sched.slice_end = Some(end);
     timer::arm(&mut sched.timer, end);
     true
-}
-
-/// Takes over what another vCPU wants of the periodic timer.
-fn take_over(vcpu: &Vcpu, timers: &mut VcpuTimers) {
-    if let Some(periodic) = vcpu.new_periodic.lock_leaf(Option::take) {
-        timers.periodic = periodic;
-    }
 }
 
 /// Parks the running vCPU: from then on any CPU may take it.
@@ -198,7 +193,7 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
     trace::runstate(&vcpu, Runstate::Runnable, Runstate::Running);
     cpu.local.sched.since = now;
     state.timers.poll = None;
-    take_over(&vcpu, &mut state.timers);
+    state.take_over(&vcpu);
     let who = (domain.id, vcpu.id);
     if core::mem::replace(&mut cpu.local.sched.last, who) != who {
         speculation::switch_barrier();

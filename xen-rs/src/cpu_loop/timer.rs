@@ -15,10 +15,18 @@ use xen_abi::{
 };
 
 use super::{cap, queues::MAX_CPUS};
-use crate::{cpu::Cpu, domain, event, sync::Lock, time, vcpu::Vcpu};
+use crate::{
+    cpu::Cpu,
+    domain::{self, Domain},
+    event,
+    sync::Lock,
+    time,
+    vcpu::Vcpu,
+    watchdog::Watchdogs,
+};
 
 /// Whose deadline is on a queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     /// A vCPU's that does not run.
     Parked(DomId, VcpuId),
@@ -28,15 +36,6 @@ pub enum Key {
     Budget(DomId),
     /// An interrupt's that is masked until it was served, by the hypervisor's number.
     Interrupt(u32),
-}
-
-impl Key {
-    const fn domain(self) -> Option<DomId> {
-        match self {
-            Self::Parked(domain, _) | Self::Watchdog(domain, _) | Self::Budget(domain) => Some(domain),
-            Self::Interrupt(_) => None,
-        }
-    }
 }
 
 static QUEUES: [Lock<TimerQueue<Key>, { rank::TIMER }>; MAX_CPUS] = [const { Lock::new(TimerQueue::new()) }; MAX_CPUS];
@@ -104,9 +103,19 @@ pub(super) fn park(cpu: u32, vcpu: &Vcpu, timers: &mut VcpuTimers, now: Nanos, h
 }
 
 /// A domain is gone.
-pub fn forget(domain: DomId, held: &mut Held<'_, 0>) {
+pub fn forget(domain: &Domain, held: &mut Held<'_, 0>) {
     for cpu in machine::mailbox::online().iter() {
-        queue(cpu).lock(held).0.retain(|key| key.domain() != Some(domain));
+        let mut queue = queue(cpu).lock(held).0;
+        if queue.is_empty() {
+            continue;
+        }
+        queue.cancel(Key::Budget(domain.id));
+        for slot in 0..Watchdogs::COUNT {
+            queue.cancel(Key::Watchdog(domain.id, slot));
+        }
+        for vcpu in 0..domain.max_vcpus() {
+            queue.cancel(Key::Parked(domain.id, VcpuId(vcpu)));
+        }
     }
 }
 

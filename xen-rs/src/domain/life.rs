@@ -15,15 +15,29 @@ pub enum Life {
     Dead,
 }
 
-/// Why a domain stopped itself: the reason codes `SHUTDOWN_*` of the public header `sched.h`.
+/// Why a domain stopped itself: the reason codes `SHUTDOWN_*` of the public header `sched.h`, of which there is room for
+/// eight bits where the control domain is told (`XEN_DOMINF_shutdownmask` of `domctl.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shutdown(pub u32);
+pub struct Shutdown(u8);
 
 impl Shutdown {
     /// Stopped by the hypervisor after a fault of its own.
-    pub const CRASH: Self = Self(xen_abi::sched::SHUTDOWN_CRASH);
+    pub const CRASH: Self = Self::new(xen_abi::sched::SHUTDOWN_CRASH);
+
+    /// The reason that a number means: its low eight bits, as in Xen.
+    #[must_use]
+    pub const fn new(reason: u32) -> Self {
+        Self(reason.to_le_bytes()[0])
+    }
+
+    /// The number, below 256.
+    #[must_use]
+    pub const fn code(self) -> u32 {
+        self.0 as u32
+    }
 }
 
+/// No code of a reason.
 const NOT_SHUT_DOWN: u32 = u32::MAX;
 const ALIVE: u32 = 0;
 const DYING: u32 = 1;
@@ -71,18 +85,18 @@ impl State {
     pub fn shutdown(&self) -> Option<Shutdown> {
         match self.shutdown.load(Ordering::Acquire) {
             NOT_SHUT_DOWN => None,
-            reason => Some(Shutdown(reason)),
+            reason => Some(Shutdown::new(reason)),
         }
     }
 
     /// Records the first reason for a shutdown; tells whether it was the first.
     pub fn record_shutdown(&self, reason: Shutdown) -> bool {
-        self.shutdown.compare_exchange(NOT_SHUT_DOWN, reason.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.shutdown.compare_exchange(NOT_SHUT_DOWN, reason.code(), Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// The reason for its next shutdown, whatever is said then (`SCHEDOP_shutdown_code`). The first one counts.
     pub fn set_code(&self, reason: Shutdown) {
-        let _ = self.code.compare_exchange(NOT_SHUT_DOWN, reason.0, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.code.compare_exchange(NOT_SHUT_DOWN, reason.code(), Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// The reason to record for a shutdown for `reason`.
@@ -90,7 +104,7 @@ impl State {
     pub fn code_or(&self, reason: Shutdown) -> Shutdown {
         match self.code.load(Ordering::Acquire) {
             NOT_SHUT_DOWN => reason,
-            code => Shutdown(code),
+            code => Shutdown::new(code),
         }
     }
 }

@@ -46,8 +46,10 @@ pub struct DomainMemory {
 enum Next {
     /// Something may refer to it still.
     Page(Frame<'static>),
-    /// Nothing does: it is off the list.
-    Alone(Stolen<'static>),
+    /// These pages have left it, and the batch is full.
+    Free(Block),
+    /// Some have left it; there are more.
+    Later,
     /// All were looked at.
     None,
 }
@@ -283,21 +285,20 @@ impl DomainMemory {
         held: &mut Held<'_, 0>,
     ) -> bool {
         let mut budget = Budget::ROUND;
-        for _ in 0..PAGES_PER_SLICE {
-            if budget == 0 {
-                return false;
-            }
+        let mut left = PAGES_PER_SLICE;
+        while left > 0 && budget > 0 {
             let next = match work.page.take().and_then(|mfn| frames().ram(mfn)) {
-                Some(page) => page,
-                None => match self.next_to_relinquish(held) {
+                Some(page) => {
+                    left -= 1;
+                    page
+                }
+                None => match self.next_to_relinquish(&mut left, batch, held) {
                     Next::Page(page) => page,
-                    Next::Alone(page) => {
-                        pv_pte::set_m2p(page.frame(), u64::MAX);
-                        if let Some(block) = batch.add(page.into_block(tlb::now())) {
-                            memory::free(block, held);
-                        }
+                    Next::Free(block) => {
+                        memory::free(block, held);
                         continue;
                     }
+                    Next::Later => continue,
                     Next::None => {
                         let mut mm = mmu_within(budget, held.again(), domain, &mut work.deferred, batch);
                         return memory::finish(&mut mm);
@@ -314,24 +315,32 @@ impl DomainMemory {
         false
     }
 
-    /// The next page of the list that was not looked at. One that nothing refers to any more is off the list; another goes to
-    /// its front, before those that were looked at. From the end on, where the pinned tables are: when they are gone, nothing
-    /// refers to what they mapped.
+    /// The next page of the list that was not looked at and that something refers to: it goes to the list's front, before those
+    /// that were looked at. Those that nothing refers to any more go off the list and into the batch on the way. From the end
+    /// on, where the pinned tables are: when they are gone, nothing refers to what they mapped.
     #[inline(always)]
-    fn next_to_relinquish(&self, held: &mut Held<'_, 0>) -> Next {
+    fn next_to_relinquish(&self, looks: &mut u32, batch: &mut Batch, held: &mut Held<'_, 0>) -> Next {
         let (mut pages, _held) = self.pages.lock(held);
-        let left = self.to_relinquish.load(Ordering::Relaxed);
-        if left == 0 {
-            return Next::None;
-        }
-        let Some(page) = pages.pop_last(frames()) else { return Next::None };
-        self.to_relinquish.store(left - 1, Ordering::Relaxed);
-        if let Some(alone) = Stolen::of_list(page) {
+        // Other CPUs may wait for the list: not all of the slice at once.
+        for _ in 0..PAGES_AT_ONCE.min(*looks) {
+            *looks -= 1;
+            let left = self.to_relinquish.load(Ordering::Relaxed);
+            if left == 0 {
+                return Next::None;
+            }
+            let Some(page) = pages.pop_last(frames()) else { return Next::None };
+            self.to_relinquish.store(left - 1, Ordering::Relaxed);
+            let Some(alone) = Stolen::of_list(page) else {
+                pages.push_front(frames(), page);
+                return Next::Page(page);
+            };
             self.total.store(pages.len(), Ordering::Relaxed);
-            return Next::Alone(alone);
+            pv_pte::set_m2p(alone.frame(), u64::MAX);
+            if let Some(block) = batch.add(alone.into_block(tlb::now())) {
+                return Next::Free(block);
+            }
         }
-        pages.push_front(frames(), page);
-        Next::Page(page)
+        Next::Later
     }
 
     /// Whether all that its death can take has been taken.
@@ -430,3 +439,5 @@ impl DomainMemory {
 
 /// Pages that one slice of a death looks at.
 const PAGES_PER_SLICE: u32 = 128;
+/// Pages that are looked at under one hold of the list's lock.
+const PAGES_AT_ONCE: u32 = 16;

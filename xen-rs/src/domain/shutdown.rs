@@ -17,7 +17,7 @@ impl Domain {
             end_machine(reason);
         }
         if self.life.record_shutdown(reason) {
-            trace::event(TRC_SCHED_SHUTDOWN, || [self.id.0.into(), u32::MAX, reason.0]);
+            trace::event(TRC_SCHED_SHUTDOWN, || [self.id.0.into(), u32::MAX, reason.code()]);
             self.pause(held);
             event::raise_dom_exc(held);
         }
@@ -33,7 +33,7 @@ impl Domain {
 /// What the control domain's end means for the machine, in Xen's words.
 fn end_machine(reason: Shutdown) -> ! {
     console::flush();
-    let reboot = match reason.0 {
+    let reboot = match reason.code() {
         sched::SHUTDOWN_POWEROFF => {
             info!("Hardware Dom0 halted: halting machine");
             false

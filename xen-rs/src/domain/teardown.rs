@@ -87,7 +87,7 @@ fn release_shared_pages(domain: &Arc<Domain>, held: &mut Held<'_, 0>) {
 pub fn bury(domain: &Domain, held: &mut Held<'_, 0>) {
     if domain.memory.is_relinquished() && domain.memory.is_empty() && domain.life.finish_death() {
         // As long as the number is its own.
-        cpu_loop::forget(domain.id, held);
+        cpu_loop::forget(domain, held);
         if let Some(domain) = super::remove(domain.id, held) {
             grant::release_table(&domain, held);
         }

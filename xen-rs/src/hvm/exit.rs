@@ -3,6 +3,7 @@
 use log::error;
 use logic::hvm::delivery::{self, Second};
 use logic::hvm::length::{Instruction, MAX_LENGTH};
+use logic::num;
 use logic::regs::{GuestRegs, rflags};
 use machine::arch::x86_64::{cpu, guest_registers};
 use machine::container::{Event, EventKind, Exit, attributes, memory};
@@ -199,9 +200,9 @@ pub fn crash(cx: &mut Context<'_>, why: &str) {
     domain.crash(&why, &mut cx.held);
 }
 
-/// Logs where the guest was.
+/// Logs where a PVH guest was.
 #[cold]
-fn show(cx: &Context<'_>) {
+pub fn show(cx: &Context<'_>) {
     let regs = &*cx.regs;
     if let Some(pvh) = cx.state.pvh.as_deref() {
         let state = pvh.container.state();
@@ -229,7 +230,7 @@ fn triple_fault(cx: &mut Context<'_>) {
     show(cx);
     let reason = cx.domain.pvh().map_or(0, |pvh| pvh.param(HVM_PARAM_TRIPLE_FAULT_REASON));
     let domain = cx.domain.clone();
-    domain.shut_down(Shutdown(u32::try_from(reason).unwrap_or(0)), &mut cx.held);
+    domain.shut_down(Shutdown::new(num::uint(reason)), &mut cx.held);
 }
 
 /// An interrupt has called the guest out, or may be injected. What `sti` holds off belongs behind the next instruction, but

@@ -4,7 +4,7 @@ mod apic;
 mod compat;
 pub mod context;
 mod cpuid;
-mod exit;
+pub mod exit;
 mod hypercall;
 pub mod hypercall_page;
 mod mmio;

@@ -9,6 +9,7 @@ use logic::{
     hypercall::Outcome,
     irq::Pirq,
     lock::lock_pair,
+    num,
 };
 use machine::mem::guest_words::Piece;
 use xen_abi::{
@@ -70,8 +71,7 @@ pub fn event_channel_op(cx: &mut Context<'_>) -> Outcome {
 #[inline(never)]
 fn others(cx: &mut Context<'_>) -> Outcome {
     let [command, va, ..] = cx.args();
-    let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
-    serve(cx, command, va)
+    serve(cx, num::uint(command), va)
 }
 
 /// Carries out an operation whose structure is at `va`.

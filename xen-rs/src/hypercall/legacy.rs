@@ -5,6 +5,7 @@ use logic::{
     field,
     guest::{In, InOut},
     hypercall::Outcome,
+    num,
 };
 use xen_abi::{
     callback::{CALLBACKTYPE_EVENT, CALLBACKTYPE_FAILSAFE, CALLBACKTYPE_SYSCALL, CallbackRegister},
@@ -31,15 +32,13 @@ pub fn set_callbacks(cx: &mut Context<'_>) -> Outcome {
 
 /// `HYPERVISOR_nmi_op`: rdi is the command, rsi points to its argument.
 pub fn nmi_op(cx: &mut Context<'_>) -> Outcome {
-    const REGISTER: u64 = XENNMI_REGISTER_CALLBACK as u64;
-    const UNREGISTER: u64 = XENNMI_UNREGISTER_CALLBACK as u64;
     let [command, va, ..] = cx.args();
-    match command {
-        REGISTER => Handle::<XennmiCallback, In>::new(va)
+    match num::uint(command) {
+        XENNMI_REGISTER_CALLBACK => Handle::<XennmiCallback, In>::new(va)
             .read()
             .and_then(|wanted| callback_op::register_nmi(cx, wanted.handler_address))
             .into(),
-        UNREGISTER => {
+        XENNMI_UNREGISTER_CALLBACK => {
             callback_op::unregister_nmi(cx);
             Outcome::OK
         }
@@ -49,14 +48,11 @@ pub fn nmi_op(cx: &mut Context<'_>) -> Outcome {
 
 /// `HYPERVISOR_sched_op_compat`: rdi is the operation; rsi is the reason of a shutdown.
 pub fn sched(cx: &mut Context<'_>) -> Outcome {
-    const YIELD: u64 = SCHEDOP_YIELD as u64;
-    const BLOCK: u64 = SCHEDOP_BLOCK as u64;
-    const SHUTDOWN: u64 = SCHEDOP_SHUTDOWN as u64;
     let [operation, reason, ..] = cx.args();
-    match operation {
-        YIELD => sched_op::give_way(cx),
-        BLOCK => sched_op::block(cx),
-        SHUTDOWN => cx.domain.shut_down(Shutdown((reason & 0xff) as u32), &mut cx.held),
+    match num::uint(operation) {
+        SCHEDOP_YIELD => sched_op::give_way(cx),
+        SCHEDOP_BLOCK => sched_op::block(cx),
+        SCHEDOP_SHUTDOWN => cx.domain.shut_down(Shutdown::new(num::uint(reason)), &mut cx.held),
         _ => return Outcome::Fail(Errno::ENOSYS),
     }
     Outcome::OK

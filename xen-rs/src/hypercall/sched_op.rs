@@ -5,6 +5,7 @@ use logic::{
     event::{self, Poll},
     guest::In,
     hypercall::Outcome,
+    num,
     time::Nanos,
 };
 use xen_abi::{
@@ -28,8 +29,7 @@ const POLL_PORTS: u32 = 128;
 /// The hypercall: rdi is the operation, rsi points to its structure.
 pub fn sched_op(cx: &mut Context<'_>) -> Outcome {
     let [command, va, ..] = cx.args();
-    let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
-    let op = match cx.permit::<Op>(command) {
+    let op = match cx.permit::<Op>(num::uint(command)) {
         Ok(op) => op,
         Err(errno) => return Outcome::Fail(errno),
     };
@@ -112,7 +112,7 @@ fn poll(cx: &mut Context<'_>, op: Handle<abi::SchedPoll, In>) -> Result<(), Errn
 /// The domain stops.
 fn shutdown(cx: &mut Context<'_>, op: Handle<abi::SchedShutdown, In>) -> Result<(), Errno> {
     let op = op.read()?;
-    cx.domain.shut_down(Shutdown(op.reason), &mut cx.held);
+    cx.domain.shut_down(Shutdown::new(op.reason), &mut cx.held);
     Ok(())
 }
 
@@ -125,7 +125,7 @@ fn watch(cx: &mut Context<'_>, op: Handle<abi::SchedWatchdog, In>) -> Result<u64
 /// Says why the domain is about to stop, without stopping it.
 fn shutdown_code(cx: &mut Context<'_>, op: Handle<abi::SchedShutdown, In>) -> Result<(), Errno> {
     let op = op.read()?;
-    cx.domain.life.set_code(Shutdown(op.reason));
+    cx.domain.life.set_code(Shutdown::new(op.reason));
     Ok(())
 }
 
@@ -137,7 +137,7 @@ fn remote_shutdown(
 ) -> Result<(), Errno> {
     let op = op.read()?;
     let target = cx.target(&allowed, op.domain_id)?;
-    target.shut_down(Shutdown(op.reason), &mut cx.held);
+    target.shut_down(Shutdown::new(op.reason), &mut cx.held);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use logic::{
     access::VcpuOp as Op,
     guest::{In, Out},
     hypercall::Outcome,
-    num::index_below,
+    num::{self, index_below},
     time::{Nanos, Periodic},
 };
 use machine::mem::shared::SharedPage;
@@ -23,7 +23,7 @@ use crate::{
     cpu_loop,
     guest::{Handle, is_guest_range},
     memory, time,
-    vcpu::{Vcpu, VcpuFlags},
+    vcpu::{Vcpu, VcpuFlags, Wishes},
 };
 
 /// The shortest period of a timer.
@@ -35,11 +35,10 @@ const LONGEST: Nanos = Nanos(i64::MAX as u64 >> 2);
 pub fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
     let [command, id, va, ..] = cx.args();
     let vcpus = cx.domain.vcpus();
-    let vcpu = index_below(id, vcpus.len()).and_then(|index| vcpus.get(index));
+    let vcpu = index_below(num::uint(id).into(), vcpus.len()).and_then(|index| vcpus.get(index));
     let Some(vcpu) = vcpu.cloned() else { return Outcome::Fail(Errno::ENOENT) };
-    let Ok(command) = u32::try_from(command) else { return Outcome::Fail(Errno::ENOSYS) };
     let myself = Arc::ptr_eq(&vcpu, cx.vcpu);
-    let op = match cx.permit::<Op>(command) {
+    let op = match cx.permit::<Op>(num::uint(command)) {
         Ok(op) => op,
         Err(errno) => return Outcome::Fail(errno),
     };
@@ -135,7 +134,7 @@ fn up(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>) -> Result<(), Errno> {
 fn down(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>) -> Result<(), Errno> {
     let others_up = cx.domain.vcpus().iter().any(|other| !Arc::ptr_eq(other, vcpu) && other.seat.ready.is_up());
     if !others_up {
-        cx.domain.shut_down(crate::domain::Shutdown(xen_abi::sched::SHUTDOWN_POWEROFF), &mut cx.held);
+        cx.domain.shut_down(crate::domain::Shutdown::new(xen_abi::sched::SHUTDOWN_POWEROFF), &mut cx.held);
     }
     let _ = vcpu.seat.ready.take_down();
     cpu_loop::release(vcpu, &mut cx.held);
@@ -162,31 +161,41 @@ fn register_runstate(
         cx.state.areas.show_runstate(vcpu, cx.domain);
         return Ok(());
     }
-    if let Some(state) = vcpu.parked.lock(&mut cx.held).0.as_mut() {
-        state.areas.runstate = op.addr;
-    }
+    of_another(cx, vcpu, Wishes { runstate: Some(op.addr), ..Wishes::default() });
     // Shows the state it is in now, in the caller's address space, which is the same kernel's. As with its own, a place that
     // cannot be written is the guest's loss.
     let _ = Handle::<_, Out>::new(op.addr).write(&time::runstate_record(vcpu.seat.clock.stored()));
     Ok(())
 }
 
-/// Changes a vCPU's periodic timer: the caller's own, or another one's, which takes the change over when it runs on another
-/// CPU.
+/// Changes a vCPU's periodic timer: the caller's own, or another one's.
 fn change_periodic(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, periodic: Option<Periodic>) {
     if Arc::ptr_eq(vcpu, cx.vcpu) {
         cx.state.timers.periodic = periodic;
         if let Some(next) = cx.state.timers.next() {
             cpu_loop::arm(&mut cx.cpu.sched.timer, next);
         }
-    } else if let Some(state) = vcpu.parked.lock(&mut cx.held).0.as_mut() {
-        state.timers.periodic = periodic;
-        vcpu.new_periodic.lock_leaf(|new| *new = None);
     } else {
-        vcpu.new_periodic.lock_leaf(|new| *new = Some(periodic));
-        cpu_loop::look_again(vcpu.processor());
-        cpu_loop::kick(vcpu);
+        of_another(cx, vcpu, Wishes { periodic: Some(periodic), ..Wishes::default() });
     }
+}
+
+/// Changes what is another vCPU's own: at once while no CPU has it, else the CPU that has it takes the change over.
+fn of_another(cx: &mut Context<'_>, vcpu: &Vcpu, wishes: Wishes) {
+    if let Some(state) = vcpu.parked.lock(&mut cx.held).0.as_mut() {
+        // What was wanted before and not done yet comes first.
+        state.take_over(vcpu);
+        state.grant(wishes);
+        return;
+    }
+    vcpu.wishes.lock_leaf(|all| {
+        let all = all.get_or_insert_default();
+        all.periodic = wishes.periodic.or(all.periodic);
+        all.runstate = wishes.runstate.or(all.runstate);
+        all.time = wishes.time.or(all.time);
+    });
+    cpu_loop::look_again(vcpu.processor());
+    cpu_loop::kick(vcpu);
 }
 
 fn set_periodic(
@@ -235,7 +244,7 @@ fn register_vcpu_info(
     Ok(())
 }
 
-/// `VCPUOP_register_vcpu_time_memory_area`: for the vCPU itself, or for one that is down.
+/// `VCPUOP_register_vcpu_time_memory_area`: for the vCPU itself, or for another one.
 fn register_time(
     cx: &mut Context<'_>,
     vcpu: &Arc<Vcpu>,
@@ -244,9 +253,6 @@ fn register_time(
 ) -> Result<(), Errno> {
     let op = op.read()?;
     if op.addr != 0 {
-        if !myself && vcpu.seat.ready.is_up() {
-            return Err(Errno::EINVAL);
-        }
         if !may_be_area(cx, op.addr) {
             return Err(Errno::EFAULT);
         }
@@ -255,8 +261,8 @@ fn register_time(
     }
     if myself {
         cx.state.areas.time = op.addr;
-    } else if let Some(state) = vcpu.parked.lock(&mut cx.held).0.as_mut() {
-        state.areas.time = op.addr;
+    } else {
+        of_another(cx, vcpu, Wishes { time: Some(op.addr), ..Wishes::default() });
     }
     Ok(())
 }

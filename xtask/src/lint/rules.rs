@@ -170,7 +170,31 @@ fn spins(lines: &[Line], index: usize) -> bool {
     let Some(line) = lines.get(index) else { return false };
     let code = line.code.trim();
     let empty = code.starts_with("while ") && code.replace(' ', "").ends_with("{}");
-    empty || has_word(code, "spin_loop") || code.contains("spin::Mutex") || code.contains("spin::RwLock")
+    empty
+        || has_word(code, "spin_loop")
+        || code.contains("spin::Mutex")
+        || code.contains("spin::RwLock")
+        || watches(lines, index)
+}
+
+/// Whether a loop begins here that looks at an atomic word again and again and does not poll meanwhile.
+fn watches(lines: &[Line], index: usize) -> bool {
+    let Some(line) = lines.get(index) else { return false };
+    let code = line.code.trim_start();
+    let forever = code.starts_with("loop {");
+    if !code.starts_with("while ") && !forever {
+        return false;
+    }
+    let indent = line.code.len() - code.len();
+    let ends =
+        |line: &Line| line.code.trim_start().starts_with('}') && line.code.find('}').is_some_and(|at| at <= indent);
+    let body: Vec<&str> =
+        lines.iter().skip(index + 1).take_while(|line| !ends(line)).map(|line| line.code.as_str()).collect();
+    let looks = |code: &str| code.contains(".load(Ordering");
+    let header = !forever && looks(code);
+    // Longer ones have work to do.
+    let within = forever && body.len() <= SPIN_REACH && body.iter().any(|code| looks(code));
+    (header || within) && !body.iter().any(|code| code.contains("relax(") || code.contains("poll("))
 }
 
 /// The mailbox and the serial port, and tests, which run on a host.
@@ -233,6 +257,12 @@ mod tests {
         let told = "//! A.\n// SPIN: the APIC answers by itself.\nwhile !done() { core::hint::spin_loop() }\n";
         assert!(rules("xen-rs/machine/src/a.rs", told).is_empty());
         assert_eq!(rules("xen-rs/src/a.rs", "//! A.\nwhile a.load(X) == 0 {}\n").len(), 1);
+        let header = "//! A.\n    while a.load(Ordering::Acquire) {\n        b();\n    }\n    relax();\n";
+        assert_eq!(rules("xen-rs/src/a.rs", header).len(), 1);
+        assert!(rules("xen-rs/src/a.rs", &header.replace("b()", "Poll::relax()")).is_empty());
+        let body = "//! A.\nloop {\n    if a.load(Ordering::Acquire) {\n        break;\n    }\n}\n";
+        assert_eq!(rules("xen-rs/src/a.rs", body).len(), 1);
+        assert!(rules("xen-rs/src/a.rs", &body.replace("break;", "mailbox::poll();")).is_empty());
     }
 
     #[test]

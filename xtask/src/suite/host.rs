@@ -1,14 +1,23 @@
 //! The suite `host`: `cargo test --workspace`, counted by cargo's own closing lines.
+//!
+//! Documentation tests that must not compile name the error by which they do not (`compile_fail,E0382`). A stable rustdoc
+//! takes any error for it, so one that fails for a name that has changed would pass; it runs by [`RUSTDOC`], which has it
+//! compare the number.
 
 use super::report::Tally;
 use crate::say::Step;
 use crate::workspace;
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// The whole suite's deadline in seconds; a test that hangs must not hang CI.
 const DEADLINE: &str = "1200";
+
+/// A rustdoc that compares the numbers of errors. (No crate here uses an unstable feature: what is compiled stays the same.)
+const RUSTDOC: &str = "#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc \"$@\"\n";
 
 /// Runs it. Cargo's closing lines are shown as they come, all of the output when something failed.
 pub fn run() -> Result<Tally> {
@@ -19,6 +28,7 @@ pub fn run() -> Result<Tally> {
         .arg(DEADLINE)
         .arg(cargo)
         .args(["test", "--workspace", "--no-fail-fast"])
+        .env("RUSTDOC", rustdoc()?)
         .current_dir(workspace::root())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -57,6 +67,16 @@ pub fn run() -> Result<Tally> {
     Ok(tally)
 }
 
+fn rustdoc() -> Result<PathBuf> {
+    let path = workspace::path("target/rustdoc");
+    if std::fs::read_to_string(&path).ok().as_deref() != Some(RUSTDOC) {
+        std::fs::create_dir_all(workspace::path("target"))?;
+        std::fs::write(&path, RUSTDOC).with_context(|| path.display().to_string())?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(path)
+}
+
 /// Counts from `test result: ok. 3 passed; 0 failed; ...`.
 pub fn closing_line(line: &str) -> Option<Tally> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
@@ -93,6 +113,22 @@ mod tests {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s";
         assert_eq!(closing_line(line), Some(Tally { passed: 12, failed: 3 }));
         assert_eq!(closing_line("test a ... ok"), None);
+    }
+
+    #[test]
+    fn a_wrong_error_is_no_right_error() {
+        let dir = std::env::temp_dir().join(format!("xen-rs-rustdoc-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let test = |code: &str| {
+            let file = dir.join("a.rs");
+            std::fs::write(&file, format!("//! ```compile_fail,{code}\n//! let a: u8 = \"\";\n//! ```\n")).unwrap();
+            let mut rustdoc = Command::new(rustdoc().unwrap());
+            let rustdoc = rustdoc.args(["--test", "--edition", "2024"]).arg(&file).current_dir(&dir);
+            rustdoc.output().unwrap().status.success()
+        };
+        assert!(test("E0308"));
+        assert!(!test("E0382"));
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! `sched_op`: yield, block, poll, and what is refused. Shutting down is what every guest does last.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-use guest_pv::call::sched;
+use guest_pv::call::{domctl, sched};
 use guest_pv::tap::Tap;
 use guest_pv::{Mode, boot, events, mode, time};
 use guests::{address_of, call, op};
 use xen_abi::Errno;
+use xen_abi::domctl::*;
 use xen_abi::hypercall::HYPERVISOR_SCHED_OP;
 use xen_abi::ids::{DomId, Port};
 use xen_abi::sched::*;
@@ -13,10 +14,13 @@ use xen_abi::sched::*;
 guest_pv::test!(run);
 
 const MS: u64 = 1_000_000;
+/// The half of a register that an `int` has not.
+const HIGH: u64 = 0xffff_ffff << 32;
 
 fn run(tap: &mut Tap) {
     tap.is(call(HYPERVISOR_SCHED_OP, [SCHEDOP_YIELD.into(), 0]), Ok(0), "yield");
     tap.is(call(HYPERVISOR_SCHED_OP, [SCHEDOP_YIELD.into(), 0x1000]), Ok(0), "yield has no argument");
+    tap.is(call(HYPERVISOR_SCHED_OP, [HIGH | u64::from(SCHEDOP_YIELD), 0]), Ok(0), "a command is an int");
 
     let port = events::bind_ipi().expect("a free port");
     events::notify(port).expect("bound");
@@ -87,4 +91,27 @@ fn run(tap: &mut Tap) {
     tap.is((pin(-1), pin(-1)), (Ok(0), Err(Errno::EINVAL)), "it is let go, once");
     events::close(port).expect("a port of ours");
     events::close(other).expect("a port of ours");
+    reasons(tap);
+}
+
+/// Why another domain has stopped, as `XEN_DOMCTL_getdomaininfo` tells it. There are 8 bits for it, so no reason is none.
+fn reasons(tap: &mut Tap) {
+    let config = CreateDomain {
+        max_vcpus: 1,
+        max_evtchn_port: 8,
+        max_grant_frames: 1,
+        max_maptrack_frames: 1,
+        grant_opts: 1,
+        ..Default::default()
+    };
+    for (reason, told) in [(SHUTDOWN_REBOOT, SHUTDOWN_REBOOT), (0x1ff, 0xff), (0x100, 0), (u32::MAX, 0xff)] {
+        let domain = domctl::create_domain(DomId(0), &config).expect("a domain can be created");
+        domctl::max_vcpus(domain, 1).expect("it was created for one");
+        let stopped = sched::remote_shutdown(domain, reason);
+        let flags = domctl::get_domain_info(domain).expect("it is there").flags;
+        let code = flags >> XEN_DOMINF_SHUTDOWNSHIFT & XEN_DOMINF_SHUTDOWNMASK;
+        let told_so = (Ok(()), true, told);
+        tap.is((stopped, flags & XEN_DOMINF_SHUTDOWN != 0, code), told_so, "a domain is stopped, and its reason told");
+        while domctl::destroy_domain(domain).is_err() {}
+    }
 }

@@ -7,15 +7,19 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use guest_pv::call::{event_channel, sched, vcpu};
+use guest_pv::mem::Frame;
 use guest_pv::smp::{self, Barrier};
 use guest_pv::tap::Tap;
 use guest_pv::{events, time};
-use guests::address_of;
 use guests::smp::{COUNT, Random, VCPUS, Watch, on_all};
+use guests::{address_of, load, page};
 use xen_abi::Errno;
 use xen_abi::hypercall::HYPERVISOR_VCPU_OP;
 use xen_abi::ids::{DomId, Port, VcpuId};
-use xen_abi::vcpu::{RUNSTATE_RUNNING, VCPUOP_SET_PERIODIC_TIMER, VcpuSetPeriodicTimer};
+use xen_abi::vcpu::{
+    RUNSTATE_OFFLINE, RUNSTATE_RUNNING, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA,
+    VCPUOP_SET_PERIODIC_TIMER, VcpuRegisterRunstateMemoryArea, VcpuSetPeriodicTimer,
+};
 
 guest_pv::test!(run);
 
@@ -95,6 +99,25 @@ fn periodic(tap: &mut Tap) {
     tap.is(PERIODIC.load(SeqCst), before, "and ticks no more");
 }
 
+/// Places in memory that vCPU 0 registers for vCPU 1 while that runs.
+fn areas(tap: &mut Tap) {
+    let (state, clock) = (page(), page());
+    let register = |command: u32, area: &Frame| {
+        let mut argument = VcpuRegisterRunstateMemoryArea { addr: area.address() };
+        guests::call(HYPERVISOR_VCPU_OP, [command.into(), 1, address_of(&mut argument)])
+    };
+    tap.is(register(VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, &state), Ok(0), "a place for its run state");
+    tap.is(register(VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA, &clock), Ok(0), "one for its time");
+    tap.ok(load(clock.address() + 8) != 0, "which stands there at once");
+    let is = |runstate: u32| comes(|| load(state.address()) as u32 == runstate);
+    tap.is(vcpu::down(V1), Ok(()), "it is taken down once more");
+    tap.ok(is(RUNSTATE_OFFLINE), "and its run state says so");
+    tap.is(vcpu::up(V1), Ok(()), "it is brought up");
+    tap.ok(is(RUNSTATE_RUNNING), "and its run state says so");
+    state.leak();
+    clock.leak();
+}
+
 fn up_and_down(tap: &mut Tap) {
     tap.is(vcpu::is_up(V1), Ok(false), "vCPU 1 is not up");
     tap.is(vcpu::up(V1), Err(Errno::EINVAL), "nor can it be: it has no state");
@@ -116,6 +139,7 @@ fn up_and_down(tap: &mut Tap) {
     tap.is(vcpu::up(V1), Ok(()), "it is brought up again");
     tap.ok(ticks(now), "and goes on where it was");
     periodic(tap);
+    areas(tap);
     STOP.store(1, SeqCst);
     tap.is(smp::join(V1), Ok(()), "it goes down by itself");
     tap.is(smp::start(VcpuId(5), tick), Err(Errno::ENOENT), "there is no vCPU 5");

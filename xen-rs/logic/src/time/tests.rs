@@ -116,19 +116,56 @@ fn one_that_stands_on_the_queue_is_not_put_there_again() {
 }
 
 #[test]
-fn those_who_are_gone_are_forgotten() {
+fn a_key_that_comes_again_moves() {
     let mut queue = TimerQueue::new();
-    for (key, at) in [(1u8, 30), (2, 10), (1, 20), (3, 40)] {
+    for (key, at) in [(1u8, 30), (2, 10), (1, 20), (3, 40), (1, 50), (2, 60)] {
         assert!(queue.set(key, Nanos(at)));
     }
-    queue.retain(|key| key != 2 && key != 3);
-    assert_eq!((queue.next(), queue.pop_due(Nanos(99))), (Some(Nanos(20)), Some(1)));
-    assert_eq!(queue.next(), None);
+    assert_eq!((queue.len(), queue.next()), (3, Some(Nanos(40))));
+    assert_eq!((queue.pop_due(Nanos(39)), queue.pop_due(Nanos(55))), (None, Some(3)));
+    assert_eq!((queue.pop_due(Nanos(55)), queue.pop_due(Nanos(55))), (Some(1), None));
+    assert!(queue.cancel(2) && !queue.cancel(2) && queue.is_empty());
+    assert_eq!((queue.next(), queue.pop_due(Nanos::NEVER)), (None, None));
+}
+
+/// A key that tells how often it was compared or hashed.
+#[derive(Clone, Copy, Debug, Eq)]
+struct Counted<'a>(u32, &'a Cell<u32>);
+
+impl PartialEq for Counted<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.1.set(self.1.get() + 1);
+        self.0 == other.0
+    }
+}
+
+impl core::hash::Hash for Counted<'_> {
+    fn hash<H: core::hash::Hasher>(&self, to: &mut H) {
+        self.1.set(self.1.get() + 1);
+        to.write_u32(self.0);
+    }
+}
+
+#[test]
+fn among_many_a_deadline_costs_what_it_costs_among_few() {
+    let (count, mut queue) = (Cell::new(0), TimerQueue::new());
+    for key in 0..4000 {
+        assert!(queue.set(Counted(key, &count), Nanos(u64::from(key) * 100)));
+    }
+    count.set(0);
+    for key in 0..1000 {
+        let key = Counted(key * 4, &count);
+        assert!(queue.set(key, Nanos(u64::from(3999 - key.0) * 100 + 50)));
+        assert!(queue.cancel(key) && queue.set(key, Nanos(u64::from(key.0))));
+    }
+    // Four thousand look-ups: two each and a few that meet by chance. One by one it were two million and more.
+    assert!(count.get() < 20_000, "{} comparisons", count.get());
+    assert_eq!(queue.len(), 4000);
 }
 
 proptest! {
     #[test]
-    fn timers_fire_in_order(steps in prop::collection::vec((0u8..10, 0u64..100, any::<bool>()), 1..100)) {
+    fn timers_fire_in_order(steps in prop::collection::vec((0u8..40, 0u64..100, prop::bool::weighted(0.7)), 1..300)) {
         let mut queue = TimerQueue::new();
         let mut model: Vec<(u8, u64)> = Vec::new();
         for (key, at, set) in steps {
@@ -141,6 +178,12 @@ proptest! {
                 prop_assert_eq!(queue.cancel(key), had);
             }
             prop_assert_eq!(queue.next().map(|n| n.0), model.iter().map(|m| m.1).min());
+            prop_assert_eq!(queue.len(), model.len());
+            if at % 8 == 0 && let Some(key) = queue.pop_due(Nanos(at)) {
+                let index = model.iter().position(|(k, _)| *k == key).unwrap();
+                let (_, due) = model.swap_remove(index);
+                prop_assert!(due <= at && model.iter().all(|(_, other)| *other >= due));
+            }
         }
         for now in 0..100 {
             while let Some(key) = queue.pop_due(Nanos(now)) {

@@ -1,64 +1,208 @@
 //! Timers: the queue of one CPU, and the timers of one vCPU.
 
 use alloc::vec::Vec;
+use core::hash::{BuildHasherDefault, Hash, Hasher};
+
+use hashbrown::HashMap;
 
 use super::Nanos;
 
-/// Deadlines with keys, earliest first. A key has at most one deadline.
+/// Deadlines with keys, the earliest at hand. A key has at most one deadline. Setting one, moving it and forgetting it
+/// costs about the same however many there are: one look-up, and as many steps as the number has bits, most often fewer.
 #[derive(Debug)]
 pub struct TimerQueue<K> {
-    /// Ends with the earliest.
-    deadlines: Vec<(Nanos, K)>,
+    /// A heap of the first `live`: none is later than the two below it. Behind them stand slots that nobody uses.
+    heap: Vec<Entry>,
+    live: usize,
+    /// Whose entry it is and where that stands, by the slot in the entry.
+    slots: Vec<Slot<K>>,
+    /// The slot of each key that has a deadline.
+    by_key: HashMap<K, usize, BuildHasherDefault<Mixer>>,
 }
 
-impl<K: Copy + PartialEq> TimerQueue<K> {
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    deadline: Nanos,
+    slot: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot<K> {
+    key: K,
+    at: usize,
+}
+
+impl<K: Copy + Eq + Hash> TimerQueue<K> {
     /// An empty queue.
     #[must_use]
     pub const fn new() -> Self {
-        TimerQueue { deadlines: Vec::new() }
+        let by_key = HashMap::with_hasher(BuildHasherDefault::new());
+        TimerQueue { heap: Vec::new(), live: 0, slots: Vec::new(), by_key }
     }
 
-    /// Sets the key's deadline. False: no memory for it, so nothing is set.
+    /// Sets the key's deadline. False: no memory for it, so nothing is set; a key that has one always gets the new one.
     #[must_use]
     pub fn set(&mut self, key: K, deadline: Nanos) -> bool {
-        self.cancel(key);
-        if self.deadlines.try_reserve(1).is_err() {
-            return false;
+        let at = match self.place_of(key) {
+            Some(at) => at,
+            None if self.take_slot(key) => self.live - 1,
+            None => return false,
+        };
+        if let Some(entry) = self.heap.get_mut(at) {
+            entry.deadline = deadline;
         }
-        let at = self.deadlines.partition_point(|(other, _)| *other > deadline);
-        self.deadlines.insert(at, (deadline, key));
+        self.settle(at);
         true
     }
 
     /// Forgets the key's deadline; whether it had one.
     pub fn cancel(&mut self, key: K) -> bool {
-        let found = self.deadlines.iter().position(|(_, other)| *other == key);
-        if let Some(at) = found {
-            self.deadlines.remove(at);
-        }
-        found.is_some()
+        let at = self.place_of(key);
+        at.is_some_and(|at| self.take_off(at).is_some())
     }
 
-    /// Forgets the deadlines of all keys but those for which `keep` holds.
-    pub fn retain(&mut self, keep: impl Fn(K) -> bool) {
-        self.deadlines.retain(|(_, key)| keep(*key));
+    /// How many deadlines there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
     }
 
     /// The earliest deadline.
     #[must_use]
     pub fn next(&self) -> Option<Nanos> {
-        self.deadlines.last().map(|(deadline, _)| *deadline)
+        self.earliest().map(|entry| entry.deadline)
     }
 
     /// Takes off a key whose deadline has come.
     pub fn pop_due(&mut self, now: Nanos) -> Option<K> {
-        self.deadlines.pop_if(|(deadline, _)| *deadline <= now).map(|(_, key)| key)
+        self.earliest().filter(|entry| entry.deadline <= now)?;
+        self.take_off(0)
+    }
+
+    fn earliest(&self) -> Option<&Entry> {
+        self.heap.first().filter(|_| self.live != 0)
+    }
+
+    fn place_of(&self, key: K) -> Option<usize> {
+        if self.live == 0 {
+            return None;
+        }
+        let slot = self.by_key.get(&key)?;
+        self.slots.get(*slot).map(|slot| slot.at)
+    }
+
+    /// Gives the key a slot behind the others; false: there is no memory for one.
+    fn take_slot(&mut self, key: K) -> bool {
+        if self.by_key.try_reserve(1).is_err() {
+            return false;
+        }
+        let at = self.live;
+        if at == self.heap.len() {
+            if self.heap.try_reserve(1).is_err() || self.slots.try_reserve(1).is_err() {
+                return false;
+            }
+            self.heap.push(Entry { deadline: Nanos::NEVER, slot: at });
+            self.slots.push(Slot { key, at });
+        }
+        let Some(Entry { slot, .. }) = self.heap.get(at).copied() else { return false };
+        if let Some(own) = self.slots.get_mut(slot) {
+            *own = Slot { key, at };
+        }
+        self.by_key.insert(key, slot);
+        self.live += 1;
+        true
+    }
+
+    /// Takes off the entry that stands at `at`; its slot is free then.
+    fn take_off(&mut self, at: usize) -> Option<K> {
+        let last = self.live.checked_sub(1)?;
+        let key = self.slots.get(self.heap.get(at)?.slot)?.key;
+        self.by_key.remove(&key);
+        self.swap(at, last);
+        self.live = last;
+        if at < last {
+            self.settle(at);
+        }
+        Some(key)
+    }
+
+    /// Moves an entry whose deadline is new to where it belongs.
+    fn settle(&mut self, mut at: usize) {
+        while at > 0 && self.is_earlier(at, (at - 1) / 2) {
+            self.swap(at, (at - 1) / 2);
+            at = (at - 1) / 2;
+        }
+        loop {
+            let left = 2 * at + 1;
+            let below = if self.is_earlier(left + 1, left) { left + 1 } else { left };
+            if !self.is_earlier(below, at) {
+                break;
+            }
+            self.swap(at, below);
+            at = below;
+        }
+    }
+
+    /// Whether the first place's deadline is earlier; not if nobody stands there.
+    fn is_earlier(&self, place: usize, other: usize) -> bool {
+        let deadline = |at: usize| self.heap.get(at).map(|entry| entry.deadline);
+        place < self.live && deadline(place) < deadline(other)
+    }
+
+    fn swap(&mut self, one: usize, other: usize) {
+        self.heap.swap(one, other);
+        for at in [one, other] {
+            if let Some(entry) = self.heap.get(at)
+                && let Some(slot) = self.slots.get_mut(entry.slot)
+            {
+                slot.at = at;
+            }
+        }
     }
 }
 
-impl<K: Copy + PartialEq> Default for TimerQueue<K> {
+impl<K: Copy + Eq + Hash> Default for TimerQueue<K> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Mixes what keys consist of: the hypervisor's own small numbers, so nobody chooses those that meet.
+#[derive(Debug, Default)]
+struct Mixer(u64);
+
+impl Mixer {
+    fn mix(&mut self, word: u64) {
+        // 2^64 divided by the golden ratio: neighbours go far apart.
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.mix((*byte).into()));
+    }
+
+    fn write_u16(&mut self, word: u16) {
+        self.mix(word.into());
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.mix(word.into());
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.mix(word);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
     }
 }
 

@@ -63,7 +63,7 @@ pub fn describe(domain: &Domain, held: &mut Held<'_, 0>) -> abi::GetDomainInfo {
         flags |= abi::XEN_DOMINF_DYING;
     }
     if let Some(reason) = domain.life.shutdown() {
-        flags |= abi::XEN_DOMINF_SHUTDOWN | (reason.0 & abi::XEN_DOMINF_SHUTDOWNMASK) << abi::XEN_DOMINF_SHUTDOWNSHIFT;
+        flags |= abi::XEN_DOMINF_SHUTDOWN | reason.code() << abi::XEN_DOMINF_SHUTDOWNSHIFT;
     }
     if domain.pvh().is_some() {
         flags |= abi::XEN_DOMINF_HVM_GUEST | abi::XEN_DOMINF_HAP;
