@@ -9,8 +9,9 @@ use xen_abi::hvm::VcpuHvmContext;
 use xen_abi::hypercall::{HYPERVISOR_SET_TIMER_OP, HYPERVISOR_VCPU_OP};
 use xen_abi::ids::VcpuId;
 use xen_abi::vcpu::{
-    VCPUOP_DOWN, VCPUOP_GET_RUNSTATE_INFO, VCPUOP_INITIALISE, VCPUOP_IS_UP, VCPUOP_SET_SINGLESHOT_TIMER,
-    VCPUOP_STOP_PERIODIC_TIMER, VCPUOP_STOP_SINGLESHOT_TIMER, VCPUOP_UP, VcpuRunstateInfo, VcpuSetSingleshotTimer,
+    VCPUOP_DOWN, VCPUOP_GET_RUNSTATE_INFO, VCPUOP_INITIALISE, VCPUOP_IS_UP, VCPUOP_SEND_NMI,
+    VCPUOP_SET_SINGLESHOT_TIMER, VCPUOP_STOP_PERIODIC_TIMER, VCPUOP_STOP_SINGLESHOT_TIMER, VCPUOP_UP, VcpuRunstateInfo,
+    VcpuSetSingleshotTimer,
 };
 
 /// The call `vcpu_op(command, vcpu, argument pointer)`.
@@ -93,6 +94,15 @@ pub unsafe fn initialise_pvh(vcpu: VcpuId, context: &mut VcpuHvmContext) -> Resu
 pub fn up(vcpu: VcpuId) -> Result<(), Errno> {
     // SAFETY: it goes on where it stopped.
     unsafe { op(VCPUOP_UP, vcpu, 0) }.map(drop)
+}
+
+/// Has a vCPU take an NMI.
+///
+/// # Errors
+/// `ENOENT` when there is no such vCPU.
+pub fn send_nmi(vcpu: VcpuId) -> Result<(), Errno> {
+    // SAFETY: no memory is involved.
+    unsafe { op(VCPUOP_SEND_NMI, vcpu, 0) }.map(drop)
 }
 
 /// Stops a vCPU; its own call returns when it is brought up again.

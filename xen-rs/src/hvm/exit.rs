@@ -9,7 +9,7 @@ use machine::arch::x86_64::{cpu, guest_registers};
 use machine::container::{Event, EventKind, Exit, attributes, memory};
 use xen_abi::hvm::HVM_PARAM_TRIPLE_FAULT_REASON;
 
-use super::{PvhVcpu, cpuid, mmio, msr, port, upcall};
+use super::{PvhVcpu, cpuid, mmio, msr, port, upcall, vcpu::Nmis};
 use crate::{cpu::Context, cpu_loop, domain::Shutdown, trap, trap::crash::Name};
 
 /// Answers an exit.
@@ -34,7 +34,12 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
         Exit::Interrupt | Exit::Window => before_next(cx),
         Exit::NmiWindow => {
             if let Some(pvh) = cx.state.pvh.as_deref_mut() {
-                pvh.nmi_masked = false;
+                pvh.nmis = Nmis::Taken;
+            }
+        }
+        Exit::NmiReturn => {
+            if let Some(pvh) = cx.state.pvh.as_deref_mut() {
+                pvh.nmis = Nmis::HeldOffAt(cx.regs.rip);
             }
         }
         // The guest's own: they come here so that none can be raised for ever within one instruction.
@@ -184,7 +189,7 @@ pub fn inject(cx: &mut Context<'_>, event: Event) {
 fn put_back(cx: &mut Context<'_>, kind: EventKind, vector: u8) {
     let Some(pvh) = cx.state.pvh.as_deref_mut() else { return };
     if kind == EventKind::Nmi {
-        pvh.nmi_masked = false;
+        pvh.nmis = Nmis::Taken;
         let _ = cx.vcpu.seat.ready.set_nmi();
     } else {
         pvh.apic.put_back(vector);

@@ -9,7 +9,7 @@ use machine::{
     container::{Event, EventKind, Exit},
 };
 
-use super::{apic, cpuid, exit, hypercall, upcall};
+use super::{apic, cpuid, exit, hypercall, upcall, vcpu::Nmis};
 use crate::{
     cpu::{Cpu, Running},
     cpu_loop,
@@ -34,7 +34,7 @@ pub fn run(
                 continue;
             }
             if let Some(running) = &mut cpu.running {
-                deliver_nmi(running);
+                deliver_nmi(running, regs);
             }
         }
         match stay(cpu, regs, held) {
@@ -97,11 +97,11 @@ fn stay(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) -> Left {
 
 /// An NMI is delivered unless the handler of another one runs.
 #[cold]
-fn deliver_nmi(running: &mut Running) {
+fn deliver_nmi(running: &mut Running, regs: &GuestRegs) {
     let Some(pvh) = running.state.pvh.as_deref_mut() else { return };
-    if running.vcpu.seat.ready.nmi_pending() && !pvh.nmi_masked && !pvh.container.has_pending() {
+    if running.vcpu.seat.ready.nmi_pending() && pvh.nmis.are_taken(regs.rip) && !pvh.container.has_pending() {
         running.vcpu.seat.ready.clear_nmi();
-        pvh.nmi_masked = true;
+        pvh.nmis = Nmis::HeldOff;
         pvh.container.inject(Event { kind: EventKind::Nmi, vector: NMI_VECTOR, error: None });
         pvh.container.want_nmi_window();
     }

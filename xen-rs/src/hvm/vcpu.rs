@@ -26,8 +26,31 @@ pub struct PvhVcpu {
     pub tsc_aux: u32,
     /// MTRRdefType.
     pub mtrr_default: u64,
-    /// An NMI handler runs: no other NMI until its `iret`.
-    pub nmi_masked: bool,
+    /// Whether it takes NMIs.
+    pub nmis: Nmis,
+}
+
+/// Whether a vCPU takes NMIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nmis {
+    /// It does.
+    Taken,
+    /// The handler of one runs: no other until its `iret`.
+    HeldOff,
+    /// Until it has got over the `iret` at this address, whose frame another one would be written over.
+    HeldOffAt(u64),
+}
+
+impl Nmis {
+    /// Whether one can be delivered before the instruction at this address.
+    #[must_use]
+    pub fn are_taken(self, rip: u64) -> bool {
+        match self {
+            Self::Taken => true,
+            Self::HeldOff => false,
+            Self::HeldOffAt(iret) => rip != iret,
+        }
+    }
 }
 
 impl fmt::Debug for PvhVcpu {
@@ -44,7 +67,7 @@ impl PvhVcpu {
         let role = if id.0 == 0 { Role::First } else { Role::Other };
         let apic = Apic::new(id.0 * 2, role);
         let mtrr_default = msr::MTRR_DEFAULT;
-        Some(Self { container, apic, xcr0: 1, tsc_aux: 0, mtrr_default, nmi_masked: false })
+        Some(Self { container, apic, xcr0: 1, tsc_aux: 0, mtrr_default, nmis: Nmis::Taken })
     }
 
     /// Takes this CPU.

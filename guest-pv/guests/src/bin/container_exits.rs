@@ -6,11 +6,11 @@
 
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use guest_pv::tap::Tap;
-use guest_pv::{Mode, mem, mode, time};
+use guest_pv::{Mode, call, mem, mode, smp, time, traps};
 use guests::cpu::wrmsr;
-use guests::{frame_of, trap_of};
+use guests::{frame_of, load, trap_of};
 
 guest_pv::test!(run);
 
@@ -29,6 +29,7 @@ fn run(tap: &mut Tap) {
     instructions(tap);
     debugging(tap);
     nothing(tap);
+    two_nmis(tap);
     if __cpuid_count(1, 0).ecx & 1 << 21 == 0 {
         return tap.skip("the APIC as MSRs", "no x2APIC");
     }
@@ -45,6 +46,35 @@ macro_rules! bytes {
         // SAFETY: an instruction that faults, or does nothing.
         trap_of(|| unsafe { asm!(concat!(".byte ", $(stringify!($byte), ", ",)+ "0x90"), inout("rax") &raw mut operand => _, out("rcx") _, out("rdx") _) })
     }};
+}
+
+/// One that comes while the handler of another runs.
+fn two_nmis(tap: &mut Tap) {
+    const IRETQ: u64 = 0xcf48;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let handler: traps::Handler = |frame| {
+        // What the last one interrupted.
+        NEXT.store(load(frame.rip) & 0xffff, Ordering::Relaxed);
+        if TAKEN.fetch_add(1, Ordering::Relaxed) == 0 {
+            let _ = call::vcpu::send_nmi(smp::this());
+        }
+    };
+    traps::set_handler(2, Some(handler));
+    tap.is(call::vcpu::send_nmi(smp::this()), Ok(()), "an NMI is sent, and its handler sends another");
+    // It is not there before the first has returned; then the next way out brings it.
+    for _ in 0..10_000 {
+        if TAKEN.load(Ordering::Relaxed) == 2 {
+            break;
+        }
+        let _ = __cpuid_count(0, 0);
+    }
+    traps::set_handler(2, None);
+    tap.is(TAKEN.load(Ordering::Relaxed), 2, "both are taken");
+    tap.ok(
+        NEXT.load(Ordering::Relaxed) != IRETQ,
+        "the second behind the iret of the first one's handler, not before it",
+    );
 }
 
 fn instructions(tap: &mut Tap) {

@@ -63,6 +63,8 @@ pub enum Exit {
     Window,
     /// The guest's handler of an NMI has returned.
     NmiWindow,
+    /// It returns by the instruction that comes next.
+    NmiReturn,
     /// An exception that the hypervisor wants to see.
     Exception {
         /// Its vector.

@@ -69,7 +69,7 @@ fn rare_exit(vcpu: &mut SvmVcpu, code: u64) -> Exit {
         0x73 | 0x7a | 0x80 | 0x82..=0x86 | 0x8a..=0x8c | 0x8e => Exit::Undefined,
         0x74 => {
             vcpu.end_nmi_window();
-            Exit::NmiWindow
+            Exit::NmiReturn
         }
         0x76 | 0x89 => Exit::CacheFlush,
         0x7d => Exit::Task,
