@@ -83,6 +83,16 @@ mod stacks {
     }
 }
 
+/// Bytes of the stack of a vCPU other than 0.
+#[cfg(target_os = "none")]
+pub(crate) const STACK_SIZE: u64 = stacks::SIZE;
+
+/// The end of the stack of vCPU `index`, which is not 0.
+#[cfg(target_os = "none")]
+pub(crate) fn stack_top(index: usize) -> u64 {
+    stacks::top(index)
+}
+
 /// What each vCPU is to do, or is doing: a `fn()`, or null.
 static JOBS: [AtomicPtr<()>; MAX] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX];
 static INITIALISED: [AtomicBool; MAX] = [const { AtomicBool::new(false) }; MAX];

@@ -6,6 +6,7 @@
 #[cfg(target_os = "none")]
 mod metal {
     use crate::mem::DIRECT_MAP;
+    use crate::pvh::stacks;
     use core::arch::{asm, global_asm};
     use xen_abi::hvm::{VCPU_HVM_MODE_64B, VcpuHvmContext, VcpuHvmX86_64};
     use xen_abi::ids::Mfn;
@@ -172,11 +173,17 @@ mod metal {
             // come here.
             unsafe { (guest_pvh_hypercall as *mut u8).add(2).write_volatile(0xc1) };
         }
-        // SAFETY: the table is static and holds the segments that are in use.
+        if stacks::in_use() {
+            stacks::load();
+        } else {
+            // SAFETY: the table is static.
+            unsafe { asm!("lgdt [{}]", in(reg) &raw const guest_pvh_gdt_high, options(nostack)) };
+        }
+        // SAFETY: both tables hold the segments that are in use, at the same places.
         unsafe {
-            asm!("lgdt [{gdt}]", "push {code}", "lea {tmp}, [rip + 2f]", "push {tmp}", "retfq", "2:",
+            asm!("push {code}", "lea {tmp}, [rip + 2f]", "push {tmp}", "retfq", "2:",
                 "mov {tmp:e}, {code} + 8", "mov ss, {tmp:e}", "mov ds, {tmp:e}", "mov es, {tmp:e}",
-                gdt = in(reg) &raw const guest_pvh_gdt_high, tmp = out(reg) _, code = const CODE);
+                tmp = out(reg) _, code = const CODE);
         }
         wrmsr(STAR, CODE << 32);
         wrmsr(LSTAR, guest_pvh_hypercall as *const () as u64);

@@ -8,6 +8,8 @@
 //! Unsafe: the boot information is at an address in a register; a processor's own registers.
 
 mod entry;
+#[cfg(target_os = "none")]
+mod stacks;
 mod traps;
 
 use crate::boot::Boot;
@@ -25,6 +27,19 @@ use xen_abi::memory::XENMAPSPACE_SHARED_INFO;
 pub(crate) use entry::{init_cpu, root, vcpu_context};
 #[cfg(target_os = "none")]
 pub(crate) use traps::init as init_traps;
+
+/// Gives traps stacks of their own, or takes them away, on each processor that calls [`init_cpu`] from now on.
+#[cfg(target_os = "none")]
+pub(crate) fn use_own_stacks(wanted: bool) {
+    if stacks::in_use() != wanted {
+        stacks::set_in_use(wanted);
+        traps::fill();
+    }
+}
+
+/// There are no traps on the host.
+#[cfg(not(target_os = "none"))]
+pub(crate) fn use_own_stacks(_wanted: bool) {}
 
 /// Code and stack of the kernel, by the selectors of the GDT that the entry code has.
 pub(crate) const SEGMENTS: (u64, u64) = (8, 16);

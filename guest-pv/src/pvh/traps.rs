@@ -8,6 +8,7 @@ pub const EVENT_VECTOR: u8 = 0xf3;
 
 #[cfg(target_os = "none")]
 mod metal {
+    use crate::pvh::stacks;
     use core::cell::UnsafeCell;
 
     core::arch::global_asm!(
@@ -40,27 +41,33 @@ mod metal {
     #[repr(C, align(16))]
     struct Table(UnsafeCell<[[u64; 2]; 256]>);
 
-    // SAFETY: written once, by the first processor, before it is loaded.
+    // SAFETY: written by one processor at a time; what changes later is which stack a gate names.
     unsafe impl Sync for Table {}
 
     static TABLE: Table = Table(UnsafeCell::new([[0; 2]; 256]));
 
-    /// Fills the table.
+    /// Fills the table. `iretq` takes the place of the hypercall at the end of the stubs.
     pub fn init() {
+        fill();
+        // `iretq` is 48 cf.
+        // SAFETY: the text is writable in these page tables; the stubs leave the frame that it takes.
+        unsafe { (guest_pv_iret as *mut [u8; 2]).write_volatile([0x48, 0xcf]) };
+    }
+
+    /// Fills the table, with stacks of their own for traps or without.
+    pub fn fill() {
         /// Present, an interrupt gate, the code segment.
         const GATE: u64 = 0x8e00 << 32 | 8 << 16;
         /// Software interrupts may come from user mode.
         const FOR_USER: u64 = 3 << 45;
-        // SAFETY: nobody else writes the table.
+        // SAFETY: nobody else writes the table at that time.
         let table = unsafe { &mut *TABLE.0.get() };
         for (entry, vector) in table.iter_mut().zip(0u64..) {
             let stub = (&raw const guest_pvh_vectors) as u64 + 16 * vector;
             let user = if matches!(vector, 3 | 4) || vector >= 32 { FOR_USER } else { 0 };
-            *entry = [stub & 0xffff | (stub >> 16 & 0xffff) << 48 | GATE | user, stub >> 32];
+            let stack = if stacks::in_use() { stacks::of_vector(vector) << 32 } else { 0 };
+            *entry = [stub & 0xffff | (stub >> 16 & 0xffff) << 48 | GATE | user | stack, stub >> 32];
         }
-        // `iretq` is 48 cf.
-        // SAFETY: the text is writable in these page tables; the stubs leave the frame that it takes.
-        unsafe { (guest_pv_iret as *mut [u8; 2]).write_volatile([0x48, 0xcf]) };
     }
 
     /// Makes it the table of the processor that runs this.
@@ -74,4 +81,4 @@ mod metal {
 }
 
 #[cfg(target_os = "none")]
-pub use metal::{init, load};
+pub use metal::{fill, init, load};

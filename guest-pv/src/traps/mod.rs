@@ -160,6 +160,38 @@ pub fn init() {
     }
 }
 
+/// Ends the body of the innermost [`catch`] of this vCPU with this frame, when the handler returns. False: there is none.
+pub fn abandon(frame: &mut Frame) -> bool {
+    let stack = CATCH[smp::index()].load(Ordering::Relaxed);
+    if stack == 0 {
+        return false;
+    }
+    CAUGHT.0[smp::index()].set(*frame);
+    // Back to the kernel, wherever the trap came from. RPL 0 is what the iret hypercall takes for kernel mode.
+    (frame.cs, frame.ss) = if crate::pvh::is_active() {
+        crate::pvh::SEGMENTS
+    } else {
+        (u64::from(FLAT_KERNEL_CS & !3), xen_abi::arch_x86::FLAT_KERNEL_SS.into())
+    };
+    #[cfg(target_os = "none")]
+    {
+        frame.rip = guest_pv_caught as *const () as u64;
+    }
+    frame.rsp = stack;
+    // Nor does anything of the body's flags stay: single steps, the direction, nested tasks, alignment checks.
+    frame.rflags = 2;
+    true
+}
+
+/// In a hardware container: traps have stacks of their own from now on, on this vCPU, and on the others from their next
+/// [`init`] on. A guest that loses its stack pointer survives that; a trap inside a handler loses the outer one.
+pub fn use_own_stacks() {
+    if crate::pvh::is_active() {
+        crate::pvh::use_own_stacks(true);
+        init();
+    }
+}
+
 /// The one function behind all stubs.
 extern "C" fn trap(frame: &mut Frame) {
     #[cfg(target_os = "none")]
@@ -173,20 +205,12 @@ extern "C" fn trap(frame: &mut Frame) {
     if frame.vector == EVENT {
         return frame.mask_events();
     }
-    #[cfg(target_os = "none")]
-    if CATCH[smp::index()].load(Ordering::Relaxed) != 0 {
-        CAUGHT.0[smp::index()].set(*frame);
-        // Back to the kernel, wherever the trap came from. RPL 0 is what the iret hypercall takes for kernel mode.
-        (frame.cs, frame.ss) = if crate::pvh::is_active() {
-            crate::pvh::SEGMENTS
-        } else {
-            (u64::from(FLAT_KERNEL_CS & !3), xen_abi::arch_x86::FLAT_KERNEL_SS.into())
-        };
-        frame.rip = guest_pv_caught as *const () as u64;
-        frame.rsp = CATCH[smp::index()].load(Ordering::Relaxed);
-        // Nor does anything of the body's flags stay: single steps, the direction, nested tasks, alignment checks.
-        frame.rflags = 2;
+    if abandon(frame) {
         return;
+    }
+    // The report reads what may not be there, and each such trap would begin at the top of this very stack.
+    if crate::pvh::is_active() {
+        crate::pvh::use_own_stacks(false);
     }
     report::crash(frame);
     power::crash()

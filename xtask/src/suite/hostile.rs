@@ -34,6 +34,9 @@ pub struct Plan {
     /// Hypercalls that all guests must have made together.
     #[serde(default)]
     pub wanted: u64,
+    /// Guests that must have lived to their end.
+    #[serde(default)]
+    pub living: u64,
     /// Boot each as the control domain instead of creating it.
     #[serde(default)]
     pub as_dom0: bool,
@@ -117,6 +120,9 @@ impl Plan {
         if total < self.wanted {
             return (false, format!("{note}; {} hypercalls are wanted", self.wanted));
         }
+        if u64::try_from(ended).unwrap_or(0) < self.living {
+            return (false, format!("{note}; {} are to live", self.living));
+        }
         if !self.as_dom0 && text.matches(LAST_NEWS).count() < self.neighbours().len() {
             return (false, format!("{note}; the neighbour went silent"));
         }
@@ -143,7 +149,7 @@ fn calls(text: &str) -> BTreeMap<u64, u64> {
 mod tests {
     use super::*;
 
-    const PLAN: Plan = Plan { seeds: [1, 2], calls: 100, vcpus: 2, wanted: 150, as_dom0: false, pvh: false };
+    const PLAN: Plan = Plan { seeds: [1, 2], calls: 100, vcpus: 2, wanted: 150, living: 1, as_dom0: false, pvh: false };
 
     #[test]
     fn every_guest_counts_as_far_as_it_came() {
@@ -152,6 +158,7 @@ mod tests {
                     hostile: seed 2 calls 60\nneighbour: fine to the end, after 9 rounds\n";
         assert_eq!(PLAN.judge(text), (true, "160 hypercalls, 1 of 2 guests lived to their end".into()));
         assert!(!Plan { wanted: 161, ..PLAN }.judge(text).0);
+        assert!(!Plan { living: 2, ..PLAN }.judge(text).0);
         assert!(!Plan { seeds: [1, 3], ..PLAN }.judge(text).0);
         assert!(!PLAN.judge(text.rsplit_once("neighbour").unwrap().0).0, "a neighbour that is silent");
     }

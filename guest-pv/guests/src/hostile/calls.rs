@@ -225,7 +225,8 @@ impl Hostile {
     fn event(&mut self) -> Call {
         let command = self.chance.below(15);
         // Closing all ports, ours to the console too, is for the last act.
-        let command = if matches!(command, 10 | 14) && !self.chance.rarely(200) { 4 } else { command };
+        let last = if mode() == Mode::Pvh { 5000 } else { 200 };
+        let command = if matches!(command, 10 | 14) && !self.chance.rarely(last) { 4 } else { command };
         let port = |hostile: &mut Self| 3 + hostile.chance.below(24);
         let words = match command {
             // bind_interdomain, alloc_unbound, reset: domains first

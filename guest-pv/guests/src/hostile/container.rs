@@ -40,8 +40,13 @@ const MSRS: [(u32, u64); 22] = [
 
 /// Registers of the local APIC, by their places in its page: the first, and how many.
 const APIC: [(u64, u64); 8] = [(2, 2), (8, 7), (15, 1), (16, 24), (0x28, 8), (0x30, 2), (0x32, 7), (0x3e, 1)];
-/// One access to a port in so many is by a string: a guest may not live through it.
-pub const STRINGS: u64 = 200;
+/// One access to a port in so many is by a string.
+pub const STRINGS: u64 = 20;
+/// Bits of CR0 that QEMU's processor lets 64-bit code change, and no other does: paging, protection, NW without CD. The guest
+/// would not go on, or the container would not be entered.
+const NOT_CR0: u64 = 1 << 31 | 1 << 29 | 1;
+/// Of CR4 the same: 64-bit entries of page tables.
+const NOT_CR4: u64 = 1 << 5;
 const APIC_PAGE: u64 = 0xfee0_0000;
 /// The command register: it must not stop the vCPUs that all this runs on.
 const COMMAND: u64 = 0x30;
@@ -75,6 +80,18 @@ impl Registers {
         }
         wrmsr(0xc000_0080, self.efer);
     }
+}
+
+/// Bits of CR4 that CPUID offers, of those that matter.
+fn cr4_offered() -> u64 {
+    let (first, seventh) = (__cpuid_count(1, 0), __cpuid_count(7, 0));
+    let offered = |word: u32, bit: u32, in_cr4: u32| u64::from(word >> bit & 1) << in_cr4;
+    0x7df
+        | offered(seventh.ecx, 2, 11)
+        | offered(seventh.ebx, 0, 16)
+        | offered(first.ecx, 17, 17)
+        | offered(seventh.ebx, 7, 20)
+        | offered(seventh.ebx, 20, 21)
 }
 
 impl Hostile {
@@ -114,7 +131,10 @@ impl Hostile {
         }
         let _ = wrmsr(number, value);
         // Where hypercalls go by, and what the segments are.
-        self.handlers_change |= (0xc000_0080..=0xc000_0084).contains(&number);
+        if (0xc000_0080..=0xc000_0084).contains(&number) {
+            self.registers.restore();
+            guest_pv::traps::init();
+        }
     }
 
     fn leaf(&mut self) {
@@ -226,6 +246,10 @@ impl Hostile {
         let part = |shift: u32, to: u64| (indices >> shift & 3) << to;
         let address = BASE | part(0, 30) | part(2, 21) | part(4, 12) | self.chance.below(4090);
         let kind = self.chance.below(8);
+        if kind == 7 {
+            let values = self.values();
+            self.run_wild(address, &values);
+        }
         let _ = trap_of(|| {
             // SAFETY: the tables belong to nobody else; what they lead to is this guest's, or nothing.
             unsafe {
@@ -237,7 +261,7 @@ impl Hostile {
                         asm!("rep movsb", in("rsi") address, in("rdi") self.buffers[1].address(), inout("rcx") 64u64 => _)
                     }
                     6 => asm!("invlpg [{}]", in(reg) address),
-                    _ => asm!("call {}", in(reg) address, clobber_abi("sysv64")),
+                    _ => {}
                 }
             }
         });
@@ -254,10 +278,9 @@ impl Hostile {
             // SAFETY: what faults ends here, and the rest is put back below.
             unsafe {
                 match kind {
-                    // NW without CD is refused by processors; QEMU's takes it, and then the container does not run.
-                    0 => asm!("mov cr0, {}", in(reg) now.cr0 ^ (bit & 0xdfff_ffff)),
-                    // Nor does it mind reserved bits here.
-                    1 => asm!("mov cr4, {}", in(reg) now.cr4 ^ (bit & 0x37_07ff)),
+                    0 => asm!("mov cr0, {}", in(reg) now.cr0 ^ (bit & 0xffff_ffff & !NOT_CR0)),
+                    // With a reserved bit it leaves the container for good.
+                    1 => asm!("mov cr4, {}", in(reg) now.cr4 ^ (bit & cr4_offered() & !NOT_CR4)),
                     2 => asm!("mov cr3, {}", in(reg) root | word & 0x18),
                     3 => asm!("mov {}, cr8", out(reg) _),
                     4 => asm!("mov cr2, {}", in(reg) word),

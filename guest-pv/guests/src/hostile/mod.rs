@@ -7,6 +7,8 @@ pub mod container;
 pub mod instructions;
 pub mod modes;
 pub mod values;
+pub mod watch;
+pub mod wild;
 
 use container::Registers;
 use modes::Modes;
@@ -17,6 +19,7 @@ use guest_pv::mem::Frame;
 use guest_pv::{Mode, boot, mode, println, smp, time, traps};
 use spin::Mutex;
 use values::Chance;
+use watch::Watch;
 use xen_abi::ids::VcpuId;
 
 /// Hypercalls made by all vCPUs.
@@ -28,8 +31,8 @@ pub static DEEDS: AtomicU64 = AtomicU64::new(0);
 const POOL: usize = 48;
 /// How many calls a vCPU makes between two lines that say how far it is.
 const REPORT: u64 = 2048;
-/// How long vCPU 0 waits for the others, nanoseconds.
-const PATIENCE: u64 = 3_000_000_000;
+/// How long a vCPU waits for the others, ticks of the TSC: a few seconds.
+const PATIENCE: u64 = 5_000_000_000;
 
 /// One vCPU's means.
 pub struct Hostile {
@@ -41,6 +44,8 @@ pub struct Hostile {
     pub buffers: [Frame; 3],
     /// Instructions to be executed.
     pub code: Frame,
+    /// What they have for a stack in a hardware container.
+    pub stack: Frame,
     /// Whether this is the control domain.
     pub privileged: bool,
     /// The call in hand may take our handlers away.
@@ -64,7 +69,7 @@ impl Hostile {
         let pool = core::array::from_fn(|_| page());
         hole().leak();
         let buffers = core::array::from_fn(|_| cliff());
-        let code = page();
+        let (code, stack) = (page(), page());
         // A page that is mapped writable cannot become a page table.
         for frame in &pool {
             match chance.below(3) {
@@ -80,6 +85,7 @@ impl Hostile {
             pool,
             buffers,
             code,
+            stack,
             privileged,
             handlers_change: false,
             calls: 0,
@@ -91,14 +97,19 @@ impl Hostile {
 
     /// Does something.
     fn step(&mut self) {
-        if mode() == Mode::Pvh && self.chance.rarely(2) {
-            return self.deed();
+        if mode() == Mode::Pvh {
+            if self.chance.rarely(2) {
+                return self.deed();
+            }
+            if self.chance.rarely(100) {
+                return self.anything();
+            }
         }
         match self.chance.below(4000) {
             0..3440 => self.call(),
             3440..3920 => self.instruction(),
             3920..3999 => self.write_grant(),
-            // Few live through that for long.
+            // Few live through that for long, but for those in containers.
             _ => self.anything(),
         }
     }
@@ -149,14 +160,21 @@ fn live() {
     let (seed, vcpus) = (number("seed", 1), number("vcpus", 1));
     let calls = number("calls", 20_000) / vcpus;
     let me = smp::index() as u64;
+    traps::use_own_stacks();
+    wild::init();
     let mut hostile = Hostile::new(seed * 64 + me);
-    // Those in containers seldom live long.
-    let report = if mode() == Mode::Pvh { REPORT / 32 } else { REPORT };
+    let in_container = mode() == Mode::Pvh;
+    // Some of those in containers do not live long.
+    let report = if in_container { REPORT / 8 } else { REPORT };
     let mut next = report;
+    let mut watch = in_container.then(Watch::default);
     while hostile.calls < calls {
         // Whatever it stumbles over is mended, and it goes on.
         if trap_of(|| hostile.step()).is_some() {
             hostile.mend();
+        }
+        if let Some(watch) = &mut watch {
+            watch.step();
         }
         if me == 0 && hostile.calls >= next {
             next += report;
@@ -165,6 +183,9 @@ fn live() {
     }
     // What the pages have become is none of the allocator's business.
     core::mem::forget(hostile);
+    if let Some(watch) = watch {
+        watch.stay();
+    }
 }
 
 /// What the guest is for.
@@ -175,13 +196,14 @@ pub fn run() {
     traps::set_handler(2, Some(|_| ()));
     // One of them may be needed for something else.
     let living = if mode() == Mode::Pvh { modes::victim(vcpus).unwrap_or(vcpus) } else { vcpus };
+    watch::begin(living);
     for vcpu in (1..living).map(VcpuId) {
         smp::start(vcpu, live).expect("the domain has that vCPU");
     }
     live();
-    let end = time::now() + PATIENCE;
+    let end = time::tsc() + PATIENCE;
     for vcpu in (1..living).map(VcpuId) {
-        while guest_pv::call::vcpu::is_up(vcpu) == Ok(true) && time::now() < end {
+        while guest_pv::call::vcpu::is_up(vcpu) == Ok(true) && time::tsc() < end {
             smp::relax();
         }
     }

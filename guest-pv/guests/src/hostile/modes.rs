@@ -1,13 +1,15 @@
 //! Other modes of the processor, for a guest in a hardware container: vCPU 0 goes to 32-bit code, does without paging, and
 //! goes on to real mode and back, with deeds on the way; another vCPU runs random bytes in real mode.
 //!
-//! All of that lies in pages below 64 KiB, which the runtime leaves alone.
+//! All of that lies in the first 640 KiB, which the runtime leaves alone. A fault outside of long mode ends the visit, or begins
+//! the vCPU's life in real mode anew: there are descriptor tables for each.
 //!
 //! Unsafe: code and page tables of our own.
 #![allow(clippy::cast_possible_truncation)] // Numbers are cut to size on purpose.
 
 use super::Hostile;
 use super::container::STRINGS;
+use super::watch;
 use crate::{page, store, trap_of};
 use guest_pv::mem::{DIRECT_MAP, Frame, table};
 use guest_pv::smp;
@@ -15,8 +17,8 @@ use guest_pv::smp;
 /// Where the code of the modes is.
 #[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "on the host there are no other modes"))]
 const CODE: u64 = 0x8000;
-/// Where the vCPU that is sacrificed starts.
-const VICTIM: u64 = 0x9000;
+/// Where the vCPU that is sacrificed starts: what random 16-bit code writes to seldom.
+const VICTIM: u64 = 0x9_0000;
 /// Random bytes to be run as 16-bit and as 32-bit code.
 const BYTES_16: u64 = 0xb000;
 const BYTES_32: u64 = 0xc000;
@@ -32,8 +34,10 @@ const RANDOM_CODE: u32 = 3;
 
 /// What these deeds need.
 pub struct Modes {
-    /// The kernel's page tables, and the first 4 GiB where they are.
+    /// The kernel's page tables, and where they are the first MiB and the last GiB below 4: the image must not be in the reach
+    /// of random code.
     root: Frame,
+    _tables: [Frame; 3],
 }
 
 impl Modes {
@@ -44,9 +48,18 @@ impl Modes {
         for slot in 0..512 {
             store(root.address() + slot * 8, table::read_entry(table::root(), slot));
         }
-        store(root.address(), table::read_entry(table::root(), table::index(DIRECT_MAP, 4)));
-        metal::install();
-        Self { root }
+        let tables = core::array::from_fn(|_| page());
+        let [third, second, first] = &tables;
+        let entry = |frame: &Frame| frame.mfn().0 << 12 | table::TABLE;
+        store(root.address(), entry(third));
+        store(third.address(), entry(second));
+        let direct = table::frame_of(table::read_entry(table::root(), table::index(DIRECT_MAP, 4)));
+        store(third.address() + 3 * 8, table::read_entry(direct, 3));
+        store(second.address(), entry(first));
+        for frame in 0..256 {
+            store(first.address() + frame * 8, frame << 12 | table::READ_WRITE);
+        }
+        Self { root, _tables: tables }
     }
 }
 
@@ -93,9 +106,13 @@ impl Hostile {
             self.scatter(BYTES_32, 32);
             store(physical(BYTES_32) + 32, 0xcccc_cccc_cccc_cccc);
         }
+        // Whatever has become of it.
+        metal::install();
         let root = self.modes.as_ref().map_or(0, |modes| modes.root.mfn().0 << 12);
         // What random code does to 32-bit registers is its own affair; a trap leads back to 64-bit code here.
+        watch::set_away((1..RANDOM_CODE).contains(&depth));
         let _ = trap_of(|| metal::visit(root, depth));
+        watch::set_away(false);
         // Before the page tables change: the segments' descriptors lie in low memory still.
         guest_pv::traps::init();
         self.registers.restore();
@@ -133,7 +150,9 @@ pub fn victim(vcpus: u32) -> Option<u32> {
 
 #[cfg(target_os = "none")]
 mod metal {
-    use super::{BYTES_16, BYTES_32, CODE, DEEDS, END, RANDOM_CODE, VICTIM, physical};
+    use super::physical;
+    use super::{BYTES_16, BYTES_32, CODE, DEEDS, END, RANDOM_CODE, VICTIM};
+    use crate::store;
     use core::arch::{asm, global_asm};
 
     global_asm!(
@@ -144,6 +163,7 @@ mod metal {
         // edi says how far to go.
         "mov [{depth}], edi",
         "mov [{stack}], rsp",
+        "sidt [{idt_64}]",
         "lgdt [rip + hostile_gdt_register]",
         "mov esp, 0x7800",
         "push 0x18",
@@ -171,6 +191,7 @@ mod metal {
         "mov cr0, eax",
         "jmp 3f",
         "3:",
+        "lidt [{idt_32}]",
         "call hostile_deeds_32",
         "cmp dword ptr [{depth}], 1",
         "je 7f",
@@ -190,6 +211,7 @@ mod metal {
         "mov ds, ax",
         "mov es, ax",
         "mov ss, ax",
+        "lidt [{idt_16}]",
         "mov ebp, {deeds}",
         "4:",
         "movzx eax, byte ptr [bp]",
@@ -210,6 +232,12 @@ mod metal {
         "pop bp",
         "add bp, 32",
         "jmp 4b",
+        // A fault here ends the visit.
+        "hostile_fault_16:",
+        "xor ax, ax",
+        "mov ds, ax",
+        "mov ss, ax",
+        "mov esp, 0x7800",
         "5:",
         "mov eax, cr0",
         "or al, 1",
@@ -242,10 +270,13 @@ mod metal {
         "hostile_deed_16 clts",
         ".code32",
         "hostile_again_32:",
+        // And here.
+        "hostile_fault_32:",
         "mov eax, 16",
         "mov ds, eax",
         "mov es, eax",
         "mov ss, eax",
+        "mov esp, 0x7800",
         "7:",
         "mov eax, cr0",
         "or eax, 0x80000000",
@@ -301,6 +332,7 @@ mod metal {
         "hostile_deed_32 clts",
         ".code64",
         "hostile_64:",
+        "lidt [{idt_64}]",
         "mov rsp, [{stack}]",
         "ret",
         ".balign 8",
@@ -314,6 +346,9 @@ mod metal {
         ".code16",
         "cli",
         "cld",
+        "mov ax, cs",
+        "mov ds, ax",
+        "lidt [{victim_idt}]",
         "xor ax, ax",
         "mov ds, ax",
         "mov es, ax",
@@ -335,18 +370,32 @@ mod metal {
         jump = const WORDS + 16,
         table_16 = const WORDS + 24,
         table_32 = const WORDS + 32,
+        idt_64 = const WORDS + 40,
+        idt_32 = const WORDS + 56,
+        idt_16 = const WORDS + 64,
+        victim_idt = const VICTIM_IDT,
         bytes_16 = const BYTES_16,
         bytes_32 = const BYTES_32,
     );
 
-    /// Behind the code: how far to go, the stack to come back to, where to jump next, and the two tables of deeds.
+    /// Interrupt vectors of vCPU 0 in real mode, and in 32-bit code without paging; and the victim's.
+    const VECTORS_16: u64 = 0x2_0000;
+    const VECTORS_32: u64 = 0x2_1000;
+    const VICTIM_VECTORS: u64 = VICTIM + 0x1000;
+
+    /// Behind the code: how far to go, the stack to come back to, where to jump next, the two tables of deeds, and what to load
+    /// as IDTR in each mode.
     const WORDS: u64 = CODE + 0xf00;
+    /// The same for the victim, in its segment.
+    const VICTIM_IDT: u64 = 0x100;
 
     unsafe extern "C" {
         static hostile_modes: u8;
         static hostile_table_16: u8;
         static hostile_table_32: u8;
         static hostile_modes_end: u8;
+        static hostile_fault_16: u8;
+        static hostile_fault_32: u8;
         static hostile_victim: u8;
         static hostile_victim_end: u8;
     }
@@ -360,11 +409,21 @@ mod metal {
         copy(&raw const hostile_modes, &raw const hostile_modes_end, CODE);
         copy(&raw const hostile_victim, &raw const hostile_victim_end, VICTIM);
         for (at, table) in [(WORDS + 24, &raw const hostile_table_16), (WORDS + 32, &raw const hostile_table_32)] {
-            crate::store(physical(at), CODE + (table as u64 - (&raw const hostile_modes) as u64));
+            store(physical(at), CODE + (table as u64 - (&raw const hostile_modes) as u64));
         }
+        store(physical(WORDS + 56), VECTORS_32 << 16 | 2047);
+        store(physical(WORDS + 64), VECTORS_16 << 16 | 1023);
+        store(physical(VICTIM + VICTIM_IDT), VICTIM_VECTORS << 16 | 1023);
+        let fault = |symbol: *const u8| CODE + (symbol as u64 - (&raw const hostile_modes) as u64);
+        let [real, protected] = [fault(&raw const hostile_fault_16), fault(&raw const hostile_fault_32)];
         for vector in 0..256u64 {
-            // SAFETY: the first KiB of memory, which nobody else uses.
-            unsafe { (physical(vector * 4) as *mut u32).write_volatile(VICTIM as u32) };
+            // An interrupt gate of 32 bits.
+            store(physical(VECTORS_32 + vector * 8), protected & 0xffff | 0x18 << 16 | 0x8e00 << 32);
+            // A segment, and an offset there.
+            for (table, to) in [(VICTIM_VECTORS, VICTIM << 12), (VECTORS_16, real)] {
+                // SAFETY: memory that nobody else uses.
+                unsafe { (physical(table + vector * 4) as *mut u32).write_volatile(to as u32) };
+            }
         }
     }
 
