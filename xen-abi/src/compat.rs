@@ -1,6 +1,7 @@
 //! Structures as 32-bit code hands them over in hypercalls from a container, where they differ: pointers, frame numbers and
 //! `unsigned long` have 32 bits, and 64-bit numbers are aligned to 4 bytes.
 
+use crate::arch_x86::{VcpuTimeInfo, XEN_LEGACY_MAX_VCPUS};
 use crate::ids::DomId;
 use crate::layout::structures;
 
@@ -54,6 +55,11 @@ structures! {
         /// Nanoseconds in each state.
         pub time: [[u32; 2]; 4],
     }
+    pub struct VcpuRegisterRunstateMemoryArea = "struct vcpu_register_runstate_memory_area" {
+        /// Address of a [`VcpuRunstateInfo`].
+        pub addr: u32 => "addr.v",
+        pub _pad: u32,
+    }
     pub struct VcpuSetSingleshotTimer = "struct vcpu_set_singleshot_timer" {
         /// System time in nanoseconds, low half first.
         pub timeout_abs_ns: [u32; 2],
@@ -94,6 +100,55 @@ structures! {
         /// Out: `GNTST_*`.
         pub status: i16,
         pub _pad: u16,
+    }
+    /// One call of a batch.
+    pub struct MulticallEntry = "struct multicall_entry" {
+        /// Hypercall number.
+        pub op: u32,
+        /// Out: its return value.
+        pub result: u32,
+        pub args: [u32; 6],
+    }
+    /// The x86 part of [`VcpuInfo`].
+    pub struct ArchVcpuInfo = "struct arch_vcpu_info" {
+        /// Faulting address of the last page fault of a PV guest.
+        pub cr2: u32,
+        pub pad: [u32; 5],
+    }
+    /// Per-vCPU part of the shared page, or of the page registered by `VCPUOP_register_vcpu_info`. 64 bytes.
+    pub struct VcpuInfo = "struct vcpu_info" {
+        pub evtchn_upcall_pending: u8,
+        pub evtchn_upcall_mask: u8,
+        pub _pad: [u8; 2],
+        /// Bit n: word n of `evtchn_pending` has work.
+        pub evtchn_pending_sel: u32,
+        pub arch: ArchVcpuInfo,
+        pub time: VcpuTimeInfo,
+    }
+    /// The x86 part of the shared page.
+    pub struct ArchSharedInfo = "struct arch_shared_info" {
+        /// Entries of a PV guest's P2M, and the frame of its list.
+        pub max_pfn: u32,
+        pub pfn_to_mfn_frame_list_list: u32,
+        /// `XEN_NMIREASON_*`.
+        pub nmi_reason: u32,
+        pub p2m_cr3: u32,
+        pub p2m_vaddr: u32,
+        pub p2m_generation: u32,
+        /// Unix time of system time 0, seconds, high half.
+        pub wc_sec_hi: u32,
+    }
+    /// The shared page.
+    pub struct SharedInfo = "struct shared_info" {
+        pub vcpu_info: [VcpuInfo; XEN_LEGACY_MAX_VCPUS],
+        pub evtchn_pending: [u32; 32],
+        pub evtchn_mask: [u32; 32],
+        /// Odd while the wall clock is being written.
+        pub wc_version: u32,
+        /// Unix time of system time 0, seconds, low half.
+        pub wc_sec: u32,
+        pub wc_nsec: u32,
+        pub arch: ArchSharedInfo,
     }
     pub struct PlatformParameters = "struct xen_platform_parameters" {
         pub virt_start: u32,

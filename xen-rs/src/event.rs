@@ -5,9 +5,10 @@ pub mod fifo;
 use alloc::sync::Arc;
 
 use logic::{
-    event::{self, Binding, Channels, EventDomain, Notify, PortBits, Table, VcpuBits, VcpuEvents},
+    event::{self, Binding, Channels, EventDomain, Layout, Notify, PortBits, Table, VcpuBits, VcpuEvents},
     irq::Pirq,
     lock::{Held, rank},
+    width::Width,
 };
 use machine::mem::shared::{Quiesced, Shared, SharedPage, SharedSlot, SharedView};
 use xen_abi::{
@@ -111,8 +112,8 @@ impl PortBits for Bits<'_> {
 
 impl VcpuBits for VcpuInfo<'_> {
     #[inline(always)]
-    fn test_and_set_selector(self, word: u32) -> bool {
-        self.set_selector(word)
+    fn test_and_set_selector(self, width: Width, word: u32) -> bool {
+        self.set_selector(width, word)
     }
 
     #[inline(always)]
@@ -129,6 +130,15 @@ impl EventDomain for Domain {
     #[inline(always)]
     fn fifo(&self) -> Option<&fifo::Memory> {
         self.events.layout.fifo()
+    }
+
+    #[inline(always)]
+    fn layout(&self) -> Layout<'_, fifo::Memory> {
+        self.events.layout.now()
+    }
+
+    fn width(&self) -> Width {
+        self.events.layout.width()
     }
 
     #[inline(always)]
@@ -151,15 +161,22 @@ impl EventDomain for Domain {
     }
 
     #[inline(always)]
-    fn bits(&self) -> Option<Bits<'_>> {
+    fn bits(&self, width: Width) -> Option<Bits<'_>> {
         let page = self.events.shared_info()?;
-        Some(Bits { pending: page.part(shared_info::EVTCHN_PENDING), mask: page.part(shared_info::EVTCHN_MASK) })
+        Some(Bits { pending: page.part(shared_info::EVTCHN_PENDING), mask: page.part(width.mask()) })
     }
 
     #[inline(always)]
     fn info(&self, vcpu: VcpuId) -> Option<VcpuInfo<'_>> {
         Domain::vcpu(self, vcpu).map(|vcpu| vcpu.info.get())
     }
+}
+
+/// The domain's kernel has words of this width from now on, and looks for its events there. Nothing is carried over: that
+/// is said before anything is bound.
+pub fn set_width(domain: &Domain, width: Width, held: &mut Held<'_, 0>) {
+    let (_table, _held) = domain.events.table.lock(held);
+    domain.events.layout.set_width(width);
 }
 
 /// Wakes and kicks whom an event concerns.

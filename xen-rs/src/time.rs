@@ -4,17 +4,22 @@ mod per_cpu;
 
 use logic::{
     boot::command_line::ClockSource,
+    event::EventDomain,
     field,
     guest::Out,
+    hvm::compat::{Wide, halves},
     lock::Held,
     time::{Nanos, Scale, SystemClock, TimeBody, TimePage, WallClock, publish},
+    width::{WallPlaces, Width},
 };
 use machine::{
     arch::x86_64::{cpu::rdtsc, platform_timer, rtc, tsc},
     mem::shared::SharedView,
 };
 use xen_abi::{
-    arch_x86::{VcpuTimeInfo, shared_info},
+    arch_x86::VcpuTimeInfo,
+    compat,
+    errno::Errno,
     ids::DomId,
     vcpu::{VcpuRunstateInfo, XEN_RUNSTATE_UPDATE},
     vm_assist::VMASST_TYPE_RUNSTATE_UPDATE_FLAG,
@@ -140,21 +145,21 @@ pub fn set_wall_clock(wall: WallClock, held: &mut Held<'_, 0>) {
     }
 }
 
-struct WallPage<'a>(SharedView<'a>);
+struct WallPage<'a>(SharedView<'a>, WallPlaces);
 
 impl TimePage<WallClock> for WallPage<'_> {
     fn version(&self) -> u32 {
-        self.0.load32(shared_info::WC_VERSION)
+        self.0.load32(self.1.version)
     }
 
     fn set_version(&self, version: u32) {
-        self.0.store32(shared_info::WC_VERSION, version);
+        self.0.store32(self.1.version, version);
     }
 
     fn set_body(&self, wall: &WallClock) {
-        self.0.store32(shared_info::WC_SEC, wall.sec());
-        self.0.store32(shared_info::WC_NSEC, wall.nanos);
-        self.0.store32(shared_info::WC_SEC_HI, wall.sec_hi());
+        self.0.store32(self.1.sec, wall.sec());
+        self.0.store32(self.1.nsec, wall.nanos);
+        self.0.store32(self.1.sec_hi, wall.sec_hi());
     }
 }
 
@@ -163,7 +168,7 @@ pub fn show_wall_clock(domain: &Domain, offset: i64, _held: &mut Held<'_, 0>) {
     let mut wall = wall_clock();
     wall.seconds = wall.seconds.saturating_add_signed(offset);
     if let Some(page) = domain.events.shared_info() {
-        publish(&WallPage(page), &wall);
+        publish(&WallPage(page, domain.width().wall_clock()), &wall);
     }
 }
 
@@ -210,27 +215,42 @@ pub fn runstate_record(snapshot: logic::sched::RunSnapshot) -> VcpuRunstateInfo 
     VcpuRunstateInfo { state: snapshot.state, _pad: 0, state_entry_time: snapshot.since.0, time: snapshot.time }
 }
 
-fn write_runstate(va: u64, vcpu: &Vcpu, domain: &Domain) -> Result<(), xen_abi::errno::Errno> {
+/// Writes a run state as code of this width has it.
+pub fn write_runstate_record(va: u64, record: &VcpuRunstateInfo, width: Width) -> Result<(), Errno> {
+    match width {
+        Width::Long64 => Handle::<_, Out>::new(va).write(record),
+        Width::Long32 => Handle::<_, Out>::new(va).write(&compat::VcpuRunstateInfo::default().narrow(record)),
+    }
+}
+
+fn write_runstate(va: u64, vcpu: &Vcpu, domain: &Domain) -> Result<(), Errno> {
     use core::sync::atomic::{Ordering, fence};
 
     let mut record = runstate_record(vcpu.seat.clock.stored());
-    let whole = || Handle::<VcpuRunstateInfo, Out>::new(va);
-    let since = || whole().part(field!(VcpuRunstateInfo, state_entry_time));
+    let width = domain.width();
     let flagged = domain.vm_assist.load(Ordering::Relaxed) & (1 << VMASST_TYPE_RUNSTATE_UPDATE_FLAG) != 0;
     if !flagged {
-        return whole().write(&record);
+        return write_runstate_record(va, &record, width);
     }
+    let since = |value: u64| match width {
+        Width::Long64 => {
+            Handle::<VcpuRunstateInfo, Out>::new(va).part(field!(VcpuRunstateInfo, state_entry_time)).write(&value)
+        }
+        Width::Long32 => Handle::<compat::VcpuRunstateInfo, Out>::new(va)
+            .part(field!(compat::VcpuRunstateInfo, state_entry_time))
+            .write(&halves(value)),
+    };
     // A reader that sees the bit, or another value before and after, reads again.
     record.state_entry_time |= XEN_RUNSTATE_UPDATE;
-    since().write(&record.state_entry_time)?;
+    since(record.state_entry_time)?;
     fence(Ordering::SeqCst);
-    whole().write(&record)?;
+    write_runstate_record(va, &record, width)?;
     fence(Ordering::SeqCst);
-    since().write(&(record.state_entry_time & !XEN_RUNSTATE_UPDATE))
+    since(record.state_entry_time & !XEN_RUNSTATE_UPDATE)
 }
 
 /// Writes the time record to a place in the calling guest's memory (`VCPUOP_register_vcpu_time_memory_area`).
-pub fn write_time_area(va: u64) -> Result<(), xen_abi::errno::Errno> {
+pub fn write_time_area(va: u64) -> Result<(), Errno> {
     let body = body();
     let record = VcpuTimeInfo {
         version: 2,

@@ -7,7 +7,10 @@ use core::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use logic::time::{TimeBody, TimePage};
+use logic::{
+    time::{TimeBody, TimePage},
+    width::Width,
+};
 use machine::mem::shared::{Quiesced, RECORD, RecordSlot, SharedPage, SharedRecord, SharedView};
 use xen_abi::{
     arch_x86::{self as abi, VcpuTimeInfo, XEN_LEGACY_MAX_VCPUS, shared_info, vcpu_info},
@@ -134,14 +137,16 @@ impl<'a> VcpuInfo<'a> {
 
     /// Sets a bit of `evtchn_pending_sel`; whether it was set.
     #[inline]
-    pub fn set_selector(self, word: u32) -> bool {
-        self.0.is_none_or(|record| record.test_and_set(vcpu_info::EVTCHN_PENDING_SEL, word))
+    pub fn set_selector(self, width: Width, word: u32) -> bool {
+        let (at, bit) = width.selector(word);
+        self.0.is_none_or(|record| record.test_and_set(at, bit))
     }
 
     /// Makes the guest look at all its ports: what came while the place changed is not lost.
-    pub fn set_all_pending(self) {
+    pub fn set_all_pending(self, width: Width) {
         if let Some(record) = self.0 {
-            record.or64(vcpu_info::EVTCHN_PENDING_SEL, u64::MAX);
+            let (at, bits) = width.selectors();
+            record.or64(at, bits);
         }
         self.set_upcall_pending();
     }

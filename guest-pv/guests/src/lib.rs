@@ -7,6 +7,7 @@
 #![allow(unsafe_code)] // See above.
 
 pub mod child;
+pub mod code_32;
 pub mod cpu;
 pub mod domain;
 pub mod grant_entries;

@@ -8,7 +8,8 @@ use logic::event::{
     Binding, Channels, Closed, EventDomain, PortBits, Sent, Table, VcpuBits, VcpuEvents, deliver_remote, never::Never,
     send, unmask,
 };
-use std::cell::RefCell;
+use logic::width::Width;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use xen_abi::ids::{DomId, Port, VcpuId};
 
@@ -19,6 +20,7 @@ struct Domain {
     pending: RefCell<BTreeSet<u32>>,
     masked: RefCell<BTreeSet<u32>>,
     upcalls: RefCell<BTreeSet<u32>>,
+    width: Cell<Width>,
 }
 
 impl Domain {
@@ -31,6 +33,7 @@ impl Domain {
             pending: RefCell::default(),
             masked: RefCell::default(),
             upcalls: RefCell::default(),
+            width: Cell::default(),
         }
     }
 }
@@ -41,6 +44,9 @@ impl EventDomain for Domain {
     type Fifo = Never;
     fn fifo(&self) -> Option<&Never> {
         None
+    }
+    fn width(&self) -> Width {
+        self.width.get()
     }
     fn id(&self) -> DomId {
         self.id
@@ -54,7 +60,8 @@ impl EventDomain for Domain {
     fn max_vcpus(&self) -> u32 {
         2
     }
-    fn bits(&self) -> Option<&Domain> {
+    fn bits(&self, width: Width) -> Option<&Domain> {
+        assert_eq!(width, self.width.get());
         Some(self)
     }
     fn info(&self, vcpu: VcpuId) -> Option<Info<'_>> {
@@ -85,7 +92,8 @@ impl PortBits for &Domain {
 struct Info<'a>(&'a Domain, u32);
 
 impl VcpuBits for Info<'_> {
-    fn test_and_set_selector(self, _: u32) -> bool {
+    fn test_and_set_selector(self, width: Width, word: u32) -> bool {
+        assert!(width == self.0.width.get() && word < width.bits());
         false
     }
     fn test_and_set_upcall(self) -> bool {
@@ -146,6 +154,7 @@ fuzz_target!(|data: &[u8]| {
             _ => {
                 own.pending.borrow_mut().clear();
                 own.upcalls.borrow_mut().clear();
+                own.width.set(if b % 2 == 0 { Width::Long64 } else { Width::Long32 });
             }
         }
         assert!(tables[who].active() <= 200);

@@ -7,6 +7,7 @@ use fuzz::Bytes;
 use libfuzzer_sys::fuzz_target;
 use logic::event::fifo::{ControlBlock, EventWord, FifoMemory, Priority, Queues};
 use logic::event::{Channels, EventDomain, PortBits, Table, VcpuBits, VcpuEvents, raise, unmask};
+use logic::width::Width;
 use std::cell::{Cell, RefCell};
 use xen_abi::event_channel::{EVTCHN_FIFO_LINK_MASK, EVTCHN_FIFO_LINKED, EVTCHN_FIFO_MASKED, EVTCHN_FIFO_PENDING};
 use xen_abi::ids::{DomId, Port, VcpuId};
@@ -104,7 +105,7 @@ impl PortBits for Nothing {
 }
 
 impl VcpuBits for Nothing {
-    fn test_and_set_selector(self, _: u32) -> bool {
+    fn test_and_set_selector(self, _: Width, _: u32) -> bool {
         false
     }
     fn test_and_set_upcall(self) -> bool {
@@ -128,7 +129,7 @@ impl EventDomain for Domain {
     fn max_vcpus(&self) -> u32 {
         VCPUS
     }
-    fn bits(&self) -> Option<Nothing> {
+    fn bits(&self, _: Width) -> Option<Nothing> {
         Some(Nothing)
     }
     fn info(&self, _: VcpuId) -> Option<Nothing> {

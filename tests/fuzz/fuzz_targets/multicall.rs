@@ -41,6 +41,8 @@ struct Guest<'a> {
 }
 
 impl Calls for Guest<'_> {
+    type Entry = MulticallEntry;
+
     fn make(&mut self, at: u64) -> Result<(), End> {
         self.made_now += 1;
         let offset = at.checked_sub(BASE).expect("before the list");

@@ -75,11 +75,11 @@ pub enum ImageError {
     /// No memory for the unpacked image.
     #[error("no memory for {0} bytes of unpacked kernel")]
     OutOfMemory(u64),
-    /// A 32-bit ELF.
-    #[error("a 32-bit kernel (only x86-64 kernels are supported)")]
+    /// A 32-bit ELF, for a PV domain.
+    #[error("a 32-bit kernel, which only type=\"pvh\" can run")]
     ThirtyTwoBit,
     /// An ELF of another machine.
-    #[error("an ELF file for machine {0}, not x86-64 (62)")]
+    #[error("an ELF file for machine {0}, not x86-64 (62) or i386 (3)")]
     WrongMachine(u16),
     /// The ELF is malformed.
     #[error("malformed ELF: {0}")]

@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 
 use elf::ElfBytes;
-use elf::abi::{EM_X86_64, PT_LOAD, PT_NOTE, SHT_NOTE};
+use elf::abi::{EM_386, EM_X86_64, PT_LOAD, PT_NOTE, SHT_NOTE};
 use elf::endian::LittleEndian;
+use elf::file::Class;
 
 use crate::error::ImageError;
 use crate::notes::Notes;
@@ -47,6 +48,9 @@ impl<'a> Kernel<'a> {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(image: &'a [u8]) -> Result<Self, ImageError> {
+        if image.starts_with(b"\x7fELF\x01") {
+            return Err(ImageError::ThirtyTwoBit);
+        }
         let file = open(image)?;
         let notes = read_notes(&file, image)?;
         if !notes.found {
@@ -95,9 +99,9 @@ impl<'a> Kernel<'a> {
     }
 }
 
+/// An ELF of a 64-bit kernel, or of a 32-bit one, which only PVH domains can run.
 pub(crate) fn open(image: &[u8]) -> Result<ElfBytes<'_, LittleEndian>, ImageError> {
     const CLASS: usize = 4;
-    const CLASS_64: u8 = 2;
     if image.is_empty() {
         return Err(ImageError::Empty);
     }
@@ -105,8 +109,7 @@ pub(crate) fn open(image: &[u8]) -> Result<ElfBytes<'_, LittleEndian>, ImageErro
         return Err(ImageError::NotAKernel);
     }
     match image.get(CLASS) {
-        Some(&CLASS_64) => {}
-        Some(1) => return Err(ImageError::ThirtyTwoBit),
+        Some(1 | 2) => {}
         Some(_) => return Err(ImageError::BadElf("unknown class")),
         None => return Err(truncated("the ELF header", 64, image)),
     }
@@ -117,7 +120,11 @@ pub(crate) fn open(image: &[u8]) -> Result<ElfBytes<'_, LittleEndian>, ImageErro
         elf::ParseError::BadEntsize(_) => ImageError::BadElf("wrong size of a table's entries"),
         _ => ImageError::BadElf("bad header"),
     })?;
-    if file.ehdr.e_machine != EM_X86_64 {
+    let machine = match file.ehdr.class {
+        Class::ELF64 => EM_X86_64,
+        Class::ELF32 => EM_386,
+    };
+    if file.ehdr.e_machine != machine {
         return Err(ImageError::WrongMachine(file.ehdr.e_machine));
     }
     Ok(file)

@@ -4,9 +4,9 @@
 mod packed;
 mod support;
 
-use domain_image::{Format, ImageError, Kernel, Payload, Plan, Request, Role};
+use domain_image::{Format, ImageError, Kernel, Payload, Plan, Request, Role, pvh};
 use packed::{gzip, lz4};
-use support::{Load, bzimage, elf, linux_notes, small_kernel};
+use support::{Load, bzimage, elf, elf_32, linux_notes, small_kernel};
 
 const LIMIT: u64 = 1 << 30;
 
@@ -98,6 +98,19 @@ fn messages() {
         let got = load_error(file).to_string();
         assert!(got.starts_with(want), "got {got:?}, want {want:?}");
     }
+}
+
+#[test]
+fn a_32_bit_kernel_is_for_pvh_alone() {
+    let load = [Load { paddr: 0x10_0000, data: vec![0x90; 16], memsz: 4096 }];
+    let image = elf_32(&load, &linux_notes(&[]), 3);
+    let kernel = pvh::Kernel::parse(&image).unwrap();
+    assert_eq!((kernel.entry, kernel.end, kernel.segments.len()), (0x10_0040, 0x10_1000, 1));
+    assert_eq!((kernel.segments[0].data, kernel.segments[0].size), (&[0x90; 16][..], 4096));
+    assert_eq!(Kernel::parse(&image), Err(ImageError::ThirtyTwoBit));
+    assert_eq!(pvh::Kernel::parse(&elf_32(&load, &linux_notes(&[]), 62)), Err(ImageError::WrongMachine(62)), "x32");
+    let high = [Load { paddr: 0xffff_f000, data: vec![], memsz: 8192 }];
+    assert!(matches!(pvh::Kernel::parse(&elf_32(&high, &linux_notes(&[]), 3)), Err(ImageError::BadSegment { .. })));
 }
 
 #[test]

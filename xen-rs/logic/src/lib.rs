@@ -32,3 +32,4 @@ pub mod symbols;
 pub mod time;
 pub mod trace;
 pub mod trap;
+pub mod width;

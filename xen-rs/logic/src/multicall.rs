@@ -5,7 +5,6 @@
 
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::{HYPERVISOR_IRET, HYPERVISOR_MULTICALL};
-use xen_abi::multicall::MulticallEntry;
 
 use crate::hypercall::Outcome;
 
@@ -13,9 +12,6 @@ use crate::hypercall::Outcome;
 pub const LOOK: u32 = 8;
 /// Calls of one round. No interrupt is taken meanwhile, so the looks alone would let a long batch keep the CPU.
 pub const ROUND: u32 = 32;
-/// Bytes of one.
-const SIZE: u64 = size_of::<MulticallEntry>() as u64;
-
 /// How a call ended without the next one being made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -35,6 +31,9 @@ impl From<Errno> for End {
 
 /// What makes the calls.
 pub trait Calls {
+    /// What the list consists of.
+    type Entry;
+
     /// Makes the call whose entry is at an address, and writes its result there.
     fn make(&mut self, at: u64) -> Result<(), End>;
 
@@ -59,6 +58,7 @@ pub enum Rest {
 /// Makes the first of `left` calls at `at`.
 #[inline(always)]
 pub fn round<C: Calls>(calls: &mut C, mut at: u64, mut left: u32) -> Rest {
+    let size = const { size_of::<C::Entry>() as u64 };
     let mut end = left.saturating_sub(ROUND);
     loop {
         // Up to the next look, or the end.
@@ -67,11 +67,11 @@ pub fn round<C: Calls>(calls: &mut C, mut at: u64, mut left: u32) -> Rest {
             match calls.make(at) {
                 Ok(()) => {}
                 Err(End::Wait) if left == 1 => return Rest::Over(Outcome::OK),
-                Err(End::Wait) => return Rest::Left { at: at.wrapping_add(SIZE), count: left - 1 },
+                Err(End::Wait) => return Rest::Left { at: at.wrapping_add(size), count: left - 1 },
                 Err(End::Again) => return Rest::Left { at, count: left },
                 Err(End::Last(outcome)) => return Rest::Over(outcome),
             }
-            at = at.wrapping_add(SIZE);
+            at = at.wrapping_add(size);
             left -= 1;
         }
         if left == 0 {
@@ -130,6 +130,7 @@ pub fn after(op: u64, outcome: Outcome, goes_on: bool) -> After {
 mod tests {
     use super::*;
     use std::vec::Vec;
+    use xen_abi::multicall::MulticallEntry;
 
     /// Calls that come to what a list says, in turn; interrupts that come at some looks.
     struct Script {
@@ -138,7 +139,11 @@ mod tests {
         awaited: bool,
     }
 
+    const SIZE: u64 = size_of::<MulticallEntry>() as u64;
+
     impl Calls for Script {
+        type Entry = MulticallEntry;
+
         fn make(&mut self, at: u64) -> Result<(), End> {
             self.made.push(at);
             self.ends.get(self.made.len() - 1).copied().unwrap_or(Ok(()))

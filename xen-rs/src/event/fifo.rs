@@ -16,6 +16,7 @@ use logic::{
     },
     hypercall::Outcome,
     lock::{Held, rank},
+    width::Width,
 };
 use machine::mem::{
     heap,
@@ -40,6 +41,7 @@ const PAGES: u32 = PORTS_FIFO / WORDS_PER_PAGE;
 
 /// Which layout a domain uses.
 pub(super) struct Layout {
+    /// One of those below, with [`NARROW`]; changed under the lock of the domain's table.
     mode: AtomicU8,
     /// Made when the domain first asks for it.
     memory: Once<Memory>,
@@ -51,6 +53,8 @@ const TWO_LEVEL: u8 = 0;
 const FIFO: u8 = 1;
 /// On the way back: no port is bound, and the pages are being given up.
 const ENDING: u8 = 2;
+/// The kernel's words have 32 bits, whatever the layout.
+const NARROW: u8 = 4;
 
 impl Layout {
     pub(super) const fn new() -> Self {
@@ -59,8 +63,42 @@ impl Layout {
 
     #[inline(always)]
     pub(super) fn fifo(&self) -> Option<&Memory> {
-        if self.mode.load(Ordering::Acquire) == FIFO { self.memory.get() } else { None }
+        if self.mode.load(Ordering::Acquire) & !NARROW == FIFO { self.memory.get() } else { None }
     }
+
+    #[inline(always)]
+    pub(super) fn now(&self) -> event::Layout<'_, Memory> {
+        let mode = self.mode.load(Ordering::Acquire);
+        if mode == TWO_LEVEL {
+            return event::Layout::Bits(Width::Long64);
+        }
+        match self.memory.get() {
+            Some(memory) if mode & FIFO != 0 => event::Layout::Fifo(memory),
+            _ => event::Layout::Bits(width_of(mode)),
+        }
+    }
+
+    pub(super) fn width(&self) -> Width {
+        width_of(self.mode.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_width(&self, width: Width) {
+        let narrow = if width == Width::Long32 { NARROW } else { 0 };
+        self.mode.store(self.mode.load(Ordering::Relaxed) & !NARROW | narrow, Ordering::SeqCst);
+    }
+
+    /// Which of the layouts it is, whatever the width.
+    fn kind(&self) -> u8 {
+        self.mode.load(Ordering::Relaxed) & !NARROW
+    }
+
+    fn set_kind(&self, kind: u8) {
+        self.mode.store(self.mode.load(Ordering::Relaxed) & NARROW | kind, Ordering::SeqCst);
+    }
+}
+
+const fn width_of(mode: u8) -> Width {
+    if mode & NARROW != 0 { Width::Long32 } else { Width::Long64 }
 }
 
 /// What a domain shares with the hypervisor.
@@ -215,13 +253,13 @@ pub fn init_control(
             vcpu.offset.store(offset, Ordering::Relaxed);
             vcpu.control.fill(page).map_err(|page| (page, Errno::EINVAL))
         };
-        match layout.mode.load(Ordering::Relaxed) {
+        match layout.kind() {
             ENDING => Err((page, None)),
             FIFO => enter(page).map_err(|(page, errno)| (page, Some(errno))),
             _ => match prepare(layout, domain.max_vcpus()).map_err(Some) {
                 Err(errno) => Err((page, errno)),
                 Ok(()) => enter(page).map_err(|(page, errno)| (page, Some(errno))).inspect(|()| {
-                    layout.mode.store(FIFO, Ordering::SeqCst);
+                    layout.set_kind(FIFO);
                     // Whoever found the old layout has set its bits by now.
                     let _ = Quiesced::wait();
                     begins = true;
@@ -259,7 +297,7 @@ pub fn expand_array(domain: &Arc<Domain>, mfn: Mfn, held: &mut Held<'_, 0>) -> R
     match layout.fifo() {
         Some(memory) if memory.pages.load(Ordering::Relaxed) >= PAGES => return Err(Errno::ENOSPC),
         Some(_) => {}
-        None if layout.mode.load(Ordering::Relaxed) == ENDING => return Ok(Outcome::Again),
+        None if layout.kind() == ENDING => return Ok(Outcome::Again),
         None => return Err(Errno::EOPNOTSUPP),
     }
     let page = hold(domain, mfn, held)?;
@@ -300,14 +338,14 @@ pub fn end(domain: &Arc<Domain>, held: &mut Held<'_, 0>) -> Result<(), Errno> {
         if table.active() != 0 {
             return Err(Errno::EAGAIN);
         }
-        if layout.mode.load(Ordering::Relaxed) != FIFO {
+        if layout.kind() != FIFO {
             return Ok(());
         }
-        layout.mode.store(ENDING, Ordering::SeqCst);
+        layout.set_kind(ENDING);
     }
     retire(layout, |page| give_back(domain, page, held));
     let (_table, _held) = domain.events.table.lock(held);
-    layout.mode.store(TWO_LEVEL, Ordering::SeqCst);
+    layout.set_kind(TWO_LEVEL);
     Ok(())
 }
 

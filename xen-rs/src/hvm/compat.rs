@@ -3,12 +3,15 @@
 //!
 //! The arguments are in ebx, ecx, edx, esi and edi. What is not served answers `ENOSYS`.
 
+mod multicall;
+
 use logic::{
     field,
     guest::{In, InOut, Out},
     hvm::compat::{After, Part, Wide, continued, low},
     hypercall::Outcome,
     memory_op::split_command,
+    width::Width,
 };
 use machine::container::Window;
 use xen_abi::{
@@ -56,6 +59,7 @@ pub fn call(cx: &mut Context<'_>) -> Outcome {
 
 fn route(cx: &mut Context<'_>, number: u32) -> Outcome {
     match number {
+        hypercall::HYPERVISOR_MULTICALL => multicall::multicall(cx),
         hypercall::HYPERVISOR_XEN_VERSION => xen_version(cx),
         hypercall::HYPERVISOR_SET_TIMER_OP => {
             let [early, late, ..] = cx.args();
@@ -70,6 +74,9 @@ fn route(cx: &mut Context<'_>, number: u32) -> Outcome {
         hypercall::HYPERVISOR_VM_ASSIST => calls::vm_assist::vm_assist(cx),
         hypercall::HYPERVISOR_CONSOLE_IO => calls::console_io::console_io(cx),
         hypercall::HYPERVISOR_HVM_OP => calls::hvm_op::hvm_op(cx),
+        // Their structures are the same for all callers.
+        hypercall::HYPERVISOR_SYSCTL => calls::sysctl::sysctl(cx),
+        hypercall::HYPERVISOR_DOMCTL => calls::domctl::domctl(cx),
         _ => Outcome::Fail(Errno::ENOSYS),
     }
 }
@@ -128,15 +135,15 @@ fn sched_op(cx: &mut Context<'_>) -> Outcome {
 
 fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
     let [command, ..] = cx.args();
-    let handler = calls::vcpu_op::vcpu_op;
+    let handler = |cx: &mut Context<'_>| calls::vcpu_op::for_code(cx, Width::Long32);
     match low(command) {
-        vcpu::VCPUOP_GET_RUNSTATE_INFO => widened::<abi::VcpuRunstateInfo>(cx, 2, Answers::There, handler),
         vcpu::VCPUOP_SET_SINGLESHOT_TIMER => widened::<abi::VcpuSetSingleshotTimer>(cx, 2, Answers::No, handler),
         vcpu::VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA => {
             widened::<abi::VcpuRegisterTimeMemoryArea>(cx, 2, Answers::No, handler)
         }
-        // It would be written in the other form from then on.
-        vcpu::VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA => Outcome::Fail(Errno::ENOSYS),
+        vcpu::VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA => {
+            widened::<abi::VcpuRegisterRunstateMemoryArea>(cx, 2, Answers::No, handler)
+        }
         _ => handler(cx),
     }
 }

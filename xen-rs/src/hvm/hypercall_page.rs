@@ -13,7 +13,9 @@ use crate::{cpu::Context, domain::Domain, memory};
 /// Fills a page of the caller's.
 pub fn write(cx: &mut Context<'_>, gfn: Gfn) -> Result<(), Errno> {
     let domain = cx.domain.clone();
-    fill(&domain, gfn, &mut cx.held)
+    fill(&domain, gfn, &mut cx.held)?;
+    super::latch_width(cx);
+    Ok(())
 }
 
 /// Fills a page of a domain's (`XEN_DOMCTL_hypercall_init`, or the MSR).

@@ -17,7 +17,7 @@ pub mod upcall;
 mod vcpu;
 
 pub use hypercall::dispatch;
-pub use params::set_callback;
+pub use params::{latch_width, set_callback};
 pub use physmap::DomainPhysmap;
 pub use run::run;
 pub use vcpu::PvhVcpu;

@@ -62,7 +62,12 @@ fn set_param(cx: &mut Context<'_>, op: &Allowed<Op>, wanted: Handle<HvmParam, In
         return Err(Errno::EPERM);
     }
     match wanted.index {
-        abi::HVM_PARAM_CALLBACK_IRQ => hvm::set_callback(&target, wanted.value, &mut cx.held),
+        abi::HVM_PARAM_CALLBACK_IRQ => {
+            hvm::set_callback(&target, wanted.value, &mut cx.held);
+            if target.id == cx.domain.id {
+                hvm::latch_width(cx);
+            }
+        }
         // What only device models and shadow page tables have a use for.
         abi::HVM_PARAM_VIRIDIAN | abi::HVM_PARAM_NESTEDHVM | abi::HVM_PARAM_ALTP2M if wanted.value != 0 => {
             return Err(Errno::EINVAL);

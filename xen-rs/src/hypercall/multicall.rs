@@ -54,6 +54,8 @@ pub fn multicall(cx: &mut Context<'_>) -> Outcome {
 }
 
 impl Calls for Made<'_, '_> {
+    type Entry = MulticallEntry;
+
     /// What cannot be read may become readable by the call before it.
     ///
     /// No [`Handle`] for the call that is most frequent: two words of it say all. Of any other nothing that was read here is used.

@@ -4,10 +4,12 @@ use alloc::{sync::Arc, vec::Vec};
 
 use logic::{
     access::VcpuOp as Op,
+    event::EventDomain,
     guest::{In, Out},
     hypercall::Outcome,
     num::{self, index_below},
     time::{Nanos, Periodic},
+    width::Width,
 };
 use machine::mem::shared::SharedPage;
 use xen_abi::{
@@ -33,6 +35,11 @@ const LONGEST: Nanos = Nanos(i64::MAX as u64 >> 2);
 
 /// The hypercall: rdi is the operation, rsi the vCPU, rdx points to the operation's structure.
 pub fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
+    for_code(cx, Width::Long64)
+}
+
+/// The same for code of this width, which decides how run states are written.
+pub fn for_code(cx: &mut Context<'_>, width: Width) -> Outcome {
     let [command, id, va, ..] = cx.args();
     let vcpus = cx.domain.vcpus();
     let vcpu = index_below(num::uint(id).into(), vcpus.len()).and_then(|index| vcpus.get(index));
@@ -48,9 +55,10 @@ pub fn vcpu_op(cx: &mut Context<'_>) -> Outcome {
         Op::Down => down(cx, &vcpu).into(),
         Op::IsUp => Outcome::Done(vcpu.seat.ready.is_up().into()),
         Op::GetRunstateInfo => {
-            Handle::<_, Out>::new(va).write(&time::runstate_record(vcpu.seat.clock.at(time::now()))).into()
+            let record = time::runstate_record(vcpu.seat.clock.at(time::now()));
+            time::write_runstate_record(va, &record, width).into()
         }
-        Op::RegisterRunstateMemoryArea => register_runstate(cx, &vcpu, Handle::new(va)).into(),
+        Op::RegisterRunstateMemoryArea => register_runstate(cx, &vcpu, Handle::new(va), width).into(),
         Op::SetPeriodicTimer => set_periodic(cx, &vcpu, Handle::new(va)).into(),
         Op::StopPeriodicTimer => {
             change_periodic(cx, &vcpu, None);
@@ -147,10 +155,13 @@ fn may_be_area(cx: &Context<'_>, va: u64) -> bool {
     cx.domain.pvh().is_some() || is_guest_range(va, 1)
 }
 
+/// `VCPUOP_register_runstate_memory_area`. As in Xen it is written once as the calling code has it, and from then on as the
+/// domain's kernel does, whose width was found out before.
 fn register_runstate(
     cx: &mut Context<'_>,
     vcpu: &Arc<Vcpu>,
     op: Handle<abi::VcpuRegisterRunstateMemoryArea, In>,
+    width: Width,
 ) -> Result<(), Errno> {
     let op = op.read()?;
     if !may_be_area(cx, op.addr) {
@@ -158,13 +169,17 @@ fn register_runstate(
     }
     if Arc::ptr_eq(vcpu, cx.vcpu) {
         cx.state.areas.runstate = op.addr;
-        cx.state.areas.show_runstate(vcpu, cx.domain);
+        if width == cx.domain.width() {
+            cx.state.areas.show_runstate(vcpu, cx.domain);
+        } else {
+            let _ = time::write_runstate_record(op.addr, &time::runstate_record(vcpu.seat.clock.stored()), width);
+        }
         return Ok(());
     }
     of_another(cx, vcpu, Wishes { runstate: Some(op.addr), ..Wishes::default() });
     // Shows the state it is in now, in the caller's address space, which is the same kernel's. As with its own, a place that
     // cannot be written is the guest's loss.
-    let _ = Handle::<_, Out>::new(op.addr).write(&time::runstate_record(vcpu.seat.clock.stored()));
+    let _ = time::write_runstate_record(op.addr, &time::runstate_record(vcpu.seat.clock.stored()), width);
     Ok(())
 }
 
@@ -238,7 +253,7 @@ fn register_vcpu_info(
         return Err(Errno::EINVAL);
     }
     // An event sent while the place changed may have gone to the old one: the guest looks at everything.
-    vcpu.info.get().set_all_pending();
+    vcpu.info.get().set_all_pending(cx.domain.width());
     time::show_time(vcpu);
     cpu_loop::event(vcpu, &mut cx.held);
     Ok(())

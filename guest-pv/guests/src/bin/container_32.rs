@@ -1,14 +1,15 @@
 //! Hypercalls of 32-bit code in a hardware container: a second processor makes them for the first one, without paging and
 //! then in compatibility mode, with structures as the compat ABI has them. A PV domain has no such code.
 #![cfg_attr(target_os = "none", no_std, no_main)]
-#![allow(unsafe_code)] // Code and page tables of another processor, in memory below 64 KiB that nobody else uses.
+#![allow(unsafe_code)] // Hypercalls of its own, to compare with.
 #![allow(clippy::cast_possible_truncation)] // Addresses and halves of numbers.
 
-use core::arch::x86_64::__cpuid_count;
-use core::sync::atomic::{AtomicU32, Ordering};
 use guest_pv::call::raw;
 use guest_pv::tap::Tap;
-use guest_pv::{Mode, mem, mode, time};
+use guest_pv::{Mode, mode, time};
+use guests::code_32::{
+    ARGUMENT, CHANGE_MODE, DATA, LIST, TABLES, call, flat, get, initialise, install, post, put, start, with,
+};
 use guests::{address_of, load, page, store};
 use xen_abi::compat;
 use xen_abi::errno::Errno;
@@ -16,7 +17,7 @@ use xen_abi::event_channel::*;
 use xen_abi::grant_table::*;
 use xen_abi::hvm::{
     HVM_PARAM_CALLBACK_IRQ, HVMOP_GET_PARAM, HVMOP_GET_TIME, HvmParam, VCPU_HVM_MODE_32B, VCPU_HVM_MODE_64B,
-    VcpuHvmContext, VcpuHvmX86_32, VcpuHvmX86_64,
+    VcpuHvmX86_32, VcpuHvmX86_64,
 };
 use xen_abi::hypercall::*;
 use xen_abi::ids::DomId;
@@ -24,22 +25,12 @@ use xen_abi::memory::*;
 use xen_abi::sched::*;
 use xen_abi::vcpu::*;
 use xen_abi::version::*;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 guest_pv::test!(run);
 
 const SELF: DomId = DomId::SELF;
-/// Where the other processor's code is, what it is asked, its page tables, and memory for structures.
-const CODE: u64 = 0x8000;
-const MAIL: u64 = 0x9000;
-const ARGUMENT: u64 = 0xa000;
-const TABLES: u64 = 0xb000;
-const LIST: u64 = 0xe000;
-const DATA: u64 = 0xf000;
 /// No memory is there, and in compatibility mode no page.
 const NOWHERE: u32 = 0xf000_0000;
-/// Not an argument of a call: go to compatibility mode.
-const CHANGE_MODE: u32 = 1;
 
 fn run(tap: &mut Tap) {
     if mode() == Mode::Pv {
@@ -63,124 +54,6 @@ fn run(tap: &mut Tap) {
         refused(tap);
         post(CHANGE_MODE, [0; 6]);
     }
-}
-
-/// The other processor waits for a number that it has not answered, makes the call, and answers.
-mod other {
-    core::arch::global_asm!(
-        ".pushsection .rodata.other, \"a\", @progbits",
-        ".globl calls_32",
-        ".globl calls_32_call",
-        ".globl calls_32_end",
-        ".code32",
-        "calls_32:",
-        "2: pause",
-        "mov eax, dword ptr ds:[0x9000]",
-        "cmp eax, dword ptr ds:[0x9004]",
-        "je 2b",
-        "cmp dword ptr ds:[0x9020], 0",
-        "jne 4f",
-        "mov eax, dword ptr ds:[0x9008]",
-        "mov ebx, dword ptr ds:[0x900c]",
-        "mov ecx, dword ptr ds:[0x9010]",
-        "mov edx, dword ptr ds:[0x9014]",
-        "mov esi, dword ptr ds:[0x9018]",
-        "mov edi, dword ptr ds:[0x901c]",
-        ".byte 0x0f, 0x01",
-        "calls_32_call:",
-        ".byte 0xc1", // vmcall; d9 is vmmcall
-        "mov dword ptr ds:[0x9008], eax",
-        "jmp 5f",
-        // CR4.PAE, CR3, EFER.LME, CR0.PG: this code is in compatibility mode then.
-        "4: mov eax, cr4",
-        "or eax, 0x20",
-        "mov cr4, eax",
-        "mov eax, 0xb000",
-        "mov cr3, eax",
-        "mov ecx, 0xc0000080",
-        "rdmsr",
-        "or eax, 0x100",
-        "wrmsr",
-        "mov eax, cr0",
-        "or eax, 0x80000000",
-        "mov cr0, eax",
-        "5: mov eax, dword ptr ds:[0x9000]",
-        "mov dword ptr ds:[0x9004], eax",
-        "jmp 2b",
-        "calls_32_end:",
-        ".code64",
-        ".popsection",
-    );
-    unsafe extern "C" {
-        pub static calls_32: u8;
-        pub static calls_32_call: u8;
-        pub static calls_32_end: u8;
-    }
-}
-
-fn low(address: u64) -> *mut u8 {
-    (mem::DIRECT_MAP + address) as *mut u8
-}
-
-fn put<T: IntoBytes + Immutable>(address: u64, value: &T) {
-    // SAFETY: see the head of this file.
-    unsafe { core::ptr::copy_nonoverlapping(value.as_bytes().as_ptr(), low(address), size_of::<T>()) };
-}
-
-fn get<T: FromBytes>(address: u64) -> T {
-    // SAFETY: as above; any bytes are a `T`.
-    unsafe { low(address).cast::<T>().read_unaligned() }
-}
-
-fn mail(word: u64) -> &'static AtomicU32 {
-    // SAFETY: as above: both processors use these words.
-    unsafe { AtomicU32::from_ptr(low(MAIL + word * 4).cast()) }
-}
-
-fn install() {
-    // SAFETY: code as it lies in the image, and nobody is there.
-    unsafe {
-        let from = &raw const other::calls_32;
-        let length = (&raw const other::calls_32_end).offset_from_unsigned(from);
-        core::ptr::copy_nonoverlapping(from, low(CODE), length);
-        if __cpuid_count(0, 0).ebx != u32::from_le_bytes(*b"Genu") {
-            low(CODE).add((&raw const other::calls_32_call).offset_from_unsigned(from)).write(0xd9);
-        }
-        low(MAIL).write_bytes(0, 4096);
-        low(TABLES).write_bytes(0, 3 * 4096);
-    }
-    // The first 2 MiB where they are.
-    put(TABLES, &(TABLES + 0x1003));
-    put(TABLES + 0x1000, &(TABLES + 0x2003));
-    put(TABLES + 0x2000, &0x83u64);
-}
-
-/// How the other processor begins: flat, without paging.
-fn flat() -> VcpuHvmX86_32 {
-    let (limit, data) = (u32::MAX, 0xc93);
-    VcpuHvmX86_32 {
-        eip: CODE as u32,
-        cr0: 0x11,
-        cs_limit: limit,
-        ds_limit: limit,
-        ss_limit: limit,
-        es_limit: limit,
-        tr_limit: 0x67,
-        cs_ar: 0xc9b,
-        ds_ar: data,
-        ss_ar: data,
-        es_ar: data,
-        tr_ar: 0x8b,
-        ..Default::default()
-    }
-}
-
-fn initialise(mode: u32, state: &(impl IntoBytes + Immutable)) -> Result<(), Errno> {
-    let mut context = VcpuHvmContext { mode, ..Default::default() };
-    context.cpu_regs.as_mut_bytes()[..size_of_val(state)].copy_from_slice(state.as_bytes());
-    // SAFETY: its code is in place.
-    let result = unsafe { raw(HYPERVISOR_VCPU_OP.into(), [VCPUOP_INITIALISE.into(), 1, address_of(&mut context)]) };
-    Errno::from_ret(result).map_or(Ok(()), Err)
 }
 
 /// States that no processor comes to.
@@ -222,45 +95,6 @@ fn impossible(tap: &mut Tap) {
         tap.is(initialise(VCPU_HVM_MODE_64B, &state), Err(Errno::EINVAL), what);
     }
     tap.is(initialise(7, &flat()), Err(Errno::EINVAL), "no such mode");
-}
-
-fn start() -> Result<(), Errno> {
-    initialise(VCPU_HVM_MODE_32B, &flat())?;
-    // SAFETY: it begins with code that is in place.
-    let result = unsafe { raw(HYPERVISOR_VCPU_OP.into(), [VCPUOP_UP.into(), 1]) };
-    Errno::from_ret(result).map_or(Ok(()), Err)
-}
-
-/// Has the other processor do something; what it answers.
-fn post(what: u32, values: [u32; 6]) -> u32 {
-    for (word, value) in (2..).zip(values) {
-        mail(word).store(value, Ordering::Relaxed);
-    }
-    mail(8).store(what, Ordering::Relaxed);
-    let ticket = mail(0).fetch_add(1, Ordering::SeqCst) + 1;
-    while mail(1).load(Ordering::SeqCst) != ticket {
-        time::sleep(100_000);
-    }
-    mail(2).load(Ordering::Relaxed)
-}
-
-/// A call of its: the result, or its error.
-fn call<const N: usize>(number: u32, args: [u32; N]) -> Result<u32, Errno> {
-    let mut values = [number, 0, 0, 0, 0, 0];
-    values[1..=N].copy_from_slice(&args);
-    let result = post(0, values);
-    match Errno::from_ret(i64::from(result.cast_signed()).cast_unsigned()) {
-        Some(errno) => Err(errno),
-        None => Ok(result),
-    }
-}
-
-/// The same, with a structure that it points to, and which it may change.
-fn with<T: IntoBytes + Immutable + FromBytes>(number: u32, command: u32, argument: &mut T) -> Result<u32, Errno> {
-    put(ARGUMENT, argument);
-    let result = call(number, [command, ARGUMENT as u32]);
-    *argument = get(ARGUMENT);
-    result
 }
 
 fn versions(tap: &mut Tap) {

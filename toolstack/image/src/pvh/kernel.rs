@@ -23,7 +23,7 @@ pub struct Kernel<'a> {
 }
 
 impl<'a> Kernel<'a> {
-    /// Reads an unpacked ELF64 kernel with a PHYS32_ENTRY note.
+    /// Reads an unpacked ELF kernel, of 64 or 32 bits, with a PHYS32_ENTRY note.
     ///
     /// # Errors
     /// What is wrong with it.

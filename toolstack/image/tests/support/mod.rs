@@ -79,6 +79,32 @@ pub fn elf(loads: &[Load], notes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The same as an ELF32, for a machine.
+pub fn elf_32(loads: &[Load], notes: &[u8], machine: u16) -> Vec<u8> {
+    let phnum = loads.len() + 1;
+    let mut offset = 52 + 32 * phnum;
+    let mut out = b"\x7fELF\x01\x01\x01".to_vec();
+    out.resize(16, 0);
+    out.extend([2u16, machine].map(u16::to_le_bytes).concat());
+    out.extend([1u32, 0x10_0000, 52, 0, 0].map(u32::to_le_bytes).concat());
+    out.extend([52u16, 32, u16::try_from(phnum).unwrap(), 40, 0, 0].map(u16::to_le_bytes).concat());
+    let mut header = |kind: u32, paddr: u64, filesz: usize, memsz: u64| {
+        let words = [offset as u64, 0, paddr, filesz as u64, memsz, 7, 4].map(|word| u32::try_from(word).unwrap());
+        out.extend(kind.to_le_bytes());
+        out.extend(words.map(u32::to_le_bytes).concat());
+        offset += filesz;
+    };
+    for load in loads {
+        header(1, load.paddr, load.data.len(), load.memsz);
+    }
+    header(4, 0, notes.len(), notes.len() as u64);
+    for load in loads {
+        out.extend(&load.data);
+    }
+    out.extend(notes);
+    out
+}
+
 /// A kernel of `bytes` at 1 MiB.
 pub fn small_kernel(bytes: u64, skip: &[u32]) -> Vec<u8> {
     let data = (0..4096u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 20).to_le_bytes()).collect();

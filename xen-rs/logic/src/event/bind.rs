@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Port, VcpuId};
 
-use super::channel::{Binding, CHUNK, Channel, PORTS_2L, PORTS_FIFO};
+use super::channel::{Binding, CHUNK, Channel, PORTS_FIFO};
 use super::fifo::Priority;
-use super::{EventDomain, Notify, VIRQS, raise, state, virq_is_global};
+use super::{EventDomain, Layout, Notify, VIRQS, raise, state, virq_is_global};
 
 /// What a domain's ports allow: the right to change its [`super::Channels`].
 #[derive(Debug)]
@@ -68,7 +68,11 @@ impl Table {
             return Err(Errno::EINVAL);
         }
         let channels = domain.channels();
-        let end = if domain.fifo().is_some() { PORTS_FIFO } else { PORTS_2L }.min(self.max_port.saturating_add(1));
+        let ports = match domain.layout() {
+            Layout::Fifo(_) => PORTS_FIFO,
+            Layout::Bits(width) => width.ports(),
+        };
+        let end = ports.min(self.max_port.saturating_add(1));
         let mut busy = 0;
         let mut first = 0;
         loop {

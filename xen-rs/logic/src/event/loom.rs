@@ -17,6 +17,7 @@ use super::{
     wake_pollers,
 };
 use crate::sched::{Readiness, Wake};
+use crate::width::Width;
 
 /// A domain of one vCPU with one port, an IPI to itself.
 struct Domain {
@@ -105,7 +106,7 @@ impl EventDomain for Domain {
     fn max_vcpus(&self) -> u32 {
         1
     }
-    fn bits(&self) -> Option<&Domain> {
+    fn bits(&self, _: Width) -> Option<&Domain> {
         Some(self)
     }
     fn info(&self, _: VcpuId) -> Option<&Domain> {
@@ -132,7 +133,7 @@ impl PortBits for &Domain {
 }
 
 impl VcpuBits for &Domain {
-    fn test_and_set_selector(self, _: u32) -> bool {
+    fn test_and_set_selector(self, _: Width, _: u32) -> bool {
         self.selector.swap(true, SeqCst)
     }
     fn test_and_set_upcall(self) -> bool {

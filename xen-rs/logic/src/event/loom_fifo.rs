@@ -12,6 +12,7 @@ use xen_abi::ids::{DomId, Port, VcpuId};
 use super::fifo::{ControlBlock, EventWord, FifoMemory, Priority, Queues};
 use super::never::Never;
 use super::{Channels, EventDomain, Table, VcpuBits, VcpuEvents, raise, unmask};
+use crate::width::Width;
 
 const PENDING: u32 = 1 << EVTCHN_FIFO_PENDING;
 const MASKED: u32 = 1 << EVTCHN_FIFO_MASKED;
@@ -103,7 +104,7 @@ impl EventDomain for Domain {
     fn max_vcpus(&self) -> u32 {
         2
     }
-    fn bits(&self) -> Option<Never> {
+    fn bits(&self, _: Width) -> Option<Never> {
         None
     }
     fn info(&self, vcpu: VcpuId) -> Option<&AtomicBool> {
@@ -112,7 +113,7 @@ impl EventDomain for Domain {
 }
 
 impl VcpuBits for &AtomicBool {
-    fn test_and_set_selector(self, _: u32) -> bool {
+    fn test_and_set_selector(self, _: Width, _: u32) -> bool {
         unreachable!("not of this layout")
     }
     fn test_and_set_upcall(self) -> bool {

@@ -35,6 +35,7 @@ pub use state::{PORTS_PER_ROUND, collect_saved, is_pending};
 use crate::atomic::{AtomicU32, Ordering};
 
 use crate::num::Bounded;
+use crate::width::Width;
 use xen_abi::ids::{DomId, Port, VcpuId};
 
 /// `NR_VIRQS` of `xen.h`.
@@ -97,11 +98,29 @@ pub trait EventDomain {
     /// How many vCPUs there can be: all are below this.
     fn max_vcpus(&self) -> u32;
     /// The bits of its ports; none when all is over.
-    fn bits(&self) -> Option<Self::Bits<'_>>;
+    fn bits(&self, width: Width) -> Option<Self::Bits<'_>>;
     /// `vcpu_info` of a vCPU, if it has one.
     fn info(&self, vcpu: VcpuId) -> Option<Self::Info<'_>>;
     /// The FIFO layout, if the domain uses it.
     fn fifo(&self) -> Option<&Self::Fifo>;
+    /// How wide the words are that its kernel shares with the hypervisor.
+    fn width(&self) -> Width {
+        Width::Long64
+    }
+    /// The layout that it uses: all of the above at one look.
+    #[inline(always)]
+    fn layout(&self) -> Layout<'_, Self::Fifo> {
+        self.fifo().map_or_else(|| Layout::Bits(self.width()), Layout::Fifo)
+    }
+}
+
+/// Where a domain finds its events.
+#[derive(Clone, Copy, Debug)]
+pub enum Layout<'a, F> {
+    /// The 2-level layout, with words of this width.
+    Bits(Width),
+    /// The FIFO layout, which is the same for all.
+    Fifo(&'a F),
 }
 
 /// The bits of ports in the 2-level layout: ports that are handed in are below [`PORTS_2L`].
@@ -121,7 +140,7 @@ pub trait PortBits: Copy {
 /// The bits of a vCPU.
 pub trait VcpuBits: Copy {
     /// Sets a bit of `vcpu_info.evtchn_pending_sel`; true if it was set before.
-    fn test_and_set_selector(self, word: u32) -> bool;
+    fn test_and_set_selector(self, width: Width, word: u32) -> bool;
     /// Sets `vcpu_info.evtchn_upcall_pending`; true if it was set before.
     fn test_and_set_upcall(self) -> bool;
 }
@@ -194,6 +213,15 @@ fn raise_upcall<D: EventDomain>(domain: &D, vcpu: VcpuId) -> bool {
 
 /// The same for a port of the 2-level layout, whose word the vCPU has to be pointed to.
 #[inline(always)]
-fn announce<D: EventDomain>(domain: &D, vcpu: VcpuId, port: Port) -> bool {
-    domain.info(vcpu).is_some_and(|info| !info.test_and_set_selector(port.0 / u64::BITS) && !info.test_and_set_upcall())
+fn announce<D: EventDomain>(domain: &D, width: Width, vcpu: VcpuId, port: Port) -> bool {
+    let is_news =
+        |info: D::Info<'_>| !info.test_and_set_selector(width, width.word(port)) && !info.test_and_set_upcall();
+    domain.info(vcpu).is_some_and(is_news)
+}
+
+/// The bits of a domain's ports, if there is one for this port: its kernel may have said too late that its words are
+/// narrow.
+#[inline(always)]
+fn bits_with<D: EventDomain>(domain: &D, width: Width, port: Port) -> Option<D::Bits<'_>> {
+    if width.has(port) { domain.bits(width) } else { None }
 }

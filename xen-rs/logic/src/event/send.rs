@@ -4,7 +4,8 @@ use xen_abi::errno::Errno;
 use xen_abi::ids::{DomId, Port, VcpuId};
 
 use super::channel::Binding;
-use super::{EventDomain, Notify, PortBits, announce, fifo, polled, virq_is_global};
+use super::{EventDomain, Layout, Notify, PortBits, announce, bits_with, fifo, polled, virq_is_global};
+use crate::width::Width;
 
 /// What sending on a port comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,16 +28,14 @@ pub fn send<D: EventDomain>(domain: &D, port: Port) -> Result<Sent, Errno> {
     }
 }
 
-/// [`send`], where that needs neither a lock nor another domain: to a vCPU of the sender's own, in the 2-level layout. None
-/// where it may need one.
+/// [`send`], where that needs neither a lock nor another domain: to a vCPU of the sender's own, in the 2-level layout of
+/// 64-bit kernels. None where it may need one.
 #[inline(always)]
 pub fn send_at_once<D: EventDomain>(domain: &D, port: Port) -> Option<Notify> {
-    if domain.fifo().is_some() {
-        return None;
-    }
+    let Layout::Bits(Width::Long64) = domain.layout() else { return None };
     let channel = domain.channels().near(port)?;
     // Not by `==`, which the compiler may make a call of: then this way would save registers.
-    matches!(channel.binding, Binding::Ipi).then(|| raise_bits(domain, channel.vcpu, port))
+    matches!(channel.binding, Binding::Ipi).then(|| raise_bits(domain, Width::Long64, channel.vcpu, port))
 }
 
 /// Brings an event that `from` sent to `port` of `domain`, if that port is still the other end of one of `from`'s.
@@ -53,19 +52,27 @@ pub fn deliver_remote<D: EventDomain>(domain: &D, port: Port, from: DomId) -> No
 /// Makes a port pending and says who has to know.
 #[inline(always)]
 pub fn raise<D: EventDomain>(domain: &D, vcpu: VcpuId, port: Port) -> Notify {
-    if let Some(fifo) = domain.fifo() {
-        return fifo::raise(domain, fifo, vcpu, port);
+    match domain.layout() {
+        Layout::Bits(Width::Long64) => raise_bits(domain, Width::Long64, vcpu, port),
+        Layout::Fifo(fifo) => fifo::raise(domain, fifo, vcpu, port),
+        Layout::Bits(Width::Long32) => raise_narrow(domain, vcpu, port),
     }
-    raise_bits(domain, vcpu, port)
+}
+
+/// For kernels that are 32-bit throughout: out of the way of all others.
+#[cold]
+#[inline(never)]
+fn raise_narrow<D: EventDomain>(domain: &D, vcpu: VcpuId, port: Port) -> Notify {
+    raise_bits(domain, Width::Long32, vcpu, port)
 }
 
 #[inline(always)]
-fn raise_bits<D: EventDomain>(domain: &D, vcpu: VcpuId, port: Port) -> Notify {
-    let Some(bits) = domain.bits() else { return Notify::NOBODY };
+fn raise_bits<D: EventDomain>(domain: &D, width: Width, vcpu: VcpuId, port: Port) -> Notify {
+    let Some(bits) = bits_with(domain, width, port) else { return Notify::NOBODY };
     if bits.test_and_set_pending(port) {
         return Notify::NOBODY;
     }
-    let wakes = !bits.is_masked(port) && announce(domain, vcpu, port);
+    let wakes = !bits.is_masked(port) && announce(domain, width, vcpu, port);
     Notify::of(wakes.then_some(vcpu), polled(domain, port))
 }
 
@@ -91,10 +98,11 @@ pub fn unmask<D: EventDomain>(domain: &D, port: Port) -> Result<Notify, Errno> {
     if !channel.is_bound() {
         return Ok(Notify::NOBODY);
     }
-    if let Some(fifo) = domain.fifo() {
-        return Ok(fifo::unmask(domain, fifo, channel.vcpu, port));
-    }
-    let Some(bits) = domain.bits() else { return Ok(Notify::NOBODY) };
-    let wakes = bits.test_and_clear_mask(port) && bits.is_pending(port) && announce(domain, channel.vcpu, port);
+    let width = match domain.layout() {
+        Layout::Bits(width) => width,
+        Layout::Fifo(fifo) => return Ok(fifo::unmask(domain, fifo, channel.vcpu, port)),
+    };
+    let Some(bits) = bits_with(domain, width, port) else { return Ok(Notify::NOBODY) };
+    let wakes = bits.test_and_clear_mask(port) && bits.is_pending(port) && announce(domain, width, channel.vcpu, port);
     Ok(Notify::of(wakes.then_some(channel.vcpu), None))
 }

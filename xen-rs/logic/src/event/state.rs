@@ -4,7 +4,7 @@ use xen_abi::ids::Port;
 
 use super::channel::{Binding, Channel, PORTS_2L};
 use super::fifo::{self, FifoMemory, Priority};
-use super::{EventDomain, Notify, PortBits};
+use super::{EventDomain, Layout, Notify, PortBits, bits_with};
 
 impl Channel {
     /// Whether the port is bound, so that its state means anything.
@@ -22,18 +22,18 @@ pub fn is_pending<D: EventDomain>(domain: &D, port: Port) -> Option<bool> {
 }
 
 fn pending<D: EventDomain>(domain: &D, port: Port) -> bool {
-    match domain.fifo() {
-        Some(fifo) => fifo::is_pending(fifo, port),
-        None => domain.bits().is_some_and(|bits| bits.is_pending(port)),
+    match domain.layout() {
+        Layout::Fifo(fifo) => fifo::is_pending(fifo, port),
+        Layout::Bits(width) => bits_with(domain, width, port).is_some_and(|bits| bits.is_pending(port)),
     }
 }
 
 /// A port that is closed is not pending, nor will be what came for it too early.
 pub(super) fn clear_pending<D: EventDomain>(domain: &D, port: Port) {
-    match domain.fifo() {
-        Some(fifo) => fifo::clear_pending(domain, fifo, port),
-        None => {
-            if let Some(bits) = domain.bits() {
+    match domain.layout() {
+        Layout::Fifo(fifo) => fifo::clear_pending(domain, fifo, port),
+        Layout::Bits(width) => {
+            if let Some(bits) = bits_with(domain, width, port) {
                 bits.clear_pending(port);
             }
         }
@@ -58,7 +58,7 @@ pub(super) fn carry_over<D: EventDomain>(domain: &D, first: u32, tell: impl FnMu
     for port in (first.max(1)..valid.min(end)).map(Port) {
         let Some(queueing) = domain.channels().queueing(port) else { break };
         queueing.set_priority(Priority::DEFAULT);
-        if domain.bits().is_some_and(|bits| bits.is_pending(port)) {
+        if bits_with(domain, domain.width(), port).is_some_and(|bits| bits.is_pending(port)) {
             queueing.save();
         }
     }

@@ -14,6 +14,7 @@ struct Fake {
     channels: Channels,
     vcpus: Vec<VcpuEvents>,
     bits: RefCell<Bits>,
+    width: Width,
 }
 
 #[derive(Default)]
@@ -31,6 +32,7 @@ impl Fake {
             channels: Channels::new().unwrap(),
             vcpus: (0..vcpus).map(|_| VcpuEvents::new()).collect(),
             bits: RefCell::default(),
+            width: Width::Long64,
         }
     }
 }
@@ -41,6 +43,9 @@ impl EventDomain for Fake {
     type Fifo = Never;
     fn fifo(&self) -> Option<&Never> {
         None
+    }
+    fn width(&self) -> Width {
+        self.width
     }
     fn id(&self) -> DomId {
         self.id
@@ -54,7 +59,8 @@ impl EventDomain for Fake {
     fn max_vcpus(&self) -> u32 {
         u32::try_from(self.vcpus.len()).unwrap()
     }
-    fn bits(&self) -> Option<&Fake> {
+    fn bits(&self, width: Width) -> Option<&Fake> {
+        assert_eq!(width, self.width);
         Some(self)
     }
     fn info(&self, vcpu: VcpuId) -> Option<(&Fake, u32)> {
@@ -81,7 +87,8 @@ impl PortBits for &Fake {
 }
 
 impl VcpuBits for (&Fake, u32) {
-    fn test_and_set_selector(self, word: u32) -> bool {
+    fn test_and_set_selector(self, width: Width, word: u32) -> bool {
+        assert_eq!(width, self.0.width);
         !self.0.bits.borrow_mut().selectors.insert((self.1, word))
     }
     fn test_and_set_upcall(self) -> bool {
@@ -123,6 +130,35 @@ fn limits() {
     t.set_dying();
     t.close(&d, Port(9), None).unwrap();
     assert_eq!(t.alloc_unbound(&d, DomId(0)), Err(Errno::EINVAL));
+}
+
+#[test]
+fn a_kernel_with_words_of_32_bits() {
+    let (mut d, mut t) = (Fake::new(1, 1), Table::new(u32::MAX));
+    for _ in 1..2000 {
+        t.alloc_unbound(&d, DomId(1)).unwrap();
+    }
+    assert_eq!(t.bind_ipi(&d, VcpuId(0)), Ok(Port(2000)));
+    d.width = Width::Long32;
+    assert_eq!(t.alloc_unbound(&d, DomId(1)), Err(Errno::ENOSPC), "there are no more bits");
+    t.close(&d, Port(33), None).unwrap();
+    assert_eq!(t.bind_ipi(&d, VcpuId(0)), Ok(Port(33)));
+    assert_eq!(send_at_once(&d, Port(33)), None, "not the short way");
+    assert_eq!(send(&d, Port(33)), Ok(Sent::Here(kick(0))));
+    assert!(d.bits.borrow().pending.contains(&33));
+    assert_eq!(d.bits.borrow().selectors, BTreeSet::from([(0, 1)]), "the second word");
+    // Masked, and unmasked again when its word and upcall were seen.
+    d.bits.borrow_mut().masked.insert(33);
+    d.bits.borrow_mut().selectors.clear();
+    d.bits.borrow_mut().upcalls.clear();
+    assert_eq!(unmask(&d, Port(33)), Ok(kick(0)));
+    assert_eq!(d.bits.borrow().selectors, BTreeSet::from([(0, 1)]));
+    // One that was bound before and has no bit any more.
+    assert_eq!(send(&d, Port(2000)), Ok(Sent::Here(Notify::NOBODY)));
+    assert_eq!(unmask(&d, Port(2000)), Ok(Notify::NOBODY));
+    assert_eq!(is_pending(&d, Port(2000)), Some(false));
+    assert_eq!(t.close(&d, Port(2000), None), Ok(Closed::Plain));
+    assert!(d.bits.borrow().pending.iter().eq(&[33]));
 }
 
 #[test]

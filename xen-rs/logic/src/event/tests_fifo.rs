@@ -190,7 +190,7 @@ impl EventDomain for Fake {
     fn max_vcpus(&self) -> u32 {
         u32::try_from(VCPUS).unwrap()
     }
-    fn bits(&self) -> Option<&Fake> {
+    fn bits(&self, _: Width) -> Option<&Fake> {
         Some(self)
     }
     fn info(&self, vcpu: VcpuId) -> Option<(&Fake, usize)> {
@@ -220,7 +220,7 @@ impl PortBits for &Fake {
 }
 
 impl VcpuBits for (&Fake, usize) {
-    fn test_and_set_selector(self, _: u32) -> bool {
+    fn test_and_set_selector(self, _: Width, _: u32) -> bool {
         false
     }
     fn test_and_set_upcall(self) -> bool {

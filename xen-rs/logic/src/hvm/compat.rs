@@ -3,7 +3,7 @@
 //! A structure is [`Wide::widen`]ed before the handler sees it, and an answer [`Wide::narrow`]ed into what the caller had put
 //! there. Pointers keep their value: what they point to is the same in both forms, or the caller's affair.
 
-use xen_abi::{compat, grant_table, memory, sched, vcpu};
+use xen_abi::{compat, grant_table, memory, multicall, sched, vcpu};
 
 /// How many bits of a command of `memory_op` are the command itself (`MEMOP_EXTENT_SHIFT`).
 const EXTENT_SHIFT: u32 = 6;
@@ -28,9 +28,10 @@ const fn joined([low, high]: [u32; 2]) -> u64 {
     low as u64 | (high as u64) << 32
 }
 
-/// Two halves of a 64-bit number.
+/// Two halves of a 64-bit number, the low one first.
+#[must_use]
 #[allow(clippy::cast_possible_truncation, reason = "halves")]
-const fn halves(value: u64) -> [u32; 2] {
+pub const fn halves(value: u64) -> [u32; 2] {
     [value as u32, (value >> 32) as u32]
 }
 
@@ -98,6 +99,22 @@ impl Wide for compat::VcpuSetSingleshotTimer {
 
     fn widen(self) -> Self::Native {
         vcpu::VcpuSetSingleshotTimer { timeout_abs_ns: joined(self.timeout_abs_ns), flags: self.flags, _pad: 0 }
+    }
+}
+
+impl Wide for compat::VcpuRegisterRunstateMemoryArea {
+    type Native = vcpu::VcpuRegisterRunstateMemoryArea;
+
+    fn widen(self) -> Self::Native {
+        vcpu::VcpuRegisterRunstateMemoryArea { addr: self.addr.into() }
+    }
+}
+
+impl Wide for compat::MulticallEntry {
+    type Native = multicall::MulticallEntry;
+
+    fn widen(self) -> Self::Native {
+        multicall::MulticallEntry { op: self.op.into(), result: self.result.into(), args: self.args.map(u64::from) }
     }
 }
 
@@ -222,6 +239,13 @@ mod unit {
         assert_eq!((wide.source.u, wide.dest.u, wide.dest.offset), (9, 0xffff_ffff, 16));
         let answered = copy.narrow(&grant_table::GnttabCopy { status: -4, ..wide });
         assert_eq!(answered, compat::GnttabCopy { status: -4, ..copy });
+    }
+
+    #[test]
+    fn a_call_of_a_list_keeps_its_arguments() {
+        let call = compat::MulticallEntry { op: 12, result: 7, args: [1, 2, 3, 4, 5, u32::MAX] };
+        let wide = call.widen();
+        assert_eq!((wide.op, wide.result, wide.args), (12, 7, [1, 2, 3, 4, 5, 0xffff_ffff]));
     }
 
     #[test]
