@@ -18,6 +18,8 @@ pub struct Seat {
     processor: AtomicU32,
     hard: AtomicU64,
     soft: AtomicU64,
+    /// The CPUs that it takes only where there are no others.
+    shuns: AtomicU64,
     /// The only CPU for now (`SCHEDOP_pin_override`), plus 1.
     pin: AtomicU32,
     weight: AtomicU32,
@@ -46,6 +48,7 @@ impl Seat {
             processor: AtomicU32::new(cpus.iter().nth(turn).unwrap_or(0)),
             hard: AtomicU64::new(CpuMask::ALL.0),
             soft: AtomicU64::new(CpuMask::ALL.0),
+            shuns: AtomicU64::new(0),
             pin: AtomicU32::new(0),
             weight: AtomicU32::new(WEIGHT_DEFAULT.into()),
             pool: AtomicU8::new(0),
@@ -92,10 +95,19 @@ impl Seat {
     #[must_use]
     pub fn may_run_on(&self) -> CpuMask {
         let pool = pools::cpus(self.pool());
-        match self.hard_affinity().and(pool) {
+        let cpus = match self.hard_affinity().and(pool) {
             CpuMask(0) => pool,
             some => some,
+        };
+        match cpus.without(CpuMask(self.shuns.load(Ordering::Relaxed))) {
+            CpuMask(0) => cpus,
+            better => better,
         }
+    }
+
+    /// It takes these CPUs only where there are no others.
+    pub fn shun(&self, cpus: CpuMask) {
+        self.shuns.store(cpus.0, Ordering::Relaxed);
     }
 
     /// The CPU that it is tied to, whatever its affinity says.

@@ -24,7 +24,8 @@ use logic::access::{Caller, Privilege};
 use logic::grant::Version;
 use logic::lock::{Held, rank};
 use logic::page::Owner;
-use logic::sched::Budget;
+use logic::sched::{Budget, CpuMask};
+use machine::container;
 use machine::mem::heap;
 use xen_abi::{
     domctl::XEN_DOMCTL_CDF_HVM,
@@ -217,6 +218,10 @@ impl Domain {
 
     fn new_vcpu(&self, id: VcpuId, paused: bool) -> Arc<Vcpu> {
         let vcpu = Vcpu::new(&self.this, self.id, id, self.events.shared_slot().share(), paused, self.pool.slot());
+        // The emulator's first CPU loses its place now and then when it enters or leaves a container (decision 0042).
+        if self.pvh().is_some() && container::shuns_first() {
+            vcpu.seat.shun(CpuMask::one(0));
+        }
         crate::time::show_time(&vcpu);
         vcpu
     }

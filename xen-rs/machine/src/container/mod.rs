@@ -38,7 +38,7 @@ mod machine_side {
     use core::sync::atomic::{AtomicU8, Ordering};
 
     use super::{svm, vmx};
-    use crate::arch::x86_64::speculation;
+    use crate::arch::x86_64::{cpu, speculation};
 
     /// Whose hardware it is.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,13 @@ mod machine_side {
             VMX => Some(Vendor::Vmx),
             _ => None,
         }
+    }
+
+    /// Whether guests had better not run in containers on the first CPU: on QEMU's TCG, where `xrstor` on any CPU writes to
+    /// what says of the first one whether it is in a container, and nothing keeps them apart.
+    #[must_use]
+    pub fn shuns_first() -> bool {
+        vendor() == Some(Vendor::Svm) && cpu::has(cpu::Features::EMULATED)
     }
 
     /// Looks what there is, and says so, on the boot processor. `wanted`: PVH guests are not forbidden (`hvm=`).
