@@ -96,6 +96,15 @@ pub fn build_once(package: &str) -> Result<()> {
     Ok(())
 }
 
+/// Does a task while another thread builds what the emulated suites will ask for: linking keeps only one CPU busy. What
+/// cannot be built has said so, and fails the rows that need it.
+pub fn meanwhile<T>(task: impl FnOnce() -> T) -> T {
+    std::thread::scope(|scope| {
+        scope.spawn(|| ["guests", "dom0", "xen-rs", "boot-sector"].into_iter().try_for_each(build_once));
+        task()
+    })
+}
+
 /// Builds the program that Linux guests run, linked with all it needs, and says where it lies.
 pub fn exerciser() -> Result<PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";

@@ -1,5 +1,6 @@
 //! `cargo xtask ci`: what CI runs, in one command: the lints, then all tests.
 
+use crate::build;
 use crate::doctor;
 use crate::lint::Lint;
 use crate::suite::Test;
@@ -15,8 +16,8 @@ pub struct Ci {}
 impl Ci {
     pub fn run(self) -> Result<ExitCode> {
         doctor::ensure(&doctor::ALL)?;
-        let clean = Lint::everything().clean()?;
-        let mut tally = Test::everything().tally()?;
+        let (clean, mut tally) =
+            build::meanwhile(|| anyhow::Ok((Lint::everything().clean()?, Test::everything().tally()?)))?;
         tally += std::iter::once(clean).collect();
         if !clean {
             println!("\n  FAILED  lint (see above, or `cargo xtask lint`)");
