@@ -6,6 +6,7 @@
 #![no_std]
 #![allow(unsafe_code)] // See above.
 
+pub mod big_tree;
 pub mod child;
 pub mod code_32;
 pub mod cpu;

@@ -36,6 +36,7 @@ fuzz_target!(|data: &[u8]| {
     while !bytes.is_empty() {
         let (number, domain) = (u32::from(bytes.u8()), DomId(bytes.u16()));
         try_all::<Hypercall>(number, domain);
+        try_all::<MmuUpdateOp>(number, domain);
         try_all::<MmuextOp>(number, domain);
         try_all::<MemoryOp>(number, domain);
         try_all::<EventChannelOp>(number, domain);
@@ -46,5 +47,11 @@ fuzz_target!(|data: &[u8]| {
         try_all::<PlatformOp>(number, domain);
         try_all::<DomctlOp>(number, domain);
         try_all::<SysctlOp>(number, domain);
+        try_all::<HvmOp>(number, domain);
+        try_all::<McaOp>(number, domain);
+        try_all::<ConsoleIo>(number, domain);
+        try_all::<CallbackOp>(number, domain);
+        try_all::<VmAssistCommand>(number, domain);
+        try_all::<VersionQuestion>(number, domain);
     }
 });

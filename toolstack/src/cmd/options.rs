@@ -108,6 +108,24 @@ impl Options {
     }
 }
 
+/// The option of a long name, of which as much is enough as no other one begins with (getopt(3)).
+fn long_option(flags: &[Flag], name: &str) -> Result<Flag, String> {
+    let all = || flags.iter().chain([&HELP]).filter(|flag| !flag.long.is_empty());
+    if let Some(exact) = all().find(|flag| flag.long == name) {
+        return Ok(*exact);
+    }
+    let mut meant = all().filter(|flag| flag.long.starts_with(name));
+    match (meant.next(), meant.next()) {
+        (Some(only), None) => Ok(*only),
+        (Some(one), Some(other)) => {
+            let more = meant.map(|flag| format!(" '--{}'", flag.long)).collect::<String>();
+            let (one, other) = (one.long, other.long);
+            Err(format!("option '--{name}' is ambiguous; possibilities: '--{one}' '--{other}'{more}"))
+        }
+        (None, _) => Err(format!("unrecognized option '--{name}'")),
+    }
+}
+
 /// Sorts `arguments`. `-h` and `--help` are always known.
 pub fn parse(flags: &[Flag], arguments: &[&str]) -> Result<Options, String> {
     let mut options = Options::default();
@@ -121,8 +139,7 @@ pub fn parse(flags: &[Flag], arguments: &[&str]) -> Result<Options, String> {
                 Some((name, value)) => (name, Some(value)),
                 None => (long, None),
             };
-            let known = find(&|f| f.long == name && !name.is_empty())
-                .ok_or_else(|| format!("unrecognized option '--{name}'"))?;
+            let known = long_option(flags, name)?;
             let given = match (known.takes_value(), inline) {
                 (false, None) => "",
                 (false, Some(_)) => return Err(format!("option '--{name}' doesn't allow an argument")),
@@ -153,4 +170,23 @@ pub fn parse(flags: &[Flag], arguments: &[&str]) -> Result<Options, String> {
         }
     }
     Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLAGS: [Flag; 3] =
+        [flag('v', "verbose", "More"), value('d', "defconfig", "FILE", "Its file"), flag('n', "verify", "Check")];
+
+    #[test]
+    fn a_long_name_need_not_be_whole() {
+        let given = parse(&FLAGS, &["a", "--verb", "--def=x", "--he", "--defc", "y"]).unwrap();
+        assert!(given.has('v') && given.has('h') && !given.has('n'));
+        assert_eq!((given.get('d'), given.positional.as_slice()), (Some("y"), ["a".to_string()].as_slice()));
+        let ambiguous = "option '--ver' is ambiguous; possibilities: '--verbose' '--verify'";
+        assert_eq!(parse(&FLAGS, &["--ver"]), Err(ambiguous.to_string()));
+        assert_eq!(parse(&FLAGS, &["--verbosely"]), Err("unrecognized option '--verbosely'".to_string()));
+        assert!(parse(&[flag('a', "all", ""), flag('b', "all-of-it", "")], &["--all"]).unwrap().has('a'));
+    }
 }

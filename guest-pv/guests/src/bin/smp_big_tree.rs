@@ -1,28 +1,20 @@
 //! Trees of page tables that take many slices to validate and to give up, on several vCPUs: whoever finds one half done goes
-//! on with it, in either direction, and so does the end of their domain.
+//! on with it, in either direction.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use guest_pv::call::{domctl, memory, sysctl};
-use guest_pv::mem::table::TABLE;
-use guest_pv::mem::{Access, Frame, Mapping};
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use guest_pv::mem::Frame;
 use guest_pv::smp::{self, Barrier};
 use guest_pv::tap::Tap;
-use guests::child::Child;
+use guests::big_tree::{L2S, PAGES, entry};
 use guests::smp::{COUNT, Random, on_all};
-use guests::{address_of, call, entry_of, make_read_only, make_writable, mmu_update, mmuext, page};
+use guests::{entry_of, make_read_only, make_writable, mmu_update, mmuext, page};
 use spin::Once;
 use xen_abi::Errno;
-use xen_abi::hypercall::HYPERVISOR_MMUEXT_OP;
-use xen_abi::ids::{Mfn, VcpuId};
 use xen_abi::mmu::*;
 
 guest_pv::test!(run);
 
-/// The root, the L3, the L2s and the L1s: 24 x 512 entries of L2s, more than a slice's worth many times.
-const L2S: usize = 24;
-const L1S: usize = 8;
-const PAGES: usize = 2 + L2S + L1S;
 /// Rounds of each vCPU.
 const ROUNDS: usize = 60;
 
@@ -32,28 +24,8 @@ static PINNED: AtomicU64 = AtomicU64::new(0);
 static UNPINNED: AtomicU64 = AtomicU64::new(0);
 static CHANGED: AtomicU64 = AtomicU64::new(0);
 static STRANGE: AtomicU64 = AtomicU64::new(0);
-/// The domain whose tree is pinned and destroyed: its number, its root, and whether that goes on.
-static VICTIM: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
-static GOES_ON: AtomicBool = AtomicBool::new(true);
 
 fn run(tap: &mut Tap) {
-    fight(tap);
-    for round in 0..8 {
-        destroyed_meanwhile(tap, round);
-    }
-}
-
-/// What a page of the tree holds at an index; `mfn` says which frame a page is.
-fn entry(page: usize, index: usize, mfn: impl Fn(usize) -> u64) -> u64 {
-    match page {
-        0 if index == 3 => mfn(1) << 12 | TABLE,
-        1 if index < L2S => mfn(2 + index) << 12 | TABLE,
-        2.. if page < 2 + L2S => mfn(2 + L2S + index % L1S) << 12 | TABLE,
-        _ => 0,
-    }
-}
-
-fn fight(tap: &mut Tap) {
     let mut pages: [Frame; PAGES] = core::array::from_fn(|_| page());
     let mfns: [u64; PAGES] = core::array::from_fn(|index| pages[index].mfn().0);
     for (number, page) in pages.iter_mut().enumerate() {
@@ -107,55 +79,6 @@ fn rounds() {
             // Pinned already, or not; in use as something else.
             Err(Errno::EINVAL | Errno::EBUSY) => {}
             Err(_) => _ = STRANGE.fetch_add(1, SeqCst),
-        }
-    }
-}
-
-/// Another domain's tree is pinned and unpinned by one vCPU while another one destroys the domain.
-fn destroyed_meanwhile(tap: &mut Tap, round: u64) {
-    let free = || sysctl::physinfo().map_or(0, |info| info.free_pages);
-    let before = free();
-    let child = Child::new(PAGES as u64 + 8);
-    let mut frames: [u64; PAGES] = core::array::from_fn(|index| index as u64);
-    let got = memory::populate_physmap(child.id(), &mut frames, 0, 0);
-    if got != Ok(PAGES) {
-        tap.is(got, Ok(PAGES), "another domain gets pages");
-        return;
-    }
-    {
-        let window = Mapping::foreign(child.id(), &frames, Access::ReadWrite).expect("its pages can be mapped");
-        for page in 0..PAGES {
-            for index in 0..512 {
-                window.store_u64(page * 4096 + index * 8, entry(page, index, |page| frames[page]));
-            }
-        }
-    }
-    VICTIM[0].store(child.id().0.into(), SeqCst);
-    VICTIM[1].store(frames[0], SeqCst);
-    GOES_ON.store(true, SeqCst);
-    smp::start(VcpuId(1), pin_and_unpin).expect("there is a second vCPU");
-    // Let it come to another stage each time.
-    for _ in 0..round * 40 {
-        let _ = guest_pv::call::mmu::flush_tlb();
-    }
-    while let Err(Errno::EAGAIN | Errno::ERESTART) = domctl::destroy_domain(child.id()) {}
-    GOES_ON.store(false, SeqCst);
-    smp::join(VcpuId(1)).expect("it was started");
-    // A domain of which a page is left is found still, as one that is dying.
-    let found = || memory::current_reservation(child.id());
-    let gone = (0..2000).any(|_| found() == Err(Errno::ESRCH) || guest_pv::call::mmu::flush_tlb().is_err());
-    tap.ok(gone, "a domain destroyed while its tree is pinned gives back each page");
-    // Xen's own records of a domain go later.
-    tap.ok(free() + PAGES as u64 > before, "and they are free");
-}
-
-fn pin_and_unpin() {
-    let domain = VICTIM[0].load(SeqCst);
-    let root = Mfn(VICTIM[1].load(SeqCst));
-    while GOES_ON.load(SeqCst) {
-        for cmd in [MMUEXT_PIN_L4_TABLE, MMUEXT_UNPIN_TABLE] {
-            let mut op = MmuextOp { cmd, arg1: root.0, ..Default::default() };
-            let _ = call(HYPERVISOR_MMUEXT_OP, [address_of(&mut op), 1, 0, domain]);
         }
     }
 }
