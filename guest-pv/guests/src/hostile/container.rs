@@ -284,8 +284,8 @@ impl Hostile {
                     2 => asm!("mov cr3, {}", in(reg) root | word & 0x18),
                     3 => asm!("mov {}, cr8", out(reg) _),
                     4 => asm!("mov cr2, {}", in(reg) word),
-                    // Breakpoints on instructions only: see `HARMS_THE_EMULATOR`.
-                    5 => asm!("mov dr0, {0}", "mov dr7, {1}", in(reg) word, in(reg) word & 0x23ff),
+                    // No breakpoint is switched on: see `HARMS_THE_EMULATOR`.
+                    5 => asm!("mov dr0, {0}", "mov dr7, {1}", in(reg) word, in(reg) word & 0x2300),
                     6 => asm!("mov dr6, {}", in(reg) word),
                     7 => asm!("xsetbv", in("ecx") word & 1, in("eax") word as u32, in("edx") 0),
                     _ => asm!("lmsw ax", in("ax") word as u16 | 1),

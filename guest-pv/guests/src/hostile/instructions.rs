@@ -12,8 +12,8 @@ use guest_pv::{Mode, mode};
 const MOV_TO_CR8: &[u8] = b"\x44\x0f\x22\xc0";
 const MOV_TO_DR7: &[u8] = b"\x0f\x23\xf8";
 
-/// What ends QEMU 7.2 itself when a container does it: a write to CR8 while an interrupt waits for it, and breakpoints of
-/// two kinds in turn (VMRUN loads DR7 behind the back of what it keeps of them, and takes the one for the other).
+/// What ends QEMU 7.2 itself when a container does it: a write to CR8 while an interrupt waits for it, and breakpoints:
+/// VMRUN loads DR7 behind the back of what it keeps of them, and in the end it looks for a debugger that there is not.
 const HARMS_THE_EMULATOR: [&[u8]; 2] = [MOV_TO_CR8, MOV_TO_DR7];
 
 /// What succeeds in a container and does not let it live for long: mov cr0, mov cr4 (bits of them are changed elsewhere), and
