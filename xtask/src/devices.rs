@@ -18,10 +18,11 @@ const DISK: usize = 4 << 20;
 const KEPT_SIZE: u64 = 256 << 20;
 const LARGE_SIZE: u64 = 64 << 20;
 
-/// What a disk may have behind its name and a colon. What is written to one that is kept is there on the next machine, and for
-/// whoever looks at it on the host; a large one is empty at first; one with a partition table has two partitions. A virtio disk may have several queues (an NVMe disk has). One that is pulled lies in a slot of its own,
-/// which QEMU's monitor empties as the firmware's code would: on `pc` by `o /w 0xae08 MASK`; on `q35` it lies behind a port of its
-/// own, `o /w 0xcd0 BUS` and `o /w 0xcc8 1`, where the buses of such ports count from 0.
+/// What a disk may have behind its name and a colon. What is written to one that is kept is there on the next machine,
+/// and for whoever looks at it on the host; a large one is empty at first; one with a partition table has two
+/// partitions. A virtio disk may have several queues (an NVMe disk has). One that is pulled lies in a slot of its own,
+/// which QEMU's monitor empties as the firmware's code would: on `pc` by `o /w 0xae08 MASK`; on `q35` it lies behind a
+/// port of its own, `o /w 0xcd0 BUS` and `o /w 0xcc8 1`, where the buses of such ports count from 0.
 const FAULTS: &str = "faults";
 const NO_FLUSH: &str = "no-flush";
 const PULLED: &str = "pulled";

@@ -25,7 +25,7 @@ mod mca;
 pub mod memory_op;
 mod mmu_update;
 pub mod mmuext_op;
-mod multicall;
+pub mod multicall;
 pub mod physdev_op;
 pub mod platform_op;
 mod policy_arrays;

@@ -44,6 +44,12 @@ pub fn multicall(cx: &mut Context<'_>) -> Outcome {
     if let Some(caller) = caller {
         cx.set_args(caller);
     }
+    conclude(cx, rest)
+}
+
+/// What the list comes to, with the list's own arguments in place.
+#[inline(always)]
+pub fn conclude(cx: &mut Context<'_>, rest: Rest) -> Outcome {
     match rest {
         Rest::Over(outcome) => outcome,
         Rest::Left { at, count } => {

@@ -78,16 +78,16 @@ impl Disk {
     /// Fills a slot.
     fn prepare(&self, slot: usize, action: &Action, alone: bool) {
         let grain = u64::from(self.geometry.sector_size);
-        if let Action::Look = action {
-            return self.port.prepare(slot, WHO, [(self.answer.machine_address(), identity::LEN)].into_iter());
-        }
         let segments = action.segments();
         let queued = !alone && self.depth.is_some();
         let (codes, sector, writes) = match action {
             Action::Read { sector, .. } => (READ, *sector, false),
             Action::Write { sector, .. } => (WRITE, *sector, true),
             // Discarding is not offered.
-            Action::Flush | Action::Discard { .. } | Action::Look => ([FLUSH; 2], 0, false),
+            Action::Flush | Action::Discard { .. } => ([FLUSH; 2], 0, false),
+            Action::Look => {
+                return self.port.prepare(slot, WHO, [(self.answer.machine_address(), identity::LEN)].into_iter());
+            }
         };
         let count = segments.iter().map(|segment| segment.len() as u64).sum::<u64>() / grain;
         let code = if queued { codes[1] } else { codes[0] };

@@ -46,7 +46,6 @@ pub struct Load {
 /// An ELF64 with these segments and one PT_NOTE.
 pub fn elf(loads: &[Load], notes: &[u8]) -> Vec<u8> {
     let phnum = loads.len() + 1;
-    let mut offset = 64 + 56 * phnum;
     let mut out = b"\x7fELF\x02\x01\x01".to_vec();
     out.resize(16, 0);
     out.extend(2u16.to_le_bytes());
@@ -59,45 +58,44 @@ pub fn elf(loads: &[Load], notes: &[u8]) -> Vec<u8> {
     for word in [64u16, 56, u16::try_from(phnum).unwrap(), 64, 0, 0] {
         out.extend(word.to_le_bytes());
     }
-    let mut header = |kind: u32, paddr: u64, filesz: usize, memsz: u64| {
-        out.extend(kind.to_le_bytes());
-        out.extend(7u32.to_le_bytes());
-        // p_vaddr is nonsense on purpose: loaders go by p_paddr.
-        for word in [offset as u64, 0, paddr, filesz as u64, memsz, 4] {
-            out.extend(word.to_le_bytes());
-        }
-        offset += filesz;
-    };
-    for load in loads {
-        header(1, load.paddr, load.data.len(), load.memsz);
-    }
-    header(4, 0, notes.len(), notes.len() as u64);
-    for load in loads {
-        out.extend(&load.data);
-    }
-    out.extend(notes);
-    out
+    segments(out, 56 * phnum, loads, notes, |kind, words| {
+        [kind, 7].map(u32::to_le_bytes).concat().into_iter().chain(words.map(u64::to_le_bytes).concat()).collect()
+    })
 }
 
 /// The same as an ELF32, for a machine.
 pub fn elf_32(loads: &[Load], notes: &[u8], machine: u16) -> Vec<u8> {
     let phnum = loads.len() + 1;
-    let mut offset = 52 + 32 * phnum;
     let mut out = b"\x7fELF\x01\x01\x01".to_vec();
     out.resize(16, 0);
     out.extend([2u16, machine].map(u16::to_le_bytes).concat());
     out.extend([1u32, 0x10_0000, 52, 0, 0].map(u32::to_le_bytes).concat());
     out.extend([52u16, 32, u16::try_from(phnum).unwrap(), 40, 0, 0].map(u16::to_le_bytes).concat());
-    let mut header = |kind: u32, paddr: u64, filesz: usize, memsz: u64| {
-        let words = [offset as u64, 0, paddr, filesz as u64, memsz, 7, 4].map(|word| u32::try_from(word).unwrap());
-        out.extend(kind.to_le_bytes());
-        out.extend(words.map(u32::to_le_bytes).concat());
+    segments(out, 32 * phnum, loads, notes, |kind, words| {
+        let [offset, vaddr, paddr, filesz, memsz, align] = words.map(|word| u32::try_from(word).unwrap());
+        [kind, offset, vaddr, paddr, filesz, memsz, 7, align].map(u32::to_le_bytes).concat()
+    })
+}
+
+/// Behind an ELF header: the program headers, which `header` makes of their type and of p_offset, p_vaddr, p_paddr,
+/// p_filesz, p_memsz and p_align, and what they speak of.
+fn segments(
+    mut out: Vec<u8>,
+    headers: usize,
+    loads: &[Load],
+    notes: &[u8],
+    header: impl Fn(u32, [u64; 6]) -> Vec<u8>,
+) -> Vec<u8> {
+    let mut offset = out.len() + headers;
+    // p_vaddr is nonsense on purpose: loaders go by p_paddr.
+    let mut add = |kind, paddr, filesz: usize, memsz| {
+        out.extend(header(kind, [offset as u64, 0, paddr, filesz as u64, memsz, 4]));
         offset += filesz;
     };
     for load in loads {
-        header(1, load.paddr, load.data.len(), load.memsz);
+        add(1, load.paddr, load.data.len(), load.memsz);
     }
-    header(4, 0, notes.len(), notes.len() as u64);
+    add(4, 0, notes.len(), notes.len() as u64);
     for load in loads {
         out.extend(&load.data);
     }

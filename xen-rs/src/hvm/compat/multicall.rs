@@ -6,12 +6,12 @@ use logic::{
     guest::{InOut, Out},
     hvm::compat::{Wide, low},
     hypercall::Outcome,
-    multicall::{self as rules, After, Calls, End, Rest},
+    multicall::{self as rules, After, Calls, End},
 };
 use machine::arch::x86_64::interrupts;
 use xen_abi::compat::MulticallEntry;
 
-use crate::{cpu::Context, guest::Handle};
+use crate::{cpu::Context, guest::Handle, hypercall as calls};
 
 /// The calls of a list.
 struct Made<'a, 'b> {
@@ -24,13 +24,7 @@ pub fn multicall(cx: &mut Context<'_>) -> Outcome {
     let [va, count, ..] = caller;
     let rest = rules::round(&mut Made { cx: &mut *cx }, va, low(count));
     cx.set_args(caller);
-    match rest {
-        Rest::Over(outcome) => outcome,
-        Rest::Left { at, count } => {
-            cx.set_args([at, count.into()]);
-            Outcome::Again
-        }
-    }
+    calls::multicall::conclude(cx, rest)
 }
 
 impl Calls for Made<'_, '_> {
