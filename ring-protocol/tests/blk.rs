@@ -7,15 +7,16 @@ use proptest::prelude::*;
 use ring_protocol::blk::back::{self, Disk, Pages, Work};
 use ring_protocol::blk::connect::{self, Step, Unfit, frontend};
 use ring_protocol::blk::front::{self, Broken};
-use ring_protocol::blk::wire::{self, Direction, Operation, SEGMENT, Segment, Status};
+use ring_protocol::blk::wire::{self, Direction, Layout, Operation, SEGMENT, Segment, Status};
 use ring_protocol::page::Page;
 use ring_protocol::sring::Wake;
 use ring_protocol::xenbus::State;
 use std::collections::{BTreeMap, BTreeSet};
 use support::Memory;
 use xen_abi::ids::{GrantRef, Port};
-use xen_abi::io::blkif::SLOT;
 use xen_abi::io::ring::{REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, SLOTS};
+
+const LAYOUTS: [Layout; 2] = [Layout::X86_64, Layout::X86_32];
 
 const DISK: Disk =
     Disk { sectors: 1000, sector_size: 512, read_only: false, flush: true, discard: true, indirect: 600 };
@@ -34,9 +35,15 @@ fn read(sector: u64, segments: &[Segment]) -> Operation {
 
 #[test]
 fn a_request_is_asked_checked_and_answered() {
+    for layout in LAYOUTS {
+        is_asked_checked_and_answered(layout);
+    }
+}
+
+fn is_asked_checked_and_answered(layout: Layout) {
     let page = Memory::new(1);
-    let mut front = front::Queue::new(&page, page.len()).unwrap();
-    let mut back = back::Queue::attach(&page, page.len()).unwrap();
+    let mut front = front::Queue::new(&page, page.len(), layout).unwrap();
+    let mut back = back::Queue::attach(&page, page.len(), layout).unwrap();
     assert_eq!(front.slots(), 32);
     assert_eq!(back.sleep(&page), Ok(false));
     let tag = front.ask(&page, 51712, &read(8, &[segment(9, 0, 7)])).unwrap();
@@ -161,6 +168,31 @@ fn lists_of_segments_are_checked_too() {
     assert_eq!(DISK.check(many), Err(Status::Error), "more than was offered");
 }
 
+/// Offsets and sizes are those that an i386 compiler gives the structures of `io/blkif.h`.
+#[test]
+fn requests_of_32_bit_code_lie_closer() {
+    let narrow = |operation: &Operation| {
+        let mut slot = wire::encode(0x1122_3344_5566_7788, 0xabcd, operation).unwrap();
+        let wide = slot;
+        Layout::X86_32.narrow(&mut slot);
+        let bytes = slot;
+        Layout::X86_32.widen(&mut slot);
+        assert_eq!(slot, wide);
+        bytes
+    };
+    assert_eq!(Layout::X86_32.slot(), 108);
+    let id = 0x1122_3344_5566_7788u64.to_le_bytes();
+    let bytes = narrow(&read(0x99, &[segment(0x1234_5678, 1, 6)]));
+    assert_eq!((&bytes[2..4], &bytes[4..12], bytes[12]), (&[0xcd, 0xab][..], &id[..], 0x99));
+    assert_eq!(bytes[20..26], [0x78, 0x56, 0x34, 0x12, 1, 6]);
+    let bytes = narrow(&Operation::Discard { sector: 0x99, count: 0x77, secure: false });
+    assert_eq!((&bytes[4..12], bytes[12], bytes[20]), (&id[..], 0x99, 0x77));
+    let lists = [GrantRef(0x55), GrantRef(0x66)].into_iter().collect();
+    let bytes = narrow(&Operation::Indirect { direction: Direction::Write, sector: 0x99, count: 600, lists });
+    assert_eq!((&bytes[4..12], bytes[12], &bytes[20..22]), (&id[..], 0x99, &[0xcd, 0xab][..]));
+    assert_eq!((bytes[24], bytes[28]), (0x55, 0x66));
+}
+
 fn nodes<'a>(all: &'a [(&'a str, &'a str)]) -> impl FnMut(&str) -> Option<&'a str> {
     let all: BTreeMap<&str, &str> = all.iter().copied().collect();
     move |name| all.get(name).copied()
@@ -188,7 +220,10 @@ fn front_ends_of_all_kinds_are_understood() {
     assert_eq!(frontend(nodes(&two), 1), Err(Unfit::Queues), "more than was offered");
     assert_eq!(frontend(nodes(&two[..5]), 4), Err(Unfit::Queue(1)));
     assert_eq!(frontend(nodes(&[("ring-ref", "x"), ("event-channel", "9")]), 4), Err(Unfit::Queue(0)));
-    assert_eq!(frontend(nodes(&[("protocol", "x86_32-abi")]), 4), Err(Unfit::Protocol));
+    assert_eq!(one.layout, Layout::X86_64);
+    let narrow = [("ring-ref", "8"), ("event-channel", "9"), ("protocol", "x86_32-abi")];
+    assert_eq!(frontend(nodes(&narrow), 4).unwrap().layout, Layout::X86_32);
+    assert_eq!(frontend(nodes(&[("protocol", "arm-abi")]), 4), Err(Unfit::Protocol));
     assert_eq!(frontend(nodes(&[("ring-page-order", "5"), ("event-channel", "1")]), 4), Err(Unfit::Order));
     assert_eq!(frontend(nodes(&[("multi-queue-num-queues", "0")]), 4), Err(Unfit::Queues));
     assert_eq!(frontend(nodes(&[("multi-queue-num-queues", "4000000000")]), 4), Err(Unfit::Queues));
@@ -263,6 +298,10 @@ enum Act {
     Spoil(usize, u8),
 }
 
+fn layout() -> impl Strategy<Value = Layout> {
+    proptest::sample::select(&LAYOUTS[..])
+}
+
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         4 => (any::<u64>(), 1u8..11).prop_map(|(sector, count)| Act::Ask(sector, count)),
@@ -280,11 +319,11 @@ fn act() -> impl Strategy<Value = Act> {
 proptest! {
     /// Each request arrives once, as it was asked, and its answer comes back under its name; nobody who waits is forgotten.
     #[test]
-    fn requests_and_answers_match(pages in 1usize..5, acts in proptest::collection::vec(act(), 1..300)) {
+    fn requests_and_answers_match(layout in layout(), pages in 1usize..5, acts in proptest::collection::vec(act(), 1..300)) {
         let pages = pages.next_power_of_two();
         let page = Memory::new(pages);
-        let mut front = front::Queue::new(&page, page.len()).unwrap();
-        let mut back = back::Queue::attach(&page, page.len()).unwrap();
+        let mut front = front::Queue::new(&page, page.len(), layout).unwrap();
+        let mut back = back::Queue::attach(&page, page.len(), layout).unwrap();
         let mut asked = BTreeMap::new();
         let mut expected = std::collections::VecDeque::new();
         let mut held = Vec::new();
@@ -346,10 +385,10 @@ proptest! {
     /// A front end that writes anything anywhere gets faults and errors, never a panic, never more requests under way than
     /// the ring has slots, and no work past the disk's end.
     #[test]
-    fn a_hostile_front_end_is_contained(acts in proptest::collection::vec(act(), 1..300)) {
+    fn a_hostile_front_end_is_contained(layout in layout(), acts in proptest::collection::vec(act(), 1..300)) {
         let page = Memory::new(1);
-        let mut front = front::Queue::new(&page, page.len()).unwrap();
-        let mut back = back::Queue::attach(&page, page.len()).unwrap();
+        let mut front = front::Queue::new(&page, page.len(), layout).unwrap();
+        let mut back = back::Queue::attach(&page, page.len(), layout).unwrap();
         let mut held = Vec::new();
         for act in acts {
             match act {
@@ -386,10 +425,10 @@ proptest! {
     /// A back end that writes anything anywhere gets faults, never a panic; the front end hears of each of its requests once
     /// at most, and never of one that it has not made.
     #[test]
-    fn a_hostile_back_end_is_contained(acts in proptest::collection::vec(act(), 1..300)) {
+    fn a_hostile_back_end_is_contained(layout in layout(), acts in proptest::collection::vec(act(), 1..300)) {
         let page = Memory::new(1);
-        let mut front = front::Queue::new(&page, page.len()).unwrap();
-        let mut back = back::Queue::attach(&page, page.len()).unwrap();
+        let mut front = front::Queue::new(&page, page.len(), layout).unwrap();
+        let mut back = back::Queue::attach(&page, page.len(), layout).unwrap();
         let (mut under_way, mut held) = (BTreeSet::new(), Vec::new());
         for act in acts {
             match act {
@@ -421,7 +460,7 @@ proptest! {
                 Act::Sleep => drop(front.sleep(&page)),
                 // It answers under a name of its own choice, as often as it likes.
                 Act::Scribble(index, value) if index % 2 == 0 => {
-                    let at = SLOTS + (value as usize % 32) * SLOT;
+                    let at = SLOTS + (value as usize % 32) * layout.slot();
                     page.write(at, &u64::from(value >> 5 & 0x3f).to_le_bytes());
                     page.store_u32(RSP_PROD, page.load_u32(RSP_PROD).wrapping_add(value >> 30));
                 }

@@ -69,12 +69,19 @@ fn pack(files: &Files<'_>, needed_by: Option<&str>, script: Option<&str>) -> Res
 }
 
 /// The default guest: its kernels, its ramdisk and a config for each kernel. The generic kernel is large, so it comes
-/// along only when the script asks for it or, without a script, when it was fetched before.
+/// along only when the script asks for it or, without a script, when it was fetched before; the 32-bit kernel and a ramdisk
+/// of its own come along when the script asks.
 fn default_guest(archive: &mut Archive, script: Option<&str>) -> Result<()> {
     let generic = script.map_or(Fetched::GenericKernel.is_there(), |script| script.contains("generic"));
     archive.file("initrd", &std::fs::read(parts::resolve("ramdisk")?)?)?;
     archive.file("debian.cfg", config("debian", "vmlinuz-cloud").as_bytes())?;
     archive.file("vmlinuz-cloud", &std::fs::read(parts::resolve("kernel:cloud")?)?)?;
+    if script.is_some_and(|script| script.contains("debian-686")) {
+        let config = config("debian-686", "vmlinuz-686").replace("/initrd", "/initrd-686");
+        archive.file("debian-686.cfg", config.as_bytes())?;
+        archive.file("vmlinuz-686", &std::fs::read(parts::resolve("kernel:686")?)?)?;
+        archive.file("initrd-686", &std::fs::read(parts::resolve("ramdisk:686")?)?)?;
+    }
     if generic {
         archive.file("debian-generic.cfg", config("debian-generic", "vmlinuz-generic").as_bytes())?;
         archive.file("vmlinuz-generic", &std::fs::read(parts::resolve("kernel:generic")?)?)?;

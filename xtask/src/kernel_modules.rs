@@ -25,12 +25,17 @@ pub const TOOLSTACK: [&str; 9] = [
 /// A disk in memory, to be measured.
 const MEASURED: [&str; 1] = ["brd"];
 
-/// Drivers of a guest's split devices.
-pub const GUEST: [&str; 1] = ["xen_blkfront"];
+/// Drivers of a guest's split devices, and of what is on them where that is not in the kernel itself.
+pub fn guest(kernel: Fetched) -> &'static [&'static str] {
+    match kernel {
+        Fetched::Kernel686 => &["xen_blkfront", "crc32c_generic", "ext4"],
+        _ => &["xen_blkfront"],
+    }
+}
 
 /// All that is kept of a kernel's modules.
 fn kept(kernel: Fetched) -> Vec<&'static str> {
-    let mut all: Vec<&str> = GUEST.into();
+    let mut all = guest(kernel).to_vec();
     if kernel == Fetched::GenericKernel {
         all.extend(DEVICES.iter().chain(&TOOLSTACK).chain(&MEASURED));
     }
@@ -78,7 +83,7 @@ fn store(kernel: Fetched) -> Result<PathBuf> {
 }
 
 fn fill(kernel: Fetched, to: &Path) -> Result<()> {
-    packages::with_unpacked(kernel.package(), "./lib/modules", |tree| {
+    packages::with_unpacked(kernel.architecture(), kernel.package(), "./lib/modules", |tree| {
         let mut found = BTreeMap::new();
         find(tree, &mut found)?;
         let mut wanted: Vec<String> = kept(kernel).iter().map(|name| (*name).to_owned()).collect();

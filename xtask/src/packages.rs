@@ -18,8 +18,60 @@ pub enum Fetched {
     GenericKernel,
     /// Debian's Xen 4.17, the ELF inside its gzip file.
     Xen,
+    /// Debian's 32-bit kernel (xz payload).
+    Kernel686,
     /// A statically linked busybox.
     Busybox,
+    /// The same of 32-bit code.
+    Busybox686,
+}
+
+/// Debian's name for what a package is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// 64-bit code.
+    Amd64,
+    /// 32-bit code.
+    I386,
+}
+
+impl Architecture {
+    /// One of apt's programs. The machine need not know of 32-bit packages: their lists are kept in `.cache/`.
+    fn apt(self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        if self == Self::I386 {
+            let kept = workspace::cache().join("apt-i386").display().to_string();
+            for option in [
+                "APT::Architecture=i386".to_owned(),
+                "APT::Architectures=i386".to_owned(),
+                format!("Dir::State::lists={kept}/lists"),
+                format!("Dir::Cache={kept}"),
+            ] {
+                command.args(["-o", &option]);
+            }
+        }
+        command
+    }
+
+    fn renew_lists(self) -> Result<()> {
+        match self {
+            Self::Amd64 => doctor::renew_lists(),
+            Self::I386 => {
+                std::fs::create_dir_all(workspace::cache().join("apt-i386/lists/partial"))?;
+                // A mirror may lack some of the lists: what counts is whether the package is found.
+                let _ = output(self.apt("apt-get").args(["-qq", "update"]));
+                Ok(())
+            }
+        }
+    }
+
+    /// Tries with the package lists that there are. They may be old or missing: they are renewed when the first try says so.
+    fn with_lists<T>(self, f: impl Fn() -> Result<T>) -> Result<T> {
+        f().or_else(|error| match self.renew_lists() {
+            Ok(()) => f(),
+            Err(_) => Err(error),
+        })
+    }
 }
 
 impl Fetched {
@@ -29,7 +81,9 @@ impl Fetched {
             Self::CloudKernel => "vmlinuz-cloud",
             Self::GenericKernel => "vmlinuz-generic",
             Self::Xen => "xen-4.17",
+            Self::Kernel686 => "vmlinuz-686",
             Self::Busybox => "busybox",
+            Self::Busybox686 => "busybox-686",
         }
     }
 
@@ -39,16 +93,25 @@ impl Fetched {
             Self::CloudKernel => "linux-image-cloud-amd64",
             Self::GenericKernel => "linux-image-amd64",
             Self::Xen => "xen-hypervisor-4.17-amd64",
-            Self::Busybox => "busybox-static",
+            Self::Kernel686 => "linux-image-686-pae",
+            Self::Busybox | Self::Busybox686 => "busybox-static",
+        }
+    }
+
+    /// What that package is built for.
+    pub fn architecture(self) -> Architecture {
+        match self {
+            Self::Kernel686 | Self::Busybox686 => Architecture::I386,
+            Self::CloudKernel | Self::GenericKernel | Self::Xen | Self::Busybox => Architecture::Amd64,
         }
     }
 
     /// Where in the package it lies; the start of a path, unique there.
     fn member(self) -> &'static str {
         match self {
-            Self::CloudKernel | Self::GenericKernel => "./boot/vmlinuz-",
+            Self::CloudKernel | Self::GenericKernel | Self::Kernel686 => "./boot/vmlinuz-",
             Self::Xen => "./boot/xen-4.17-amd64.gz",
-            Self::Busybox => "./bin/busybox",
+            Self::Busybox | Self::Busybox686 => "./bin/busybox",
         }
     }
 
@@ -87,21 +150,14 @@ impl Fetched {
         // A directory of this process's own: several may fetch at once, and the last rename wins.
         let dir = workspace::cache().join(format!("fetch-{}-{}", self.name(), std::process::id()));
         std::fs::create_dir_all(&dir)?;
-        // Package lists may be old or missing; they are renewed only when the first try says so.
-        let fetched = self.fetch_in(&dir).or_else(|error| match doctor::renew_lists() {
-            Ok(()) => self.fetch_in(&dir),
-            Err(_) => Err(error),
-        });
+        let fetched = self.architecture().with_lists(|| self.fetch_in(&dir));
         std::fs::remove_dir_all(&dir)?;
         fetched
     }
 
     fn fetch_in(self, dir: &Path) -> Result<()> {
-        let package = match self {
-            Self::CloudKernel | Self::GenericKernel => real_package(self.package())?,
-            Self::Xen | Self::Busybox => self.package().to_owned(),
-        };
-        output(Command::new("apt-get").args(["-qq", "download", &package]).current_dir(dir))?;
+        let package = real_package(self.architecture(), self.package())?;
+        output(self.architecture().apt("apt-get").args(["-qq", "download", &package]).current_dir(dir))?;
         let archive = only_file(dir, "deb")?;
         let listing =
             output(Command::new("sh").args(["-c", "dpkg-deb --fsys-tarfile \"$1\" | tar -t", "sh"]).arg(&archive))?;
@@ -129,29 +185,36 @@ impl Fetched {
 }
 
 /// Downloads a package, unpacks what is below `member` (a directory in it) and runs `f` on that; all is removed then.
-pub fn with_unpacked<T>(package: &str, member: &str, f: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+pub fn with_unpacked<T>(
+    architecture: Architecture,
+    package: &str,
+    member: &str,
+    f: impl FnOnce(&Path) -> Result<T>,
+) -> Result<T> {
     let dir = workspace::cache().join(format!("fetch-{package}-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
-    let result = unpack(package, member, &dir).and_then(|()| f(&dir.join(member.trim_start_matches("./"))));
+    let result =
+        unpack(architecture, package, member, &dir).and_then(|()| f(&dir.join(member.trim_start_matches("./"))));
     std::fs::remove_dir_all(&dir)?;
     result
 }
 
-fn unpack(package: &str, member: &str, dir: &Path) -> Result<()> {
-    let package = if package.starts_with("linux-image-") { real_package(package)? } else { package.to_owned() };
-    let download = || output(Command::new("apt-get").args(["-qq", "download", &package]).current_dir(dir));
-    download().or_else(|error| match doctor::renew_lists() {
-        Ok(()) => download(),
-        Err(_) => Err(error),
+fn unpack(architecture: Architecture, package: &str, member: &str, dir: &Path) -> Result<()> {
+    architecture.with_lists(|| {
+        let package = real_package(architecture, package)?;
+        output(architecture.apt("apt-get").args(["-qq", "download", &package]).current_dir(dir))
     })?;
     let unpack = "dpkg-deb --fsys-tarfile \"$1\" | tar -x \"$2\"";
     output(Command::new("sh").args(["-c", unpack, "sh"]).arg(only_file(dir, "deb")?).arg(member).current_dir(dir))?;
     Ok(())
 }
 
-/// The package that a Debian kernel metapackage stands for.
-fn real_package(meta: &str) -> Result<String> {
-    let listing = output(Command::new("apt-cache").args(["depends", "--important", meta]))?;
+/// The package that a Debian kernel metapackage stands for; another one stands for itself.
+fn real_package(architecture: Architecture, meta: &str) -> Result<String> {
+    if !meta.starts_with("linux-image-") {
+        return Ok(meta.to_owned());
+    }
+    let listing = output(architecture.apt("apt-cache").args(["depends", "--important", meta]))?;
     kernel_dependency(&listing, meta).with_context(|| format!("{meta} names no kernel; `apt-get update` may help"))
 }
 

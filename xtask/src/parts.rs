@@ -12,7 +12,7 @@ use std::sync::Mutex;
 static RESOLVED: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
 /// The names, for help texts.
-pub const NAMES: &str = "dom0, guest:NAME, kernel:cloud, kernel:generic, ramdisk, ramdisk:devices, ramdisk:xl, ramdisk:xl-commands, ramdisk:xl-running, ramdisk:exerciser, ramdisk:stress, xen-rs, xen, spoiled:FAULT, text:CONTENT, or a path";
+pub const NAMES: &str = "dom0, guest:NAME, kernel:cloud, kernel:generic, kernel:686, ramdisk, ramdisk:686, ramdisk:devices, ramdisk:xl, ramdisk:xl-commands, ramdisk:xl-running, ramdisk:exerciser, ramdisk:stress, xen-rs, xen, spoiled:FAULT, text:CONTENT, or a path";
 
 /// The file for a name; built or fetched when need be.
 pub fn resolve(name: &str) -> Result<PathBuf> {
@@ -45,8 +45,10 @@ fn make(name: &str) -> Result<PathBuf> {
         }
         "kernel:cloud" => Fetched::CloudKernel.get(),
         "kernel:generic" => Fetched::GenericKernel.get(),
+        "kernel:686" => Fetched::Kernel686.get(),
         "xen" => Fetched::Xen.get(),
         "ramdisk" => ramdisk::ramdisk(),
+        "ramdisk:686" => ramdisk::of_32_bit(),
         "ramdisk:devices" => ramdisk::with_devices(),
         "ramdisk:exerciser" => ramdisk::with_exerciser(),
         "ramdisk:stress" => ramdisk::with_stress(),

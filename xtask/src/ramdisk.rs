@@ -37,8 +37,10 @@ echo 'FIRST_LINE' > $out
 [ -x /etc/devices ] && /etc/devices
 # Drivers of split devices, where there is one to drive.
 for device in /sys/bus/xen/devices/vbd-* $(grep -o disks=hotplug /proc/cmdline); do
-    [ -e $device ] || [ $device = disks=hotplug ] && insmod /lib/modules/$(uname -r)/xen_blkfront.ko 2> /dev/null && break
-done
+    [ -e $device ] || [ $device = disks=hotplug ] || continue
+    cd /lib/modules/$(uname -r) && for module in $(cat order); do insmod $module; done
+    cd / && break
+done 2> /dev/null
 test=$(grep -o 'test=[a-z-]*' /proc/cmdline)
 [ -x /etc/test-${test#test=} ] && /etc/test-${test#test=} > $out 2>&1
 if grep -q exercise= /proc/cmdline; then
@@ -139,6 +141,11 @@ say 'DEVICES_END'
 
 /// The files of the ramdisk.
 fn archive() -> Result<Archive> {
+    archive_of(Fetched::Busybox, &[Fetched::CloudKernel, Fetched::GenericKernel])
+}
+
+/// The files of a ramdisk with that busybox, for those kernels.
+fn archive_of(which: Fetched, kernels: &[Fetched]) -> Result<Archive> {
     let mut archive = Archive::default();
     for dir in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
         archive.directory(dir)?;
@@ -146,7 +153,7 @@ fn archive() -> Result<Archive> {
     archive.device("dev/console", 5, 1)?;
     archive.link("init", "bin/busybox")?;
     archive.link("sbin", "bin")?;
-    busybox(&mut archive)?;
+    busybox(&mut archive, which)?;
     archive.file("etc/inittab", INITTAB.as_bytes())?;
     archive.program("etc/start", START.replace("FIRST_LINE", FIRST_LINE).as_bytes())?;
     archive.program("etc/hotplug", HOTPLUG.as_bytes())?;
@@ -162,39 +169,40 @@ fn archive() -> Result<Archive> {
     ] {
         archive.program(&format!("etc/test-{name}"), script.as_bytes())?;
     }
-    drivers(&mut archive)?;
+    drivers(&mut archive, kernels)?;
     archive.program("etc/session", SESSION.as_bytes())?;
     archive.file("etc/profile", PROFILE.as_bytes())?;
     archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")?;
     Ok(archive)
 }
 
-/// Adds the drivers of split devices, for each kernel that a guest is likely to have.
-fn drivers(archive: &mut Archive) -> Result<()> {
+/// Adds the drivers of split devices for those kernels.
+fn drivers(archive: &mut Archive, kernels: &[Fetched]) -> Result<()> {
     archive.directory("lib")?;
     archive.directory("lib/modules")?;
-    for kernel in [Fetched::CloudKernel, Fetched::GenericKernel] {
+    for &kernel in kernels {
         // The generic kernel is large: it is not fetched for its drivers alone.
         if kernel == Fetched::GenericKernel && !kernel.is_there() {
             continue;
         }
-        let mut directory = None;
-        for module in kernel_modules::get(kernel, &kernel_modules::GUEST)? {
-            let release = kernel_modules::release(&module.bytes).unwrap_or_default();
-            let path = format!("lib/modules/{release}");
-            if directory.as_ref() != Some(&path) {
-                archive.directory(&path)?;
-                directory = Some(path.clone());
-            }
+        let modules = kernel_modules::get(kernel, kernel_modules::guest(kernel))?;
+        let release = modules.first().and_then(|module| kernel_modules::release(&module.bytes)).unwrap_or_default();
+        let path = format!("lib/modules/{release}");
+        archive.directory(&path)?;
+        let mut order = String::new();
+        for module in modules {
             archive.file(&format!("{path}/{}", module.name), &module.bytes)?;
+            order.push_str(&module.name);
+            order.push('\n');
         }
+        archive.file(&format!("{path}/order"), order.as_bytes())?;
     }
     Ok(())
 }
 
 /// Adds busybox under all its names.
-pub fn busybox(archive: &mut Archive) -> Result<()> {
-    archive.program("bin/busybox", &std::fs::read(Fetched::Busybox.get()?)?)?;
+pub fn busybox(archive: &mut Archive, which: Fetched) -> Result<()> {
+    archive.program("bin/busybox", &std::fs::read(which.get()?)?)?;
     for applet in APPLETS.split_whitespace() {
         archive.link(&format!("bin/{applet}"), "busybox")?;
     }
@@ -212,6 +220,11 @@ fn keep(archive: Archive, name: &str) -> Result<PathBuf> {
 /// Builds the ramdisk and says where it lies.
 pub fn ramdisk() -> Result<PathBuf> {
     keep(archive()?, "initrd")
+}
+
+/// Builds the same for a 32-bit kernel.
+pub fn of_32_bit() -> Result<PathBuf> {
+    keep(archive_of(Fetched::Busybox686, &[Fetched::Kernel686])?, "initrd-686")
 }
 
 /// Builds the ramdisk of a kernel that drives devices: with their modules, and a script that tries them.

@@ -1,6 +1,6 @@
 //! Debian's stress-ng with the libraries that it needs, each taken from its package once and kept in `.cache/`.
 
-use crate::packages;
+use crate::packages::{self, Architecture};
 use crate::workspace;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ fn names() -> impl Iterator<Item = &'static str> {
 
 fn fill(to: &Path) -> Result<()> {
     for (package, names) in FILES {
-        packages::with_unpacked(package, ".", |tree| {
+        packages::with_unpacked(Architecture::Amd64, package, ".", |tree| {
             names.iter().try_for_each(|name| {
                 let from = find(tree, name).with_context(|| format!("{package} has no {name}"))?;
                 Ok(std::fs::copy(from, to.join(name)).map(drop)?)

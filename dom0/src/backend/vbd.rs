@@ -136,7 +136,7 @@ impl Connection {
         let mut ends = Vec::new();
         for nodes in &frontend.queues {
             let ring = grants::map(dom, &nodes.ring, Access::ReadWrite).map_err(|_| Errno::EINVAL)?;
-            let queue = Queue::attach(&*ring, ring.len()).map_err(|_| Errno::EINVAL)?;
+            let queue = Queue::attach(&*ring, ring.len(), frontend.layout).map_err(|_| Errno::EINVAL)?;
             let port = events::bind_interdomain(dom, nodes.port)?;
             ends.push(End { ring, queue, port, busy: true, answered: false });
         }

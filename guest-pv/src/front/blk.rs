@@ -15,7 +15,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use ring_protocol::blk::front::{Queue, Tag};
 use ring_protocol::blk::wire::{
-    Direction, Operation, SECTOR, SECTORS_PER_PAGE, SEGMENT, SEGMENTS_PER_PAGE, Segment, Status, segment_bytes,
+    Direction, Layout, Operation, SECTOR, SECTORS_PER_PAGE, SEGMENT, SEGMENTS_PER_PAGE, Segment, Status, segment_bytes,
 };
 use ring_protocol::sring::Wake;
 use ring_protocol::xenbus::State;
@@ -34,11 +34,13 @@ pub struct Wish {
     pub queues: u32,
     /// Let the back end keep our pages mapped, if it can.
     pub persistent: bool,
+    /// How requests are laid out.
+    pub layout: Layout,
 }
 
 impl Default for Wish {
     fn default() -> Self {
-        Self { order: 0, queues: 1, persistent: true }
+        Self { order: 0, queues: 1, persistent: true, layout: Layout::default() }
     }
 }
 
@@ -136,10 +138,10 @@ impl Disk {
         let mut ends = Vec::new();
         for _ in 0..queues {
             let channel = Channel::new(device.dom(), 1 << order)?;
-            let queue = Queue::new(&*channel.ring, channel.ring.size()).ok_or(Error::Unfit)?;
+            let queue = Queue::new(&*channel.ring, channel.ring.size(), wish.layout).ok_or(Error::Unfit)?;
             ends.push(End { channel, queue });
         }
-        publish(store, &device, &ends, order, wish.persistent)?;
+        publish(store, &device, &ends, order, wish)?;
         device.set_state(store, State::Initialised)?;
         device.wait_for(store, &[State::Connected], &[State::Closing, State::Closed, State::Unknown])?;
         let mut told = |name| device.published(store, name).map(|value| value.unwrap_or(0));
@@ -333,9 +335,9 @@ impl Disk {
 
 /// Tells the back end where the rings are, in the words of Linux's front end: names without a number where there is one
 /// of the kind.
-fn publish(store: &mut Xenstore, device: &Device, ends: &[End], order: u32, persistent: bool) -> Result<(), Error> {
-    device.publish(store, "protocol", &"x86_64-abi")?;
-    device.publish(store, "feature-persistent", &u32::from(persistent))?;
+fn publish(store: &mut Xenstore, device: &Device, ends: &[End], order: u32, wish: Wish) -> Result<(), Error> {
+    device.publish(store, "protocol", &wish.layout.name())?;
+    device.publish(store, "feature-persistent", &u32::from(wish.persistent))?;
     // What an earlier connection said must not stay.
     match order {
         0 => device.withdraw(store, "ring-page-order")?,

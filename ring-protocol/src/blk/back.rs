@@ -1,6 +1,8 @@
 //! The end that serves: requests are copied once, then checked against the disk; only what passed is work.
 
-use super::wire::{self, Direction, Operation, SECTOR, SECTORS_PER_PAGE, SEGMENT, SEGMENTS_PER_PAGE, Segment, Status};
+use super::wire::{
+    self, Direction, Layout, Operation, SECTOR, SECTORS_PER_PAGE, SEGMENT, SEGMENTS_PER_PAGE, Segment, Status,
+};
 use crate::page::Page;
 use crate::peer::Fault;
 use crate::sring::{self, Shape, Ticket, Wake};
@@ -181,6 +183,7 @@ pub const fn lists(count: u16) -> usize {
 #[derive(Debug)]
 pub struct Queue {
     ring: sring::Back,
+    layout: Layout,
 }
 
 impl Queue {
@@ -188,9 +191,9 @@ impl Queue {
     ///
     /// # Errors
     /// When its indices are impossible.
-    pub fn attach(page: &impl Page, bytes: usize) -> Result<Self, Fault> {
-        let shape = Shape::new(bytes, SLOT).ok_or(Fault::Indices { consumer: 0, producer: 0 })?;
-        Ok(Self { ring: sring::Back::attach(shape, page)? })
+    pub fn attach(page: &impl Page, bytes: usize, layout: Layout) -> Result<Self, Fault> {
+        let shape = Shape::new(bytes, layout.slot()).ok_or(Fault::Indices { consumer: 0, producer: 0 })?;
+        Ok(Self { ring: sring::Back::attach(shape, page)?, layout })
     }
 
     /// The next request.
@@ -202,6 +205,7 @@ impl Queue {
         let Some(ticket) = self.ring.take(page, &mut slot)? else {
             return Ok(None);
         };
+        self.layout.widen(&mut slot);
         let request = wire::decode(&slot);
         Ok(Some((Taken { ticket, id: request.id, code: request.code }, request.operation)))
     }

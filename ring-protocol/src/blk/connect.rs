@@ -2,6 +2,7 @@
 //! end's state changes. Node names are those of `io/blkif.h` and of Linux's xen-blkback.
 
 use super::back::Disk;
+use super::wire::Layout;
 use crate::xenbus::State;
 use arrayvec::ArrayVec;
 use core::fmt;
@@ -55,6 +56,8 @@ pub struct QueueNodes {
 /// A device, as the front end made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frontend {
+    /// How its requests are laid out.
+    pub layout: Layout,
     /// It keeps its grants.
     pub persistent: bool,
     /// Its queues.
@@ -64,7 +67,7 @@ pub struct Frontend {
 /// What is wrong with a front end's nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// The layout of its requests is not ours.
+    /// The layout of its requests is none that we know.
     Protocol,
     /// It has more queues than offered, or none.
     Queues,
@@ -103,11 +106,10 @@ impl fmt::Write for Name {
 /// # Errors
 /// What is wrong with them.
 pub fn frontend<V: AsRef<[u8]>>(mut read: impl FnMut(&str) -> Option<V>, queues: usize) -> Result<Frontend, Unfit> {
-    match read("protocol") {
-        None => {}
-        Some(protocol) if protocol.as_ref() == b"x86_64-abi" => {}
-        Some(_) => return Err(Unfit::Protocol),
-    }
+    let layout = match read("protocol") {
+        None => Layout::default(),
+        Some(protocol) => Layout::named(protocol.as_ref()).ok_or(Unfit::Protocol)?,
+    };
     let mut get = |path: fmt::Arguments<'_>| -> Option<u32> {
         let mut name = Name(ArrayVec::new());
         fmt::Write::write_fmt(&mut name, path).ok()?;
@@ -144,7 +146,7 @@ pub fn frontend<V: AsRef<[u8]>>(mut read: impl FnMut(&str) -> Option<V>, queues:
         }
         all.push(QueueNodes { port, ring });
     }
-    Ok(Frontend { persistent, queues: all })
+    Ok(Frontend { layout, persistent, queues: all })
 }
 
 /// What the back end has to do.

@@ -1,10 +1,10 @@
 //! The end that asks.
 
-use super::wire::{self, Operation, Status};
+use super::wire::{self, Layout, Operation, Status};
 use crate::page::Page;
 use crate::peer::Fault;
 use crate::sring::{self, Shape, Wake};
-use xen_abi::io::blkif::{BlkifResponse, SLOT};
+use xen_abi::io::blkif::BlkifResponse;
 
 /// Requests that can be under way: those of a ring of 16 pages.
 const MOST: usize = 512;
@@ -25,6 +25,7 @@ impl Tag {
 #[derive(Debug)]
 pub struct Queue {
     ring: sring::Front,
+    layout: Layout,
     slots: u16,
     /// Which tags are under way. What the other end answers is checked against it.
     under_way: [u64; MOST / 64],
@@ -41,10 +42,10 @@ pub enum Broken {
 
 impl Queue {
     /// Makes a ring of `bytes` bytes of zeroed memory; `None` where it is too small.
-    pub fn new(page: &impl Page, bytes: usize) -> Option<Self> {
-        let shape = Shape::new(bytes, SLOT)?;
+    pub fn new(page: &impl Page, bytes: usize, layout: Layout) -> Option<Self> {
+        let shape = Shape::new(bytes, layout.slot())?;
         let slots = u16::try_from(shape.slots()).ok().filter(|slots| usize::from(*slots) <= MOST)?;
-        Some(Self { ring: sring::Front::new(shape, page), slots, under_way: [0; MOST / 64] })
+        Some(Self { ring: sring::Front::new(shape, page), layout, slots, under_way: [0; MOST / 64] })
     }
 
     /// How many requests can be under way.
@@ -64,7 +65,8 @@ impl Queue {
             word.is_some_and(|word| word & (1 << (tag % 64)) == 0)
         };
         let tag = (0..self.slots).find(free)?;
-        let slot = wire::encode(tag.into(), handle, operation)?;
+        let mut slot = wire::encode(tag.into(), handle, operation)?;
+        self.layout.narrow(&mut slot);
         if !self.ring.ask(page, &slot) {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Requests and responses, between bytes of a ring slot and what they mean. Layout `x86_64-abi`.
+//! Requests and responses, between bytes of a ring slot and what they mean.
 
 use arrayvec::ArrayVec;
 use xen_abi::ids::GrantRef;
@@ -18,6 +18,64 @@ pub const SECTORS_PER_PAGE: u8 = 8;
 pub const SEGMENTS_PER_PAGE: usize = 512;
 /// Bytes of a segment in such a page.
 pub const SEGMENT: usize = size_of::<BlkifRequestSegment>();
+
+/// How the front end's compiler lays requests out (the node `protocol`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// `x86_64-abi`, which is also what there is where the front end does not say.
+    #[default]
+    X86_64,
+    /// `x86_32-abi`, where numbers of 64 bits are aligned to four bytes.
+    X86_32,
+}
+
+impl Layout {
+    /// Bytes of the padding that only the 64-bit layout has, and where it is. All requests have it there.
+    const PADDING: core::ops::Range<usize> = 4..8;
+
+    /// The layout of that name.
+    #[must_use]
+    pub fn named(name: &[u8]) -> Option<Self> {
+        match name {
+            b"x86_64-abi" => Some(Self::X86_64),
+            b"x86_32-abi" => Some(Self::X86_32),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-abi",
+            Self::X86_32 => "x86_32-abi",
+        }
+    }
+
+    /// Bytes of a slot of the ring. A response is shorter than a request in both.
+    #[must_use]
+    pub const fn slot(self) -> usize {
+        match self {
+            Self::X86_64 => SLOT,
+            Self::X86_32 => SLOT - Self::PADDING.end + Self::PADDING.start,
+        }
+    }
+
+    /// The 64-bit form of a request whose [`Layout::slot`] bytes begin `slot`.
+    pub fn widen(self, slot: &mut [u8; SLOT]) {
+        if self == Self::X86_32 {
+            slot.copy_within(Self::PADDING.start..self.slot(), Self::PADDING.end);
+            slot[Self::PADDING].fill(0);
+        }
+    }
+
+    /// The other way.
+    pub fn narrow(self, slot: &mut [u8; SLOT]) {
+        if self == Self::X86_32 {
+            slot.copy_within(Self::PADDING.end.., Self::PADDING.start);
+        }
+    }
+}
 
 /// Where the data of a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,17 +9,18 @@ mod support;
 use fuzz::scribbled;
 use libfuzzer_sys::fuzz_target;
 use ring_protocol::blk::front::Queue;
-use ring_protocol::blk::wire::{Direction, Operation, Segment};
+use ring_protocol::blk::wire::{Direction, Layout, Operation, Segment};
 use ring_protocol::page::Page;
 use std::collections::BTreeSet;
 use support::Memory;
 use xen_abi::ids::GrantRef;
 
 fuzz_target!(|data: &[u8]| {
+    let Some((layout, mut left)) = data.split_first() else { return };
     let page = Memory::new(1);
-    let Some(mut queue) = Queue::new(&page, 4096) else { return };
+    let layout = if layout & 1 == 0 { Layout::X86_64 } else { Layout::X86_32 };
+    let Some(mut queue) = Queue::new(&page, 4096, layout) else { return };
     let mut under_way = BTreeSet::new();
-    let mut left = data;
     while let Some((&[step, high, low], rest)) = left.split_first_chunk() {
         left = rest;
         match step % 5 {

@@ -8,7 +8,7 @@ mod support;
 use fuzz::scribbled;
 use libfuzzer_sys::fuzz_target;
 use ring_protocol::blk::back::{Disk, Pages, Queue, Work};
-use ring_protocol::blk::wire::{Direction, Status};
+use ring_protocol::blk::wire::{Direction, Layout, Status};
 use ring_protocol::page::Page;
 use support::Memory;
 
@@ -16,10 +16,11 @@ const DISK: Disk =
     Disk { sectors: 4096, sector_size: 4096, read_only: false, flush: true, discard: true, indirect: 64 };
 
 fuzz_target!(|data: &[u8]| {
+    let Some((layout, mut left)) = data.split_first() else { return };
     let page = Memory::new(1);
-    let Ok(mut queue) = Queue::attach(&page, 4096) else { return };
+    let layout = if layout & 1 == 0 { Layout::X86_64 } else { Layout::X86_32 };
+    let Ok(mut queue) = Queue::attach(&page, 4096, layout) else { return };
     let mut held = Vec::new();
-    let mut left = data;
     while let Some((&[step, high, low], rest)) = left.split_first_chunk() {
         left = rest;
         match step % 5 {

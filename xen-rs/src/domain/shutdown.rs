@@ -6,8 +6,8 @@ use logic::lock::Held;
 use machine::arch::x86_64::power;
 use xen_abi::{sched, trace::TRC_SCHED_SHUTDOWN};
 
-use super::{Domain, life::Shutdown};
-use crate::{console, event, trace};
+use super::{Domain, Vcpu, life::Shutdown};
+use crate::{console, cpu_loop, event, trace};
 
 impl Domain {
     /// Stops it for `reason` and tells the control domain. The control domain's own end is the machine's.
@@ -20,6 +20,17 @@ impl Domain {
             trace::event(TRC_SCHED_SHUTDOWN, || [self.id.0.into(), u32::MAX, reason.code()]);
             self.pause(held);
             event::raise_dom_exc(held);
+        }
+    }
+
+    /// Takes a vCPU of it down (`VCPUOP_down`, or `hlt` where nothing can end that). The last one takes the domain with it.
+    pub fn take_down(&self, vcpu: &Vcpu, held: &mut Held<'_, 0>) {
+        let _ = vcpu.seat.ready.take_down();
+        cpu_loop::release(vcpu, held);
+        cpu_loop::kick(vcpu);
+        // Only now: of several that go down at once the last one sees all of them.
+        if !self.vcpus().iter().any(|other| other.seat.ready.is_up()) {
+            self.shut_down(Shutdown::new(sched::SHUTDOWN_POWEROFF), held);
         }
     }
 

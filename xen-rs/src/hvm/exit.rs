@@ -255,11 +255,10 @@ fn before_next(cx: &mut Context<'_>) {
     }
 }
 
-/// `hlt`: waits for an interrupt; for ever, if it takes none.
+/// `hlt`: waits for an interrupt. Where it takes none it is meant for ever, and a kernel's way to switch off.
 fn halt(cx: &mut Context<'_>) {
     if cx.regs.rflags & rflags::IF == 0 && !cx.vcpu.seat.ready.nmi_pending() {
-        let _ = cx.vcpu.seat.ready.take_down();
-        return cpu_loop::kick(cx.vcpu);
+        return cx.domain.take_down(cx.vcpu, &mut cx.held);
     }
     cx.vcpu.seat.ready.block();
     // Only now look: what came before the vCPU was blocked wakes nobody.

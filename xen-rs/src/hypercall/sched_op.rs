@@ -78,13 +78,10 @@ fn poll(cx: &mut Context<'_>, op: Handle<abi::SchedPoll, In>) -> Result<(), Errn
     if op.nr_ports > POLL_PORTS {
         return Err(Errno::EINVAL);
     }
-    let mut ports = [Port(0); POLL_PORTS as usize];
-    let ports = ports.get_mut(..op.nr_ports as usize).ok_or(Errno::EINVAL)?;
-    for (port, handle) in ports.iter_mut().zip(Elements::<Port, In>::new(op.ports, op.nr_ports.into())?) {
-        *port = handle.read()?;
-    }
-    let want = match ports {
-        [one] => Poll::One(*one),
+    let mut ports = Elements::<Port, In>::new(op.ports, op.nr_ports.into())?.map(|port| port.read());
+    let only = if op.nr_ports == 1 { ports.next() } else { None };
+    let want = match only {
+        Some(Ok(port)) => Poll::One(port),
         _ => Poll::Any,
     };
     cx.vcpu.seat.ready.block();
@@ -94,9 +91,10 @@ fn poll(cx: &mut Context<'_>, op: Handle<abi::SchedPoll, In>) -> Result<(), Errn
     let there = if cx.vcpu.info.get().needs_delivery() {
         Ok(true)
     } else {
-        ports
-            .iter()
-            .map(|port| event::is_pending(domain, *port).ok_or(Errno::EINVAL))
+        // One after the other: what stands behind a pending one is not read.
+        only.into_iter()
+            .chain(ports)
+            .map(|port| event::is_pending(domain, port?).ok_or(Errno::EINVAL))
             .find(|one| *one != Ok(false))
             .unwrap_or(Ok(false))
     };

@@ -52,7 +52,10 @@ pub fn for_code(cx: &mut Context<'_>, width: Width) -> Outcome {
     match op.op() {
         Op::Initialise => initialise(cx, &vcpu, va),
         Op::Up => up(cx, &vcpu).into(),
-        Op::Down => down(cx, &vcpu).into(),
+        Op::Down => {
+            cx.domain.take_down(&vcpu, &mut cx.held);
+            Outcome::OK
+        }
         Op::IsUp => Outcome::Done(vcpu.seat.ready.is_up().into()),
         Op::GetRunstateInfo => {
             let record = time::runstate_record(vcpu.seat.clock.at(time::now()));
@@ -135,18 +138,6 @@ fn up(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>) -> Result<(), Errno> {
     }
     let (_, woken) = vcpu.seat.ready.bring_up();
     cpu_loop::wake(vcpu, woken, &mut cx.held);
-    Ok(())
-}
-
-/// `VCPUOP_down`. The last one that goes down takes the domain with it.
-fn down(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>) -> Result<(), Errno> {
-    let others_up = cx.domain.vcpus().iter().any(|other| !Arc::ptr_eq(other, vcpu) && other.seat.ready.is_up());
-    if !others_up {
-        cx.domain.shut_down(crate::domain::Shutdown::new(xen_abi::sched::SHUTDOWN_POWEROFF), &mut cx.held);
-    }
-    let _ = vcpu.seat.ready.take_down();
-    cpu_loop::release(vcpu, &mut cx.held);
-    cpu_loop::kick(vcpu);
     Ok(())
 }
 

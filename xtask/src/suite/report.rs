@@ -101,7 +101,7 @@ pub fn record(suite: &str, on: Hypervisor, order: &[String], results: &[(String,
     if on == Hypervisor::Xen {
         let _ = writeln!(text, "- Xen: {}", Fetched::Xen.version().unwrap_or_default());
     }
-    for kernel in [Fetched::CloudKernel, Fetched::GenericKernel] {
+    for kernel in [Fetched::CloudKernel, Fetched::GenericKernel, Fetched::Kernel686] {
         if let Some(version) = kernel.version().filter(|_| suite != "conformance") {
             let _ = writeln!(text, "- {}: {version}", kernel.name());
         }

@@ -2,7 +2,7 @@
 
 use super::{CALL, END, STEP};
 use crate::cpio::Archive;
-use crate::packages::{self, Fetched};
+use crate::packages::{self, Architecture, Fetched};
 use crate::suite::as_xl;
 use crate::{kernel_modules, ramdisk, workspace};
 use anyhow::{Context, Result};
@@ -287,7 +287,7 @@ fn archive(script: &str) -> Result<Archive> {
     archive.link("var/lock", "/run/lock")?;
     archive.link("sbin", "bin")?;
     archive.device("dev/console", 5, 1)?;
-    ramdisk::busybox(&mut archive)?;
+    ramdisk::busybox(&mut archive, Fetched::Busybox)?;
     archive.directory("lib/x86_64-linux-gnu")?;
     for entry in std::fs::read_dir(&store)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -322,7 +322,7 @@ fn archive(script: &str) -> Result<Archive> {
 
 fn fill(to: &Path) -> Result<()> {
     for package in PACKAGES {
-        packages::with_unpacked(package, ".", |tree| take(tree, to))?;
+        packages::with_unpacked(Architecture::Amd64, package, ".", |tree| take(tree, to))?;
     }
     let missing: BTreeSet<&str> = PROGRAMS.into_iter().filter(|name| !to.join(name).is_file()).collect();
     anyhow::ensure!(missing.is_empty(), "Debian's packages have no {missing:?}");

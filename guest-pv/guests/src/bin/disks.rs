@@ -17,7 +17,7 @@ use guest_pv::tap::Tap;
 use guest_pv::time;
 use guest_pv::xenstore::Xenstore;
 use guests::hostile::values::Chance;
-use ring_protocol::blk::wire::{Direction, Operation, Segment, Status};
+use ring_protocol::blk::wire::{Direction, Layout, Operation, Segment, Status};
 use xen_abi::ids::GrantRef;
 
 guest_pv::test!(run);
@@ -71,7 +71,12 @@ fn one(tap: &mut Tap, store: &mut Xenstore, number: u32) -> Result<(), Error> {
     let wishes = [
         ("rings of four pages", Wish { order: 2, ..Wish::default() }),
         ("pages that are not kept", Wish { persistent: false, ..Wish::default() }),
-        ("several queues of rings of two pages", Wish { order: 1, queues: 4, persistent: true }),
+        ("several queues of rings of two pages", Wish { order: 1, queues: 4, ..Wish::default() }),
+        ("requests of 32-bit code", Wish { layout: Layout::X86_32, ..Wish::default() }),
+        (
+            "the same, several queues of rings of four pages",
+            Wish { order: 2, queues: 4, persistent: false, layout: Layout::X86_32 },
+        ),
     ];
     for ((name, wish), seed) in wishes.into_iter().zip(2..) {
         let mut disk = Disk::connect(store, number, wish)?;

@@ -4,7 +4,7 @@
 use guest_pv::call::{domctl, sched};
 use guest_pv::tap::Tap;
 use guest_pv::{Mode, boot, events, mode, time};
-use guests::{address_of, call, op};
+use guests::{Cliff, address_of, call, op, store};
 use xen_abi::Errno;
 use xen_abi::domctl::*;
 use xen_abi::hypercall::HYPERVISOR_SCHED_OP;
@@ -41,6 +41,14 @@ fn run(tap: &mut Tap) {
     events::mask(other);
     events::notify(other).expect("bound");
     tap.is(sched::poll(&[port, other], 0), Ok(()), "poll returns when one of its ports is pending");
+    tap.is(sched::poll(&[other, Port(1 << 20)], 0), Ok(()), "what is behind it is not looked at");
+    tap.is(sched::poll(&[Port(1 << 20), other], 0), Err(Errno::EINVAL), "what is before it is");
+    if mode() == Mode::Pv {
+        let cliff = Cliff::new();
+        store(cliff.edge() - 8, u64::from(other.0) << 32);
+        let mut beyond = SchedPoll { ports: cliff.edge() - 4, nr_ports: 2, _pad: 0, timeout: 0 };
+        tap.is(op(HYPERVISOR_SCHED_OP, SCHEDOP_POLL, &mut beyond), Ok(0), "and not even read");
+    }
     events::clear(other);
     tap.is(sched::poll(&[port], time::now() + 5 * MS), Ok(()), "or at its deadline");
     tap.is(sched::poll(&[Port(1 << 20)], 1), Err(Errno::EINVAL), "a port that cannot be");

@@ -2,8 +2,9 @@
 //! public `arch-x86/hvm/start_info.h`).
 //!
 //! Guest-physical memory as libxl 4.17 lays it out: RAM from 0 to at most [`LOW_END`], there the ACPI tables, the local
-//! APIC's page, the special pages just below [`SPECIAL_END`], and what RAM is left from 4 GiB on. Kernel, ramdisk and
-//! start info lie in this order from the kernel's own address on.
+//! APIC's page, the special pages just below [`SPECIAL_END`], and what RAM is left from 4 GiB on. Kernel, start info and
+//! ramdisk lie in this order from the kernel's own address on: the first page tables of a 32-bit Linux reach 2 MiB beyond the
+//! kernel, and by them it reads the start info. (libxenguest puts it behind the ramdisk, which must be small then.)
 
 mod acpi;
 mod context;
@@ -100,13 +101,13 @@ impl Plan {
         let tables = Tables::new(LOW_END, request.max_vcpus, request.vcpus);
         let memory_map = memory_map(low_pages, high_pages, tables.bytes.len() as u64);
 
-        let ramdisk_at = pages_for(kernel.end) << PAGE_SHIFT;
-        let ramdisk = (request.ramdisk_len > 0).then_some((ramdisk_at, request.ramdisk_len));
+        let start_info = pages_for(kernel.end) << PAGE_SHIFT;
         let too_large = LayoutError::TooLarge("the ramdisk");
-        let start_info = ramdisk_at
-            .checked_add(request.ramdisk_len)
+        let ramdisk_at = start_info
+            .checked_add(start_info::len(request, &memory_map))
             .and_then(|end| end.checked_next_multiple_of(PAGE_SIZE))
             .ok_or(too_large)?;
+        let ramdisk = (request.ramdisk_len > 0).then_some((ramdisk_at, request.ramdisk_len));
         let start_info_bytes = start_info::bytes(&start_info::Contents {
             at: start_info,
             ramdisk,
@@ -114,7 +115,7 @@ impl Plan {
             request,
             map: &memory_map,
         });
-        let need = pages_for(start_info.checked_add(start_info_bytes.len() as u64).ok_or(too_large)?);
+        let need = pages_for(ramdisk_at.checked_add(request.ramdisk_len).ok_or(too_large)?);
         if need > low_pages {
             return Err(LayoutError::TooSmall { need, have: low_pages });
         }

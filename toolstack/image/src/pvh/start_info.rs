@@ -23,6 +23,13 @@ pub struct Contents<'a> {
     pub map: &'a [E820Entry],
 }
 
+/// How many bytes that is.
+pub fn len(request: &Request<'_>, map: &[E820Entry]) -> u64 {
+    let modules = if request.ramdisk_len > 0 { size_of::<HvmModlistEntry>() } else { 0 };
+    let entries = map.len() * size_of::<HvmMemmapTableEntry>();
+    (size_of::<HvmStartInfo>() + modules + entries + request.cmdline.len() + 1) as u64
+}
+
 /// The bytes.
 pub fn bytes(contents: &Contents<'_>) -> Vec<u8> {
     let modules_at = contents.at + size_of::<HvmStartInfo>() as u64;
