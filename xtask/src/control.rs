@@ -2,6 +2,7 @@
 //! which asks dom0 for things over it and lets others do so.
 
 use crate::emulator::{Emulator, Finder, GONE, Input, LAST_WORDS, Machine, Payload, Running, Serial};
+use crate::workspace;
 use anyhow::{Context, Result, anyhow, bail};
 use control_protocol::message::{Notices, Stream};
 use std::io::Write;
@@ -9,7 +10,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,7 +34,6 @@ enum Listener {
 
 impl Listener {
     fn new(emulator: Emulator) -> Result<(Self, String)> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         if emulator == Emulator::Bochs {
             let listener = TcpListener::bind("127.0.0.1:0")?;
             listener.set_nonblocking(true)?;
@@ -41,8 +41,7 @@ impl Listener {
             return Ok((Self::Tcp(listener), address));
         }
         // The system's limit for such a path is short, and the workspace's may be long.
-        let name = format!("xen-rs-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
+        let path = std::env::temp_dir().join(format!("xen-rs-{}", workspace::unique()));
         // Left behind by a process of the same number that was killed.
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;

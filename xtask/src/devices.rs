@@ -121,10 +121,12 @@ fn network(id: &str, device: &str) -> Vec<String> {
         .into()
 }
 
-/// A disk of one machine's own: what fails cannot lie below a snapshot.
+/// A disk of one machine's own: what fails cannot lie below a snapshot, and others may run at the same time.
 fn scratch(id: &str) -> Result<PathBuf> {
-    let path = workspace::path("target/guest").join(format!("scratch-{id}"));
-    std::fs::create_dir_all(workspace::path("target/guest"))?;
+    let dir = workspace::path("target/guest");
+    std::fs::create_dir_all(&dir)?;
+    workspace::forget_old(&dir, "scratch-")?;
+    let path = dir.join(format!("scratch-{id}-{}", workspace::unique()));
     std::fs::write(&path, content())?;
     Ok(path)
 }
@@ -139,7 +141,7 @@ fn parted(name: &str, kind: table::Kind) -> Result<PathBuf> {
 fn made(path: PathBuf, content: impl FnOnce() -> Vec<u8>) -> Result<PathBuf> {
     if !path.is_file() {
         std::fs::create_dir_all(workspace::path("target/guest"))?;
-        let fresh = path.with_extension(std::process::id().to_string());
+        let fresh = path.with_extension(workspace::unique());
         std::fs::write(&fresh, content())?;
         std::fs::rename(fresh, &path)?;
     }

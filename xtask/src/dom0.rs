@@ -13,7 +13,6 @@ use anyhow::Result;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
 
 /// The file that holds a script.
 const EXEC: &str = ".exec";
@@ -23,9 +22,6 @@ pub const STATUS: &str = "xen-rs: exec finished with status ";
 
 /// The shell's prompt.
 pub const PROMPT: &str = "dom0# ";
-
-/// How long an archive is kept for the next run that needs the same.
-const AN_HOUR: Duration = Duration::from_secs(3600);
 
 /// The files that dom0 gets.
 pub enum Files<'a> {
@@ -116,24 +112,12 @@ fn keep(bytes: &[u8]) -> Result<PathBuf> {
     let path = dir.join(format!("files-{:016x}", hasher.finish()));
     if !path.exists() {
         Step::begin(&format!("pack dom0's files ({} MiB)", bytes.len().div_ceil(1 << 20))).done();
-        forget_old(&dir)?;
+        workspace::forget_old(&dir, "files-")?;
         let fresh = dir.join(format!("files-{:016x}-{}", hasher.finish(), std::process::id()));
         std::fs::write(&fresh, bytes)?;
         std::fs::rename(fresh, &path)?;
     }
     Ok(path)
-}
-
-/// Removes archives that no run of the last hour has written.
-fn forget_old(dir: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(dir)?.flatten() {
-        let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|written| written.elapsed().ok());
-        if entry.file_name().to_string_lossy().starts_with("files-") && age.is_some_and(|age| age > AN_HOUR) {
-            // Another run may have removed it just now.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-    Ok(())
 }
 
 /// The status that dom0 reported, once its line is whole.

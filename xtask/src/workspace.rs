@@ -5,6 +5,8 @@ use crate::say::Step;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// The root of the source tree.
 pub fn root() -> PathBuf {
@@ -20,6 +22,25 @@ pub fn path(below: &str) -> PathBuf {
 /// Where fetched files are kept between runs. Not below `target/`, so that `cargo clean` costs no download.
 pub fn cache() -> PathBuf {
     path(".cache")
+}
+
+/// An ending for the name of a file that no other row has, in this run or in one beside it.
+pub fn unique() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Removes files of a directory whose names begin so and that no run of the last hour has written.
+pub fn forget_old(dir: &Path, prefix: &str) -> Result<()> {
+    const AN_HOUR: Duration = Duration::from_secs(3600);
+    for entry in std::fs::read_dir(dir)?.flatten() {
+        let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|written| written.elapsed().ok());
+        if entry.file_name().to_string_lossy().starts_with(prefix) && age.is_some_and(|age| age > AN_HOUR) {
+            // Another run may have removed it just now.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// A directory of the cache, filled by `fill` unless it is there and `whole`. Nobody sees a half-filled one: it is filled

@@ -25,7 +25,6 @@ pub fn build(xen: &mut dyn XenCalls, request: &Request<'_>, kernel: &Kernel<'_>)
         ramdisk_len: request.ramdisk.len() as u64,
         cmdline: config.cmdline.as_bytes(),
         max_vcpus: config.max_vcpus,
-        vcpus: config.vcpus,
         flags: 0,
     };
     // All that can be known beforehand is checked before anything exists.

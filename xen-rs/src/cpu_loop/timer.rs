@@ -122,6 +122,7 @@ pub fn forget(domain: &Domain, held: &mut Held<'_, 0>) {
 /// The timer interrupt: everything that is due.
 pub(super) fn expire(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
     let now = time::now();
+    lapic::timer_has_come();
     cpu.local.sched.timer.programmed = Nanos::NEVER;
     time::look(now, cpu.running.as_mut().map(|running| (&*running.vcpu, &mut running.state.areas)));
     if let Some(running) = &mut cpu.running {

@@ -8,7 +8,6 @@ use std::ffi::OsString;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The program; Debian's `bochs` is a script around it.
@@ -44,9 +43,7 @@ pub fn command_line(dir: &Path) -> Vec<OsString> {
 
 /// A directory of this run's own.
 pub fn directory() -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    workspace::path("target/bochs").join(format!("{}-{number}", std::process::id()))
+    workspace::path("target/bochs").join(workspace::unique())
 }
 
 /// Starts a machine.

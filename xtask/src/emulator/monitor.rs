@@ -1,11 +1,11 @@
 //! QEMU's monitor: what a test does to a machine's devices while it runs, once some text has come.
 
+use crate::workspace;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How long the monitor may take for an answer to a question, and to a command, without which a row makes no sense.
@@ -19,9 +19,7 @@ pub struct Socket(PathBuf);
 impl Socket {
     /// One that no other machine has: several run at a time.
     pub fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("xen-rs-monitor-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let socket = std::env::temp_dir().join(name);
+        let socket = std::env::temp_dir().join(format!("xen-rs-monitor-{}", workspace::unique()));
         // One of an earlier run.
         let _ = std::fs::remove_file(&socket);
         Self(socket)

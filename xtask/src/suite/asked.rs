@@ -4,6 +4,7 @@
 use super::emulated::Row;
 use crate::control::{self, Drain};
 use crate::emulator::{Machine, Payload};
+use crate::workspace;
 use anyhow::{Context, Result, bail, ensure};
 use control_protocol::message::{Notices, Stream};
 use elf::ElfBytes;
@@ -221,7 +222,7 @@ struct Directory(PathBuf);
 
 impl Directory {
     fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("xen-rs-asked-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("xen-rs-asked-{}", workspace::unique()));
         std::fs::create_dir_all(&path)?;
         Ok(Self(path))
     }

@@ -33,13 +33,13 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The tables for a domain, to lie at `at`. Of `max_vcpus` vCPUs the first `vcpus` are there at the start.
+    /// The tables for a domain with so many vCPUs, to lie at `at`.
     #[must_use]
-    pub fn new(at: u64, max_vcpus: u32, vcpus: u32) -> Self {
+    pub fn new(at: u64, max_vcpus: u32) -> Self {
         let mut this = Self { bytes: Vec::new(), rsdp: 0 };
         let dsdt = this.append(at, &dsdt(max_vcpus));
         let fadt = this.append(at, &fadt(dsdt));
-        let madt = this.append(at, &madt(max_vcpus, vcpus));
+        let madt = this.append(at, &madt(max_vcpus));
         let mut xsdt = XSDT::new(OEM, TABLE, REVISION);
         xsdt.add_entry(fadt);
         xsdt.add_entry(madt);
@@ -66,14 +66,15 @@ fn fadt(dsdt: u64) -> acpi_tables::fadt::FADT {
     fadt.finalize()
 }
 
-fn madt(max_vcpus: u32, vcpus: u32) -> MADT {
+/// All vCPUs are enabled, also those that the domain is to have only later: xenstore (`cpu/N/availability`) says which of them it may use,
+/// and a Linux knows no other way to learn of one. (libacpi's are disabled: by those none can be brought up, ever.)
+fn madt(max_vcpus: u32) -> MADT {
     let base = u32::try_from(LAPIC_BASE).unwrap_or(0);
     let mut madt = MADT::new(OEM, TABLE, REVISION, LocalInterruptController::Address(base));
     for vcpu in 0..max_vcpus {
-        let there = if vcpu < vcpus { EnabledStatus::Enabled } else { EnabledStatus::Disabled };
         // A domain has 128 at most (Xen's HVM_MAX_VCPUS), so both numbers fit.
         if let (Ok(uid), Ok(id)) = (u8::try_from(vcpu), u8::try_from(apic_id(vcpu))) {
-            madt.add_structure(ProcessorLocalApic::new(uid, id, there));
+            madt.add_structure(ProcessorLocalApic::new(uid, id, EnabledStatus::Enabled));
         }
     }
     madt
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn they_lead_to_each_other() {
-        let tables = Tables::new(0x1000, 3, 2);
+        let tables = Tables::new(0x1000, 3);
         let rsdp = &tables.bytes[usize::try_from(tables.rsdp - 0x1000).unwrap()..];
         assert!(rsdp.starts_with(b"RSD PTR "));
         assert_eq!((rsdp.len(), sum(&rsdp[..20]), sum(rsdp), tables.rsdp % 16), (36, 0, 0, 0));
@@ -131,8 +132,8 @@ mod tests {
         assert!(table(&tables, word(fadt, 140)).starts_with(b"DSDT"));
         let madt = table(&tables, word(xsdt, 44));
         assert_eq!((&madt[..4], &madt[36..40]), (&b"APIC"[..], &0xfee0_0000u32.to_le_bytes()[..]));
-        // Type, length, processor, APIC, enabled.
+        // Type, length, processor, APIC, flags: enabled.
         let entries: Vec<_> = madt[44..].chunks(8).map(|e| (e[0], e[1], e[2], e[3], e[4])).collect();
-        assert_eq!(entries, [(0, 8, 0, 0, 1), (0, 8, 1, 2, 1), (0, 8, 2, 4, 0)]);
+        assert_eq!(entries, [(0, 8, 0, 0, 1), (0, 8, 1, 2, 1), (0, 8, 2, 4, 1)]);
     }
 }

@@ -63,8 +63,6 @@ pub struct Request<'a> {
     pub cmdline: &'a [u8],
     /// vCPUs it can have.
     pub max_vcpus: u32,
-    /// vCPUs that are there at the start.
-    pub vcpus: u32,
     /// `SIF_*`.
     pub flags: u32,
 }
@@ -98,7 +96,7 @@ impl Plan {
     pub fn new(kernel: &Kernel<'_>, request: &Request<'_>) -> Result<Self, LayoutError> {
         let low_pages = request.pages.min(LOW_END >> PAGE_SHIFT);
         let high_pages = request.pages - low_pages;
-        let tables = Tables::new(LOW_END, request.max_vcpus, request.vcpus);
+        let tables = Tables::new(LOW_END, request.max_vcpus);
         let memory_map = memory_map(low_pages, high_pages, tables.bytes.len() as u64);
 
         let start_info = pages_for(kernel.end) << PAGE_SHIFT;

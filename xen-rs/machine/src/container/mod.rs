@@ -71,6 +71,17 @@ mod machine_side {
     /// what says of the first one whether it is in a container, and nothing keeps them apart.
     #[must_use]
     pub fn shuns_first() -> bool {
+        is_emulated_svm()
+    }
+
+    /// Whether the CPU may forget an interrupt that comes while it goes into a container or out of it: QEMU's TCG changes the
+    /// word of what is pending there while its other threads may, too.
+    #[must_use]
+    pub(crate) fn forgets_interrupts() -> bool {
+        is_emulated_svm()
+    }
+
+    fn is_emulated_svm() -> bool {
         vendor() == Some(Vendor::Svm) && cpu::has(cpu::Features::EMULATED)
     }
 

@@ -63,7 +63,6 @@ pub fn build(
             ramdisk_len: ramdisk.len() as u64,
             cmdline: module.command_line.as_bytes(),
             max_vcpus: blueprint.max_vcpus,
-            vcpus: blueprint.max_vcpus,
             flags: SIF_PRIVILEGED | SIF_INITDOMAIN,
         },
     )?;

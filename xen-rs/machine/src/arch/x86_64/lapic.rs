@@ -1,13 +1,14 @@
-//! The local APIC: end of interrupt, messages between processors, this CPU's one-shot timer (SDM vol. 3A, chapter 11).
+//! The local APIC: end of interrupt, messages between processors, this CPU's timer (SDM vol. 3A, chapter 11).
 //!
 //! Unsafe: registers of the APIC, in memory or model-specific.
 
 use super::cpu::{self, Features, has};
 use super::{acpi, tsc};
+use crate::container;
 use crate::mem::boot_frames::BootFrames;
 use crate::mem::hypervisor_map::Access;
 use crate::mem::window::Window;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The timer's vector.
 pub const TIMER: u8 = 0xfa;
@@ -41,6 +42,7 @@ const MASKED: u32 = 1 << 16;
 const DELIVERY_NMI: u32 = 4 << 8;
 const DELIVERY_PENDING: u32 = 1 << 12;
 const ASSERT: u32 = 1 << 14;
+const MODE_PERIODIC: u32 = 1 << 17;
 const MODE_TSC_DEADLINE: u32 = 2 << 17;
 const DIVIDE_BY_1: u32 = 0xb;
 
@@ -49,6 +51,23 @@ pub(crate) static BASE: AtomicU64 = AtomicU64::new(0);
 const BASE_X2APIC: u64 = 1;
 /// The timer's frequency where it has no TSC-deadline mode.
 static TIMER_HERTZ: AtomicU64 = AtomicU64::new(0);
+/// The least that it counts: one, since zero would switch it off, and more where it [`repeats`].
+static TIMER_LEAST: AtomicU32 = AtomicU32::new(1);
+
+/// Whether the timer goes on until [`timer_has_come`] says that its interrupt was taken: QEMU's CPU now and then forgets one that
+/// comes while it goes into a container or out of it (`docs/decisions/0043`).
+fn repeats() -> bool {
+    container::forgets_interrupts() && !has(Features::TSC_DEADLINE)
+}
+
+fn timer_mode() -> u32 {
+    u32::from(TIMER)
+        | match () {
+            () if has(Features::TSC_DEADLINE) => MODE_TSC_DEADLINE,
+            () if repeats() => MODE_PERIODIC,
+            () => 0,
+        }
+}
 
 #[inline]
 fn read(register: u32) -> u32 {
@@ -109,8 +128,7 @@ pub(crate) fn init_this() {
     write(LVT_LINT1, DELIVERY_NMI);
     write(LVT_ERROR, MASKED);
     write(DIVIDE, DIVIDE_BY_1);
-    let mode = if has(Features::TSC_DEADLINE) { MODE_TSC_DEADLINE } else { 0 };
-    write(LVT_TIMER, mode | u32::from(TIMER));
+    write(LVT_TIMER, timer_mode());
     // What was left from before.
     end_of_interrupt();
 }
@@ -191,10 +209,14 @@ pub(crate) fn calibrate(span: u64) {
     }
     let (last, end) = tsc::pair(&counter);
     write(INITIAL_COUNT, 0);
-    write(LVT_TIMER, u32::from(TIMER));
+    write(LVT_TIMER, timer_mode());
     let counted = u128::from(last - first) * u128::from(tsc::hertz()) / u128::from((end - start).max(1));
     let hertz = u64::try_from(counted).unwrap_or(0);
     TIMER_HERTZ.store(hertz, Ordering::Relaxed);
+    if repeats() {
+        // 20 us: time enough to take it.
+        TIMER_LEAST.store(u32::try_from(hertz / 50_000).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
     log::info!("APIC timer: {} kHz", hertz / 1000);
 }
 
@@ -211,8 +233,14 @@ pub fn set_timer(deadline: Option<u64>) {
     let count = deadline.map_or(0, |at| {
         let ticks = u128::from(at.saturating_sub(cpu::rdtsc()));
         let count = ticks * u128::from(TIMER_HERTZ.load(Ordering::Relaxed)) / u128::from(tsc::hertz().max(1));
-        // A count of zero would switch it off.
-        u32::try_from(count + 1).unwrap_or(u32::MAX)
+        u32::try_from(count + 1).unwrap_or(u32::MAX).max(TIMER_LEAST.load(Ordering::Relaxed))
     });
     write(INITIAL_COUNT, count);
+}
+
+/// The timer's interrupt was taken: it fires no more until it is set.
+pub fn timer_has_come() {
+    if repeats() {
+        write(INITIAL_COUNT, 0);
+    }
 }
