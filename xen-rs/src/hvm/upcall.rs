@@ -39,10 +39,8 @@ fn raise(pvh: &mut PvhVcpu, vcpu: &Vcpu, domain: &Domain, regs: &GuestRegs) {
         pvh.apic.begin(vector);
     }
     pvh.container.inject(Event::interrupt(vector));
-    // There may be another one behind it.
-    if callback.is_some() && pvh.apic.pending().is_some() {
-        pvh.container.want_window(true);
-    }
+    // There may be another one behind it; else nobody waits for a window any more (docs/decisions/0044).
+    pvh.container.want_window(callback.is_some() && pvh.apic.pending().is_some());
 }
 
 /// The vector of an upcall that waits, where it does not come by way of the APIC.

@@ -114,7 +114,7 @@ impl<'f> Page<'f> {
     }
 
     /// A page of 1 GiB that holds no references.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) const fn huge(first: Frame<'f>) -> Self {
         Self { first, order: Order::Huge, access: Access::ALL, usage: Use::Ram }
     }

@@ -290,12 +290,12 @@ impl SvmVcpu {
     /// Whether to exit as soon as an interrupt can be injected.
     #[inline(always)]
     pub(crate) fn want_window(&mut self, wanted: bool) {
-        if wanted {
-            self.vmcb.virtual_interrupt |= V_IRQ | V_IGNORES_TPR;
-        } else {
-            self.vmcb.virtual_interrupt &= !(V_IRQ | V_IGNORES_TPR);
+        let others = self.vmcb.virtual_interrupt & !(V_IRQ | V_IGNORES_TPR);
+        let control = if wanted { others | V_IRQ | V_IGNORES_TPR } else { others };
+        if control != self.vmcb.virtual_interrupt {
+            self.vmcb.virtual_interrupt = control;
+            self.vmcb.clean &= !clean::INTERRUPTS;
         }
-        self.vmcb.clean &= !clean::INTERRUPTS;
     }
 
     /// To exit when the handler of an NMI returns.
