@@ -70,29 +70,28 @@ fn pack(files: &Files<'_>, needed_by: Option<&str>, script: Option<&str>) -> Res
 fn default_guest(archive: &mut Archive, script: Option<&str>) -> Result<()> {
     let generic = script.map_or(Fetched::GenericKernel.is_there(), |script| script.contains("generic"));
     archive.file("initrd", &std::fs::read(parts::resolve("ramdisk")?)?)?;
-    archive.file("debian.cfg", config("debian", "vmlinuz-cloud").as_bytes())?;
+    archive.file("debian.cfg", config("debian", "vmlinuz-cloud", "initrd").as_bytes())?;
     archive.file("vmlinuz-cloud", &std::fs::read(parts::resolve("kernel:cloud")?)?)?;
     if script.is_some_and(|script| script.contains("debian-686")) {
-        let config = config("debian-686", "vmlinuz-686").replace("/initrd", "/initrd-686");
-        archive.file("debian-686.cfg", config.as_bytes())?;
+        archive.file("debian-686.cfg", config("debian-686", "vmlinuz-686", "initrd-686").as_bytes())?;
         archive.file("vmlinuz-686", &std::fs::read(parts::resolve("kernel:686")?)?)?;
         archive.file("initrd-686", &std::fs::read(parts::resolve("ramdisk:686")?)?)?;
     }
     if generic {
-        archive.file("debian-generic.cfg", config("debian-generic", "vmlinuz-generic").as_bytes())?;
+        archive.file("debian-generic.cfg", config("debian-generic", "vmlinuz-generic", "initrd").as_bytes())?;
         archive.file("vmlinuz-generic", &std::fs::read(parts::resolve("kernel:generic")?)?)?;
     }
     Ok(())
 }
 
 /// The config of a stock guest with dom0's files.
-pub fn config(name: &str, kernel: &str) -> String {
+pub fn config(name: &str, kernel: &str, ramdisk: &str) -> String {
     format!(
         "# Debian's stock kernel as a PV guest, with a busybox ramdisk.\n\
          type    = \"pv\"\n\
          name    = \"{name}\"\n\
          kernel  = \"/files/{kernel}\"\n\
-         ramdisk = \"/files/initrd\"\n\
+         ramdisk = \"/files/{ramdisk}\"\n\
          extra   = \"console=hvc0\"\n\
          memory  = 192\n\
          vcpus   = 1\n"

@@ -4,6 +4,7 @@ mod disks;
 mod io;
 
 use crate::cpio::Archive;
+use crate::kernel_modules::Module;
 use crate::packages::Fetched;
 use crate::{build, kernel_modules, stress_ng, workspace};
 use anyhow::Result;
@@ -187,17 +188,21 @@ fn drivers(archive: &mut Archive, kernels: &[Fetched]) -> Result<()> {
         }
         let modules = kernel_modules::get(kernel, kernel_modules::guest(kernel))?;
         let release = modules.first().and_then(|module| kernel_modules::release(&module.bytes)).unwrap_or_default();
-        let path = format!("lib/modules/{release}");
-        archive.directory(&path)?;
-        let mut order = String::new();
-        for module in modules {
-            archive.file(&format!("{path}/{}", module.name), &module.bytes)?;
-            order.push_str(&module.name);
-            order.push('\n');
-        }
-        archive.file(&format!("{path}/order"), order.as_bytes())?;
+        add_modules(archive, &format!("lib/modules/{release}"), &modules)?;
     }
     Ok(())
+}
+
+/// Adds modules, and a file `order` that says in which order they are to be loaded: as they are given.
+fn add_modules(archive: &mut Archive, directory: &str, modules: &[Module]) -> Result<()> {
+    archive.directory(directory)?;
+    let mut order = String::new();
+    for module in modules {
+        archive.file(&format!("{directory}/{}", module.name), &module.bytes)?;
+        order.push_str(&module.name);
+        order.push('\n');
+    }
+    archive.file(&format!("{directory}/order"), order.as_bytes())
 }
 
 /// Adds busybox under all its names.
@@ -230,14 +235,8 @@ pub fn of_32_bit() -> Result<PathBuf> {
 /// Builds the ramdisk of a kernel that drives devices: with their modules, and a script that tries them.
 pub fn with_devices() -> Result<PathBuf> {
     let mut archive = archive()?;
-    archive.directory("modules")?;
-    let mut order = String::new();
-    for module in kernel_modules::get(Fetched::GenericKernel, &kernel_modules::DEVICES)? {
-        archive.file(&format!("modules/{}", module.name), &module.bytes)?;
-        order.push_str(&module.name);
-        order.push('\n');
-    }
-    archive.file("modules/order", order.as_bytes())?;
+    let modules = kernel_modules::get(Fetched::GenericKernel, &kernel_modules::DEVICES)?;
+    add_modules(&mut archive, "modules", &modules)?;
     archive.program("etc/devices", DEVICES.replace("DEVICES_END", DEVICES_END).as_bytes())?;
     keep(archive, "initrd-devices")
 }

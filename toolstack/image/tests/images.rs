@@ -4,7 +4,7 @@
 mod packed;
 mod support;
 
-use domain_image::{Format, ImageError, Kernel, Payload, Plan, Request, Role, pvh};
+use domain_image::{Format, ImageError, Kernel, LayoutError, Payload, Plan, Request, Role, pvh};
 use packed::{gzip, lz4};
 use support::{Load, bzimage, elf, elf_32, linux_notes, small_kernel};
 
@@ -111,6 +111,29 @@ fn a_32_bit_kernel_is_for_pvh_alone() {
     assert_eq!(pvh::Kernel::parse(&elf_32(&load, &linux_notes(&[]), 62)), Err(ImageError::WrongMachine(62)), "x32");
     let high = [Load { paddr: 0xffff_f000, data: vec![], memsz: 8192 }];
     assert!(matches!(pvh::Kernel::parse(&elf_32(&high, &linux_notes(&[]), 3)), Err(ImageError::BadSegment { .. })));
+}
+
+#[test]
+fn a_pvh_domain_has_its_start_info_right_behind_the_kernel() {
+    const PAGE: u64 = 4096;
+    let image = small_kernel(0x10_0123, &[]);
+    let kernel = pvh::Kernel::parse(&image).unwrap();
+    let request =
+        pvh::Request { pages: 0x1_0000, ramdisk_len: 5 << 20, cmdline: b"console=hvc0", max_vcpus: 4, flags: 0 };
+    let plan = pvh::Plan::new(&kernel, &request).unwrap();
+    assert_eq!(kernel.end, 0x20_0123);
+    assert_eq!(plan.start_info, 0x20_1000);
+    let end = plan.start_info + plan.start_info_bytes.len() as u64;
+    assert_eq!(plan.ramdisk, Some((end.next_multiple_of(PAGE), 5 << 20)));
+    // What a longer command line takes, the ramdisk gives way to.
+    let long = pvh::Request { cmdline: &[b'x'; 5000], ..request };
+    let moved = pvh::Plan::new(&kernel, &long).unwrap();
+    assert_eq!(moved.start_info_bytes.len() - plan.start_info_bytes.len(), 5000 - request.cmdline.len());
+    assert_eq!(moved.ramdisk, Some((0x20_3000, 5 << 20)));
+    let need = (0x20_3000 + (5 << 20)) / PAGE;
+    let small = pvh::Request { pages: need - 1, ..long };
+    assert_eq!(pvh::Plan::new(&kernel, &small), Err(LayoutError::TooSmall { need, have: need - 1 }));
+    assert!(pvh::Plan::new(&kernel, &pvh::Request { pages: need, ..long }).is_ok());
 }
 
 #[test]

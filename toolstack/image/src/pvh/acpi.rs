@@ -67,7 +67,7 @@ fn fadt(dsdt: u64) -> acpi_tables::fadt::FADT {
 }
 
 /// All vCPUs are enabled, also those that the domain is to have only later: xenstore (`cpu/N/availability`) says which of them it may use,
-/// and a Linux knows no other way to learn of one. (libacpi's are disabled: by those none can be brought up, ever.)
+/// and a Linux knows no other way to learn of one. (libacpi's are disabled: Linux 6.1 brings none of those up.)
 fn madt(max_vcpus: u32) -> MADT {
     let base = u32::try_from(LAPIC_BASE).unwrap_or(0);
     let mut madt = MADT::new(OEM, TABLE, REVISION, LocalInterruptController::Address(base));

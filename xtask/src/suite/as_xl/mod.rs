@@ -130,7 +130,7 @@ pub fn script(list: &str) -> Result<String> {
 
 /// The config that the commands name, and the kernel and ramdisk in it.
 pub fn config() -> String {
-    dom0::config(GUEST, "vmlinuz-cloud")
+    dom0::config(GUEST, "vmlinuz-cloud", "initrd")
 }
 
 /// Judges a run of Debian's toolstack by the record, or makes it the record.

@@ -54,19 +54,21 @@ static TIMER_HERTZ: AtomicU64 = AtomicU64::new(0);
 /// The least that it counts: one, since zero would switch it off, and more where it [`repeats`].
 static TIMER_LEAST: AtomicU32 = AtomicU32::new(1);
 
-/// Whether the timer goes on until [`timer_has_come`] says that its interrupt was taken: QEMU's CPU now and then forgets one that
-/// comes while it goes into a container or out of it (`docs/decisions/0043`).
+/// Whether the timer goes on until [`timer_has_come`] says that its interrupt was taken: QEMU's CPU now and then forgets
+/// one that comes while it goes into a container or out of it (`docs/decisions/0043`).
 fn repeats() -> bool {
     container::forgets_interrupts() && !has(Features::TSC_DEADLINE)
 }
 
 fn timer_mode() -> u32 {
-    u32::from(TIMER)
-        | match () {
-            () if has(Features::TSC_DEADLINE) => MODE_TSC_DEADLINE,
-            () if repeats() => MODE_PERIODIC,
-            () => 0,
-        }
+    let mode = if has(Features::TSC_DEADLINE) {
+        MODE_TSC_DEADLINE
+    } else if repeats() {
+        MODE_PERIODIC
+    } else {
+        0
+    };
+    u32::from(TIMER) | mode
 }
 
 #[inline]

@@ -125,7 +125,7 @@ pub(super) fn look() -> Result<&'static Capabilities, Reason> {
         timer_shift: rdmsr_safe(MISC).map_or(0, |misc| u8::try_from(misc & 0x1f).unwrap_or(0)),
         primary,
         secondary: adjust(SECONDARY, needs_secondary, wished).ok_or("a secondary control is missing")?,
-        exit: adjust(EXIT + truth, exits, 0).ok_or("an exit control is missing")?,
+        exit: adjust(EXIT + truth, exits, exit::SAVE_PREEMPTION_TIMER).ok_or("an exit control is missing")?,
         entry: adjust(ENTRY + truth, entries, 0).ok_or("an entry control is missing")?,
         ept,
         cr4: [rdmsr_safe(CR4_FIXED0).unwrap_or(0), rdmsr_safe(CR4_FIXED1).unwrap_or(0)],

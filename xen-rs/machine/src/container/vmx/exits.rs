@@ -8,7 +8,7 @@ use logic::regs::GuestRegs;
 
 use super::control_registers::{self, Fault};
 use super::fields::{Field, Register, primary};
-use super::state::segment;
+use super::state::{self, segment};
 use super::vcpu::{NMI_BLOCKED, VALID, VmxVcpu};
 use super::vmcs::{read, write};
 use crate::container::exit::{Access, Event, EventKind, Exit, PortAccess};
@@ -91,8 +91,13 @@ fn rare(vcpu: &mut VmxVcpu, regs: &mut GuestRegs, reason: u64) -> Exit {
     match reason & 0xffff {
         0 => exception(vcpu),
         2 => Exit::Shutdown,
-        // INIT and start-up of this CPU: nobody sends one. The preemption timer: interrupts are let in.
-        3 | 4 | 52 => Exit::Interrupt,
+        // INIT and start-up of this CPU: nobody sends one.
+        3 | 4 => Exit::Interrupt,
+        // The preemption timer: interrupts are let in.
+        52 => {
+            state::start_stay();
+            Exit::Interrupt
+        }
         7 => {
             vcpu.want_window(false);
             Exit::Window

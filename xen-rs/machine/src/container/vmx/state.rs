@@ -10,7 +10,7 @@ use crate::container::state::{CpuState, DescriptorTable, Segment};
 use crate::mem::hypervisor_map::idle_root;
 use logic::regs::selector;
 
-/// How long a guest stays inside at most, in milliseconds of the TSC, if no interrupt calls it out before.
+/// How long a guest runs at most, in milliseconds of the TSC and from entry to entry, before interrupts are let in.
 const STAY_MS: u64 = 2;
 /// A segment that is not there.
 const UNUSABLE: u64 = 1 << 16;
@@ -108,7 +108,6 @@ pub(super) fn begin(found: &capability::Capabilities, addresses: &Addresses) {
         (Field::ENTRY_MSR_LOADS, 0),
         (Field::ENTRY_EVENT, 0),
         (Field::TPR_THRESHOLD, 0),
-        (Field::PREEMPTION_TIMER, ((tsc::hertz() * STAY_MS / 1000) >> found.timer_shift).clamp(1, u32::MAX.into())),
         (Field::LINK_POINTER, u64::MAX),
         (Field::GUEST_DEBUGCTL, 0),
         (Field::MSR_BITMAP, addresses.msr_bitmap),
@@ -118,6 +117,14 @@ pub(super) fn begin(found: &capability::Capabilities, addresses: &Addresses) {
         write(field, value);
     }
     control_registers::write_masks();
+    start_stay();
+}
+
+/// The guest may run for [`STAY_MS`] again.
+pub(super) fn start_stay() {
+    let Some(found) = capability::get() else { return };
+    let ticks = (tsc::hertz() * STAY_MS / 1000) >> found.timer_shift;
+    write(Field::PREEMPTION_TIMER, ticks.clamp(1, u32::MAX.into()));
 }
 
 /// What the controls point to.

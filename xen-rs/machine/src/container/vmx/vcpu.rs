@@ -62,6 +62,8 @@ pub struct VmxVcpu {
     pub(super) pending_error: u64,
     /// Of the task priority: [`Self::watch_priority`].
     watched: u8,
+    /// Whether its controls ask for an interrupt window.
+    window: bool,
     flush_cache: bool,
     clear_buffers: bool,
     /// Why the guest came back last, or that it was not entered.
@@ -109,6 +111,7 @@ impl VmxVcpu {
             pending: 0,
             pending_error: 0,
             watched: 0,
+            window: false,
             flush_cache: speculation::flushes_before_guests(),
             clear_buffers: speculation::plan().verw,
             reason: REFUSED,
@@ -364,7 +367,10 @@ impl VmxVcpu {
     /// Whether to exit as soon as an interrupt can be injected.
     #[inline(always)]
     pub(crate) fn want_window(&mut self, wanted: bool) {
-        self.change_primary(primary::INTERRUPT_WINDOW, wanted);
+        if self.window != wanted {
+            self.window = wanted;
+            self.change_primary(primary::INTERRUPT_WINDOW, wanted);
+        }
     }
 
     /// To exit when the handler of an NMI returns.
