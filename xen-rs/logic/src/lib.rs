@@ -13,6 +13,7 @@ pub mod control;
 pub mod cpuid;
 pub mod emulate;
 pub mod event;
+pub mod exception_table;
 pub mod frames;
 pub mod grant;
 pub mod guest;

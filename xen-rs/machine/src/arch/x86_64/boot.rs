@@ -10,7 +10,8 @@ mod physical;
 
 use super::percpu::{self, REGION};
 use super::{
-    acpi, alternatives, bios, cpu, fpu, idt, ioapic, lapic, pic, platform_timer, power, serial, smp, speculation, tsc,
+    acpi, alternatives, bios, cpu, exception_table, fpu, idt, ioapic, lapic, pic, platform_timer, power, serial, smp,
+    speculation, tsc,
 };
 use crate::boot_info::{BootInfo, MemoryKind};
 use crate::command_line::CommandLine;
@@ -237,6 +238,8 @@ unsafe extern "C" {
 /// The first Rust code, on the boot processor, on the first page tables.
 #[unsafe(no_mangle)]
 extern "C" fn boot_main(magic: u32, info: u32) -> ! {
+    // SAFETY: one CPU, on the first page tables, which leave the image writable; without an IDT nothing can fault.
+    unsafe { exception_table::settle() };
     // SAFETY: one CPU, no IST stacks yet.
     unsafe { idt::fill(false) };
     idt::load();

@@ -4,7 +4,7 @@
 //! Unsafe: called by assembly with pointers to what it saved.
 
 use super::percpu;
-use super::{interrupts, panic, power};
+use super::{exception_table, interrupts, panic, power};
 use crate::mem::layout::is_canonical;
 use crate::upcall::{Call, Exception, Hypervisor, Return, ShortFrame};
 use core::arch::asm;
@@ -14,34 +14,6 @@ use logic::regs::{GuestRegs, TRAP_SYSCALL, rflags, selector};
 
 /// First vector that is not an exception.
 const FIRST_INTERRUPT: u32 = 32;
-
-/// One entry of the exception table: distances from the fields themselves.
-#[repr(C)]
-struct Fixup {
-    instruction: i32,
-    target: i32,
-}
-
-unsafe extern "C" {
-    static __ex_table_start: Fixup;
-    static __ex_table_end: Fixup;
-}
-
-/// Where to go on after a fault at `rip`, if the fault was to be expected there.
-fn fixup(rip: u64) -> Option<u64> {
-    let mut at = &raw const __ex_table_start;
-    let end = &raw const __ex_table_end;
-    while at < end {
-        // SAFETY: an entry between the linker's symbols; read-only data.
-        let (entry, address) = unsafe { (&*at, at as u64) };
-        if address.wrapping_add_signed(i64::from(entry.instruction)) == rip {
-            return Some((address + 4).wrapping_add_signed(i64::from(entry.target)));
-        }
-        // SAFETY: stays within the table or one past it.
-        at = unsafe { at.add(1) };
-    }
-    None
-}
 
 /// What the entry code hands over: this CPU's `H::Cpu`, as `PerCpu::hypervisor_cpu` has it, and the guest's frame.
 ///
@@ -253,7 +225,7 @@ extern "C" fn upcall_hypervisor_trap(regs: &mut GuestRegs) {
         }
         2 if per_cpu.panicking.load(Ordering::Relaxed) => power::halt(),
         FIRST_INTERRUPT.. => interrupts::arrived(regs.entry_vector as u8),
-        vector => match fixup(regs.rip) {
+        vector => match exception_table::find(regs.rip) {
             // #DB, NMI, #DF and #MC are never what a fault at an instruction means.
             Some(target) if !matches!(vector, 1 | 2 | 8 | 18) && regs.cs & 3 == 0 => {
                 per_cpu.fault_vector.store(vector, Ordering::Relaxed);

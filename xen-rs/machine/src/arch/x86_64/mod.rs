@@ -20,6 +20,8 @@ pub mod dispatch;
 #[cfg(target_os = "none")]
 pub mod entry;
 #[cfg(target_os = "none")]
+mod exception_table;
+#[cfg(target_os = "none")]
 pub mod fpu;
 pub mod gdt;
 #[cfg(target_os = "none")]
