@@ -1,6 +1,9 @@
 //! The hypervisor's clock, and what guests are told of time.
 
+mod domain_tsc;
 mod per_cpu;
+
+pub use domain_tsc::DomainTsc;
 
 use logic::{
     boot::command_line::ClockSource,
@@ -80,12 +83,12 @@ pub fn next_look() -> Option<Nanos> {
 }
 
 /// Looks after this CPU's clock if that is due, and shows the vCPU that runs here.
-pub fn look(now: Nanos, running: Option<(&Vcpu, &mut Areas)>) {
+pub fn look(now: Nanos, running: Option<(&Vcpu, &DomainTsc, &mut Areas)>) {
     if next_look().is_some_and(|due| due <= now) {
         per_cpu::look();
-        if let Some((vcpu, areas)) = running {
-            renew_time(vcpu);
-            areas.show_time();
+        if let Some((vcpu, tsc, areas)) = running {
+            renew_time(vcpu, tsc);
+            areas.show_time(tsc);
         }
     }
 }
@@ -109,23 +112,24 @@ pub fn tsc_khz() -> u32 {
     u32::try_from(tsc::hertz() / 1000).unwrap_or(u32::MAX)
 }
 
-/// The time record of guests; on this CPU, where each has its own clock. It is the same for all vCPUs, as the stable bit
+/// The time record of a guest; on this CPU, where each has its own clock. It is the same for all vCPUs, as the stable bit
 /// says, when there is one clock.
-fn body() -> TimeBody {
-    TimeBody::new(&system(), CLOCK.is_completed() && tsc::is_synchronous())
+#[inline]
+fn body(tsc: &DomainTsc) -> TimeBody {
+    tsc.body(CLOCK.is_completed() && tsc::is_synchronous())
 }
 
 /// Writes a vCPU's time record where it is now.
-pub fn show_time(vcpu: &Vcpu) {
-    publish(&vcpu.info.get(), &body());
+pub fn show_time(vcpu: &Vcpu, tsc: &DomainTsc) {
+    publish(&vcpu.info.get(), &body(tsc));
 }
 
 /// Writes a vCPU's time record again if what is there is not this CPU's: it came from another CPU, or whoever built its
 /// domain has cleared its shared page.
-pub fn renew_time(vcpu: &Vcpu) {
-    let info = vcpu.info.get();
-    if info.tsc_timestamp() != system().ticks {
-        publish(&info, &body());
+pub fn renew_time(vcpu: &Vcpu, tsc: &DomainTsc) {
+    let (info, body) = (vcpu.info.get(), body(tsc));
+    if info.tsc_timestamp() != body.tsc_timestamp {
+        publish(&info, &body);
     }
 }
 
@@ -194,9 +198,9 @@ impl Areas {
 
     /// Shows the time to the guest, where it has changed: when the clock is this CPU's own. Where that cannot be written now,
     /// the guest finds the old one, which goes on at about the right rate, until the next time.
-    pub fn show_time(&self) {
+    pub fn show_time(&self, tsc: &DomainTsc) {
         if self.time != 0 && !CLOCK.is_completed() {
-            let _ = write_time_area(self.time);
+            let _ = write_time_area(self.time, tsc);
         }
     }
 
@@ -250,8 +254,8 @@ fn write_runstate(va: u64, vcpu: &Vcpu, domain: &Domain) -> Result<(), Errno> {
 }
 
 /// Writes the time record to a place in the calling guest's memory (`VCPUOP_register_vcpu_time_memory_area`).
-pub fn write_time_area(va: u64) -> Result<(), Errno> {
-    let body = body();
+pub fn write_time_area(va: u64, tsc: &DomainTsc) -> Result<(), Errno> {
+    let body = body(tsc);
     let record = VcpuTimeInfo {
         version: 2,
         pad0: 0,

@@ -200,7 +200,7 @@ impl VcpuState {
     pub fn load(&mut self, domain: &Domain) -> bool {
         if let Some(pvh) = &mut self.pvh {
             segments::separate(domain.id);
-            pvh.load(domain.id, &mut self.fpu);
+            pvh.load(domain, &mut self.fpu);
             return true;
         }
         segments::separate(domain.id);
@@ -208,7 +208,7 @@ impl VcpuState {
         descriptors::load_gdt(&self.pv.gdt.pages);
         self.pv.ldt.load();
         self.fpu.restore();
-        segments::enter(&self.pv)
+        segments::enter(&self.pv, domain)
     }
 
     /// Takes over what another vCPU wants, if anything.

@@ -200,8 +200,8 @@ fn take_on(cpu: &mut Cpu, regs: &mut GuestRegs, mut account: Account, vcpu: Arc<
     }
     *regs = state.regs;
     let loaded = state.load(&domain);
-    time::renew_time(&vcpu);
-    state.areas.show_time();
+    time::renew_time(&vcpu, &domain.tsc);
+    state.areas.show_time(&domain.tsc);
     state.areas.show_runstate(&vcpu, &domain);
     let fired = state.timers.expire(now);
     if fired.apic {

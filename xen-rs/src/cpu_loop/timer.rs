@@ -124,7 +124,10 @@ pub(super) fn expire(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
     let now = time::now();
     lapic::timer_has_come();
     cpu.local.sched.timer.programmed = Nanos::NEVER;
-    time::look(now, cpu.running.as_mut().map(|running| (&*running.vcpu, &mut running.state.areas)));
+    time::look(
+        now,
+        cpu.running.as_mut().map(|running| (&*running.vcpu, &running.domain.tsc, &mut running.state.areas)),
+    );
     if let Some(running) = &mut cpu.running {
         let fired = running.state.timers.expire(now);
         if fired.apic {

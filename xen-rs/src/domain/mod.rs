@@ -45,6 +45,7 @@ use crate::{
     hvm::PvhDomain,
     irq,
     sync::{Lock, Once},
+    time::DomainTsc,
     trap::cpuid::DomainPolicy,
     vcpu::Vcpu,
     watchdog,
@@ -90,6 +91,8 @@ pub struct Domain {
     pub pool: cpu_loop::pools::Member,
     /// What CPUID tells it.
     pub cpuid: DomainPolicy,
+    /// Its TSC.
+    pub tsc: DomainTsc,
     /// How its vCPUs run.
     pub kind: Kind,
     /// Whose frames it names by their own numbers: its own, or as a PVH domain nobody's.
@@ -181,6 +184,7 @@ impl Domain {
                 budget: Lock::new(Budget::UNLIMITED),
                 pool,
                 cpuid,
+                tsc: DomainTsc::new(blueprint.privilege != Privilege::Control || blueprint.is_pvh()),
                 kind,
                 frames_by_number: Owner::of(if blueprint.is_pvh() { DomId::INVALID } else { blueprint.id }),
                 this: this.clone(),
@@ -222,7 +226,7 @@ impl Domain {
         if self.pvh().is_some() && container::shuns_first() {
             vcpu.seat.shun(CpuMask::one(0));
         }
-        crate::time::show_time(&vcpu);
+        crate::time::show_time(&vcpu, &self.tsc);
         vcpu
     }
 

@@ -3,44 +3,23 @@
 use alloc::sync::Arc;
 
 use logic::{
-    hvm::apic::{Clock, Effect, Ipi, Message},
+    hvm::apic::{Effect, Ipi, Message},
     lock::Held,
     msr::Fault,
-    time::Nanos,
 };
-use machine::{
-    arch::x86_64::cpu::rdtsc,
-    container::{CpuState, Segment},
-};
+use machine::container::{CpuState, Segment};
 
 use super::{PvhVcpu, context};
 use crate::{
     cpu::{Context, Running},
     cpu_loop,
     domain::Domain,
-    time,
     vcpu::Vcpu,
 };
 
-/// The hypervisor's clock, which is the guest's.
-struct SystemTime;
-
-impl Clock for SystemTime {
-    fn now(&self) -> Nanos {
-        time::now()
-    }
-
-    fn when_tsc_is(&self, ticks: u64) -> Nanos {
-        let now = time::now();
-        let ahead = ticks.saturating_sub(rdtsc());
-        let khz = u64::from(time::tsc_khz()).max(1);
-        now.after(Nanos(ahead.saturating_mul(1_000_000) / khz))
-    }
-}
-
 /// Reads a register by its offset in the APIC's page.
-pub fn read(pvh: &mut PvhVcpu, offset: u32) -> u32 {
-    pvh.apic.read(offset, &SystemTime)
+pub fn read(pvh: &mut PvhVcpu, domain: &Domain, offset: u32) -> u32 {
+    pvh.apic.read(offset, &domain.tsc)
 }
 
 /// Writes one.
@@ -48,13 +27,13 @@ pub fn write(cx: &mut Context<'_>, offset: u32, value: u32) {
     let Some(pvh) = cx.state.pvh.as_deref_mut() else { return };
     sync_priority(pvh);
     let was_enabled = pvh.apic.is_enabled();
-    let effect = pvh.apic.write(offset, value, &SystemTime);
+    let effect = pvh.apic.write(offset, value, &cx.domain.tsc);
     carry_out(cx, effect, was_enabled);
 }
 
 /// `rdmsr` of one of its registers.
-pub fn read_msr(pvh: &PvhVcpu, number: u32) -> Result<u64, Fault> {
-    pvh.apic.read_msr(number, &SystemTime).ok_or(Fault)
+pub fn read_msr(pvh: &PvhVcpu, domain: &Domain, number: u32) -> Result<u64, Fault> {
+    pvh.apic.read_msr(number, &domain.tsc).ok_or(Fault)
 }
 
 /// `wrmsr`.
@@ -62,7 +41,7 @@ pub fn write_msr(cx: &mut Context<'_>, number: u32, value: u64) -> Result<(), Fa
     let pvh = cx.state.pvh.as_deref_mut().ok_or(Fault)?;
     sync_priority(pvh);
     let was_enabled = pvh.apic.is_enabled();
-    let effect = pvh.apic.write_msr(number, value, &SystemTime).ok_or(Fault)?;
+    let effect = pvh.apic.write_msr(number, value, &cx.domain.tsc).ok_or(Fault)?;
     carry_out(cx, effect, was_enabled);
     Ok(())
 }

@@ -23,7 +23,7 @@ use super::PvhVcpu;
 use crate::{
     cpu_loop,
     domain::Domain,
-    time,
+    time::{self, DomainTsc},
     vcpu::{Vcpu, VcpuFlags, VcpuState},
 };
 
@@ -297,7 +297,7 @@ pub fn save(domain: &Domain, held: &mut Held<'_, 0>) -> Result<Vec<u8>, Errno> {
         version: abi::HVM_FILE_VERSION,
         changeset: 0,
         cpuid: machine::arch::x86_64::cpu::cpuid(1, 0).eax,
-        gtsc_khz: time::tsc_khz(),
+        gtsc_khz: domain.tsc.rules().khz,
     };
     put(&mut stream, abi::HVM_SAVE_CODE_HEADER, 0, &header)?;
     for vcpu in domain.vcpus() {
@@ -305,7 +305,7 @@ pub fn save(domain: &Domain, held: &mut Held<'_, 0>) -> Result<Vec<u8>, Errno> {
         let (parked, _held) = vcpu.parked.lock(held);
         let state = parked.as_ref().ok_or(Errno::EBUSY)?;
         let Some(pvh) = state.pvh.as_deref() else { continue };
-        put(&mut stream, abi::HVM_SAVE_CODE_CPU, instance, &*save_cpu(state, pvh))?;
+        put(&mut stream, abi::HVM_SAVE_CODE_CPU, instance, &*save_cpu(state, pvh, &domain.tsc))?;
     }
     for vcpu in domain.vcpus() {
         let instance = u16::try_from(vcpu.id.0).map_err(|_| Errno::EINVAL)?;
@@ -330,7 +330,7 @@ fn put<T: IntoBytes + Immutable>(stream: &mut Vec<u8>, typecode: u16, instance: 
     Ok(())
 }
 
-fn save_cpu(state: &VcpuState, pvh: &PvhVcpu) -> Box<HvmHwCpu> {
+fn save_cpu(state: &VcpuState, pvh: &PvhVcpu, tsc: &DomainTsc) -> Box<HvmHwCpu> {
     let mut to: Box<HvmHwCpu> = Box::new(HvmHwCpu::new_zeroed());
     let (regs, cpu) = (&state.regs, pvh.container.state());
     to.fpu_regs = state.fpu.legacy();
@@ -366,7 +366,7 @@ fn save_cpu(state: &VcpuState, pvh: &PvhVcpu) -> Box<HvmHwCpu> {
     (to.shadow_gs, to.msr_lstar, to.msr_star) = (cpu.kernel_gs_base, cpu.lstar, cpu.star);
     (to.msr_cstar, to.msr_syscall_mask, to.msr_efer) = (cpu.cstar, cpu.sfmask, cpu.efer);
     to.msr_tsc_aux = pvh.tsc_aux.into();
-    to.tsc = machine::arch::x86_64::cpu::rdtsc();
+    to.tsc = tsc.read();
     to.flags = abi::XEN_X86_FPU_INITIALISED;
     to
 }

@@ -27,6 +27,7 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
                 halt(cx);
             }
         }
+        Exit::ReadTsc { with_aux } => read_tsc(cx, with_aux),
         Exit::Port(access) => port::access(cx, access),
         Exit::Xsetbv => xsetbv(cx),
         // They have done what they are for.
@@ -68,6 +69,19 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
             crash(cx, "a state that cannot be entered");
         }
         Exit::Hypercall => {}
+    }
+}
+
+/// `rdtsc` and `rdtscp` of an emulated TSC.
+#[cold]
+fn read_tsc(cx: &mut Context<'_>, with_aux: bool) {
+    if !skip(cx, if with_aux { Instruction::Rdtscp } else { Instruction::Rdtsc }) {
+        return;
+    }
+    let value = cx.domain.tsc.read();
+    (cx.regs.rax, cx.regs.rdx) = (value & 0xffff_ffff, value >> 32);
+    if with_aux && let Some(pvh) = cx.state.pvh.as_deref() {
+        cx.regs.rcx = pvh.tsc_aux.into();
     }
 }
 

@@ -30,7 +30,7 @@ pub fn access(cx: &mut Context<'_>, address: u64, access: Access) -> bool {
     let ones = if decoded.bytes == 8 { u64::MAX } else { 0xffff_ffff };
     match (decoded.operation, register_offset) {
         (Operation::Load(to), Some(offset)) => {
-            let value = apic::read(pvh, offset);
+            let value = apic::read(pvh, cx.domain, offset);
             to.write(cx.regs, value.into());
         }
         (Operation::Load(to), None) => to.write(cx.regs, ones),

@@ -16,7 +16,7 @@ pub fn read(cx: &Context<'_>, number: u32) -> Result<u64, Fault> {
     match rules::place(number) {
         Place::Efer => Ok(pvh.container.paging().efer),
         Place::Pat => Ok(pvh.container.pat()),
-        Place::Apic(number) => apic::read_msr(pvh, number),
+        Place::Apic(number) => apic::read_msr(pvh, cx.domain, number),
         Place::MtrrCapability => Ok(0),
         Place::MtrrDefault => Ok(pvh.mtrr_default),
         Place::Common => common_read(cx, number).or_else(|Fault| rules::read_missing(number)),
@@ -27,7 +27,7 @@ fn common_read(cx: &Context<'_>, number: u32) -> Result<u64, Fault> {
     let pvh = cx.state.pvh.as_deref().ok_or(Fault)?;
     Ok(match logic::msr::read(number, &trap::msr::guest(cx.domain, cx.vcpu.id))? {
         Read::Value(value) => value,
-        Read::Tsc => cpu::rdtsc(),
+        Read::Tsc => cx.domain.tsc.read(),
         Read::TscAux => pvh.tsc_aux.into(),
         Read::Host => cpu::rdmsr_safe(number).ok_or(Fault)?,
         // Linux reads it before it can take a fault, so PVH guests have one on CPUs that have none: fast strings.

@@ -12,7 +12,9 @@ use machine::{
     container::Container,
     mem::nested::Tables,
 };
-use xen_abi::ids::{DomId, VcpuId};
+use xen_abi::ids::VcpuId;
+
+use crate::domain::Domain;
 
 /// What a PVH vCPU has that a PV vCPU has not.
 pub struct PvhVcpu {
@@ -71,8 +73,9 @@ impl PvhVcpu {
     }
 
     /// Takes this CPU.
-    pub fn load(&mut self, domain: DomId, fpu: &mut FpuArea) {
-        self.container.load(domain);
+    pub fn load(&mut self, domain: &Domain, fpu: &mut FpuArea) {
+        self.container.load(domain.id);
+        self.container.watch_tsc(domain.tsc.is_emulated());
         fpu.restore();
         // Not offered, and still to be reached where CR4 is the guest's own: nothing of another's is to be seen in them.
         guest_registers::clear_protection_keys();

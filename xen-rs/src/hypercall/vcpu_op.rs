@@ -245,7 +245,7 @@ fn register_vcpu_info(
     }
     // An event sent while the place changed may have gone to the old one: the guest looks at everything.
     vcpu.info.get().set_all_pending(cx.domain.width());
-    time::show_time(vcpu);
+    time::show_time(vcpu, &cx.domain.tsc);
     cpu_loop::event(vcpu, &mut cx.held);
     Ok(())
 }
@@ -263,7 +263,7 @@ fn register_time(
             return Err(Errno::EFAULT);
         }
         // What is not mapped now may be later.
-        let _ = time::write_time_area(op.addr);
+        let _ = time::write_time_area(op.addr, &cx.domain.tsc);
     }
     if myself {
         cx.state.areas.time = op.addr;

@@ -155,6 +155,7 @@ fn put(regs: &mut GuestRegs, answer: Leaf) {
 /// What the hypervisor's own leaves tell a vCPU.
 pub fn xen_leaves(cx: &mut Context<'_>) -> XenLeaves {
     let highest = memory::census(&mut cx.held).highest;
+    let tsc = cx.domain.tsc.rules();
     XenLeaves {
         version: VERSION,
         pv: true,
@@ -164,8 +165,13 @@ pub fn xen_leaves(cx: &mut Context<'_>) -> XenLeaves {
             host_is_safe: cpu::has(cpu::Features::INVARIANT_TSC),
             rdtscp: cpu::has(cpu::Features::RDTSCP),
             cpu_khz: time::tsc_khz(),
-            // The rest describes an emulated TSC.
-            ..Time::default()
+            emulated: tsc.is_emulated(),
+            mode: tsc.mode,
+            guest_khz: tsc.khz,
+            incarnation: tsc.incarnation,
+            offset: tsc.offset(),
+            scale: tsc.scale.mul,
+            shift: tsc.scale.shift,
         },
         ids: (cx.vcpu.id.0, cx.vcpu.domain_id.0.into()),
     }

@@ -44,7 +44,7 @@ fn read_by_policy(cx: &Context<'_>, index: u32) -> Result<u64, Fault> {
         Read::FsBase => segments::fs_base(),
         Read::GsBase => segments::gs_base(),
         Read::ShadowGsBase => pv.bases.gs_user,
-        Read::Tsc => cpu::rdtsc(),
+        Read::Tsc => cx.domain.tsc.read(),
         Read::Efer => cpu::rdmsr_safe(index).ok_or(Fault)? & EFER_SHOWN,
         Read::TscAux => pv.tsc_aux.into(),
         Read::Host => cpu::rdmsr_safe(index).ok_or(Fault)?,

@@ -180,7 +180,7 @@ fn perform(cx: &mut Context<'_>, op: Op) -> Done {
             Done::Step
         }
         Op::Rdtsc | Op::Rdtscp => {
-            set_pair(cx, cpu::rdtsc());
+            set_pair(cx, cx.domain.tsc.read());
             if op == Op::Rdtscp {
                 cx.regs.rcx = cx.state.pv.tsc_aux.into();
             }
@@ -234,7 +234,7 @@ fn write_control(cx: &mut Context<'_>, number: u8, value: u64) -> Done {
         },
         4 => {
             cx.state.pv.cr4 = guest_cr4(cx.domain, value);
-            guest_registers::set_guest_cr4(cx.state.pv.cr4);
+            guest_registers::set_guest_cr4(vcpu_segments::real_cr4(&cx.state.pv, cx.domain));
             Done::Step
         }
         _ => Done::Fault,

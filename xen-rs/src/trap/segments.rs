@@ -2,11 +2,13 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use logic::emulate::control::cr4;
 use machine::arch::x86_64::{guest_registers, percpu, segments};
 use machine::mem::tlb::MAX_CPUS;
 use xen_abi::ids::DomId;
 
 use super::PvState;
+use crate::domain::Domain;
 
 /// Whose vCPU each CPU ran last, plus 1.
 static LAST: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
@@ -44,12 +46,17 @@ pub fn leave(pv: &mut PvState) {
     }
 }
 
+/// CR4 as the CPU has it while the guest runs: reads of an emulated TSC fault.
+pub fn real_cr4(pv: &PvState, domain: &Domain) -> u64 {
+    if domain.tsc.is_emulated() { pv.cr4 | cr4::TSD } else { pv.cr4 }
+}
+
 /// Puts it onto this CPU, whose descriptor and page tables are the vCPU's already. False: a selector could not be
 /// loaded, and the failsafe callback has to hear of it.
 #[must_use]
-pub fn enter(pv: &PvState) -> bool {
+pub fn enter(pv: &PvState, domain: &Domain) -> bool {
     let loaded = pv.selectors.all_null() || segments::load(pv.selectors);
-    guest_registers::set_guest_cr4(pv.cr4);
+    guest_registers::set_guest_cr4(real_cr4(pv, domain));
     // A selector takes the base from its descriptor, a null one may clear it: bases last.
     let (gs, other) =
         if pv.in_kernel { (pv.bases.gs_kernel, pv.bases.gs_user) } else { (pv.bases.gs_user, pv.bases.gs_kernel) };

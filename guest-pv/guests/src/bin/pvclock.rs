@@ -267,7 +267,7 @@ fn wall_clock(tap: &mut Tap) {
     tap.ok((1_577_836_800..4_102_444_800).contains(&seconds), "the machine was started in this century");
     time::sleep(100 * MS);
     tap.is(base(), (version, seconds, nanoseconds), "it is the moment of the start, which does not change");
-    if mode() == Mode::Pvh {
+    if mode() == Mode::Pvh || !boot().is_initial_domain() {
         // There is no other clock.
         return;
     }

@@ -12,6 +12,8 @@ pub enum Instruction {
     Hlt,
     Rdmsr,
     Wrmsr,
+    Rdtsc,
+    Rdtscp,
     /// `vmcall` or `vmmcall`.
     Hypercall,
     Xsetbv,
@@ -26,8 +28,12 @@ impl Instruction {
     pub const fn usual_length(self) -> usize {
         match self {
             Instruction::Hlt => 1,
-            Instruction::Cpuid | Instruction::Rdmsr | Instruction::Wrmsr | Instruction::CacheFlush => 2,
-            Instruction::Hypercall | Instruction::Xsetbv => 3,
+            Instruction::Cpuid
+            | Instruction::Rdmsr
+            | Instruction::Wrmsr
+            | Instruction::Rdtsc
+            | Instruction::CacheFlush => 2,
+            Instruction::Hypercall | Instruction::Xsetbv | Instruction::Rdtscp => 3,
         }
     }
 
@@ -38,6 +44,8 @@ impl Instruction {
             Instruction::Hlt => matches!(code, [0xf4, ..]),
             Instruction::Rdmsr => matches!(code, [0x0f, 0x32, ..]),
             Instruction::Wrmsr => matches!(code, [0x0f, 0x30, ..]),
+            Instruction::Rdtsc => matches!(code, [0x0f, 0x31, ..]),
+            Instruction::Rdtscp => matches!(code, [0x0f, 0x01, 0xf9, ..]),
             Instruction::Hypercall => matches!(code, [0x0f, 0x01, 0xd9 | 0xc1, ..]),
             Instruction::Xsetbv => matches!(code, [0x0f, 0x01, 0xd1, ..]),
             Instruction::CacheFlush => matches!(code, [0x0f, 0x08 | 0x09, ..]),
@@ -81,6 +89,8 @@ mod unit {
     fn lengths() {
         assert_eq!(Instruction::Hlt.length(&[0xf4], true), Some(1));
         assert_eq!(Instruction::Hypercall.length(&[0x0f, 0x01, 0xd9, 0xc3], true), Some(3));
+        assert_eq!(Instruction::Rdtsc.length(&[0x0f, 0x31], true), Some(2));
+        assert_eq!(Instruction::Rdtscp.length(&[0x0f, 0x01, 0xf9], false), Some(3));
         assert_eq!(Instruction::Cpuid.length(&[0x66, 0x48, 0x0f, 0xa2], true), Some(4));
         assert_eq!(Instruction::Cpuid.length(&[0x48, 0x0f, 0xa2], false), None);
         assert_eq!(Instruction::Rdmsr.length(&[0x0f, 0x30], true), None);

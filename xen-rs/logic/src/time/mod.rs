@@ -3,6 +3,7 @@
 
 mod clock;
 mod follow;
+mod guest_tsc;
 mod page;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ mod timers;
 
 pub use clock::{Clock, Scale, SystemClock};
 pub use follow::{Follower, Widened};
+pub use guest_tsc::GuestTsc;
 pub use page::{TimeBody, TimePage, WallClock, publish};
 pub use timers::{Fired, Periodic, TimerQueue, VcpuTimers};
 

@@ -46,6 +46,11 @@ pub enum Exit {
         /// `wrmsr`.
         writes: bool,
     },
+    /// `rdtsc`, or `rdtscp`.
+    ReadTsc {
+        /// `rdtscp`.
+        with_aux: bool,
+    },
     /// An I/O instruction.
     Port(PortAccess),
     /// The nested tables do not allow an access.

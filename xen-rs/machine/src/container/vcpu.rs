@@ -145,6 +145,11 @@ impl Container {
         either!(&mut self.0, vcpu => vcpu.want_window(wanted));
     }
 
+    /// Whether to come back when it reads the TSC.
+    pub fn watch_tsc(&mut self, wanted: bool) {
+        either!(&mut self.0, vcpu => vcpu.watch_tsc(wanted));
+    }
+
     /// To come back when the handler of an NMI returns.
     pub fn want_nmi_window(&mut self) {
         either!(&mut self.0, vcpu => vcpu.want_nmi_window());

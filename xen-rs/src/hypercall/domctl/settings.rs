@@ -9,25 +9,18 @@ use xen_abi::{
     errno::Errno,
     ids::Mfn,
 };
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Reply, put};
+use super::{Reply, put, vcpu};
 use crate::{
     cpu::{Context, Target},
-    cpu_loop,
+    cpu_loop, time,
 };
 
 /// Bytes of a page.
 const PAGE_SIZE: u64 = 4096;
 /// Kibibytes in a page, as a shift.
 const KIB_PER_PAGE_SHIFT: u32 = 2;
-
-/// `tsc_mode` of `tsc_info` (Xen's docs/man/xl.cfg.5, "tsc_mode").
-const TSC_MODE_DEFAULT: u32 = 0;
-/// Every read of the TSC is emulated.
-const TSC_MODE_ALWAYS_EMULATE: u32 = 1;
-/// The guest reads the CPU's TSC.
-const TSC_MODE_NEVER_EMULATE: u32 = 2;
 
 /// `XEN_DOMCTL_max_mem`: how much memory it may have, in KiB; below what it has is allowed, growth is refused then.
 pub(super) fn max_mem(cx: &mut Context<'_>, target: &Target, arg: &abi::MaxMem) -> Result<Reply, Errno> {
@@ -81,20 +74,22 @@ pub(super) fn get_address_size(raw: &mut Domctl) -> Result<Reply, Errno> {
     put(raw, &abi::AddressSize { size: 64 })
 }
 
-/// `XEN_DOMCTL_settscinfo`: the default mode and the native one are the same here, a TSC that is never emulated.
-pub(super) fn set_tsc_info(arg: &abi::TscInfo) -> Result<Reply, Errno> {
-    match arg.tsc_mode {
-        TSC_MODE_DEFAULT | TSC_MODE_NEVER_EMULATE => Ok(Reply::Nothing),
-        TSC_MODE_ALWAYS_EMULATE => Err(Errno::EOPNOTSUPP),
-        _ => Err(Errno::EINVAL),
+/// `XEN_DOMCTL_settscinfo`. The control domain's TSC is the CPU's, whatever is asked for.
+pub(super) fn set_tsc_info(cx: &mut Context<'_>, target: &Target, arg: &abi::TscInfo) -> Result<Reply, Errno> {
+    if target.id == cx.domain.id {
+        return Err(Errno::EINVAL);
     }
+    let Some(set) = vcpu::while_all_stopped(target, &mut cx.held, || target.tsc.set(arg)) else {
+        return Ok(Reply::Again);
+    };
+    set?;
+    target.vcpus().iter().for_each(|vcpu| time::show_time(vcpu, &target.tsc));
+    Ok(Reply::Nothing)
 }
 
 /// `XEN_DOMCTL_gettscinfo`.
-pub(super) fn get_tsc_info(raw: &mut Domctl) -> Result<Reply, Errno> {
-    let mut info = abi::TscInfo::new_zeroed();
-    info.gtsc_khz = crate::time::tsc_khz();
-    put(raw, &info)
+pub(super) fn get_tsc_info(target: &Target, raw: &mut Domctl) -> Result<Reply, Errno> {
+    put(raw, &target.tsc.info())
 }
 
 /// `XEN_DOMCTL_scheduler_op`: weight (0: as it is) and cap (0: none), which are those of a domain as a whole.

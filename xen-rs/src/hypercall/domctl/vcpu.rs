@@ -54,20 +54,37 @@ pub(super) fn set_context(cx: &mut Context<'_>, target: &Target, arg: &abi::Vcpu
     }
 }
 
+/// Looks before the caller of [`while_stopped`] is made to come back.
+const PATIENCE: u32 = 1000;
+
 /// Does something while no CPU can run the vCPU. None: the one that ran it has not let go of it yet.
 fn while_stopped<T>(vcpu: &Arc<Vcpu>, held: &mut Held<'_, 0>, act: impl FnOnce(&mut Held<'_, 0>) -> T) -> Option<T> {
-    /// Looks before the caller is made to come back.
-    const PATIENCE: u32 = 1000;
-    cpu_loop::pause(vcpu);
-    for _ in 0..PATIENCE {
-        if cpu_loop::is_parked(vcpu, held) {
-            break;
+    while_these_stopped(core::slice::from_ref(vcpu), held, act)
+}
+
+/// The same of all vCPUs of a domain.
+pub(super) fn while_all_stopped<T>(target: &Target, held: &mut Held<'_, 0>, act: impl FnOnce() -> T) -> Option<T> {
+    while_these_stopped(target.vcpus(), held, |_| act())
+}
+
+fn while_these_stopped<T>(
+    vcpus: &[Arc<Vcpu>],
+    held: &mut Held<'_, 0>,
+    act: impl FnOnce(&mut Held<'_, 0>) -> T,
+) -> Option<T> {
+    vcpus.iter().for_each(|vcpu| cpu_loop::pause(vcpu));
+    let mut patience = PATIENCE;
+    let mut all = true;
+    for vcpu in vcpus {
+        while !cpu_loop::is_parked(vcpu, held) && patience > 0 {
+            // SPIN: for a limited time; the CPU that runs it has been kicked.
+            mailbox::poll();
+            patience -= 1;
         }
-        // SPIN: for a limited time; the CPU that runs it has been kicked.
-        mailbox::poll();
+        all = all && cpu_loop::is_parked(vcpu, held);
     }
-    let result = cpu_loop::is_parked(vcpu, held).then(|| act(held));
-    cpu_loop::unpause(vcpu, held);
+    let result = all.then(|| act(held));
+    vcpus.iter().for_each(|vcpu| cpu_loop::unpause(vcpu, held));
     result
 }
 

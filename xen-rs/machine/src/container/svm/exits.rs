@@ -65,6 +65,7 @@ fn rare_exit(vcpu: &mut SvmVcpu, code: u64) -> Exit {
             vcpu.want_window(false);
             Exit::Window
         }
+        0x6e | 0x87 => Exit::ReadTsc { with_aux: code == 0x87 },
         0x6f => Exit::Forbidden,
         0x73 | 0x7a | 0x80 | 0x82..=0x86 | 0x8a..=0x8c | 0x8e => Exit::Undefined,
         0x74 => {

@@ -25,10 +25,12 @@ const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
 /// First word of intercepted instructions and events: INTR, NMI, INIT, VINTR; RDPMC, CPUID, INVD, HLT, INVLPGA, I/O, MSRs,
 /// task switches, shutdown. No guest ever takes a virtual interrupt: one is only there to know when it would be.
 const FIRST: u32 = 0b1_1011 | 1 << 15 | 1 << 18 | 1 << 22 | 1 << 24 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 31;
+const FIRST_RDTSC: u32 = 1 << 14;
 const FIRST_RSM: u32 = 1 << 19;
 const FIRST_IRET: u32 = 1 << 20;
 /// Second word: VMRUN to SKINIT, WBINVD, MONITOR, MWAIT, XSETBV, RDPRU.
 const SECOND: u32 = 0x7f | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 13 | 1 << 14;
+const SECOND_RDTSCP: u32 = 1 << 7;
 const ALL_DEBUG: u16 = 0xffff;
 
 const EFER_SVME: u64 = 1 << 12;
@@ -296,6 +298,14 @@ impl SvmVcpu {
             self.vmcb.virtual_interrupt = control;
             self.vmcb.clean &= !clean::INTERRUPTS;
         }
+    }
+
+    /// Whether to exit when it reads the TSC.
+    pub(crate) fn watch_tsc(&mut self, wanted: bool) {
+        let [first, second, _] = &mut self.vmcb.instructions;
+        *first = if wanted { *first | FIRST_RDTSC } else { *first & !FIRST_RDTSC };
+        *second = if wanted { *second | SECOND_RDTSCP } else { *second & !SECOND_RDTSCP };
+        self.vmcb.clean &= !clean::INTERCEPTS;
     }
 
     /// To exit when the handler of an NMI returns.

@@ -108,6 +108,7 @@ fn rare(vcpu: &mut VmxVcpu, regs: &mut GuestRegs, reason: u64) -> Exit {
         }
         9 => Exit::Task,
         13 | 54 => Exit::CacheFlush,
+        16 | 51 => Exit::ReadTsc { with_aux: reason & 0xffff == 51 },
         15 => Exit::Forbidden,
         // The task priority has fallen below that of an interrupt which waits.
         43 => {
@@ -115,7 +116,7 @@ fn rare(vcpu: &mut VmxVcpu, regs: &mut GuestRegs, reason: u64) -> Exit {
             Exit::Window
         }
         // RSM, the instructions of VMX itself, MWAIT, MONITOR and what is not offered.
-        11 | 17 | 19..=27 | 36 | 39 | 50 | 51 | 53 | 58..=61 | 63 | 64 => Exit::Undefined,
+        11 | 17 | 19..=27 | 36 | 39 | 50 | 53 | 58..=61 | 63 | 64 => Exit::Undefined,
         28 => control_register(vcpu, regs),
         29 => {
             vcpu.take_debug_registers();

@@ -135,6 +135,7 @@ pub(super) mod primary {
     pub const HLT: u32 = 1 << 7;
     pub const MWAIT: u32 = 1 << 10;
     pub const RDPMC: u32 = 1 << 11;
+    pub const RDTSC: u32 = 1 << 12;
     pub const CR3_LOADS: u32 = 1 << 15;
     pub const CR3_STORES: u32 = 1 << 16;
     pub const CR8_LOADS: u32 = 1 << 19;

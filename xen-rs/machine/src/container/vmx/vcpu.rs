@@ -62,8 +62,9 @@ pub struct VmxVcpu {
     pub(super) pending_error: u64,
     /// Of the task priority: [`Self::watch_priority`].
     watched: u8,
-    /// Whether its controls ask for an interrupt window.
+    /// Whether its controls ask for an interrupt window, and for exits when it reads the TSC.
     window: bool,
+    tsc_exits: bool,
     flush_cache: bool,
     clear_buffers: bool,
     /// Why the guest came back last, or that it was not entered.
@@ -112,6 +113,7 @@ impl VmxVcpu {
             pending_error: 0,
             watched: 0,
             window: false,
+            tsc_exits: false,
             flush_cache: speculation::flushes_before_guests(),
             clear_buffers: speculation::plan().verw,
             reason: REFUSED,
@@ -370,6 +372,14 @@ impl VmxVcpu {
         if self.window != wanted {
             self.window = wanted;
             self.change_primary(primary::INTERRUPT_WINDOW, wanted);
+        }
+    }
+
+    /// Whether to exit when it reads the TSC.
+    pub(crate) fn watch_tsc(&mut self, wanted: bool) {
+        if self.tsc_exits != wanted {
+            self.tsc_exits = wanted;
+            self.change_primary(primary::RDTSC, wanted);
         }
     }
 
