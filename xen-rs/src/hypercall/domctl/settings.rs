@@ -79,12 +79,13 @@ pub(super) fn set_tsc_info(cx: &mut Context<'_>, target: &Target, arg: &abi::Tsc
     if target.id == cx.domain.id {
         return Err(Errno::EINVAL);
     }
-    let Some(set) = vcpu::while_all_stopped(target, &mut cx.held, || target.tsc.set(arg)) else {
-        return Ok(Reply::Again);
-    };
-    set?;
-    target.vcpus().iter().for_each(|vcpu| time::show_time(vcpu, &target.tsc));
-    Ok(Reply::Nothing)
+    let set = vcpu::while_all_stopped(target, &mut cx.held, || {
+        target.tsc.set(arg)?;
+        target.vcpus().iter().for_each(|vcpu| time::show_time(vcpu, &target.tsc));
+        Ok(Reply::Nothing)
+    });
+    // A CPU has not let go of one yet.
+    set.unwrap_or(Ok(Reply::Again))
 }
 
 /// `XEN_DOMCTL_gettscinfo`.
