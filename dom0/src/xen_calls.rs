@@ -122,6 +122,10 @@ pub fn set_tsc_mode(dom: DomId, mode: u32) -> Result<(), Errno> {
     domctl::set_tsc_info(dom, TscInfo { tsc_mode: mode, ..Default::default() })
 }
 
+pub fn set_time_offset(dom: DomId, seconds: i64) -> Result<(), Errno> {
+    domctl::set_time_offset(dom, seconds)
+}
+
 pub fn populate(dom: DomId, order: u32, pfns: &[Pfn], mfns: &mut [Mfn]) -> Result<usize, Errno> {
     let mut frames: Vec<u64> = pfns.iter().map(|pfn| pfn.0).collect();
     let done = memory::populate_physmap(dom, &mut frames, order, 0)?;
@@ -295,6 +299,7 @@ macro_rules! impl_xen_calls {
                 fn free_cpus(&mut self) -> Result<CpuSet, Errno> { calls::pools::free_cpus() }
                 fn change_pool(&mut self, change: PoolChange) -> Result<u32, Errno> { calls::pools::change(change) }
                 fn set_tsc_mode(&mut self, dom: DomId, mode: u32) -> Result<(), Errno> { $crate::fuse::burn()?; calls::set_tsc_mode(dom, mode) }
+                fn set_time_offset(&mut self, dom: DomId, seconds: i64) -> Result<(), Errno> { $crate::fuse::burn()?; calls::set_time_offset(dom, seconds) }
                 fn set_address_size(&mut self, dom: DomId, bits: u32) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::set_address_size(dom, bits) }
                 fn set_memory_map(&mut self, dom: DomId, map: &[E820Entry]) -> Result<(), Errno> { $crate::fuse::burn()?; memory::set_memory_map(dom, map) }
                 fn set_paging_pool(&mut self, dom: DomId, bytes: u64) -> Result<(), Errno> { $crate::fuse::burn()?; domctl::set_paging_mempool_size(dom, bytes) }

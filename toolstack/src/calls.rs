@@ -247,6 +247,8 @@ pub trait XenCalls {
     fn set_max_mem(&mut self, dom: DomId, kib: u64) -> Result<(), Errno>;
     /// `settscinfo`, with `XEN_CPUID_TSC_MODE_*`.
     fn set_tsc_mode(&mut self, dom: DomId, mode: u32) -> Result<(), Errno>;
+    /// `settimeoffset`: by how many seconds its wall clock is ahead.
+    fn set_time_offset(&mut self, dom: DomId, seconds: i64) -> Result<(), Errno>;
     /// `set_address_size`.
     fn set_address_size(&mut self, dom: DomId, bits: u32) -> Result<(), Errno>;
     /// memory_op `set_memory_map`.

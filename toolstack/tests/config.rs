@@ -33,7 +33,16 @@ fn an_ordinary_file() {
     assert_eq!(c.cmdline, "console=hvc0 earlyprintk=xen");
     assert_eq!((c.memory_kib, c.max_memory_kib, c.vcpus, c.max_vcpus), (192 * 1024, 192 * 1024, 2, 2));
     assert_eq!((c.on_poweroff, c.on_reboot, c.on_crash), (Action::Destroy, Action::Restart, Action::Preserve));
-    assert_eq!(c.tsc_mode, TscMode::Default);
+    assert_eq!((c.tsc_mode, c.time_offset), (TscMode::Default, 0));
+}
+
+#[test]
+fn a_wall_clock_of_its_own() {
+    let offset = |text: &str| parse(&minimal(text)).map(|parsed| parsed.config.time_offset);
+    assert_eq!(offset("rtc_timeoffset=3600"), Ok(3600));
+    assert_eq!(offset("rtc_timeoffset='-7200'"), Ok(-7200));
+    assert!(offset("rtc_timeoffset='noon'").is_err());
+    assert!(offset("rtc_timeoffset=0x80000000").is_err());
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub fn start(boot: BootInfo, mut frames: BootFrames, mut held: Held<'_, 0>) -> !
     match built {
         Ok(dom0) => {
             domain::insert(dom0.clone(), &mut held);
-            time::show_wall_clock(&dom0, 0, &mut held);
+            time::show_wall_clock(&dom0, &mut held);
             dom0.vcpus().iter().for_each(|vcpu| time::show_time(vcpu, &dom0.tsc));
             log::info!("*** Serial input to DOM0 (type 'CTRL-a' three times to switch input)");
             dom0.unpause_by_controller(&mut held);

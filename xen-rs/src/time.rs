@@ -5,6 +5,8 @@ mod per_cpu;
 
 pub use domain_tsc::DomainTsc;
 
+use core::sync::atomic::Ordering;
+
 use logic::{
     boot::command_line::ClockSource,
     event::EventDomain,
@@ -144,7 +146,7 @@ pub fn set_wall_clock(wall: WallClock, held: &mut Held<'_, 0>) {
     WALL.lock_leaf(|now| *now = wall);
     let mut from = DomId(0);
     while let Some(domain) = domain::next_from(from, held) {
-        show_wall_clock(&domain, 0, held);
+        show_wall_clock(&domain, held);
         from = DomId(domain.id.0.saturating_add(1));
     }
 }
@@ -167,10 +169,10 @@ impl TimePage<WallClock> for WallPage<'_> {
     }
 }
 
-/// Writes a domain's wall clock; `offset`: seconds by which its clock differs (`XEN_DOMCTL_settimeoffset`).
-pub fn show_wall_clock(domain: &Domain, offset: i64, _held: &mut Held<'_, 0>) {
+/// Writes a domain's wall clock, which differs from the host's by what `XEN_DOMCTL_settimeoffset` has said.
+pub fn show_wall_clock(domain: &Domain, _held: &mut Held<'_, 0>) {
     let mut wall = wall_clock();
-    wall.seconds = wall.seconds.saturating_add_signed(offset);
+    wall.seconds = wall.seconds.wrapping_add_signed(domain.time_offset.load(Ordering::Relaxed));
     if let Some(page) = domain.events.shared_info() {
         publish(&WallPage(page, domain.width().wall_clock()), &wall);
     }

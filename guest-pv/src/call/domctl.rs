@@ -10,15 +10,16 @@ use xen_abi::arch_x86::{CpuidLeaf, MsrEntry, VcpuGuestContext};
 use xen_abi::domctl::{
     AddressSize, Bitmap, CpuPolicy, CreateDomain, Domctl, GetDomainInfo, GetPageFrameInfo3, GetVcpuInfo, HvmContext,
     HypercallInit, MaxMem, MaxVcpus, NodeAffinity, PagingMempool, SchedCredit2, SchedulerOp, SendTrigger,
-    SetDomainHandle, SetVirqHandler, TscInfo, VcpuAffinity, VcpuContext, XEN_DOMCTL_CREATEDOMAIN,
+    SetDomainHandle, SetTimeOffset, SetVirqHandler, TscInfo, VcpuAffinity, VcpuContext, XEN_DOMCTL_CREATEDOMAIN,
     XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GET_ADDRESS_SIZE, XEN_DOMCTL_GET_CPU_POLICY, XEN_DOMCTL_GETDOMAININFO,
     XEN_DOMCTL_GETHVMCONTEXT, XEN_DOMCTL_GETNODEAFFINITY, XEN_DOMCTL_GETPAGEFRAMEINFO3, XEN_DOMCTL_GETTSCINFO,
     XEN_DOMCTL_GETVCPUAFFINITY, XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_GETVCPUINFO, XEN_DOMCTL_HYPERCALL_INIT,
     XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_MAX_VCPUS, XEN_DOMCTL_PAUSEDOMAIN,
     XEN_DOMCTL_SCHEDOP_GETINFO, XEN_DOMCTL_SCHEDOP_PUTINFO, XEN_DOMCTL_SCHEDULER_OP, XEN_DOMCTL_SENDTRIGGER,
     XEN_DOMCTL_SET_ADDRESS_SIZE, XEN_DOMCTL_SET_CPU_POLICY, XEN_DOMCTL_SET_PAGING_MEMPOOL_SIZE,
-    XEN_DOMCTL_SET_VIRQ_HANDLER, XEN_DOMCTL_SETDOMAINHANDLE, XEN_DOMCTL_SETHVMCONTEXT, XEN_DOMCTL_SETTSCINFO,
-    XEN_DOMCTL_SETVCPUAFFINITY, XEN_DOMCTL_SETVCPUCONTEXT, XEN_DOMCTL_UNPAUSEDOMAIN, XEN_SCHEDULER_CREDIT2,
+    XEN_DOMCTL_SET_VIRQ_HANDLER, XEN_DOMCTL_SETDOMAINHANDLE, XEN_DOMCTL_SETHVMCONTEXT, XEN_DOMCTL_SETTIMEOFFSET,
+    XEN_DOMCTL_SETTSCINFO, XEN_DOMCTL_SETVCPUAFFINITY, XEN_DOMCTL_SETVCPUCONTEXT, XEN_DOMCTL_UNPAUSEDOMAIN,
+    XEN_SCHEDULER_CREDIT2,
 };
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::HYPERVISOR_DOMCTL;
@@ -204,6 +205,14 @@ pub fn get_address_size(domain: DomId) -> Result<u32, Errno> {
 /// Those of the hypercall.
 pub fn set_tsc_info(domain: DomId, info: TscInfo) -> Result<(), Errno> {
     plain(XEN_DOMCTL_SETTSCINFO, domain, &mut info.clone())
+}
+
+/// Sets how many seconds a domain's wall clock is ahead of the host's.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn set_time_offset(domain: DomId, seconds: i64) -> Result<(), Errno> {
+    plain(XEN_DOMCTL_SETTIMEOFFSET, domain, &mut SetTimeOffset { time_offset_seconds: seconds })
 }
 
 /// How the guest sees the TSC.

@@ -66,6 +66,9 @@ pub fn settle(xen: &mut dyn XenCalls, dom: DomId, request: &Request<'_>) -> Resu
             Share { weight: config.cpu_weight.unwrap_or(default.weight), cap: config.cap.unwrap_or(default.cap) };
         xen.set_share(dom, scheduler, share).doing("set the domain's scheduling parameters")?;
     }
+    if config.time_offset != 0 {
+        xen.set_time_offset(dom, config.time_offset).doing("set its wall clock")?;
+    }
     xen.set_max_mem(dom, config.memory_kib + MAXMEM_SLACK_KIB).doing("set the domain's memory limit")
 }
 

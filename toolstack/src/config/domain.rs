@@ -151,6 +151,8 @@ pub struct DomainConfig {
     pub cpus_soft: Cpus,
     /// What RDTSC does.
     pub tsc_mode: TscMode,
+    /// Seconds that its wall clock is ahead of the host's (`rtc_timeoffset`).
+    pub time_offset: i64,
     /// The most event channels.
     pub max_event_channels: u32,
     /// Frames of its grant table, at most; None for the hypervisor's default.
@@ -272,6 +274,17 @@ impl Reader {
             return Err(wrong(place, key, &expected, &number.to_string()));
         }
         Ok(Some(Located { value: number, place: place.clone() }))
+    }
+
+    /// A number of seconds, which a text may make negative.
+    fn seconds(&self, key: &str) -> Result<i64, ConfigError> {
+        if let Some(Located { value: Value::Text(text), .. }) = self.get(key)
+            && let Ok(seconds) = text.trim().parse::<i32>()
+        {
+            return Ok(seconds.into());
+        }
+        let most = i32::MAX.unsigned_abs().into();
+        Ok(self.number(key, 0..=most)?.map_or(0, |n| i64::try_from(n.value).unwrap_or(0)))
     }
 
     fn short(&self, key: &str, range: core::ops::RangeInclusive<u64>) -> Result<Option<u16>, ConfigError> {
@@ -433,6 +446,7 @@ impl Reader {
             pool: self.text("pool")?.map(|pool| pool.value),
             cpus: self.cpus("cpus")?,
             cpus_soft: self.cpus("cpus_soft")?,
+            time_offset: self.seconds("rtc_timeoffset")?,
             tsc_mode: self.word("tsc_mode", tsc_modes, TscMode::Default)?,
             // libxl's default.
             max_event_channels: event_channels.unwrap_or(1023),

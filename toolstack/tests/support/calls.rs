@@ -150,6 +150,10 @@ impl XenCalls for Machine {
         self.call("set_tsc_mode")?;
         self.dom(dom).map(drop)
     }
+    fn set_time_offset(&mut self, dom: DomId, _: i64) -> Result<(), Errno> {
+        self.call("set_time_offset")?;
+        self.dom(dom).map(drop)
+    }
     fn set_address_size(&mut self, dom: DomId, bits: u32) -> Result<(), Errno> {
         self.call("set_address_size")?;
         assert_eq!((bits, self.dom(dom)?.info.tot_pages), (64, 0), "only an empty domain can change");

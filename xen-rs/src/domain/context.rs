@@ -68,7 +68,7 @@ pub fn set(
     }
     if first {
         domain.vm_assist.store(wanted.vm_assist, Ordering::Relaxed);
-        crate::time::show_wall_clock(domain, 0, held);
+        crate::time::show_wall_clock(domain, held);
     }
     vcpu.set(VcpuFlags::INITIALISED);
     if wanted.flags & VGCF_ONLINE != 0 {

@@ -18,7 +18,7 @@ use alloc::{
     sync::{Arc, Weak},
     vec::Vec,
 };
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 
 use logic::access::{Caller, Privilege};
 use logic::grant::Version;
@@ -93,6 +93,8 @@ pub struct Domain {
     pub cpuid: DomainPolicy,
     /// Its TSC.
     pub tsc: DomainTsc,
+    /// Seconds that its wall clock is ahead of the host's.
+    pub time_offset: AtomicI64,
     /// How its vCPUs run.
     pub kind: Kind,
     /// Whose frames it names by their own numbers: its own, or as a PVH domain nobody's.
@@ -185,6 +187,7 @@ impl Domain {
                 pool,
                 cpuid,
                 tsc: DomainTsc::new(blueprint.privilege != Privilege::Control || blueprint.is_pvh()),
+                time_offset: AtomicI64::new(0),
                 kind,
                 frames_by_number: Owner::of(if blueprint.is_pvh() { DomId::INVALID } else { blueprint.id }),
                 this: this.clone(),

@@ -222,7 +222,7 @@ fn load_cpu(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, from: &HvmHwCpu, held: &mut 
         }
         check(cpu)
     })?;
-    time::show_wall_clock(domain, 0, held);
+    time::show_wall_clock(domain, held);
     let (_, woken) = vcpu.seat.ready.bring_up();
     cpu_loop::wake(vcpu, woken, held);
     Ok(())

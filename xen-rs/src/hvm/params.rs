@@ -26,5 +26,5 @@ pub fn latch_width(cx: &mut Context<'_>) {
     let width = if long_mode { Width::Long64 } else { Width::Long32 };
     event::set_width(cx.domain, width, &mut cx.held);
     // Its clock may be elsewhere now.
-    time::show_wall_clock(cx.domain, 0, &mut cx.held);
+    time::show_wall_clock(cx.domain, &mut cx.held);
 }

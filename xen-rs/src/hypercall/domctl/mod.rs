@@ -99,6 +99,7 @@ fn carry_out(cx: &mut Context<'_>, op: &Allowed<DomctlOp>, raw: &mut Domctl) -> 
         DomctlOp::SetAddressSize => settings::set_address_size(&argument(raw)?),
         DomctlOp::GetAddressSize => settings::get_address_size(raw),
         DomctlOp::SetTscInfo => settings::set_tsc_info(cx, &target, &argument(raw)?),
+        DomctlOp::SetTimeOffset => settings::set_time_offset(cx, &target, &argument(raw)?),
         DomctlOp::GetTscInfo => settings::get_tsc_info(&target, raw),
         DomctlOp::SchedulerOp => settings::scheduler_op(&target, &argument(raw)?, raw, &mut cx.held),
         DomctlOp::MaxVcpus => vcpu::max_vcpus(cx, &target, &argument(raw)?),

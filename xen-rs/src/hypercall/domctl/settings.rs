@@ -1,5 +1,7 @@
 //! Settings of a domain that the toolstack makes while building it.
 
+use core::sync::atomic::Ordering;
+
 use logic::{
     lock::Held,
     sched::{Scheduler, WEIGHT_DEFAULT},
@@ -91,6 +93,13 @@ pub(super) fn set_tsc_info(cx: &mut Context<'_>, target: &Target, arg: &abi::Tsc
 /// `XEN_DOMCTL_gettscinfo`.
 pub(super) fn get_tsc_info(target: &Target, raw: &mut Domctl) -> Result<Reply, Errno> {
     put(raw, &target.tsc.info())
+}
+
+/// `XEN_DOMCTL_settimeoffset`: how many seconds its wall clock is ahead of the host's.
+pub(super) fn set_time_offset(cx: &mut Context<'_>, target: &Target, arg: &abi::SetTimeOffset) -> Result<Reply, Errno> {
+    target.time_offset.store(arg.time_offset_seconds, Ordering::Relaxed);
+    time::show_wall_clock(target, &mut cx.held);
+    Ok(Reply::Nothing)
 }
 
 /// `XEN_DOMCTL_scheduler_op`: weight (0: as it is) and cap (0: none), which are those of a domain as a whole.

@@ -32,6 +32,7 @@ operations! {
         GetAddressSize = XEN_DOMCTL_GET_ADDRESS_SIZE, Control;
         GetTscInfo = XEN_DOMCTL_GETTSCINFO, Control;
         SetTscInfo = XEN_DOMCTL_SETTSCINFO, Control;
+        SetTimeOffset = XEN_DOMCTL_SETTIMEOFFSET, Control;
         SetNodeAffinity = XEN_DOMCTL_SETNODEAFFINITY, Control, "accepted; there is one node";
         GetNodeAffinity = XEN_DOMCTL_GETNODEAFFINITY, Control, "the one node";
         GetCpuPolicy = XEN_DOMCTL_GET_CPU_POLICY, Control;
@@ -43,7 +44,6 @@ operations! {
         XEN_DOMCTL_RESUMEDOMAIN, Control, EOPNOTSUPP, "not yet";
         XEN_DOMCTL_SHADOW_OP, Control, ENOSYS, "for migration";
         XEN_DOMCTL_SETDEBUGGING, Control, ENOSYS, "no debugger";
-        XEN_DOMCTL_SETTIMEOFFSET, Control, ENOSYS, "not yet";
         XEN_DOMCTL_REAL_MODE_AREA, Control, ENOSYS, "obsolete in Xen";
         XEN_DOMCTL_SUBSCRIBE, Control, ENOSYS, "no suspend event";
         XEN_DOMCTL_ASSIGN_DEVICE, Control, ENOSYS, "no IOMMU";

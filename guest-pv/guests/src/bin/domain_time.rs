@@ -1,14 +1,16 @@
 //! What a domain reads as its TSC (`XEN_DOMCTL_settscinfo`, xl's `tsc_mode`): the CPU's own, or one that the hypervisor counts
-//! for it at another frequency, by every way of reading it.
+//! for it at another frequency, by every way of reading it. And its wall clock (`XEN_DOMCTL_settimeoffset`).
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-use guest_pv::call::domctl::{get_tsc_info, set_tsc_info};
+use guest_pv::call::domctl::{get_domain_info, get_tsc_info, set_time_offset, set_tsc_info};
+use guest_pv::mem::{Access, Mapping, SharedBytes};
 use guest_pv::tap::Tap;
-use guest_pv::time;
+use guest_pv::{events, time};
 use guests::code;
 use guests::cpu::xen_cpuid;
 use guests::domain::{End, Tiny};
 use xen_abi::Errno;
+use xen_abi::arch_x86::shared_info;
 use xen_abi::domctl::TscInfo;
 use xen_abi::ids::DomId;
 
@@ -85,6 +87,7 @@ fn run(tap: &mut Tap) {
     refused(tap);
     emulated(tap);
     native(tap);
+    wall_clock(tap);
 }
 
 fn refused(tap: &mut Tap) {
@@ -137,4 +140,22 @@ fn native(tap: &mut Tap) {
     tap.is(read.leaves[2], xen_cpuid(0x4000_0003, 2).eax, "with the CPU's frequency");
     let offset = u64::from(read.leaves[5]) << 32 | u64::from(read.leaves[4]);
     tap.ok((1..time::now()).contains(&offset), "and when the domain was made");
+}
+
+/// As in Xen, the record is written where the domain's shared page is, before it runs.
+fn wall_clock(tap: &mut Tap) {
+    let tiny = Tiny::new(program());
+    let frame = get_domain_info(tiny.id).expect("a domain of ours").shared_info_frame;
+    let shared = Mapping::foreign(tiny.id, &[frame], Access::ReadOnly).expect("a foreign page can be mapped");
+    let seconds = |page: &SharedBytes| {
+        u64::from(page.load_u32(shared_info::WC_SEC_HI)) << 32 | u64::from(page.load_u32(shared_info::WC_SEC))
+    };
+    let ours = seconds(events::shared());
+    tap.is(set_time_offset(tiny.id, 3600), Ok(()), "another domain's wall clock is an hour ahead");
+    tap.is(seconds(&shared), ours + 3600, "it says so");
+    tap.is(set_time_offset(tiny.id, -7200), Ok(()), "or two hours behind");
+    tap.is(seconds(&shared), ours - 7200, "in place of that");
+    tap.is(set_time_offset(tiny.id, 0), Ok(()), "or right");
+    tap.is(seconds(&shared), ours, "again");
+    tap.is(set_time_offset(DomId(0x1234), 0), Err(Errno::ESRCH), "there is no other domain");
 }
