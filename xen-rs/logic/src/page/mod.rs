@@ -11,7 +11,8 @@
 //!
 //! A page that becomes a table is *validated*: each of its entries takes references to what it maps. Giving up the last
 //! type reference devalidates it. Both can take long, so both stop when the slice is used up and leave the page in a
-//! partial state, from which any CPU can go on in either direction. The states are described at [`word`].
+//! partial state, from which any CPU can go on; who validates may turn back what is being given up, but not the other way
+//! round. The states are described at [`word`].
 //!
 //! The steps of that state machine have types. A table can be written only by whom it was locked for, since nothing else
 //! makes a [`Locked`] or a [`Table`]:

@@ -64,7 +64,7 @@ impl<'f, E: Env> Mmu<'f, E> {
             // The rest of the devalidation is in the deferred table; the caller finishes that first.
             return false;
         }
-        if matches!(f.word().state(), State::Partial(_)) && self.drop_partial(f) != Put::Done {
+        if matches!(f.word().state(), State::Partial(_)) && self.drop_abandoned(f) != Put::Done {
             return false;
         }
         if f.info().take_allocated() {

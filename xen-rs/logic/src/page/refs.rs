@@ -54,7 +54,10 @@ pub(super) enum Put {
 enum Worked {
     Valid,
     Free,
-    Paused(Progress),
+    /// To go on with it.
+    Rising(Progress),
+    /// To go on with giving it up.
+    Falling(Progress),
 }
 
 /// Takes the word from one value to another.
@@ -230,10 +233,10 @@ impl<'f, E: Env> Mmu<'f, E> {
         let table = Table { frame: f, kind };
         let (worked, result) = if kind.is_table() {
             match self.promote(&table, from) {
-                Ok(Some(at)) => (Worked::Paused(at), Err(Stop::Partial)),
+                Ok(Some(at)) => (Worked::Rising(at), Err(Stop::Partial)),
                 Ok(None) => (Worked::Valid, Ok(())),
                 Err((errno, at)) => match self.demote(&table, at) {
-                    Some(at) => (Worked::Paused(at), Err(Stop::RefusedPartial(errno))),
+                    Some(at) => (Worked::Falling(at), Err(Stop::RefusedPartial(errno))),
                     None => (Worked::Free, Err(Stop::Refused(errno))),
                 },
             }
@@ -252,19 +255,17 @@ impl<'f, E: Env> Mmu<'f, E> {
 
     /// Leaves the locked state. `after`: the kind to remember if the page is free now.
     fn leave(&mut self, f: Frame<'f>, kind: Kind, worked: Worked, held: bool, after: Kind) {
-        let word = match worked {
-            Worked::Valid => Word::valid(kind, 1),
-            Worked::Free => Word::free(after, self.env.now()),
-            Worked::Paused(at) => {
-                if !held {
-                    f.info().get_more();
-                }
-                f.info().word.store(Word::partial(kind, at).0, Ordering::Release);
-                return;
-            }
+        let (word, keeps) = match worked {
+            Worked::Valid => (Word::valid(kind, 1), false),
+            Worked::Free => (Word::free(after, self.env.now()), false),
+            Worked::Rising(at) => (Word::rising(kind, at), true),
+            Worked::Falling(at) => (Word::falling(kind, at), true),
         };
+        if keeps && !held {
+            f.info().get_more();
+        }
         f.info().word.store(word.0, Ordering::Release);
-        if held {
+        if held && !keeps {
             self.put_page(f);
         }
     }
@@ -334,22 +335,33 @@ impl<'f, E: Env> Mmu<'f, E> {
         }
     }
 
-    /// Undoes what a partial state has counted. Nothing to do if somebody else has taken the page on.
+    /// Undoes what a partial state has counted. Nothing to do if somebody else has taken the page on, and wants it valid.
     pub(super) fn drop_partial(&mut self, f: Frame<'f>) -> Put {
+        self.undo(f, |word| !word.is_rising())
+    }
+
+    /// The same although somebody has wanted it valid: of a domain whose vCPUs run no more.
+    pub(super) fn drop_abandoned(&mut self, f: Frame<'f>) -> Put {
+        self.undo(f, |_| true)
+    }
+
+    fn undo(&mut self, f: Frame<'f>, may: impl Fn(Word) -> bool) -> Put {
         let mut word = f.word();
-        loop {
-            let State::Partial(at) = word.state() else { return Put::Done };
+        while let State::Partial(at) = word.state()
+            && may(word)
+        {
             let kind = word.kind();
             match step(f, word, Word::locked(kind, at)) {
                 Ok(()) => return self.devalidate(f, kind, at, true),
                 Err(now) => word = now,
             }
         }
+        Put::Done
     }
 
     fn devalidate(&mut self, f: Frame<'f>, kind: Kind, from: Progress, held: bool) -> Put {
         let (worked, put) = match self.demote(&Table { frame: f, kind }, from) {
-            Some(at) => (Worked::Paused(at), Put::Partial),
+            Some(at) => (Worked::Falling(at), Put::Partial),
             None => (Worked::Free, Put::Done),
         };
         self.leave(f, kind, worked, held, kind);

@@ -8,6 +8,7 @@
 //! | 56    | one CPU is changing entries of this table |
 //! | 57    | pinned: the domain itself holds one type reference |
 //! | 58    | a domain other than the owner has had a writable mapping since the last flush of all CPUs |
+//! | 59    | Partial: whoever worked on it last wants it valid, else given up |
 //!
 //! A count of 48 bits cannot overflow: each reference is an entry of 8 bytes in memory or a field in a structure, and
 //! the direct map ends at 5 TiB.
@@ -125,6 +126,7 @@ const VALID: u64 = 3 << 52;
 const UPDATING: u64 = 1 << 56;
 const PINNED: u64 = 1 << 57;
 const FOREIGN: u64 = 1 << 58;
+const RISING: u64 = 1 << 59;
 
 /// One value of a page's type word.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,7 +139,8 @@ pub enum State {
     Free(Stamp),
     /// One CPU alone changes the type (flushing, validating or devalidating).
     Locked(Progress),
-    /// Part of the entries are counted and nobody works on it. The state itself holds a general reference.
+    /// Part of the entries are counted and nobody works on it. The state itself holds a general reference. Whoever wants it
+    /// valid may turn it; whoever gives up leaves it alone then ([`Word::is_rising`]), or the two would undo each other's work.
     Partial(Progress),
     /// In use as its kind, so many times.
     Valid(u64),
@@ -157,9 +160,22 @@ impl Word {
         Word(LOCKED | (kind as u64) << KIND_SHIFT | at.bits())
     }
 
+    /// Given up so far.
     #[inline(always)]
-    pub(super) const fn partial(kind: Kind, at: Progress) -> Word {
+    pub(super) const fn falling(kind: Kind, at: Progress) -> Word {
         Word(PARTIAL | (kind as u64) << KIND_SHIFT | at.bits())
+    }
+
+    /// Validated so far.
+    #[inline(always)]
+    pub(super) const fn rising(kind: Kind, at: Progress) -> Word {
+        Word(Self::falling(kind, at).0 | RISING)
+    }
+
+    /// Whether somebody wants the partial page valid.
+    #[inline(always)]
+    pub(super) const fn is_rising(self) -> bool {
+        self.0 & RISING != 0
     }
 
     #[inline(always)]
@@ -290,8 +306,10 @@ mod tests {
                 for partial_entry in [false, true] {
                     let at = Progress { done, partial_entry };
                     assert_eq!(Word::locked(kind, at).state(), State::Locked(at));
-                    assert_eq!(Word::partial(kind, at).state(), State::Partial(at));
-                    assert_eq!(Word::partial(kind, at).kind(), kind);
+                    for (word, rises) in [(Word::falling(kind, at), false), (Word::rising(kind, at), true)] {
+                        assert_eq!((word.state(), word.kind()), (State::Partial(at), kind));
+                        assert_eq!(word.is_rising(), rises);
+                    }
                 }
             }
             let stamp = Stamp::new(u64::MAX);

@@ -225,6 +225,47 @@ fn a_half_validated_tree_can_be_given_up_or_gone_on_with() {
 }
 
 #[test]
+fn who_validates_wins_against_who_gives_up() {
+    // As often as there are slices: one vCPU finishes what an unpin has left, another one pins the same tree, or a part of it.
+    for (mfn, kind) in [(10, Kind::L4), (11, Kind::L3)] {
+        let machine = Machine::new(64);
+        small(&machine);
+        let mut mmu = machine.mmu();
+        assert_eq!(mmu.pin(Mfn(10), Kind::L4, A), Ok(()));
+        mmu.env.budget = 3;
+        assert_eq!(mmu.unpin(Mfn(10), A), Ok(()));
+        assert!(matches!(mmu.word(10).state(), State::Partial(_)));
+        let mut rounds = 0;
+        loop {
+            mmu.env.budget = 3;
+            if let Some(next) = mmu.env.deferred.pop() {
+                let rest = mmu.finish(next);
+                mmu.env.deferred.extend(rest);
+            }
+            recount(&mmu, &[]);
+            mmu.env.budget = 3;
+            match mmu.pin(Mfn(mfn), kind, A) {
+                Ok(()) => break,
+                fail => assert_eq!(fail, Err(Fail::Again)),
+            }
+            recount(&mmu, &[]);
+            rounds += 1;
+            assert!(rounds < 300, "they undo each other's work");
+        }
+        mmu.whole();
+        recount(&mmu, &[]);
+        assert!(mmu.word(mfn).is_pinned());
+        for mfn in 10..40 {
+            let f = mmu.frames.ram(Mfn(mfn)).unwrap();
+            while !mmu.relinquish(f, A) {}
+            mmu.whole();
+        }
+        recount(&mmu, &[]);
+        assert_eq!(mmu.env.freed.len(), 30);
+    }
+}
+
+#[test]
 fn descriptor_pages() {
     let machine = Machine::new(64);
     machine.give(10..20, A);
