@@ -2,7 +2,7 @@
 //! ext4 do not tell the latter.
 
 use super::blocks::{Blocks, Stop};
-use super::{Located, Piece};
+use super::{Located, Piece, add, cut};
 use alloc::vec::Vec;
 use core::cell::Cell;
 
@@ -150,22 +150,16 @@ impl<'a> Ext4<'a> {
                 return Err(Stop::Broken);
             }
             if first > next {
-                pieces.push(Piece { at: None, len: (first - next) * self.block_size });
+                add(&mut pieces, Piece { at: None, len: (first - next) * self.block_size })?;
             }
             let at = start.map(|start| start.checked_mul(self.block_size).ok_or(Stop::Broken)).transpose()?;
-            pieces.push(Piece { at, len: count * self.block_size });
             next = first + count;
-            Ok(())
+            add(&mut pieces, Piece { at, len: count * self.block_size })
         })?;
-        let mut left = inode.size;
-        for piece in &mut pieces {
-            piece.len = piece.len.min(left);
-            left -= piece.len;
-        }
+        let left = cut(&mut pieces, inode.size);
         if left > 0 {
-            pieces.push(Piece { at: None, len: left });
+            add(&mut pieces, Piece { at: None, len: left })?;
         }
-        pieces.retain(|piece| piece.len > 0);
         Ok(pieces)
     }
 

@@ -2,7 +2,7 @@
 //! keep their place while their size stays, so they can be written too.
 
 use super::blocks::{Blocks, Stop};
-use super::{Located, Piece};
+use super::{Located, Piece, add, cut};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -55,22 +55,16 @@ pub fn locate(blocks: &Blocks, path: &str) -> Result<Located, Stop> {
         let pieces = match &found {
             None => match fat.root {
                 Ok(place) => Vec::from([place]),
-                Err(cluster) => fat.pieces(cluster)?,
+                Err(cluster) => fat.pieces(cluster, ENTRIES * ENTRY)?,
             },
-            Some(directory) if directory.is_directory => fat.pieces(directory.cluster)?,
+            Some(directory) if directory.is_directory => fat.pieces(directory.cluster, ENTRIES * ENTRY)?,
             Some(_) => return Err(Stop::WrongKind),
         };
         found = Some(fat.find(&pieces, name)?);
     }
     let file = found.filter(|found| !found.is_directory).ok_or(Stop::WrongKind)?;
-    let mut pieces = if file.size == 0 { Vec::new() } else { fat.pieces(file.cluster)? };
-    let mut left = file.size;
-    for piece in &mut pieces {
-        piece.len = piece.len.min(left);
-        left -= piece.len;
-    }
-    pieces.retain(|piece| piece.len > 0);
-    if left > 0 { Err(Stop::Broken) } else { Ok(Located { size: file.size, pieces }) }
+    let mut pieces = if file.size == 0 { Vec::new() } else { fat.pieces(file.cluster, file.size)? };
+    if cut(&mut pieces, file.size) > 0 { Err(Stop::Broken) } else { Ok(Located { size: file.size, pieces }) }
 }
 
 impl<'a> Fat<'a> {
@@ -109,27 +103,19 @@ impl<'a> Fat<'a> {
         Ok((value < end).then_some(value.into()))
     }
 
-    /// Where the clusters from one on lie, those side by side as one.
-    fn pieces(&self, first: u64) -> Result<Vec<Piece>, Stop> {
+    /// Where the clusters from one on lie, until there are as many bytes as are wanted: a chain may go in a circle.
+    fn pieces(&self, first: u64, wanted: u64) -> Result<Vec<Piece>, Stop> {
         let mut pieces: Vec<Piece> = Vec::new();
-        let (mut cluster, mut count) = (first, 0);
-        loop {
-            count += 1;
+        let mut cluster = first;
+        for _ in 0..wanted.div_ceil(self.cluster_bytes).min(self.clusters) {
             let index = cluster.checked_sub(2).filter(|index| *index < self.clusters).ok_or(Stop::Broken)?;
-            // A chain that goes in a circle is longer than there are clusters.
-            if count > self.clusters {
-                return Err(Stop::Broken);
-            }
-            let at = self.data + index * self.cluster_bytes;
-            match pieces.last_mut() {
-                Some(last) if last.at.is_some_and(|start| start + last.len == at) => last.len += self.cluster_bytes,
-                _ => pieces.push(Piece { at: Some(at), len: self.cluster_bytes }),
-            }
+            add(&mut pieces, Piece { at: Some(self.data + index * self.cluster_bytes), len: self.cluster_bytes })?;
             match self.next(cluster)? {
                 Some(next) => cluster = next,
-                None => return Ok(pieces),
+                None => break,
             }
         }
+        Ok(pieces)
     }
 
     /// What has a name, long or short, in a directory; letters are alike whether large or small.

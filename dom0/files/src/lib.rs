@@ -45,3 +45,30 @@ pub fn locate(blocks: &Blocks, path: &str) -> Result<(Located, bool), Stop> {
         Err(Stop::Unsupported("no file system that is known"))
     }
 }
+
+/// Pieces of one file at most: what a volume says decides how many there are, and their list is the reader's memory.
+const PIECES: usize = 65_536;
+
+/// Adds to a file's pieces; one that goes on where the last ended becomes part of it.
+fn add(pieces: &mut Vec<Piece>, piece: Piece) -> Result<(), Stop> {
+    let full = pieces.len() == PIECES;
+    match pieces.last_mut() {
+        Some(last) if last.at.and_then(|at| at.checked_add(last.len)).is_some_and(|end| piece.at == Some(end)) => {
+            last.len = last.len.checked_add(piece.len).ok_or(Stop::Broken)?;
+        }
+        _ if full => return Err(Stop::Unsupported("a file in more than 65,536 pieces")),
+        _ => pieces.push(piece),
+    }
+    Ok(())
+}
+
+/// Cuts a file's pieces off where it ends, and says how many bytes they lack.
+fn cut(pieces: &mut Vec<Piece>, size: u64) -> u64 {
+    let mut left = size;
+    for piece in &mut *pieces {
+        piece.len = piece.len.min(left);
+        left -= piece.len;
+    }
+    pieces.retain(|piece| piece.len > 0);
+    left
+}

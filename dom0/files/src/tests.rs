@@ -114,6 +114,32 @@ fn a_file_on_fat() {
     assert_eq!(look(&image, ""), Err(Stop::WrongKind));
 }
 
+/// FAT32 of 2 TiB in clusters of a sector, as it says: what is kept of its circles is not as long as they are.
+#[test]
+fn a_chain_that_goes_in_a_circle() {
+    let mut image = fat();
+    put16(&mut image, 17, 0);
+    put16(&mut image, 19, 0);
+    put32(&mut image, 32, u32::MAX);
+    // The root directory is cluster 3 alone; clusters 2 and 4 follow each other for good.
+    put32(&mut image, 44, 3);
+    for (cluster, next) in [(2, 4), (3, 0x0fff_ffff), (4, 2)] {
+        put32(&mut image, 512 + cluster * 4, next);
+    }
+    let root = 1024 + 512;
+    put(&mut image, root, b"HELLO   TXT");
+    put16(&mut image, root + 26, 2);
+    for (size, expected) in [
+        (1300, Ok(vec![piece(1024, 512), piece(2048, 512), piece(1024, 276)])),
+        (u32::MAX, Err(Stop::Unsupported("a file in more than 65,536 pieces"))),
+    ] {
+        put32(&mut image, root + 28, size);
+        assert_eq!(look(&image, "hello.txt").map(|(located, _)| located.pieces), expected);
+    }
+    put32(&mut image, 512 + 3 * 4, 2);
+    assert_eq!(look(&image, "other"), Err(Stop::NotFound), "a directory ends where there may be no more entries");
+}
+
 #[test]
 fn a_file_on_ext4() {
     let mut image = ext4();
