@@ -48,6 +48,14 @@ pub struct Report {
 
 /// Recounts the references to a domain's pages. `EBUSY`: a vCPU of it runs, other than the one that asks. `ENOMEM`.
 pub fn audit(domain: &Arc<Domain>, asker: Option<Asker<'_>>, held: &mut Held<'_, 0>) -> Result<Report, Errno> {
+    // One that waits is not to wake up in the middle of it.
+    domain.pause(held);
+    let report = recount(domain, asker, held);
+    domain.unpause(held);
+    report
+}
+
+fn recount(domain: &Arc<Domain>, asker: Option<Asker<'_>>, held: &mut Held<'_, 0>) -> Result<Report, Errno> {
     let asker = asker.filter(|asker| asker.vcpu.domain_id == domain.id);
     feed_heap(held);
     let tables = tables()?;

@@ -256,6 +256,9 @@ impl Row {
         })?;
         logged?;
         log.write_all(look.as_bytes())?;
+        if self.judge == Judge::Hostile {
+            text.push_str(&look);
+        }
         let names = symbols::names(&text, payload);
         if !names.is_empty() {
             writeln!(log, "\n# names\n{}", names.join("\n"))?;
@@ -318,7 +321,7 @@ impl Row {
         if self.judge == Judge::Hostile {
             let ended = if self.case.script.is_some() { dom0::status_in(text).is_some() } else { hostile::over(text) };
             return match &self.case.hostile {
-                Some(plan) if ended => plan.judge(text),
+                Some(plan) if ended || plan.hangs_alone(text) => plan.judge(text),
                 Some(_) => (false, format!("it did not end{}", ending(end))),
                 None => (false, "the case says nothing of hostile guests".into()),
             };

@@ -106,6 +106,13 @@ impl Plan {
         if self.pvh { &[("neighbour", PV), ("neighbour2", PVH)] } else { &[("neighbour", PV)] }
     }
 
+    /// Whether a guest that was booted hangs, which is its own affair: asked on the serial port when the time was over, the
+    /// hypervisor shows the vCPUs of the domain.
+    pub fn hangs_alone(&self, text: &str) -> bool {
+        let answer = text.rsplit_once("'q' pressed").map(|(_, answer)| answer);
+        self.as_dom0 && answer.is_some_and(|answer| (0..self.vcpus).all(|n| answer.contains(&format!("VCPU{n}: CPU"))))
+    }
+
     /// Judges what was said to the end.
     pub fn judge(&self, text: &str) -> (bool, String) {
         let calls = calls(text);
@@ -161,6 +168,10 @@ mod tests {
         assert!(!Plan { living: 2, ..PLAN }.judge(text).0);
         assert!(!Plan { seeds: [1, 3], ..PLAN }.judge(text).0);
         assert!(!PLAN.judge(text.rsplit_once("neighbour").unwrap().0).0, "a neighbour that is silent");
+        let asked = format!("{text}(XEN) 'q' pressed -> dump\n(XEN)     VCPU0: CPU1 [has=T]\n");
+        let plan = Plan { as_dom0: true, ..PLAN };
+        assert!(!plan.hangs_alone(text) && !plan.hangs_alone(&asked) && !PLAN.hangs_alone(&asked));
+        assert!(plan.hangs_alone(&(asked + "(XEN)     VCPU1: CPU0 [has=F]\n")), "both vCPUs are shown");
     }
 
     #[test]
