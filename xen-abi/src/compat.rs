@@ -35,6 +35,20 @@ structures! {
         /// Guest frame to place it at.
         pub gpfn: u32,
     }
+    pub struct AddToPhysmapBatch = "struct xen_add_to_physmap_batch" {
+        pub domid: DomId,
+        /// `XENMAPSPACE_*`.
+        pub space: u16,
+        pub size: u16,
+        /// Owner of the frames, for `XENMAPSPACE_GMFN_FOREIGN`; otherwise 0.
+        pub foreign_domid: DomId => "u.foreign_domid",
+        /// Address of `size` u32.
+        pub idxs: u32,
+        /// Address of `size` u32.
+        pub gpfns: u32,
+        /// Address of `size` i32: negated errors, or 0.
+        pub errs: u32,
+    }
     pub struct RemoveFromPhysmap = "struct xen_remove_from_physmap" {
         pub domid: DomId,
         pub _pad: u16,

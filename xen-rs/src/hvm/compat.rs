@@ -32,6 +32,8 @@ use crate::{
 const LIST: u64 = 64;
 /// Numbers of 64 bits that a list holds.
 const NUMBERS: u32 = 240;
+/// Pages of a batch for the physical map that are entered in one go.
+const PAGES: u32 = 32;
 /// Copies that are done in one go.
 const COPIES: u32 = 32;
 
@@ -156,6 +158,7 @@ fn memory_op(cx: &mut Context<'_>) -> Outcome {
         memory::XENMEM_INCREASE_RESERVATION | memory::XENMEM_DECREASE_RESERVATION | memory::XENMEM_POPULATE_PHYSMAP => {
             reservation(cx, command, low(first))
         }
+        memory::XENMEM_ADD_TO_PHYSMAP_BATCH => add_batch(cx, low(first)).unwrap_or_else(Outcome::Fail),
         memory::XENMEM_ADD_TO_PHYSMAP => widened::<abi::AddToPhysmap>(cx, 1, Answers::No, handler),
         memory::XENMEM_REMOVE_FROM_PHYSMAP => widened::<abi::RemoveFromPhysmap>(cx, 1, Answers::No, handler),
         memory::XENMEM_MEMORY_MAP => widened::<abi::MemoryMap>(cx, 1, Answers::There, handler),
@@ -222,6 +225,49 @@ fn reservation(cx: &mut Context<'_>, command: u32, first: u32) -> Outcome {
             Outcome::Again
         }
     }
+}
+
+/// Pages for the physical map, from `first` on, each of which is answered: as many as have room in one go.
+fn add_batch(cx: &mut Context<'_>, first: u32) -> Result<Outcome, Errno> {
+    const COMMAND: u32 = memory::XENMEM_ADD_TO_PHYSMAP_BATCH;
+    const INDICES: u64 = LIST;
+    const FRAMES: u64 = INDICES + PAGES as u64 * 8;
+    const ANSWERS: u64 = FRAMES + PAGES as u64 * 8;
+    const { assert!(ANSWERS + PAGES as u64 * 4 <= Window::BYTES) };
+    let [_, va, ..] = cx.args();
+    let given = Handle::<abi::AddToPhysmapBatch, In>::new(va).read()?;
+    let part = Part::new(first, given.size.into(), PAGES).ok_or(Errno::EDOM)?;
+    let mut window = Window::open().ok_or(Errno::EFAULT)?;
+    for (from, to) in [(given.idxs, INDICES), (given.gpfns, FRAMES)] {
+        let numbers = Series::<u32, In>::new(from.into()).after(first.into());
+        for (i, number) in (0..u64::from(part.count())).zip(numbers) {
+            window.put(to + i * 8, &u64::from(number.read()?))?;
+        }
+    }
+    let size = u16::try_from(part.count()).map_err(|_| Errno::EDOM)?;
+    let [idxs, gpfns, errs] = [INDICES, FRAMES, ANSWERS].map(|place| Window::ADDRESS + place);
+    let (domid, space, foreign_domid) = (given.domid, given.space, given.foreign_domid);
+    window.put(0, &memory::AddToPhysmapBatch { domid, space, size, foreign_domid, idxs, gpfns, errs })?;
+    cx.set_args([COMMAND.into(), Window::ADDRESS]);
+    let (done, after) = match calls::memory_op::memory_op(cx) {
+        Outcome::Done(_) => (part.count(), part.ended(part.count())),
+        Outcome::Again => {
+            let (_, done) = split_command(cx.args()[0]);
+            (low(done), part.interrupted(low(done)))
+        }
+        Outcome::Fail(errno) => return Err(errno),
+    };
+    let answers = Series::<i32, Out>::new(given.errs.into()).after(first.into());
+    for (i, told) in (0..u64::from(done)).zip(answers) {
+        told.write(&window.get::<i32>(ANSWERS + i * 4)?)?;
+    }
+    Ok(match after {
+        After::Over(_) => Outcome::OK,
+        After::From(next) => {
+            cx.set_args([continued(COMMAND, next).into(), va]);
+            Outcome::Again
+        }
+    })
 }
 
 fn grant_table_op(cx: &mut Context<'_>) -> Outcome {

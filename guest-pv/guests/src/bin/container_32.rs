@@ -146,12 +146,42 @@ fn memory(tap: &mut Tap) {
     tap.is(with(OP, XENMEM_ADD_TO_PHYSMAP, &mut place), Ok(0), "the grant table is put there");
     let mut gone = compat::RemoveFromPhysmap { domid: SELF, _pad: 0, gpfn: gfn };
     tap.is(with(OP, XENMEM_REMOVE_FROM_PHYSMAP, &mut gone), Ok(0), "and taken away");
+    many(tap, gfn);
     tap.is(with(OP, XENMEM_POPULATE_PHYSMAP, &mut list(1)), Ok(1), "a page is there again");
     store(frame.address(), 0x3232);
     tap.is(load(frame.address()), 0x3232, "which can be used");
     place.space = 77;
     tap.is(with(OP, XENMEM_ADD_TO_PHYSMAP, &mut place), Err(Errno::EINVAL), "no such space");
     tap.is(call(OP, [XENMEM_ADD_TO_PHYSMAP, NOWHERE]), Err(Errno::EFAULT), "nor such an address");
+}
+
+/// The grant table again, as the last of more pages than the hypervisor enters in one go; there are not so many others.
+fn many(tap: &mut Tap, gfn: u32) {
+    const OP: u32 = HYPERVISOR_MEMORY_OP;
+    const PAGES: usize = 40;
+    let (frames, answers) = (DATA + 256, DATA + 512);
+    let mut indices = [0x10_0000u32; PAGES];
+    indices[PAGES - 1] = 0;
+    put(DATA, &indices);
+    put(frames, &[gfn; PAGES]);
+    put(answers, &[7i32; PAGES + 1]);
+    let mut batch = compat::AddToPhysmapBatch {
+        domid: SELF,
+        space: XENMAPSPACE_GRANT_TABLE as u16,
+        size: PAGES as u16,
+        foreign_domid: DomId(0),
+        idxs: DATA as u32,
+        gpfns: frames as u32,
+        errs: answers as u32,
+    };
+    tap.is(with(OP, XENMEM_ADD_TO_PHYSMAP_BATCH, &mut batch), Ok(0), "many pages at a time");
+    let mut expected = [-(Errno::EINVAL as i32); PAGES + 1];
+    (expected[PAGES - 1], expected[PAGES]) = (0, 7);
+    tap.ok(get::<[i32; PAGES + 1]>(answers) == expected, "each has its answer");
+    let mut gone = compat::RemoveFromPhysmap { domid: SELF, _pad: 0, gpfn: gfn };
+    tap.is(with(OP, XENMEM_REMOVE_FROM_PHYSMAP, &mut gone), Ok(0), "and the one that came is taken away");
+    batch.idxs = NOWHERE;
+    tap.is(with(OP, XENMEM_ADD_TO_PHYSMAP_BATCH, &mut batch), Err(Errno::EFAULT), "a list without memory");
 }
 
 /// More than fits in a page of the hypervisor's in its own form.
