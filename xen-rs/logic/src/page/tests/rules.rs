@@ -196,6 +196,17 @@ fn slices() {
     assert!(matches!(mmu.word(13).state(), State::Free(_)));
 }
 
+/// The domain of [`small`] loses all its pages.
+fn dies<'a>(mmu: &mut Mmu<'a, Fake<'a>>) {
+    for mfn in 10..40 {
+        let f = mmu.frames.ram(Mfn(mfn)).unwrap();
+        while !mmu.relinquish(f, A) {}
+        mmu.whole();
+    }
+    recount(mmu, &[]);
+    assert_eq!(mmu.env.freed.len(), 30);
+}
+
 #[test]
 fn a_half_validated_tree_can_be_given_up_or_gone_on_with() {
     for go_on in [true, false] {
@@ -214,13 +225,7 @@ fn a_half_validated_tree_can_be_given_up_or_gone_on_with() {
             assert_eq!(mmu.unpin(Mfn(12), A), Ok(()));
             assert_eq!(mmu.unpin(Mfn(10), A), Ok(()));
         }
-        for mfn in 10..40 {
-            let f = mmu.frames.ram(Mfn(mfn)).unwrap();
-            while !mmu.relinquish(f, A) {}
-            mmu.whole();
-        }
-        recount(&mmu, &[]);
-        assert_eq!(mmu.env.freed.len(), 30);
+        dies(&mut mmu);
     }
 }
 
@@ -255,13 +260,7 @@ fn who_validates_wins_against_who_gives_up() {
         mmu.whole();
         recount(&mmu, &[]);
         assert!(mmu.word(mfn).is_pinned());
-        for mfn in 10..40 {
-            let f = mmu.frames.ram(Mfn(mfn)).unwrap();
-            while !mmu.relinquish(f, A) {}
-            mmu.whole();
-        }
-        recount(&mmu, &[]);
-        assert_eq!(mmu.env.freed.len(), 30);
+        dies(&mut mmu);
     }
 }
 
