@@ -6,7 +6,7 @@ mod registers;
 
 pub use registers::{answer, answer_idle};
 
-use logic::lock::Held;
+use logic::{hvm::p2m::Order, lock::Held};
 use machine::arch::x86_64::{panic, power, tsc};
 use machine::mem::heap;
 
@@ -62,6 +62,16 @@ fn domains(_: Option<Asker<'_>>, held: &mut Held<'_, 0>) {
     let mut from = DomId(0);
     while let Some(domain) = domain::next_from(from, held) {
         log::warn!("domain {}: {} vCPUs", domain.id.0, domain.vcpus().len());
+        if let Some(pvh) = domain.pvh() {
+            let mut entries = [0u64; Order::ALL.len()];
+            pvh.physmap.each(held, |found| {
+                for (order, count) in Order::ALL.iter().zip(&mut entries) {
+                    *count += u64::from(found.order == *order);
+                }
+            });
+            let [huge, large, small] = entries;
+            log::warn!("    nested page tables: {huge} entries of 1 GiB, {large} of 2 MiB, {small} of 4 KiB");
+        }
         for vcpu in domain.vcpus() {
             show(vcpu, held);
         }

@@ -41,7 +41,12 @@ fuzz_target!(|data: &[u8]| {
                 }
             }
             _ => {
-                let Ok(stale) = buddy.alloc(table, what >> 4, Zone::Any) else { continue };
+                let zone = match bytes.u8() {
+                    at @ 0..64 => Zone::From(Mfn(u64::from(at) << (what >> 4))),
+                    64..80 => Zone::Largest,
+                    _ => Zone::Any,
+                };
+                let Ok(stale) = buddy.alloc(table, what >> 4, zone) else { continue };
                 let block = stale.flushed(table, |_| ());
                 assert_eq!(block.mfn().0 % block.pages(), 0, "not aligned");
                 for f in block.frames(table) {

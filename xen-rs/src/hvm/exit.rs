@@ -6,8 +6,9 @@ use logic::hvm::length::{Instruction, MAX_LENGTH};
 use logic::num;
 use logic::regs::{GuestRegs, rflags};
 use machine::arch::x86_64::{cpu, guest_registers};
-use machine::container::{Event, EventKind, Exit, attributes, memory};
+use machine::container::{Access, Event, EventKind, Exit, attributes, memory};
 use xen_abi::hvm::HVM_PARAM_TRIPLE_FAULT_REASON;
+use xen_abi::ids::Gfn;
 
 use super::{PvhVcpu, cpuid, mmio, msr, port, upcall, vcpu::Nmis};
 use crate::{cpu::Context, cpu_loop, domain::Shutdown, trap, trap::crash::Name};
@@ -59,6 +60,7 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
         }
         Exit::Undefined => inject(cx, Event::exception(6)),
         Exit::Forbidden => inject(cx, Event::general_protection()),
+        Exit::NestedFault { address, access: Access::Execute } if runs_code(cx, address) => {}
         Exit::NestedFault { address, access } if !delivers(cx) && mmio::access(cx, address, access) => {}
         // By an instruction that is not carried out here. Xen's guests get the same fault.
         Exit::NestedFault { .. } => inject(cx, Event::general_protection()),
@@ -169,6 +171,18 @@ fn length(cx: &Context<'_>, instruction: Instruction) -> Option<u64> {
         instruction.length(code.get(..longest)?, long_mode)
     })?;
     u64::try_from(found).ok()
+}
+
+/// Whether the guest can run code there after all: in a large page, where the CPU is not to run any
+/// ([`Format::EptSmallCode`](logic::hvm::p2m::Format::EptSmallCode)), or in one that another vCPU has just had split.
+#[cold]
+fn runs_code(cx: &mut Context<'_>, address: u64) -> bool {
+    let domain = cx.domain;
+    let Some(pvh) = domain.pvh() else { return false };
+    pvh.physmap.allow_code(domain.id, Gfn(address >> 12), &mut cx.held).unwrap_or_else(|_| {
+        crash(cx, "its pool has no frame left for tables of code");
+        true
+    })
 }
 
 /// Whether the exit came out of an event's delivery: then the instruction has nothing to do with it.

@@ -6,12 +6,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use arrayvec::ArrayVec;
 use logic::{
     frames::{Batch, Block, Zone},
-    hvm::p2m::{Access, Format, Found, Order, Page, Refused, Stale, Use},
+    hvm::p2m::{Access, Found, Order, Page, Refused, Stale, Use},
     hypercall::Budget,
     lock::{Held, rank},
 };
 use machine::{
-    container::{self, Vendor},
+    container,
     mem::{
         frame_table::frames,
         nested::{self, Map, Tables},
@@ -117,6 +117,25 @@ impl DomainPhysmap {
         Ok(())
     }
 
+    /// Where frames for an extent had better lie: large ones where those before them end, so that one entry can map 1 GiB of
+    /// them.
+    #[cold]
+    pub fn place(&self, domain: &Domain, gfn: Gfn, order: u8, held: &mut Held<'_, 0>) -> Zone {
+        let large = order == Order::Large as u8 && gfn.0.is_multiple_of(Order::Large.frames());
+        if !large || container::largest_page() < Order::Huge || domain.cpuid.is_fixed() {
+            return Zone::Any;
+        }
+        let (huge, large) = (Order::Huge.frames(), Order::Large.frames());
+        if gfn.0.is_multiple_of(huge) {
+            // Not for a domain that is smaller.
+            let fills = domain.memory.totals(held).maximum >= gfn.0.saturating_add(huge);
+            return if fills { Zone::Largest } else { Zone::Any };
+        }
+        let before = self.find(Gfn(gfn.0 - large), held).filter(|before| before.order == Order::Large);
+        let next = before.map(|before| Mfn(before.mfn.0 + large)).filter(|next| next.0 % huge == gfn.0 % huge);
+        next.map_or(Zone::Any, Zone::From)
+    }
+
     /// Enters 2^order frames of `owner` that follow each other, by large entries where they fit. What was there is taken out;
     /// the domain's own memory among it is freed.
     ///
@@ -137,7 +156,10 @@ impl DomainPhysmap {
             let at = Gfn(gfn.0.checked_add(done).ok_or(Errno::EINVAL)?);
             let part = Order::fitting(at, mfn.0 + done, count - done, Order::Large);
             match self.enter_page(domain, at, (Mfn(mfn.0 + done), part), owner, how, held) {
-                Ok(()) => done += part.frames(),
+                Ok(()) => {
+                    done += part.frames();
+                    self.join_behind(domain, Gfn(gfn.0 + done), held);
+                }
                 // Where small pages were before, there is no large one any more.
                 Err(Refused::Occupied) if part == Order::Large => {
                     for i in 0..part.frames() {
@@ -150,6 +172,32 @@ impl DomainPhysmap {
             }
         }
         Ok(())
+    }
+
+    /// What has just been filled up to there may be a whole GiB, which one entry can map. Not under a vCPU that may run.
+    fn join_behind(&self, domain: &Domain, end: Gfn, held: &mut Held<'_, 0>) {
+        if !end.0.is_multiple_of(Order::Huge.frames()) || domain.cpuid.is_fixed() {
+            return;
+        }
+        if let Some(map) = self.map.lock(held).0.as_mut() {
+            let _joined = map.join(Gfn(end.0 - 1));
+        }
+    }
+
+    /// The guest cannot run code at a number: has it in a page of 4 KiB where only the size keeps it from that. False: there
+    /// is no code.
+    ///
+    /// # Errors
+    /// `ENOMEM`: the pool for tables is used up.
+    pub fn allow_code(&self, domain: DomId, gfn: Gfn, held: &mut Held<'_, 0>) -> Result<bool, Errno> {
+        let (mut map, mut below) = self.map.lock(held);
+        self.feed(domain, &mut map, &mut below);
+        let Some(map) = map.as_mut() else { return Ok(false) };
+        if !map.find(gfn).is_some_and(|found| found.access.execute) {
+            return Ok(false);
+        }
+        map.split_down(gfn).map_err(errno)?;
+        Ok(true)
     }
 
     fn enter_page(
@@ -195,7 +243,7 @@ impl DomainPhysmap {
     fn feed(&self, domain: DomId, map: &mut Option<Map>, held: &mut Held<'_, { rank::PHYSMAP }>) {
         if map.is_none() && self.tables.get().is_none() {
             let Ok(root) = memory::alloc(0, Zone::Any, held) else { return };
-            match nested::new(domain, format(), Order::Large, root) {
+            match nested::new(domain, container::table_format(), container::largest_page(), root) {
                 Ok((new, tables)) => {
                     self.tables.call_once(|| Arc::new(tables));
                     *map = Some(new);
@@ -318,13 +366,5 @@ fn errno(refused: Refused) -> Errno {
         Refused::NeedsTables => Errno::ENOMEM,
         Refused::Occupied => Errno::EBUSY,
         Refused::Misplaced => Errno::EINVAL,
-    }
-}
-
-/// The format of the machine's nested page tables.
-fn format() -> Format {
-    match container::vendor() {
-        Some(Vendor::Vmx) => Format::Ept,
-        Some(Vendor::Svm) | None => Format::Npt,
     }
 }

@@ -76,6 +76,11 @@ impl DomainPolicy {
         });
     }
 
+    /// Whether it may have run.
+    pub fn is_fixed(&self) -> bool {
+        self.fixed.get().is_some()
+    }
+
     /// Chooses another one. False: it has run already.
     #[must_use]
     pub fn choose(&self, policy: Box<Policy>) -> bool {

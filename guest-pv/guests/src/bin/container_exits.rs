@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use guest_pv::tap::Tap;
 use guest_pv::{Mode, call, mem, mode, smp, time, traps};
 use guests::cpu::wrmsr;
-use guests::{frame_of, load, trap_of};
+use guests::{code_elsewhere, frame_of, load, trap_of};
 
 guest_pv::test!(run);
 
@@ -29,6 +29,7 @@ fn run(tap: &mut Tap) {
     instructions(tap);
     debugging(tap);
     nothing(tap);
+    tap.is(code_elsewhere(), Some(1234), "code runs in a large page in which none has run");
     two_nmis(tap);
     if __cpuid_count(1, 0).ecx & 1 << 21 == 0 {
         return tap.skip("the APIC as MSRs", "no x2APIC");

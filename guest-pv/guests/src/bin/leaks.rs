@@ -11,7 +11,7 @@ use guest_pv::call::sched;
 use guest_pv::tap::Tap;
 use guest_pv::{Mode, boot, mode};
 use guests::cpu::{cr4, rdmsr, set_cr4, wrmsr, xcr0, xsetbv};
-use guests::me;
+use guests::{code_elsewhere, me};
 
 guest_pv::test!(run);
 
@@ -31,6 +31,7 @@ fn run(tap: &mut Tap) {
     }
     set_cr4(cr4() | OSXSAVE);
     fresh(tap);
+    tap.is(code_elsewhere(), Some(1234), "code runs in a large page in which none has run");
     let mine = Pattern::of(u64::from(me().0));
     mine.load();
     let wrong = mine.wrong();

@@ -152,7 +152,7 @@ pub struct Options {
     pub ring_size: Option<u64>,
     /// `clocksource=`
     pub clock_source: ClockSource,
-    /// `spec-ctrl=`, `pv-l1tf=`
+    /// `spec-ctrl=`, `pv-l1tf=`, `ept=exec-sp`
     pub speculation: Wishes,
 }
 
@@ -280,7 +280,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "dom0-cpuid",
     "flask",
     "argo",
-    "ept",
     "allow_unsafe",
     "ats",
     "bootscrub",
@@ -421,6 +420,7 @@ impl Options {
             // As Xen reads a denied option that has a value.
             "no-spec-ctrl" => self.speculation.spec_ctrl("no").map_err(Complaint::BadValue)?,
             "no-pv-l1tf" => self.speculation.pv_l1tf(Some("no")).map_err(Complaint::BadValue)?,
+            "ept" => self.speculation.ept(text()?).map_err(Complaint::BadValue)?,
             "mem" => self.memory_limit = Some(size(text()?).ok_or(bad)?),
             "conring_size" => self.ring_size = Some(size(text()?).ok_or(bad)?),
             _ => return self.apply_switch(word, name, value),

@@ -6,6 +6,7 @@
 //! is zeroed twice. A dirty block whose buddy is free and clean has a list of its own: when a large block is wanted that
 //! exists only in such pieces, they are found without a search, and each call merges a bounded number of them.
 
+use arrayvec::ArrayVec;
 use xen_abi::ids::Mfn;
 
 use super::{Block, PageList, Stale};
@@ -22,6 +23,10 @@ pub enum Zone {
     Low,
     /// Anywhere; memory above 4 GiB is used up first.
     Any,
+    /// The beginning of a whole free GiB (of 2^[`MAX_ORDER`] frames), where there is one; else anywhere.
+    Largest,
+    /// From this frame on, where that is free or will be when idle CPUs have scrubbed it; else anywhere.
+    From(Mfn),
 }
 
 const LOW_END: u64 = 1 << LOW_WIDTH;
@@ -63,6 +68,8 @@ impl Condition {
 
 const CONDITIONS: [Condition; 3] = [Condition::Clean, Condition::Dirty, Condition::Mixed];
 
+/// CPUs whose scrubbing is known of.
+const SCRUBBERS: usize = 64;
 /// Merges of mixed pairs in one call.
 const MERGES: usize = 256;
 
@@ -75,6 +82,8 @@ pub struct Buddy {
     free: [u64; 65],
     /// Frames in blocks that may hold dirty ones.
     soiled: u64,
+    /// What idle CPUs are scrubbing, as far as there is room: it comes back soon.
+    scrubbed: ArrayVec<(Mfn, u8), SCRUBBERS>,
 }
 
 impl Default for Buddy {
@@ -101,7 +110,7 @@ impl Buddy {
     #[must_use]
     pub const fn new() -> Self {
         const NONE: [PageList; ORDERS] = [const { PageList::new() }; ORDERS];
-        Buddy { lists: [const { [NONE; CONDITIONS.len()] }; 2], free: [0; 65], soiled: 0 }
+        Buddy { lists: [const { [NONE; CONDITIONS.len()] }; 2], free: [0; 65], soiled: 0, scrubbed: ArrayVec::new_const() }
     }
 
     /// Number of free frames.
@@ -150,13 +159,29 @@ impl Buddy {
     pub fn alloc(&mut self, table: FrameTable<'_>, order: u8, zone: Zone) -> Result<Stale, Shortage> {
         let zones: &[usize] = match zone {
             Zone::Low => &[0],
-            Zone::Any => &[1, 0],
+            Zone::Any | Zone::Largest | Zone::From(_) => &[1, 0],
         };
+        match zone {
+            Zone::Largest => match self.alloc_of(table, order, MAX_ORDER, zones) {
+                Err(Shortage::Exhausted) => {}
+                found => return found,
+            },
+            Zone::From(mfn) => match self.find_at(table, mfn, order) {
+                Err(Shortage::Exhausted) => {}
+                found => return found,
+            },
+            Zone::Low | Zone::Any => {}
+        }
+        self.alloc_of(table, order, order, zones)
+    }
+
+    /// Takes the first 2^`order` frames of a free block of 2^`least` frames or more.
+    fn alloc_of(&mut self, table: FrameTable<'_>, order: u8, least: u8, zones: &[usize]) -> Result<Stale, Shortage> {
         for _ in 0..MERGES {
-            if let Some(found) = self.find(table, order, zones) {
-                return Ok(found);
+            if let Some((f, have)) = self.find(table, least, zones) {
+                return Ok(self.carve(table, f, have, (f.mfn(), order)));
             }
-            if !zones.iter().any(|&zone| self.free_in(zone) >= 1 << order && self.merge_one(table, order, zone)) {
+            if !zones.iter().any(|&zone| self.free_in(zone) >= 1 << least && self.merge_one(table, least, zone)) {
                 return Err(Shortage::Exhausted);
             }
         }
@@ -167,35 +192,74 @@ impl Buddy {
         self.free_pages_of(if zone == 0 { 0..=LOW_WIDTH } else { LOW_WIDTH + 1..=MAX_WIDTH })
     }
 
-    fn find(&mut self, table: FrameTable<'_>, order: u8, zones: &[usize]) -> Option<Stale> {
+    /// A free block of 2^`order` frames or more, and how large it is.
+    fn find<'f>(&self, table: FrameTable<'f>, order: u8, zones: &[usize]) -> Option<(Frame<'f>, u8)> {
         for &zone in zones {
             for have in order..=MAX_ORDER {
                 for condition in CONDITIONS {
                     let list = &self.lists[zone][condition as usize][usize::from(have)];
                     let Some(f) = list.first(table).and_then(|mfn| table.ram(mfn)) else { continue };
-                    return Some(self.carve(table, f, have, order));
+                    return Some((f, have));
                 }
             }
         }
         None
     }
 
-    /// Takes the first 2^`order` frames of a free block; the rest stays free.
-    fn carve(&mut self, table: FrameTable<'_>, f: Frame<'_>, have: u8, order: u8) -> Stale {
-        let dirty = f.info().is_block_dirty();
-        self.take_out(table, f, have);
-        self.free[width_of(f.mfn())] -= 1 << order;
-        for half in (order..have).rev() {
-            if let Some(upper) = table.ram(Mfn(f.mfn().0 + (1 << half))) {
-                self.insert(table, upper, half, dirty);
+    /// Takes the 2^`order` frames from `mfn` on, if all of them are free and the number is a multiple of theirs. They may be
+    /// so soon, if an idle CPU has some of them.
+    fn find_at(&mut self, table: FrameTable<'_>, mfn: Mfn, order: u8) -> Result<Stale, Shortage> {
+        if order > MAX_ORDER || !mfn.0.is_multiple_of(1 << order) || mfn >= table.end() {
+            return Err(Shortage::Exhausted);
+        }
+        for have in order..=MAX_ORDER {
+            let first = table.ram(Mfn(mfn.0 & !((1 << have) - 1)));
+            if let Some(f) = first.filter(|f| f.info().block() == Some(have)) {
+                return Ok(self.carve(table, f, have, (mfn, order)));
             }
         }
-        Stale(Block::new(f.mfn(), order))
+        // In pieces, some of them clean and some not.
+        let piece = |at| table.ram(Mfn(at)).and_then(|f| Some((f, f.info().block()?)));
+        let end = mfn.0 + (1 << order);
+        let mut at = mfn.0;
+        while at < end {
+            let scrubbed = || self.scrubbed.iter().find(|(first, order)| first.0 >> order == at >> order);
+            at += match (piece(at), scrubbed()) {
+                (Some((_, have)), _) => 1 << have,
+                (None, Some(_)) => return Err(Shortage::Unfinished),
+                (None, None) => return Err(Shortage::Exhausted),
+            };
+        }
+        self.free[width_of(mfn)] -= 1 << order;
+        at = mfn.0;
+        while let Some((f, have)) = piece(at).filter(|_| at < end) {
+            self.take_out(table, f, have);
+            at += 1 << have;
+        }
+        Ok(Stale(Block::new(mfn, order)))
+    }
+
+    /// Takes the 2^`order` frames from `mfn` on out of a free block, which they lie in; the rest stays free.
+    fn carve(&mut self, table: FrameTable<'_>, f: Frame<'_>, have: u8, (mfn, order): (Mfn, u8)) -> Stale {
+        let dirty = f.info().is_block_dirty();
+        self.take_out(table, f, have);
+        self.free[width_of(mfn)] -= 1 << order;
+        for half in (order..have).rev() {
+            // The half that they do not lie in.
+            let other = Mfn((mfn.0 ^ 1 << half) & !((1 << half) - 1));
+            if let Some(other) = table.ram(other) {
+                self.insert(table, other, half, dirty);
+            }
+        }
+        Stale(Block::new(mfn, order))
     }
 
     /// Gives frames back.
     pub fn free(&mut self, table: FrameTable<'_>, block: Block) {
         let (mut mfn, mut order) = (block.mfn(), block.order());
+        if !self.scrubbed.is_empty() {
+            self.scrubbed.retain(|(first, _)| *first != mfn);
+        }
         let dirty = block.frames(table).any(|f| f.info().is_dirty());
         self.free[width_of(mfn)] += 1 << order;
         while order < MAX_ORDER {
@@ -234,7 +298,9 @@ impl Buddy {
                 for condition in [Condition::Dirty, Condition::Mixed] {
                     let list = &self.lists[zone][condition as usize][usize::from(have)];
                     let Some(f) = list.first(table).and_then(|mfn| table.ram(mfn)) else { continue };
-                    return Some(self.carve(table, f, have, have.min(order)));
+                    let order = have.min(order);
+                    let _ = self.scrubbed.try_push((f.mfn(), order));
+                    return Some(self.carve(table, f, have, (f.mfn(), order)));
                 }
             }
         }

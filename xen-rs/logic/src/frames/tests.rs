@@ -141,21 +141,70 @@ fn free_frames_by_the_width_of_their_numbers() {
     assert_eq!((each(&buddy), buddy.free_pages_of(4..=40)), (std::vec![1, 2, 4, 8, 16, 32], 56));
 }
 
+#[test]
+fn large_blocks_side_by_side() {
+    const GIB: u64 = 1 << MAX_ORDER;
+    let info = holes(3 * GIB as usize);
+    let table = FrameTable::new(&info);
+    let mut buddy = Buddy::new();
+    buddy.add(table, Mfn(1), Mfn(512), false);
+    buddy.add(table, Mfn(GIB), Mfn(3 * GIB), false);
+    let mut take = |order, zone| buddy.alloc(table, order, zone).map(|stale| stale.flushed(table, |_| ()));
+    // What is left of a GiB comes first, and a whole one is found all the same.
+    let before = take(9, Zone::Any).unwrap();
+    let other = 4 * GIB - GIB - (before.mfn().0 & !(GIB - 1)); // The one that is still whole.
+    let mut blocks = std::vec![take(9, Zone::Largest).unwrap()];
+    assert_eq!(blocks[0].mfn().0, other);
+    for i in 1..512 {
+        let next = Mfn(other + i * 512);
+        blocks.push(take(9, Zone::From(next)).unwrap());
+        assert_eq!(blocks.last().map(Block::mfn), Some(next));
+    }
+    // There is no whole one any more; what is taken, or not aligned, is not to be had.
+    assert_ne!(take(9, Zone::Largest).unwrap().mfn().0 & !(GIB - 1), other);
+    for elsewhere in [other, other + 1, u64::MAX - 511] {
+        assert_ne!(take(9, Zone::From(Mfn(elsewhere))).unwrap().mfn(), Mfn(elsewhere));
+    }
+    // In pieces: half of it is dirty.
+    let mut block = blocks.pop().unwrap();
+    let at = block.mfn();
+    block.soil(table);
+    buddy.free(table, block);
+    let mut half = buddy.take_dirty(table, 8).unwrap().flushed(table, |_| ());
+    // It comes back.
+    assert_eq!(buddy.alloc(table, 9, Zone::From(at)).err(), Some(Shortage::Unfinished));
+    while !half.scrub(table, 64, |_| ()) {}
+    buddy.free(table, half);
+    let free = buddy.free_pages();
+    let whole = buddy.alloc(table, 9, Zone::From(at)).unwrap().flushed(table, |_| ());
+    assert_eq!((whole.mfn(), buddy.free_pages()), (at, free - 512));
+    buddy.free(table, whole);
+    assert_eq!(buddy.free_pages(), free);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn against_a_set(ops in prop::collection::vec((any::<bool>(), 0..5u8, any::<usize>()), 1..200)) {
+    fn against_a_set(ops in prop::collection::vec((any::<bool>(), 0..5u8, any::<usize>(), 0..4u8), 1..200)) {
         let info = holes(300);
         let table = FrameTable::new(&info);
         let mut buddy = Buddy::new();
         buddy.add(table, Mfn(3), Mfn(290), false);
         let mut free: BTreeSet<u64> = (3..290).collect();
         let mut held: Vec<Block> = Vec::new();
-        for (take, order, pick) in ops {
+        for (take, order, pick, how) in ops {
             if take {
-                match buddy.alloc(table, order, Zone::Any) {
+                let at = pick as u64 % 300;
+                let zone = match how {
+                    0 => Zone::From(Mfn(at)),
+                    1 => Zone::Largest,
+                    _ => Zone::Any,
+                };
+                let there = at % (1 << order) == 0 && (at..at + (1 << order)).all(|m| free.contains(&m));
+                match buddy.alloc(table, order, zone) {
                     Ok(stale) => {
                         let block = stale.flushed(table, |_| ());
+                        prop_assert!(how != 0 || !there || block.mfn().0 == at, "not where it was wanted");
                         prop_assert_eq!(block.mfn().0 % (1 << order), 0);
                         for mfn in block.mfn().0..block.mfn().0 + (1 << order) {
                             prop_assert!(free.remove(&mfn));

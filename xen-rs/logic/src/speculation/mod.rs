@@ -127,13 +127,15 @@ pub struct Plan {
     pub l1tf_control: bool,
     /// They crash other domains.
     pub l1tf_guests: bool,
+    /// PVH guests run no code in large pages, which could change their size under it.
+    pub small_code: bool,
 }
 
 impl Plan {
     /// What this hardware needs, and what was wished.
     #[must_use]
     pub fn new(hardware: &Hardware, wishes: &Wishes) -> Self {
-        let l1tf = hardware.vulnerable().l1tf;
+        let Vulnerable { l1tf, multihit, .. } = hardware.vulnerable();
         Plan {
             verw: wishes.verw.unwrap_or(hardware.has_md_clear() && !hardware.capability(MDS_NO)),
             // With SMEP, what a guest can make a return lead to is not executed.
@@ -145,6 +147,7 @@ impl Plan {
             // As in Xen, the control domain is trusted not to.
             l1tf_control: wishes.l1tf_control.unwrap_or(false),
             l1tf_guests: wishes.l1tf_guests.unwrap_or(l1tf),
+            small_code: wishes.large_code.map_or(multihit, |wanted| !wanted),
         }
     }
 }

@@ -21,7 +21,7 @@ fn wish(text: &str) -> Wishes {
 
 #[test]
 fn a_cpu_that_needs_nothing() {
-    let quiet = Hardware { vendor: Some(Vendor::Intel), smep: true, arch_capabilities: Some(1 | MDS_NO), ..skylake() };
+    let quiet = Hardware { vendor: Some(Vendor::Intel), smep: true, arch_capabilities: Some(1 | MDS_NO | 1 << 6), ..skylake() };
     let plan = Plan::new(&Hardware { leaf_7_edx: 0, ..quiet }, &Wishes::default());
     assert_eq!(plan, Plan::default());
     assert_eq!(alloc::format!("{plan}"), " none; PV L1TF: Dom0 disabled, DomU disabled");
@@ -30,10 +30,10 @@ fn a_cpu_that_needs_nothing() {
 #[test]
 fn a_cpu_that_needs_much() {
     let plan = Plan::new(&skylake(), &Wishes::default());
-    assert_eq!(plan, Plan { verw: true, ibpb: true, l1tf_guests: true, ..Plan::default() });
+    assert_eq!(plan, Plan { verw: true, ibpb: true, l1tf_guests: true, small_code: true, ..Plan::default() });
     assert_eq!(alloc::format!("{plan}"), " VERW IBPB-ctxt; PV L1TF: Dom0 disabled, DomU enabled");
     assert!(Plan::new(&Hardware { smep: false, ..skylake() }, &Wishes::default()).rsb);
-    let later = Hardware { arch_capabilities: Some(1 | IBRS_ALL | MDS_NO), ..skylake() };
+    let later = Hardware { arch_capabilities: Some(1 | IBRS_ALL | MDS_NO | 1 << 6), ..skylake() };
     assert_eq!(Plan::new(&later, &Wishes::default()), Plan { ibpb: true, ibrs: true, ..Plan::default() });
 }
 
@@ -53,8 +53,12 @@ fn amd() {
 
 #[test]
 fn wishes_count() {
-    assert_eq!(Plan::new(&skylake(), &wish("no")), Plan::default());
-    assert_eq!(Plan::new(&skylake(), &wish("no-xen")), Plan { l1tf_guests: true, ..Plan::default() });
+    // What stops the whole machine is another option's.
+    assert_eq!(Plan::new(&skylake(), &wish("no")), Plan { small_code: true, ..Plan::default() });
+    assert_eq!(
+        Plan::new(&skylake(), &wish("no-xen")),
+        Plan { l1tf_guests: true, small_code: true, ..Plan::default() }
+    );
     let both = Plan::new(&Hardware::default(), &wish("pv"));
     assert!(both.verw && both.rsb);
     assert!(!Plan::new(&skylake(), &wish("no-verw")).verw);
@@ -65,8 +69,22 @@ fn wishes_count() {
 }
 
 #[test]
+fn code_in_large_pages() {
+    let plan = |hardware: Hardware, text| {
+        let mut wishes = Wishes::default();
+        wishes.ept(text).unwrap();
+        Plan::new(&hardware, &wishes).small_code
+    };
+    let later = Hardware { arch_capabilities: Some(1 << 6), ..skylake() };
+    assert!(plan(skylake(), "ad=no") && !plan(skylake(), "exec-sp") && plan(skylake(), "exec-sp=0"));
+    assert!(!plan(later, "pml") && !plan(later, "exec-sp=1") && plan(later, "no-exec-sp"));
+}
+
+#[test]
 fn unknown_parts() {
     let mut wishes = Wishes::default();
+    assert_eq!(wishes.ept("exec-sp=no,turbo"), Err("turbo"));
+    assert_eq!(wishes.large_code, Some(false));
     assert_eq!(wishes.spec_ctrl("verw=no,turbo,ssbd"), Err("turbo"));
     assert_eq!(wishes.verw, Some(false));
     assert_eq!(wishes.pv_l1tf(Some("domu=no,moon")), Err("moon"));

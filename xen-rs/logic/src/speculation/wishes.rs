@@ -1,4 +1,4 @@
-//! `spec-ctrl=` and `pv-l1tf=`, as Xen's docs/misc/xen-command-line describes them for 4.17.
+//! `spec-ctrl=`, `pv-l1tf=` and `ept=exec-sp`, as Xen's docs/misc/xen-command-line describes them for 4.17.
 
 /// What the administrator asks for; `None`: what the hardware needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Wishes {
     pub l1tf_control: Option<bool>,
     /// Other domains'.
     pub l1tf_guests: Option<bool>,
+    /// Code in large pages of PVH guests, on a CPU of Intel's.
+    pub large_code: Option<bool>,
 }
 
 /// Parts that name what is not here: HVM domains, features that no guest is shown, Intel's microcode.
@@ -67,7 +69,8 @@ fn alone(text: &str) -> Option<bool> {
 impl Wishes {
     /// Nothing is done that costs something.
     fn deny(&mut self) {
-        *self = Wishes { l1tf_control: self.l1tf_control, l1tf_guests: self.l1tf_guests, ..Wishes::ALL_OFF };
+        let Wishes { l1tf_control, l1tf_guests, large_code, .. } = *self;
+        *self = Wishes { l1tf_control, l1tf_guests, large_code, ..Wishes::ALL_OFF };
     }
 
     const ALL_OFF: Wishes = Wishes {
@@ -78,6 +81,7 @@ impl Wishes {
         lfence: Some(false),
         l1tf_control: None,
         l1tf_guests: None,
+        large_code: None,
     };
 
     /// Reads `spec-ctrl=`. The first part that nobody knows is handed back; the others count all the same.
@@ -113,6 +117,20 @@ impl Wishes {
                 "ibrs" => self.ibrs = Some(on),
                 "rsb" | "verw" | "md-clear" => {}
                 _ if WITHOUT_EFFECT.contains(&name) => {}
+                _ => unknown = unknown.and(Err(word)),
+            }
+        }
+        unknown
+    }
+
+    /// Reads `ept=`.
+    pub fn ept<'a>(&mut self, text: &'a str) -> Result<(), &'a str> {
+        let mut unknown = Ok(());
+        for word in text.split(',').filter(|word| !word.is_empty()) {
+            match part(word) {
+                Part { name: "exec-sp", on, .. } => self.large_code = Some(on),
+                // Accessed and dirty flags are used where they are; a log of dirty pages is not kept.
+                Part { name: "ad" | "pml", .. } => {}
                 _ => unknown = unknown.and(Err(word)),
             }
         }

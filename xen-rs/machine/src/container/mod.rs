@@ -39,6 +39,7 @@ mod machine_side {
 
     use super::{svm, vmx};
     use crate::arch::x86_64::{cpu, speculation};
+    use logic::hvm::p2m::{Format, Order};
 
     /// Whose hardware it is.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,27 @@ mod machine_side {
             VMX => Some(Vendor::Vmx),
             _ => None,
         }
+    }
+
+    /// The format of its nested page tables.
+    #[must_use]
+    pub fn table_format() -> Format {
+        match vendor() {
+            Some(Vendor::Vmx) if speculation::plan().small_code => Format::EptSmallCode,
+            Some(Vendor::Vmx) => Format::Ept,
+            Some(Vendor::Svm) | None => Format::Npt,
+        }
+    }
+
+    /// The largest page that one entry of them maps.
+    #[must_use]
+    pub fn largest_page() -> Order {
+        let huge = match vendor() {
+            Some(Vendor::Vmx) => vmx::has_huge_pages(),
+            Some(Vendor::Svm) => cpu::has(cpu::Features::PAGE_1G),
+            None => false,
+        };
+        if huge { Order::Huge } else { Order::Large }
     }
 
     /// Whether guests had better not run in containers on the first CPU: on QEMU's TCG, where `xrstor` on any CPU writes to

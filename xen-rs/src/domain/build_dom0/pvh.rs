@@ -13,7 +13,6 @@ use domain_image::{
 use log::info;
 use logic::{
     boot::command_line::Options,
-    frames::Zone,
     hvm::p2m::{Access, Use},
     lock::Held,
 };
@@ -124,7 +123,8 @@ impl Builder<'_> {
             while !gfn.is_multiple_of(1 << order) || 1 << order > end - gfn {
                 order -= 1;
             }
-            match self.domain.memory.populate(self.domain, order, Zone::Any, &mut self.held) {
+            let zone = self.pvh.physmap.place(self.domain, Gfn(gfn), order, &mut self.held);
+            match self.domain.memory.populate(self.domain, order, zone, &mut self.held) {
                 Ok(mfn) => {
                     let how = (Access::ALL, Use::Ram);
                     self.pvh

@@ -83,6 +83,10 @@ fn take(domain: &Arc<Domain>, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> 
 
 fn populate(domain: &Arc<Domain>, at: Handle<u64, InOut>, order: u8, zone: Zone, held: &mut Held<'_, 0>) -> Extent {
     let Ok((pfn, told)) = at.read() else { return Extent::Stop };
+    let zone = match (domain.pvh(), zone) {
+        (Some(pvh), Zone::Any) => pvh.physmap.place(domain, Gfn(pfn), order, held),
+        _ => zone,
+    };
     let first = match take(domain, order, zone, held) {
         Ok(first) => first,
         Err(extent) => return extent,

@@ -2,7 +2,7 @@
 //! format of ordinary page tables).
 //!
 //! Both leave bits 52 to 58 to software (EPT: 57 and above have a meaning only with controls that are never on); 52 and
-//! 53 hold the [`Use`]. Accessed and dirty are set from the start, so that no CPU has to write them.
+//! 53 hold the [`Use`], 54 is for [`Format::EptSmallCode`]. Accessed and dirty are set from the start, so that no CPU has to write them.
 
 use xen_abi::ids::Mfn;
 
@@ -13,6 +13,9 @@ use super::{Access, Order, Use};
 pub enum Format {
     /// VT-x.
     Ept,
+    /// VT-x on a CPU that can be stopped by code in large pages (CVE-2018-12207): they are not executable, and split where
+    /// code is to be run.
+    EptSmallCode,
     /// AMD-V.
     Npt,
 }
@@ -32,6 +35,8 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// EPT: the entry maps 2 MiB or 1 GiB; in NPT the bit is the same.
 const LARGE: u64 = 1 << 7;
 const USE_SHIFT: u32 = 52;
+/// [`Format::EptSmallCode`]: what a large page is split into can be executed.
+const CODE_WHEN_SMALL: u64 = 1 << 54;
 
 mod ept {
     pub const READ: u64 = 1;
@@ -62,7 +67,7 @@ impl Format {
     pub(super) const fn table(self, mfn: Mfn) -> u64 {
         (mfn.0 << 12)
             | match self {
-                Format::Ept => ept::READ | ept::WRITE | ept::EXECUTE | ept::ACCESSED,
+                Format::Ept | Format::EptSmallCode => ept::READ | ept::WRITE | ept::EXECUTE | ept::ACCESSED,
                 Format::Npt => npt::PRESENT | npt::WRITE | npt::USER | npt::ACCESSED,
             }
     }
@@ -70,9 +75,12 @@ impl Format {
     /// An entry that maps memory.
     #[must_use]
     pub(super) const fn leaf(self, mfn: Mfn, order: Order, access: Access, usage: Use) -> u64 {
+        let is_large = !matches!(order, Order::Page);
         let bits = match self {
-            Format::Ept => {
-                let rights = given(access.write, ept::WRITE) | given(access.execute, ept::EXECUTE);
+            Format::Ept | Format::EptSmallCode => {
+                let small_code = is_large && matches!(self, Format::EptSmallCode);
+                let execute = if small_code { CODE_WHEN_SMALL } else { ept::EXECUTE };
+                let rights = given(access.write, ept::WRITE) | given(access.execute, execute);
                 ept::READ | rights | ept::WRITE_BACK | ept::ACCESSED | ept::DIRTY
             }
             Format::Npt => {
@@ -80,8 +88,7 @@ impl Format {
                 npt::PRESENT | npt::USER | rights | npt::ACCESSED | npt::DIRTY
             }
         };
-        let large = given(!matches!(order, Order::Page), LARGE);
-        (mfn.0 << 12) | bits | large | (usage as u64) << USE_SHIFT
+        (mfn.0 << 12) | bits | given(is_large, LARGE) | (usage as u64) << USE_SHIFT
     }
 
     /// Reads an entry of a table of this level (0: the lowest).
@@ -103,7 +110,9 @@ impl Format {
             _ => Use::Foreign,
         };
         let access = match self {
-            Format::Ept => Access { write: raw & ept::WRITE != 0, execute: raw & ept::EXECUTE != 0 },
+            Format::Ept | Format::EptSmallCode => {
+                Access { write: raw & ept::WRITE != 0, execute: raw & (ept::EXECUTE | CODE_WHEN_SMALL) != 0 }
+            }
             Format::Npt => Access { write: raw & npt::WRITE != 0, execute: raw & npt::NO_EXECUTE == 0 },
         };
         Item::Leaf { mfn, access, usage }
@@ -114,7 +123,7 @@ impl Format {
     #[must_use]
     pub const fn pointer(self, root: Mfn, accessed_dirty: bool) -> u64 {
         match self {
-            Format::Ept => (root.0 << 12) | 6 | 3 << 3 | given(accessed_dirty, 1 << 6),
+            Format::Ept | Format::EptSmallCode => (root.0 << 12) | 6 | 3 << 3 | given(accessed_dirty, 1 << 6),
             Format::Npt => root.0 << 12,
         }
     }
@@ -126,7 +135,7 @@ mod unit {
 
     #[test]
     fn round_trips() {
-        for format in [Format::Ept, Format::Npt] {
+        for format in [Format::Ept, Format::EptSmallCode, Format::Npt] {
             assert_eq!(format.item(0, 0), Item::Absent);
             assert_eq!(format.item(format.table(Mfn(77)), 2), Item::Table(Mfn(77)));
             for order in Order::ALL {
@@ -145,6 +154,10 @@ mod unit {
         // SDM vol. 3C, table 29-6: R, W, X; write-back; accessed, dirty.
         assert_eq!(Format::Ept.leaf(Mfn(1), Order::Page, Access::ALL, Use::Ram), 0x1000 | 0b111 | 0b110 << 3 | 0x300);
         assert_eq!(Format::Ept.table(Mfn(2)), 0x2000 | 0x107);
+        // Large ones without X, and with bit 54 instead.
+        assert_eq!(Format::EptSmallCode.leaf(Mfn(1), Order::Page, Access::ALL, Use::Ram), 0x1000 | 0x337);
+        assert_eq!(Format::EptSmallCode.leaf(Mfn(512), Order::Large, Access::ALL, Use::Ram), 1 << 54 | 512 << 12 | 0x3b3);
+        assert_eq!(Format::EptSmallCode.leaf(Mfn(512), Order::Large, Access::DATA, Use::Ram), 512 << 12 | 0x3b3);
         // APM vol. 2, 5.4: P, R/W, U/S, A, D, PS.
         assert_eq!(Format::Npt.leaf(Mfn(512), Order::Large, Access::ALL, Use::Ram), 512 << 12 | 0xe7);
         assert_eq!(Format::Npt.leaf(Mfn(1), Order::Page, Access::READ, Use::Ram), 1 << 63 | 0x1000 | 0x65);

@@ -38,6 +38,9 @@
 //! }
 //! ```
 //!
+//! A PVH domain's memory comes in extents of 2 MiB. Where they lie side by side, 1 GiB of them becomes one entry
+//! ([`Physmap::join`]) as long as the domain has not run; a part of it that goes splits it again.
+//!
 //! Only memory can be mapped: device memory is refused, since no domain in a container is given any.
 //!
 //! Who walks the tables without the lock of the map (the CPUs, and the hypervisor on behalf of a running vCPU of the

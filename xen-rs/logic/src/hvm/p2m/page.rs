@@ -113,10 +113,10 @@ impl<'f> Page<'f> {
             .map(move |first| Page { first, order: part, access, usage })
     }
 
-    /// A page of 1 GiB that holds no references.
+    /// A page that holds no references.
     #[cfg(all(test, not(loom)))]
-    pub(super) const fn huge(first: Frame<'f>) -> Self {
-        Self { first, order: Order::Huge, access: Access::ALL, usage: Use::Ram }
+    pub(super) const fn bare(first: Frame<'f>, order: Order) -> Self {
+        Self { first, order, access: Access::ALL, usage: Use::Ram }
     }
 
     /// What an entry that was taken out of a table stood for.

@@ -1,7 +1,9 @@
 //! The map itself: entering pages, taking them out, splitting large ones, taking the whole apart.
 
+use alloc::vec::Vec;
+
 use arrayvec::ArrayVec;
-use xen_abi::ids::Gfn;
+use xen_abi::ids::{Gfn, Mfn};
 
 use super::format::Item;
 use super::page::{Page, Stale};
@@ -31,7 +33,9 @@ pub struct Physmap<M> {
     largest: Order,
     /// Tables to come.
     spare: ArrayVec<Node, SPARE>,
-    /// Tables, with the root and the spare ones.
+    /// Tables in whose place one entry is now: [`Self::join`].
+    joined: Vec<Node>,
+    /// Tables, with the root, the spare and the joined ones.
     tables: u64,
     /// One above the highest number that was ever mapped.
     end: Gfn,
@@ -46,7 +50,8 @@ impl<M: TableMemory> Physmap<M> {
     /// cannot be a table.
     pub fn new(format: Format, largest: Order, memory: M, root: Block, frames: FrameTable<'_>) -> Result<Self, Block> {
         let walker = Walker { root: Node::new(root, frames)?.0, format, memory };
-        Ok(Self { walker, largest, spare: ArrayVec::new(), tables: 1, end: Gfn(0), reach: Gfn(0), rest: Gfn(0) })
+        let (spare, joined) = (ArrayVec::new(), Vec::new());
+        Ok(Self { walker, largest, spare, joined, tables: 1, end: Gfn(0), reach: Gfn(0), rest: Gfn(0) })
     }
 
     /// For looking things up without the lock.
@@ -134,8 +139,61 @@ impl<M: TableMemory> Physmap<M> {
         Ok(())
     }
 
-    /// Takes the page out that begins at a number and is no larger than `most`: a larger one is split first. `None`: there
-    /// is nothing, or something that does not begin there and is no larger.
+    /// Puts one entry of 1 GiB in place of a table whose 512 entries say the same; false where they do not. Of a domain that
+    /// has not run: a running CPU is not to meet pages that grow. Whoever looks something up meanwhile finds it in the
+    /// table as well, which is kept until the end.
+    pub fn join(&mut self, gfn: Gfn) -> bool {
+        if self.largest < Order::Huge || gfn >= END {
+            return false;
+        }
+        let Walker { root, format, memory } = self.walker;
+        let mut node = Node(root);
+        for level in (Order::Huge.level() + 1..=TOP).rev() {
+            let Item::Table(next) = format.item(memory.read(&node, slot(gfn.0, level)), level) else { return false };
+            node = Node(next);
+        }
+        let at = slot(gfn.0, Order::Huge.level());
+        let Item::Table(table) = format.item(memory.read(&node, at), Order::Huge.level()) else { return false };
+        let table = Node(table);
+        let entry = |i| format.item(memory.read(&table, Slot::new(i)), Order::Large.level());
+        let Item::Leaf { mfn: first, access, usage } = entry(0) else { return false };
+        let follows = |i| {
+            let mfn = Mfn(first.0 + u64::from(i) * Order::Large.frames());
+            entry(i) == Item::Leaf { mfn, access, usage }
+        };
+        let is_one = first.0.is_multiple_of(Order::Huge.frames()) && (1..ENTRIES).all(follows);
+        if !is_one || self.joined.try_reserve(1).is_err() {
+            return false;
+        }
+        memory.swap(&node, at, format.leaf(first, Order::Huge, access, usage));
+        self.joined.push(table);
+        true
+    }
+
+    /// Splits whatever large page a number is in, down to single pages: for code, where the CPU is not to run any from
+    /// larger ones ([`Format::EptSmallCode`]).
+    ///
+    /// # Errors
+    /// Splitting needs tables; what is split already stays so.
+    pub fn split_down(&mut self, gfn: Gfn) -> Result<(), Refused> {
+        if gfn >= END {
+            return Ok(());
+        }
+        let Walker { root, format, memory } = self.walker;
+        let mut node = Node(root);
+        for level in (1..=TOP).rev() {
+            let at = slot(gfn.0, level);
+            node = match (format.item(memory.read(&node, at), level), Order::of_level(level)) {
+                (Item::Leaf { .. }, Some(order)) => self.split(&node, at, order)?,
+                (Item::Table(next), _) => Node(next),
+                _ => return Ok(()),
+            };
+        }
+        Ok(())
+    }
+
+    /// Takes the page out that begins at a number and is no larger than `most`, nor than 2 MiB: a larger one is split first.
+    /// `None`: there is nothing, or something that does not begin there and is no larger.
     ///
     /// # Errors
     /// Splitting needs tables: nothing has changed.
@@ -143,6 +201,7 @@ impl<M: TableMemory> Physmap<M> {
         if gfn >= END {
             return Ok(None);
         }
+        let most = most.min(Order::Large);
         let Walker { root, format, memory } = self.walker;
         let mut node = Node(root);
         let mut level = TOP;
@@ -173,7 +232,7 @@ impl<M: TableMemory> Physmap<M> {
         let smaller = order.smaller();
         if let Item::Leaf { mfn, access, usage } = format.item(memory.read(node, at), order.level()) {
             for i in 0..ENTRIES {
-                let part = xen_abi::ids::Mfn(mfn.0 + u64::from(i) * smaller.frames());
+                let part = Mfn(mfn.0 + u64::from(i) * smaller.frames());
                 memory.fill(&table, Slot::new(i), format.leaf(part, smaller, access, usage));
             }
             memory.swap(node, at, format.table(table.0));
@@ -198,6 +257,14 @@ impl<M: TableMemory> Physmap<M> {
             self.tables -= 1;
             table(spare.into_block(frames));
         }
+        while let Some(joined) = self.joined.pop() {
+            self.tables -= 1;
+            table(joined.into_block(frames));
+            *budget = budget.saturating_sub(u64::from(ENTRIES));
+            if *budget == 0 {
+                return false;
+            }
+        }
         let root = Node(self.walker.root);
         let done = self.clear(&root, TOP, frames, budget, page, table);
         if done {
@@ -219,25 +286,31 @@ impl<M: TableMemory> Physmap<M> {
     ) -> bool {
         let Walker { format, memory, .. } = self.walker;
         let size = 1u64 << (9 * level);
-        for i in slot(self.rest.0, level).number()..ENTRIES {
+        let end = (self.rest.0 / size | u64::from(ENTRIES - 1)) * size + size;
+        while self.rest.0 < end {
             if self.rest >= self.reach {
                 return true;
             }
             if *budget == 0 {
                 return false;
             }
-            let at = Slot::new(i);
-            let next = Gfn((self.rest.0 / size + 1) * size);
-            match format.item(memory.read(node, at), level) {
-                Item::Leaf { mfn, access, usage } => {
-                    memory.fill(node, at, 0);
-                    let Some(order) = Order::of_level(level) else { continue };
-                    *budget = budget.saturating_sub(order.frames());
-                    if let Some(stale) = Page::of_entry(frames, mfn, order, access, usage) {
+            let at = slot(self.rest.0, level);
+            let mut next = Gfn((self.rest.0 / size + 1) * size);
+            match (format.item(memory.read(node, at), level), Order::of_level(level)) {
+                (Item::Leaf { mfn, access, usage }, Some(order)) => {
+                    // One of 1 GiB goes in parts, of which each is as much as a slice does.
+                    let part = order.min(Order::Large);
+                    let mfn = Mfn(mfn.0 + self.rest.0 % order.frames());
+                    next = Gfn(self.rest.0 + part.frames());
+                    if next.0.is_multiple_of(order.frames()) {
+                        memory.fill(node, at, 0);
+                    }
+                    *budget = budget.saturating_sub(part.frames());
+                    if let Some(stale) = Page::of_entry(frames, mfn, part, access, usage) {
                         page(stale);
                     }
                 }
-                Item::Table(below) if level > 0 => {
+                (Item::Table(below), _) if level > 0 => {
                     let below = Node(below);
                     if !self.clear(&below, level - 1, frames, budget, page, table) {
                         return false;

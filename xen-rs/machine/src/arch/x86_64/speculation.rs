@@ -11,7 +11,7 @@ use core::arch::x86_64::CpuidResult;
 use core::sync::atomic::{AtomicBool, Ordering};
 use logic::boot::command_line;
 use logic::cpuid::{Leaf, Vendor};
-use logic::speculation::{Hardware, Plan};
+use logic::speculation::{Hardware, Plan, Vulnerable};
 use spin::Once;
 
 /// `IA32_SPEC_CTRL` with IBRS, `IA32_PRED_CMD` with IBPB, `IA32_ARCH_CAPABILITIES` (SDM vol. 4, table 2-2).
@@ -39,7 +39,9 @@ pub(super) fn init(line: CommandLine<'_>) -> &'static Plan {
     IBPB.store(plan.ibpb, Ordering::Relaxed);
     let vulnerable = hardware.vulnerable();
     let yes_no = |vulnerable| if vulnerable { "vulnerable" } else { "not affected" };
-    log::info!("Speculation: Meltdown: {}, L1TF: {}", yes_no(vulnerable.meltdown), yes_no(vulnerable.l1tf));
+    let Vulnerable { meltdown, l1tf, multihit } = vulnerable;
+    let words = (yes_no(meltdown), yes_no(l1tf), yes_no(multihit));
+    log::info!("Speculation: Meltdown: {}, L1TF: {}, iTLB multihit: {}", words.0, words.1, words.2);
     log::info!("Speculation: Xen settings:{plan}");
     plan
 }

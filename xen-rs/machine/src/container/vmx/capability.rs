@@ -6,6 +6,7 @@ use spin::Once;
 
 use super::fields::{entry, exit, pin, primary, secondary};
 use crate::arch::x86_64::cpu::rdmsr_safe;
+use crate::arch::x86_64::speculation;
 
 const BASIC: u32 = 0x480;
 const PIN: u32 = 0x481;
@@ -26,6 +27,7 @@ pub(super) mod ept {
     pub const WALK_4: u64 = 1 << 6;
     pub const WRITE_BACK: u64 = 1 << 14;
     pub const PAGES_2M: u64 = 1 << 16;
+    pub const PAGES_1G: u64 = 1 << 17;
     pub const INVEPT: u64 = 1 << 20;
     pub const ACCESSED_DIRTY: u64 = 1 << 21;
     pub const INVEPT_ONE: u64 = 1 << 25;
@@ -57,6 +59,11 @@ static FOUND: Once<Capabilities> = Once::new();
 #[inline(always)]
 pub(super) fn get() -> Option<&'static Capabilities> {
     FOUND.get()
+}
+
+/// Whether one entry of EPT can map 1 GiB.
+pub(in super::super) fn has_huge_pages() -> bool {
+    get().is_some_and(|found| found.ept & ept::PAGES_1G != 0)
 }
 
 /// Why VT-x is not used.
@@ -180,6 +187,9 @@ pub(super) fn report() {
     }
     log::info!("HVM: VMX enabled");
     log::info!("HVM: Hardware Assisted Paging (HAP) detected");
-    // Larger pages are not made of what the toolstack gives.
-    log::info!("HVM: HAP page sizes: 4kB, 2MB");
+    let huge = if has_huge_pages() { ", 1GB" } else { "" };
+    log::info!("HVM: HAP page sizes: 4kB, 2MB{huge}");
+    if speculation::plan().small_code {
+        log::info!("VMX: no code in EPT superpages (CVE-2018-12207)");
+    }
 }

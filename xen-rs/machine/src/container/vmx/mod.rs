@@ -13,6 +13,7 @@ mod state;
 mod vcpu;
 mod vmcs;
 
+pub(super) use capability::has_huge_pages;
 pub use vcpu::VmxVcpu;
 
 use core::arch::asm;

@@ -9,11 +9,14 @@ use super::*;
 pub enum Step {
     Enter { place: usize, offset: u64, frame: u64, large: bool, access: u8, usage: u8 },
     Leave { place: usize, offset: u64, most: u8 },
+    Code { place: usize, offset: u64 },
     Feed,
 }
 
 /// Where pages are put: near each other, and at borders of tables.
 const PLACES: [u64; 6] = [0, 512, 1024, (1 << 18) - 512, 1 << 27, END.0 - 512];
+
+const FORMATS: [Format; 3] = [Format::Ept, Format::EptSmallCode, Format::Npt];
 
 fn access(number: u8) -> Access {
     Access { write: number & 1 != 0, execute: number & 2 != 0 }
@@ -56,6 +59,13 @@ fn run(format: Format, steps: &[Step], budget: u64) {
                     Err(refused) => assert_eq!(refused, Refused::NeedsTables),
                 }
             }
+            Step::Code { place, offset } => {
+                let gfn = PLACES[place % PLACES.len()] + offset % 512;
+                match world.map.split_down(Gfn(gfn)) {
+                    Ok(()) => assert!(world.map.find(Gfn(gfn)).is_none_or(|found| found.order == Order::Page)),
+                    Err(refused) => assert_eq!(refused, Refused::NeedsTables),
+                }
+            }
             Step::Feed => world.feed(),
         }
     }
@@ -66,10 +76,10 @@ fn run(format: Format, steps: &[Step], budget: u64) {
 /// A sequence out of bytes, for the fuzzer.
 pub fn run_bytes(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
-    let format = if first & 1 == 0 { Format::Ept } else { Format::Npt };
+    let format = FORMATS[usize::from(first % 3)];
     let steps: Vec<Step> = rest
         .chunks_exact(6)
-        .map(|b| match b[0] % 8 {
+        .map(|b| match b[0] % 9 {
             0..4 => Step::Enter {
                 place: b[1].into(),
                 offset: u64::from(b[2]) * 2,
@@ -79,10 +89,11 @@ pub fn run_bytes(data: &[u8]) {
                 usage: b[5] >> 2,
             },
             4..7 => Step::Leave { place: b[1].into(), offset: u64::from(b[2]) * 2, most: b[3] },
+            7 => Step::Code { place: b[1].into(), offset: u64::from(b[2]) * 2 },
             _ => Step::Feed,
         })
         .collect();
-    run(format, &steps, u64::from(first >> 1) + 1);
+    run(format, &steps, u64::from(first / 3) + 1);
 }
 
 #[cfg(test)]
@@ -93,6 +104,7 @@ fn step() -> impl Strategy<Value = Step> {
             |(place, offset, frame, large, access, usage)| Step::Enter { place, offset, frame, large, access, usage }
         ),
         3 => (0..6usize, offset(), any::<u8>()).prop_map(|(place, offset, most)| Step::Leave { place, offset, most }),
+        1 => (0..6usize, offset()).prop_map(|(place, offset)| Step::Code { place, offset }),
         3 => Just(Step::Feed),
     ]
 }
@@ -101,7 +113,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
-    fn says_what_the_list_says(ept in any::<bool>(), steps in prop::collection::vec(step(), 1..60), budget in 1..2000u64) {
-        run(if ept { Format::Ept } else { Format::Npt }, &steps, budget);
+    fn says_what_the_list_says(format in 0..3usize, steps in prop::collection::vec(step(), 1..60), budget in 1..2000u64) {
+        run(FORMATS[format], &steps, budget);
     }
 }

@@ -102,16 +102,125 @@ fn the_right_size() {
     assert_eq!(Order::fitting(Gfn(1 << 18), 1 << 18, 1 << 18, Order::Large), Order::Large);
 }
 
-/// 1 GiB has too many frames for the machine of the tests, and nothing makes such a page yet: the entries alone.
+/// Frames of a machine with two GiB: too many for the one of the tests, so what holds a huge page is looked at alone.
+fn two_gib() -> Vec<crate::page::PageInfo> {
+    let frames: Vec<_> = (0..1 << 19).map(|_| crate::page::PageInfo::hole()).collect();
+    (0..1 << 19).for_each(|i: usize| frames[i].set_ram(false));
+    frames
+}
+
+/// A map with 1 GiB in large pages from 1 GiB on; the last of them lies at `last`.
+fn gib_of_large(world: &mut World<'_>, table: FrameTable<'_>, last: u64) {
+    let huge = Order::Huge.frames();
+    for i in 0..512 {
+        world.feed();
+        let mfn = if i == 511 { last } else { huge + i * 512 };
+        let page = Page::bare(table.ram(Mfn(mfn)).unwrap(), Order::Large);
+        world.map.map(Gfn(huge + i * 512), page).map_err(|(refused, _)| refused).unwrap();
+    }
+}
+
+#[test]
+fn large_pages_side_by_side_become_one_entry() {
+    let huge = Order::Huge.frames();
+    let frames = two_gib();
+    let table = FrameTable::new(&frames);
+    for format in [Format::Ept, Format::EptSmallCode, Format::Npt] {
+        let machine = machine();
+        let mut world = World::new(&machine, format);
+        gib_of_large(&mut world, table, 2 * huge - 512);
+        assert!(!world.map.join(Gfn(0)), "nothing is there");
+        let tables = world.map.tables();
+        assert!(world.map.join(Gfn(huge + 12345)));
+        assert!(!world.map.join(Gfn(huge)), "it is one already");
+        assert_eq!(world.map.tables(), tables, "the table stays until the end");
+        let found = world.map.find(Gfn(huge + 54321)).unwrap();
+        assert_eq!((found.mfn, found.order, found.access), (Mfn(huge + 54321), Order::Huge, Access::ALL));
+        // Nothing of 1 GiB is ever taken out at once.
+        world.feed();
+        let stale = world.map.unmap(Gfn(huge), Order::Huge, table).unwrap().unwrap();
+        assert_eq!(stale.order(), Order::Large);
+        let found = world.map.find(Gfn(huge + 54321)).unwrap();
+        assert_eq!((found.mfn, found.order, found.access), (Mfn(huge + 54321), Order::Large, Access::ALL));
+    }
+}
+
+#[test]
+fn what_is_not_side_by_side_stays() {
+    let huge = Order::Huge.frames();
+    let frames = two_gib();
+    let table = FrameTable::new(&frames);
+    let machine = machine();
+    let mut world = World::new(&machine, Format::Npt);
+    gib_of_large(&mut world, table, huge - 512);
+    assert!(!world.map.join(Gfn(huge)));
+    assert_eq!(world.map.find(Gfn(huge)).unwrap().order, Order::Large);
+    world.feed();
+    let _stale = world.map.unmap(Gfn(2 * huge - 512), Order::Large, table).unwrap().unwrap();
+    assert!(!world.map.join(Gfn(huge)), "the last one is missing");
+}
+
+#[test]
+fn a_gib_goes_in_parts() {
+    let huge = Order::Huge.frames();
+    let frames = two_gib();
+    let table = FrameTable::new(&frames);
+    let machine = machine();
+    let mut world = World::new(&machine, Format::Ept);
+    gib_of_large(&mut world, table, 2 * huge - 512);
+    assert!(world.map.join(Gfn(huge)));
+    let (mut taken, mut slices) = (Vec::new(), 0);
+    let mut freed = world.free.clone();
+    loop {
+        let (mut left, before) = (768, taken.len());
+        let mut page = |stale: Stale<'_>| {
+            let page = stale.flushed(&Flushed::acknowledged());
+            assert_eq!(page.order(), Order::Large);
+            taken.push(page.frame().mfn().0);
+        };
+        if world.map.take_apart(table, &mut left, &mut page, &mut |block| freed.push(block.mfn().0)) {
+            break;
+        }
+        assert!(taken.len() <= before + 2, "a slice takes two of them");
+        slices += 1;
+    }
+    assert!((256..600).contains(&slices), "{slices}");
+    assert_eq!(taken, (0..512).map(|i| huge + i * 512).collect::<Vec<_>>());
+    freed.sort_unstable();
+    assert_eq!(freed, (0..TABLES).collect::<Vec<_>>(), "with the table that one entry has replaced");
+}
+
+#[test]
+fn code_is_in_small_pages_where_it_has_to_be() {
+    for format in [Format::Ept, Format::EptSmallCode] {
+        let machine = machine();
+        let mut world = World::new(&machine, format);
+        world.feed();
+        world.enter(512, (512, Order::Large), RAM.0, RAM.1).unwrap();
+        // The last table goes into the way to another place.
+        world.enter(1 << 18, (64, Order::Page), RAM.0, RAM.1).unwrap_err();
+        assert_eq!(world.map.split_down(Gfn(700)), Err(Refused::NeedsTables));
+        world.check();
+        world.feed();
+        world.map.split_down(Gfn(700)).unwrap();
+        let found = world.map.find(Gfn(701)).unwrap();
+        assert_eq!((found.mfn, found.order, found.access), (Mfn(701), Order::Page, Access::ALL));
+        world.map.split_down(Gfn(700)).unwrap();
+        world.map.split_down(Gfn(5)).unwrap();
+        world.map.split_down(END).unwrap();
+        world.check();
+        world.end(100);
+    }
+}
+
 #[test]
 fn a_huge_page_is_split_twice() {
     let machine = machine();
-    let frames: Vec<_> = (0..1 << 19).map(|_| crate::page::PageInfo::hole()).collect();
-    (0..1 << 19).for_each(|i: usize| frames[i].set_ram(false));
+    let frames = two_gib();
     let table = FrameTable::new(&frames);
     let mut world = World::new(&machine, Format::Ept);
     world.feed();
-    let page = Page::huge(table.ram(Mfn(1 << 18)).unwrap());
+    let page = Page::bare(table.ram(Mfn(1 << 18)).unwrap(), Order::Huge);
     world.map.map(Gfn(1 << 18), page).map_err(|(refused, _)| refused).unwrap();
     world.feed();
     let stale = world.map.unmap(Gfn((1 << 18) + 1000), Order::Page, table).unwrap().unwrap();
