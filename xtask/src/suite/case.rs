@@ -324,6 +324,11 @@ impl Case {
         self.on.iter().any(|name| name == hypervisor.name())
     }
 
+    /// The vCPUs that the control domain has.
+    pub fn control_vcpus(&self) -> u32 {
+        self.append.split(' ').find_map(|option| option.strip_prefix("dom0_max_vcpus=")?.parse().ok()).unwrap_or(1)
+    }
+
     /// The machines of the case. `full` goes through every combination; otherwise the usual machine, and then each
     /// other value alone.
     pub fn shapes(&self, full: bool) -> Vec<Shape> {

@@ -254,8 +254,11 @@ impl Test {
             Judge::Tap if self.mode == Mode::Pvh => {
                 let models = if self.full { file.pvh_models.clone() } else { Vec::new() };
                 let case = |guest: &String| {
-                    let vcpus = vcpus_of(guest, &file.case);
-                    Case { bochs_cpu: models.clone(), ..Case::in_container(guest, vcpus) }
+                    let its_own = file.case.iter().find(|case| case.name == *guest);
+                    let vcpus = its_own.map_or(1, Case::control_vcpus);
+                    let case = Case { bochs_cpu: models.clone(), ..Case::in_container(guest, vcpus) };
+                    let on = its_own.map_or_else(|| case.on.clone(), |own| own.on.clone());
+                    Case { on, ..case }
                 };
                 file.pvh.iter().map(case).collect()
             }
@@ -348,12 +351,6 @@ fn guests(mut written: Vec<Case>) -> Result<Vec<Case>> {
         bail!("tests/harness/conformance.toml: {:?} names no guest", case.name);
     }
     Ok(cases)
-}
-
-/// The vCPUs that a guest has as the control domain, by the cases for it.
-fn vcpus_of(guest: &str, cases: &[Case]) -> u32 {
-    let options = cases.iter().find(|case| case.name == guest).map_or("", |case| &case.append);
-    options.split(' ').find_map(|option| option.strip_prefix("dom0_max_vcpus=")?.parse().ok()).unwrap_or(1)
 }
 
 /// The last lines of a log, for a row that failed.

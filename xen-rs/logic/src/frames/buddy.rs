@@ -110,7 +110,12 @@ impl Buddy {
     #[must_use]
     pub const fn new() -> Self {
         const NONE: [PageList; ORDERS] = [const { PageList::new() }; ORDERS];
-        Buddy { lists: [const { [NONE; CONDITIONS.len()] }; 2], free: [0; 65], soiled: 0, scrubbed: ArrayVec::new_const() }
+        Buddy {
+            lists: [const { [NONE; CONDITIONS.len()] }; 2],
+            free: [0; 65],
+            soiled: 0,
+            scrubbed: ArrayVec::new_const(),
+        }
     }
 
     /// Number of free frames.

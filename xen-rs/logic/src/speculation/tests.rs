@@ -21,7 +21,8 @@ fn wish(text: &str) -> Wishes {
 
 #[test]
 fn a_cpu_that_needs_nothing() {
-    let quiet = Hardware { vendor: Some(Vendor::Intel), smep: true, arch_capabilities: Some(1 | MDS_NO | 1 << 6), ..skylake() };
+    let quiet =
+        Hardware { vendor: Some(Vendor::Intel), smep: true, arch_capabilities: Some(1 | MDS_NO | 1 << 6), ..skylake() };
     let plan = Plan::new(&Hardware { leaf_7_edx: 0, ..quiet }, &Wishes::default());
     assert_eq!(plan, Plan::default());
     assert_eq!(alloc::format!("{plan}"), " none; PV L1TF: Dom0 disabled, DomU disabled");
@@ -55,10 +56,7 @@ fn amd() {
 fn wishes_count() {
     // What stops the whole machine is another option's.
     assert_eq!(Plan::new(&skylake(), &wish("no")), Plan { small_code: true, ..Plan::default() });
-    assert_eq!(
-        Plan::new(&skylake(), &wish("no-xen")),
-        Plan { l1tf_guests: true, small_code: true, ..Plan::default() }
-    );
+    assert_eq!(Plan::new(&skylake(), &wish("no-xen")), Plan { l1tf_guests: true, small_code: true, ..Plan::default() });
     let both = Plan::new(&Hardware::default(), &wish("pv"));
     assert!(both.verw && both.rsb);
     assert!(!Plan::new(&skylake(), &wish("no-verw")).verw);

@@ -156,7 +156,10 @@ mod unit {
         assert_eq!(Format::Ept.table(Mfn(2)), 0x2000 | 0x107);
         // Large ones without X, and with bit 54 instead.
         assert_eq!(Format::EptSmallCode.leaf(Mfn(1), Order::Page, Access::ALL, Use::Ram), 0x1000 | 0x337);
-        assert_eq!(Format::EptSmallCode.leaf(Mfn(512), Order::Large, Access::ALL, Use::Ram), 1 << 54 | 512 << 12 | 0x3b3);
+        assert_eq!(
+            Format::EptSmallCode.leaf(Mfn(512), Order::Large, Access::ALL, Use::Ram),
+            1 << 54 | 512 << 12 | 0x3b3
+        );
         assert_eq!(Format::EptSmallCode.leaf(Mfn(512), Order::Large, Access::DATA, Use::Ram), 512 << 12 | 0x3b3);
         // APM vol. 2, 5.4: P, R/W, U/S, A, D, PS.
         assert_eq!(Format::Npt.leaf(Mfn(512), Order::Large, Access::ALL, Use::Ram), 512 << 12 | 0xe7);
