@@ -9,6 +9,7 @@
 pub mod big_tree;
 pub mod child;
 pub mod code_32;
+pub mod container;
 pub mod cpu;
 pub mod domain;
 pub mod grant_entries;

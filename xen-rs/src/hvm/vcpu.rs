@@ -75,7 +75,7 @@ impl PvhVcpu {
     /// Takes this CPU.
     pub fn load(&mut self, domain: &Domain, fpu: &mut FpuArea) {
         self.container.load(domain.id);
-        self.container.watch_tsc(domain.tsc.is_emulated());
+        self.container.set_tsc(domain.tsc.way());
         fpu.restore();
         // Not offered, and still to be reached where CR4 is the guest's own: nothing of another's is to be seen in them.
         guest_registers::clear_protection_keys();

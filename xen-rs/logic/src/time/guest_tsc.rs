@@ -1,24 +1,54 @@
-//! What a domain reads as its TSC: the CPU's own, or one that is counted for it by system time (`XEN_DOMCTL_settscinfo`,
-//! Xen's `docs/man/xl.cfg.5`, "tsc_mode").
+//! What a domain reads as its TSC: the CPU's own, one that the hardware makes of that, or one that is counted for it by system
+//! time (`XEN_DOMCTL_settscinfo`, Xen's `docs/man/xl.cfg.5`, "tsc_mode").
 
 use xen_abi::domctl::TscInfo;
 use xen_abi::errno::Errno;
 
-use super::{Nanos, Scale, SystemClock, TimeBody};
+use super::{Nanos, Scale, Scaled, Scaling, SystemClock, TimeBody};
 
-/// Native where the host's can be trusted: here, always.
+/// Native where the frequencies agree; else the hardware's, or emulated.
 pub const TSC_MODE_DEFAULT: u32 = 0;
 /// Every read is answered by the hypervisor.
 pub const TSC_MODE_ALWAYS_EMULATE: u32 = 1;
 /// The guest reads the CPU's.
 pub const TSC_MODE_NEVER_EMULATE: u32 = 2;
 
+/// Where its readings come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The guest reads the CPU's.
+    Native,
+    /// The guest reads what the hardware makes of the CPU's.
+    Scaled(Scaled),
+    /// The hypervisor answers.
+    Emulated,
+}
+
+/// The host at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Host {
+    /// System time.
+    pub now: Nanos,
+    /// The CPU's TSC.
+    pub ticks: u64,
+    /// How fast that counts.
+    pub hertz: u64,
+}
+
+impl Host {
+    /// Thousands of ticks in a second, as guests are told.
+    #[must_use]
+    pub fn khz(&self) -> u32 {
+        u32::try_from(self.hertz / 1000).unwrap_or(u32::MAX)
+    }
+}
+
 /// A domain's TSC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GuestTsc {
     /// `TSC_MODE_*`.
     pub mode: u32,
-    /// Its frequency where it is emulated.
+    /// Its frequency where it is not native.
     pub khz: u32,
     /// Counts how often the domain was restored, from 1.
     pub incarnation: u32,
@@ -28,6 +58,8 @@ pub struct GuestTsc {
     start: Nanos,
     /// No later reading is below this.
     last: u64,
+    /// Where readings come from.
+    way: Way,
 }
 
 impl GuestTsc {
@@ -35,13 +67,19 @@ impl GuestTsc {
     #[must_use]
     pub const fn native() -> Self {
         let scale = Scale { mul: 0, shift: 0 };
-        Self { mode: TSC_MODE_DEFAULT, khz: 0, incarnation: 0, scale, start: Nanos::ZERO, last: 0 }
+        Self { mode: TSC_MODE_DEFAULT, khz: 0, incarnation: 0, scale, start: Nanos::ZERO, last: 0, way: Way::Native }
+    }
+
+    /// Where its readings come from.
+    #[must_use]
+    pub const fn way(&self) -> Way {
+        self.way
     }
 
     /// Whether the hypervisor answers its reads.
     #[must_use]
     pub const fn is_emulated(&self) -> bool {
-        self.mode == TSC_MODE_ALWAYS_EMULATE
+        matches!(self.way, Way::Emulated)
     }
 
     /// The system time at which it began, as the hypervisor's CPUID leaves tell it: 0 where its readings have that in them.
@@ -50,17 +88,25 @@ impl GuestTsc {
         if self.is_emulated() { 0 } else { self.start.0 }
     }
 
-    /// As the toolstack wants it. `cpu_khz`: the host's frequency, which an emulated one has if none is said.
+    /// As the toolstack wants it. `scaling`: what the hardware can do for this domain. The host's frequency is that of a domain
+    /// of which none is said.
     ///
     /// # Errors
     /// `EINVAL`: there is no such mode.
-    pub fn set(&mut self, info: &TscInfo, now: Nanos, cpu_khz: u32) -> Result<(), Errno> {
-        let mut new = Self { mode: info.tsc_mode, incarnation: info.incarnation.wrapping_add(1), last: 0, ..*self };
+    pub fn set(&mut self, info: &TscInfo, host: &Host, scaling: Option<Scaling>) -> Result<(), Errno> {
+        let incarnation = info.incarnation.wrapping_add(1);
+        let mut new = Self { mode: info.tsc_mode, incarnation, last: 0, way: Way::Native, ..*self };
         match info.tsc_mode {
             TSC_MODE_DEFAULT | TSC_MODE_ALWAYS_EMULATE => {
-                new.start = Nanos(now.0.wrapping_sub(info.elapsed_nsec));
-                new.khz = if info.gtsc_khz == 0 { cpu_khz } else { info.gtsc_khz };
+                new.start = Nanos(host.now.0.wrapping_sub(info.elapsed_nsec));
+                new.khz = if info.gtsc_khz == 0 { host.khz() } else { info.gtsc_khz };
                 new.scale = Scale::from_hertz(u64::from(new.khz) * 1000).ok_or(Errno::EINVAL)?;
+                if info.tsc_mode == TSC_MODE_ALWAYS_EMULATE {
+                    new.way = Way::Emulated;
+                } else if new.khz != host.khz() {
+                    let scaled = scaling.and_then(|scaling| new.by_hardware(host, scaling));
+                    new.way = scaled.map_or(Way::Emulated, Way::Scaled);
+                }
             }
             TSC_MODE_NEVER_EMULATE => {}
             _ => return Err(Errno::EINVAL),
@@ -69,13 +115,22 @@ impl GuestTsc {
         Ok(())
     }
 
-    /// What a restored domain goes on with. `ticks`: the CPU's TSC.
+    /// The hardware's that goes on from what the emulated one reads now.
+    fn by_hardware(&self, host: &Host, scaling: Scaling) -> Option<Scaled> {
+        let multiplier = scaling.multiplier(self.khz, host.hertz)?;
+        let scaled = Scaled::new(multiplier, scaling.fraction, host.ticks, self.at(host.now));
+        // A guest must be able to make time of it.
+        scaled.scale(Scale::from_hertz(host.hertz)?).map(|_| scaled)
+    }
+
+    /// What a restored domain goes on with.
     #[must_use]
-    pub fn info(&self, now: Nanos, ticks: u64, cpu_khz: u32) -> TscInfo {
-        let (elapsed, khz) = match self.mode {
-            TSC_MODE_NEVER_EMULATE => (0, 0),
-            TSC_MODE_ALWAYS_EMULATE => (now.0.wrapping_sub(self.start.0), self.khz),
-            _ => (self.scale.nanos(ticks).0, cpu_khz),
+    pub fn info(&self, host: &Host) -> TscInfo {
+        let (elapsed, khz) = match (self.mode, self.way) {
+            (TSC_MODE_NEVER_EMULATE, _) => (0, 0),
+            (_, Way::Emulated) => (host.now.0.wrapping_sub(self.start.0), self.khz),
+            (_, Way::Scaled(scaled)) => (self.scale.nanos(scaled.at(host.ticks)).0, self.khz),
+            (_, Way::Native) => (self.scale.nanos(host.ticks).0, host.khz()),
         };
         // What is negative is nothing.
         let elapsed_nsec = if elapsed.cast_signed() < 0 { 0 } else { elapsed };
@@ -115,15 +170,16 @@ impl GuestTsc {
         now.after(self.scale.nanos(ahead.min(most)))
     }
 
-    /// The record by which a guest makes system time of its readings.
+    /// The record by which a guest makes system time of its readings. `clock`: of the CPU that it runs on.
     #[must_use]
     pub fn body(&self, clock: &SystemClock, stable: bool) -> TimeBody {
-        TimeBody {
-            tsc_timestamp: self.at(clock.time),
-            tsc_to_system_mul: self.scale.mul,
-            tsc_shift: self.scale.shift,
-            ..TimeBody::new(clock, stable)
-        }
+        let (tsc_timestamp, scale) = match self.way {
+            Way::Native => (clock.ticks, clock.scale),
+            // The clock is bent to the right time where its TSC runs a little faster or slower than was measured.
+            Way::Scaled(scaled) => (scaled.at(clock.ticks), scaled.scale(clock.scale).unwrap_or(self.scale)),
+            Way::Emulated => (self.at(clock.time), self.scale),
+        };
+        TimeBody { tsc_timestamp, tsc_to_system_mul: scale.mul, tsc_shift: scale.shift, ..TimeBody::new(clock, stable) }
     }
 }
 
@@ -136,8 +192,13 @@ mod unit {
     fn emulated(khz: u32, elapsed_nsec: u64, now: u64) -> GuestTsc {
         let mut tsc = GuestTsc::native();
         let info = TscInfo { tsc_mode: TSC_MODE_ALWAYS_EMULATE, gtsc_khz: khz, elapsed_nsec, ..TscInfo::default() };
-        tsc.set(&info, Nanos(now), 2_000_000).unwrap();
+        tsc.set(&info, &host(now, 0), None).unwrap();
         tsc
+    }
+
+    /// A host of 2 GHz.
+    fn host(now: u64, ticks: u64) -> Host {
+        Host { now: Nanos(now), ticks, hertz: 2_000_000_000 }
     }
 
     #[test]
@@ -174,24 +235,76 @@ mod unit {
     #[test]
     fn it_goes_on_where_it_was() {
         let mut before = emulated(1_000_000, 0, SECOND);
-        let told = before.info(Nanos(4 * SECOND), 9, 3);
+        let told = before.info(&host(4 * SECOND, 9));
         assert_eq!((told.elapsed_nsec, told.gtsc_khz, told.incarnation), (3 * SECOND, 1_000_000, 1));
         let mut after = GuestTsc::native();
-        after.set(&told, Nanos(0), 5_000_000).unwrap();
+        after.set(&told, &host(0, 0), None).unwrap();
         assert_eq!(after.incarnation, 2);
         assert!(after.read(Nanos(1)).abs_diff(before.read(Nanos(4 * SECOND))) < 4);
+    }
+
+    #[test]
+    fn another_frequency_is_the_hardwares_where_it_can() {
+        let info = TscInfo { gtsc_khz: 3_000_000, elapsed_nsec: 10 * SECOND, ..TscInfo::default() };
+        let mut tsc = GuestTsc::native();
+        tsc.set(&info, &host(100 * SECOND, 7000), Some(Scaling::VMX)).unwrap();
+        let Way::Scaled(scaled) = tsc.way() else { panic!("{tsc:?}") };
+        assert_eq!(scaled.multiplier, 3 << 47);
+        // What an emulated one would read goes on, by the CPU's ticks.
+        assert!(scaled.at(7000).abs_diff(30 * SECOND) < 16);
+        assert_eq!(scaled.at(7000 + 2 * SECOND) - scaled.at(7000), 3 * SECOND);
+        assert_eq!((tsc.is_emulated(), tsc.offset()), (false, 90 * SECOND));
+        let told = tsc.info(&host(105 * SECOND, 7000 + 10 * SECOND));
+        assert_eq!((told.tsc_mode, told.gtsc_khz), (TSC_MODE_DEFAULT, 3_000_000));
+        assert!(told.elapsed_nsec.abs_diff(15 * SECOND) < 16, "{}", told.elapsed_nsec);
+        // Elsewhere, where the hardware cannot.
+        let mut after = GuestTsc::native();
+        after.set(&told, &host(3, 4), None).unwrap();
+        assert!(after.is_emulated() && after.read(Nanos(3)).abs_diff(45 * SECOND) < 64);
+        // Nor is there a multiplier for everything.
+        after.set(&TscInfo { gtsc_khz: 1, ..info }, &host(3, 4), Some(Scaling::SVM)).unwrap();
+        assert!(after.is_emulated());
+        // Strictly emulated, or the CPU's own frequency.
+        after.set(&TscInfo { tsc_mode: TSC_MODE_ALWAYS_EMULATE, ..info }, &host(3, 4), Some(Scaling::VMX)).unwrap();
+        assert!(after.is_emulated());
+        for gtsc_khz in [0, 2_000_000] {
+            after.set(&TscInfo { gtsc_khz, ..info }, &host(3, 4), Some(Scaling::VMX)).unwrap();
+            assert_eq!(after.way(), Way::Native);
+        }
+    }
+
+    #[test]
+    fn a_guest_makes_system_time_of_the_hardwares() {
+        for khz in [500_000, 1_999_999, 2_400_000, 5_000_000] {
+            for scaling in [Scaling::VMX, Scaling::SVM] {
+                let mut tsc = GuestTsc::native();
+                let info = TscInfo { gtsc_khz: khz, ..TscInfo::default() };
+                tsc.set(&info, &host(50 * SECOND, 100 * SECOND), Some(scaling)).unwrap();
+                let Way::Scaled(scaled) = tsc.way() else { panic!("{tsc:?}") };
+                // This CPU counts a thousandth faster than was measured, from another value.
+                let hertz = 2_002_000_000;
+                let clock = SystemClock { ticks: 77, time: Nanos(3), scale: Scale::from_hertz(hertz).unwrap() };
+                let body = tsc.body(&clock, false);
+                let ticks = 77 + hertz * 40;
+                let delta = scaled.at(ticks).wrapping_sub(body.tsc_timestamp);
+                let scale = Scale { mul: body.tsc_to_system_mul, shift: body.tsc_shift };
+                let seen = body.system_time + scale.nanos(delta).0;
+                assert!(seen.abs_diff(clock.at(ticks).0) < 100, "{khz} kHz: {seen}");
+            }
+        }
     }
 
     #[test]
     fn modes() {
         let mut tsc = GuestTsc::native();
         let info = |tsc_mode| TscInfo { tsc_mode, ..TscInfo::default() };
-        assert_eq!(tsc.set(&info(3), Nanos(0), 1), Err(Errno::EINVAL));
+        let host = host(5, 2000);
+        assert_eq!(tsc.set(&info(3), &host, None), Err(Errno::EINVAL));
         assert_eq!(tsc, GuestTsc::native());
-        tsc.set(&info(TSC_MODE_DEFAULT), Nanos(0), 1_000_000).unwrap();
-        assert_eq!(tsc.info(Nanos(5), 1000, 1_000_000).elapsed_nsec, 1000);
-        tsc.set(&info(TSC_MODE_NEVER_EMULATE), Nanos(0), 1_000_000).unwrap();
-        let told = tsc.info(Nanos(5), 1000, 1_000_000);
+        tsc.set(&info(TSC_MODE_DEFAULT), &host, None).unwrap();
+        assert_eq!(tsc.info(&host).elapsed_nsec, 1000);
+        tsc.set(&info(TSC_MODE_NEVER_EMULATE), &host, None).unwrap();
+        let told = tsc.info(&host);
         assert_eq!((told.tsc_mode, told.elapsed_nsec, told.gtsc_khz), (TSC_MODE_NEVER_EMULATE, 0, 0));
         assert!(!tsc.is_emulated());
     }

@@ -8,12 +8,14 @@ mod page;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod tsc_scaling;
 
 pub use clock::{Clock, Scale, SystemClock};
 pub use follow::{Follower, Widened};
-pub use guest_tsc::GuestTsc;
+pub use guest_tsc::{GuestTsc, Host, Way};
 pub use page::{TimeBody, TimePage, WallClock, publish};
 pub use timers::{Fired, Periodic, TimerQueue, VcpuTimers};
+pub use tsc_scaling::{Scaled, Scaling};
 
 /// Nanoseconds since the start, or a span of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

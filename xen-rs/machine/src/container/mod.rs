@@ -37,9 +37,11 @@ pub use window::Window;
 mod machine_side {
     use core::sync::atomic::{AtomicU8, Ordering};
 
+    use logic::hvm::p2m::{Format, Order};
+    use logic::time::Scaling;
+
     use super::{svm, vmx};
     use crate::arch::x86_64::{cpu, speculation};
-    use logic::hvm::p2m::{Format, Order};
 
     /// Whose hardware it is.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,15 @@ mod machine_side {
             None => false,
         };
         if huge { Order::Huge } else { Order::Large }
+    }
+
+    /// How the hardware can make a guest's TSC of the CPU's; `None`: not at all.
+    #[must_use]
+    pub fn tsc_scaling() -> Option<Scaling> {
+        match vendor()? {
+            Vendor::Svm => svm::tsc_scaling(),
+            Vendor::Vmx => vmx::tsc_scaling(),
+        }
     }
 
     /// Whether guests had better not run in containers on the first CPU: on QEMU's TCG, where `xrstor` on any CPU writes to

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 
 use logic::hvm::walk::Paging;
 use logic::regs::GuestRegs;
+use logic::time::Way;
 use xen_abi::ids::DomId;
 
 use super::known::Use;
@@ -145,9 +146,10 @@ impl Container {
         either!(&mut self.0, vcpu => vcpu.want_window(wanted));
     }
 
-    /// Whether to come back when it reads the TSC.
-    pub fn watch_tsc(&mut self, wanted: bool) {
-        either!(&mut self.0, vcpu => vcpu.watch_tsc(wanted));
+    /// What it reads as its TSC from now on. It is loaded on this CPU.
+    #[inline]
+    pub fn set_tsc(&mut self, way: Way) {
+        either!(&mut self.0, vcpu => vcpu.set_tsc(way));
     }
 
     /// To come back when the handler of an NMI returns.

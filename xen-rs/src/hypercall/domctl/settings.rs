@@ -6,6 +6,7 @@ use logic::{
     lock::Held,
     sched::{Scheduler, WEIGHT_DEFAULT},
 };
+use machine::container;
 use xen_abi::{
     domctl::{self as abi, Domctl},
     errno::Errno,
@@ -81,8 +82,9 @@ pub(super) fn set_tsc_info(cx: &mut Context<'_>, target: &Target, arg: &abi::Tsc
     if target.id == cx.domain.id {
         return Err(Errno::EINVAL);
     }
+    let scaling = target.pvh().and_then(|_| container::tsc_scaling());
     let set = vcpu::while_all_stopped(target, &mut cx.held, || {
-        target.tsc.set(arg)?;
+        target.tsc.set(arg, scaling)?;
         target.vcpus().iter().for_each(|vcpu| time::show_time(vcpu, &target.tsc));
         Ok(Reply::Nothing)
     });

@@ -16,12 +16,15 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crate::arch::x86_64::cpu::{self, Features, cpuid, has};
 use crate::arch::x86_64::percpu;
 use logic::hvm::walk::Paging;
+use logic::time::Scaling;
 
 const MSR_EFER: u32 = 0xc000_0080;
 const EFER_SVME: u64 = 1 << 12;
 const MSR_VM_CR: u32 = 0xc001_0114;
 const VM_CR_SVMDIS: u64 = 1 << 4;
 const MSR_VM_HSAVE_PA: u32 = 0xc001_0117;
+/// What guests' TSCs are multiplied by, but not the hypervisor's (APM vol. 2, 15.30.5).
+const MSR_TSC_RATIO: u32 = 0xc000_0104;
 
 bitflags::bitflags! {
     /// Bits of CPUID 0x8000000a EDX.
@@ -49,6 +52,11 @@ static ASIDS: AtomicU32 = AtomicU32::new(0);
 
 pub(super) fn features() -> SvmFeatures {
     SvmFeatures::from_bits_truncate(FEATURES.load(Ordering::Relaxed))
+}
+
+/// How the CPU can make a guest's TSC of its own.
+pub(super) fn tsc_scaling() -> Option<Scaling> {
+    features().contains(SvmFeatures::TSC_RATE).then_some(Scaling::SVM)
 }
 
 /// How many ASIDs there are.

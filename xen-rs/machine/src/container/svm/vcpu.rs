@@ -1,6 +1,6 @@
 //! A vCPU in AMD's container: its control block, its address space number, and the way in and out.
 //!
-//! Unsafe: `vmrun`, `vmload` and `vmsave`, and debug registers of a guest.
+//! Unsafe: `vmrun`, `vmload` and `vmsave`, debug registers of a guest, and what its TSC is multiplied by.
 
 use alloc::sync::Arc;
 use core::arch::asm;
@@ -8,11 +8,12 @@ use core::sync::atomic::Ordering;
 
 use logic::hvm::walk::Paging;
 use logic::regs::{GuestRegs, rflags};
+use logic::time::{Scaling, Way};
 
 use super::enter::svm_enter;
 use super::vmcb::{Vmcb, clean};
-use super::{SvmFeatures, asids, exits, features, host_state, maps};
-use crate::arch::x86_64::{guest_registers, idt, percpu};
+use super::{MSR_TSC_RATIO, SvmFeatures, asids, exits, features, host_state, maps, tsc_scaling};
+use crate::arch::x86_64::{cpu, guest_registers, idt, percpu};
 use crate::container::exit::{Event, EventKind, Exit};
 use crate::container::known::Use;
 use crate::container::memory;
@@ -47,6 +48,15 @@ const FLUSH_ALL: u32 = 1;
 /// No exit code of the CPU's.
 const NOT_LOADED: u64 = u64::MAX;
 
+/// The multiplier of the TSC that changes nothing.
+const ONE: u64 = 1 << Scaling::SVM.fraction;
+
+/// Multiplies the TSC of whoever runs in a container on this CPU.
+fn multiply_tsc(multiplier: u64) {
+    // SAFETY: the CPU has the register, or nobody would have a scaled TSC; the multiplier has no bit but those of the register.
+    unsafe { cpu::wrmsr(MSR_TSC_RATIO, multiplier & Scaling::SVM.most) };
+}
+
 /// A vCPU's container.
 #[derive(Debug)]
 pub struct SvmVcpu {
@@ -63,6 +73,8 @@ pub struct SvmVcpu {
     pending: u64,
     /// What `vmload` loads of the guest is in the CPU, and the hypervisor's own is not.
     swapped: bool,
+    /// What it reads as its TSC.
+    tsc: Way,
 }
 
 impl SvmVcpu {
@@ -88,6 +100,7 @@ impl SvmVcpu {
             debug_loaded: false,
             pending: 0,
             swapped: false,
+            tsc: Way::Native,
         };
         new.set_state(&CpuState::after_init());
         Some(new)
@@ -103,6 +116,9 @@ impl SvmVcpu {
         // Numbers are given to vCPUs that are loaded, so that it cannot get old while it is.
         if self.cpu != percpu::number() || self.round != this.asid_round.load(Ordering::Relaxed) {
             self.generation = 0;
+        }
+        if let Way::Scaled(scaled) = self.tsc {
+            multiply_tsc(scaled.multiplier);
         }
         self.swap_in();
     }
@@ -139,6 +155,9 @@ impl SvmVcpu {
         this.container_tables.store(0, Ordering::Relaxed);
         self.swap_out();
         self.put_debug_registers_back();
+        if matches!(self.tsc, Way::Scaled(_)) {
+            multiply_tsc(ONE);
+        }
     }
 
     fn put_debug_registers_back(&mut self) {
@@ -300,11 +319,29 @@ impl SvmVcpu {
         }
     }
 
-    /// Whether to exit when it reads the TSC.
-    pub(crate) fn watch_tsc(&mut self, wanted: bool) {
+    /// What it reads as its TSC.
+    #[inline(always)]
+    pub(crate) fn set_tsc(&mut self, way: Way) {
+        if self.tsc != way {
+            self.change_tsc(way);
+        }
+    }
+
+    #[cold]
+    fn change_tsc(&mut self, way: Way) {
+        self.tsc = way;
+        let (multiplier, offset) = match way {
+            Way::Scaled(scaled) => (scaled.multiplier, scaled.offset),
+            Way::Native | Way::Emulated => (ONE, 0),
+        };
+        if tsc_scaling().is_some() {
+            multiply_tsc(multiplier);
+        }
+        self.vmcb.tsc_offset = offset;
         let [first, second, _] = &mut self.vmcb.instructions;
-        *first = if wanted { *first | FIRST_RDTSC } else { *first & !FIRST_RDTSC };
-        *second = if wanted { *second | SECOND_RDTSCP } else { *second & !SECOND_RDTSCP };
+        let exits = way == Way::Emulated;
+        *first = if exits { *first | FIRST_RDTSC } else { *first & !FIRST_RDTSC };
+        *second = if exits { *second | SECOND_RDTSCP } else { *second & !SECOND_RDTSCP };
         self.vmcb.clean &= !clean::INTERCEPTS;
     }
 

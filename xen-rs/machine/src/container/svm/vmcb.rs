@@ -81,6 +81,7 @@ pub(crate) struct Fields {
 const _: () = assert!(
     size_of::<Fields>() == 4096
         && offset_of!(Fields, io_map) == 0x40
+        && offset_of!(Fields, tsc_offset) == 0x50
         && offset_of!(Fields, event) == 0xa8
         && offset_of!(Fields, next_rip) == 0xc8
         && offset_of!(Fields, es) == 0x400
@@ -97,6 +98,7 @@ const _: () = assert!(
 
 /// What of the block is as the CPU has seen it last (APM vol. 2, 15.15.3). CPUs without this ignore it.
 pub(super) mod clean {
+    /// And the TSC's offset.
     pub const INTERCEPTS: u64 = 1;
     pub const ASID: u64 = 1 << 2;
     pub const INTERRUPTS: u64 = 1 << 3;

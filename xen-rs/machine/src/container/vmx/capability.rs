@@ -104,7 +104,10 @@ pub(super) fn look() -> Result<&'static Capabilities, Reason> {
     }
     let can_vpid = ept & ept::INVVPID != 0 && ept & ept::INVVPID_ALL != 0;
     let vpid = if can_vpid { secondary::VPID } else { 0 };
-    let wished = vpid | secondary::RDTSCP | secondary::INVPCID | secondary::WBINVD;
+    // It multiplies where an offset is added.
+    let offsetting = adjust(PRIMARY + truth, primary::TSC_OFFSETTING, 0).is_some();
+    let scaling = if offsetting { secondary::TSC_SCALING } else { 0 };
+    let wished = vpid | scaling | secondary::RDTSCP | secondary::INVPCID | secondary::WBINVD;
     let always = primary::HLT
         | primary::MWAIT
         | primary::RDPMC
@@ -154,6 +157,7 @@ pub(super) fn report() {
         (found.secondary & secondary::INVPCID != 0, "INVPCID"),
         (found.secondary & secondary::WBINVD != 0, "WBINVD exiting"),
         (found.pin & pin::PREEMPTION_TIMER != 0, "VMX preemption timer"),
+        (found.secondary & secondary::TSC_SCALING != 0, "TSC Scaling"),
         (found.ept & ept::ACCESSED_DIRTY != 0, "EPT accessed and dirty flags"),
     ];
     log::info!("VMX: advanced features in use:");
@@ -174,7 +178,6 @@ pub(super) fn report() {
         (offered & secondary::VM_FUNCTIONS != 0, "VM Functions"),
         (offered & secondary::VIRTUALIZATION_EXCEPTIONS != 0, "Virtualisation Exceptions"),
         (offered & secondary::PML != 0, "Page Modification Logging"),
-        (offered & secondary::TSC_SCALING != 0, "TSC Scaling"),
     ];
     if idle.iter().any(|(there, _)| *there) {
         log::info!("VMX: there, and not used:");

@@ -23,8 +23,10 @@ fields! {
     HOST_GS = 0x0c0a;
     HOST_TR = 0x0c0c;
     MSR_BITMAP = 0x2004;
+    TSC_OFFSET = 0x2010;
     VIRTUAL_APIC = 0x2012;
     EPT_POINTER = 0x201a;
+    TSC_MULTIPLIER = 0x2032;
     GUEST_PHYSICAL = 0x2400;
     LINK_POINTER = 0x2800;
     GUEST_DEBUGCTL = 0x2802;
@@ -132,6 +134,7 @@ pub(super) mod pin {
 /// Primary processor-based controls.
 pub(super) mod primary {
     pub const INTERRUPT_WINDOW: u32 = 1 << 2;
+    pub const TSC_OFFSETTING: u32 = 1 << 3;
     pub const HLT: u32 = 1 << 7;
     pub const MWAIT: u32 = 1 << 10;
     pub const RDPMC: u32 = 1 << 11;

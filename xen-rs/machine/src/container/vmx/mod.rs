@@ -22,8 +22,9 @@ use core::sync::atomic::Ordering;
 use crate::arch::x86_64::cpu::{self, Features, has};
 use crate::arch::x86_64::percpu;
 use crate::mem::direct_map::va_of_phys;
-use fields::Field;
+use fields::{Field, secondary};
 use logic::hvm::walk::Paging;
+use logic::time::Scaling;
 
 const FEATURE_CONTROL: u32 = 0x3a;
 const LOCKED: u64 = 1;
@@ -55,6 +56,11 @@ pub(super) fn detect() -> bool {
             false
         }
     }
+}
+
+/// How the CPU can make a guest's TSC of its own.
+pub(super) fn tsc_scaling() -> Option<Scaling> {
+    capability::get().filter(|found| found.secondary & secondary::TSC_SCALING != 0).map(|_| Scaling::VMX)
 }
 
 /// Switches VMX on, and notes what a guest's registers have to make way for.

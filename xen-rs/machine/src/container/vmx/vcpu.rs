@@ -10,6 +10,7 @@ use core::arch::asm;
 use core::sync::atomic::Ordering;
 
 use logic::regs::{GuestRegs, rflags};
+use logic::time::Way;
 
 use super::capability::{Capabilities, ept};
 use super::fields::{Field, Register, primary, secondary};
@@ -62,9 +63,10 @@ pub struct VmxVcpu {
     pub(super) pending_error: u64,
     /// Of the task priority: [`Self::watch_priority`].
     watched: u8,
-    /// Whether its controls ask for an interrupt window, and for exits when it reads the TSC.
+    /// Whether its controls ask for an interrupt window.
     window: bool,
-    tsc_exits: bool,
+    /// What it reads as its TSC.
+    tsc: Way,
     flush_cache: bool,
     clear_buffers: bool,
     /// Why the guest came back last, or that it was not entered.
@@ -113,7 +115,7 @@ impl VmxVcpu {
             pending_error: 0,
             watched: 0,
             window: false,
-            tsc_exits: false,
+            tsc: Way::Native,
             flush_cache: speculation::flushes_before_guests(),
             clear_buffers: speculation::plan().verw,
             reason: REFUSED,
@@ -375,12 +377,25 @@ impl VmxVcpu {
         }
     }
 
-    /// Whether to exit when it reads the TSC.
-    pub(crate) fn watch_tsc(&mut self, wanted: bool) {
-        if self.tsc_exits != wanted {
-            self.tsc_exits = wanted;
-            self.change_primary(primary::RDTSC, wanted);
+    /// What it reads as its TSC.
+    #[inline(always)]
+    pub(crate) fn set_tsc(&mut self, way: Way) {
+        if self.tsc != way {
+            self.change_tsc(way);
         }
+    }
+
+    #[cold]
+    fn change_tsc(&mut self, way: Way) {
+        self.tsc = way;
+        if let Way::Scaled(scaled) = way {
+            self.with(|| {
+                write(Field::TSC_OFFSET, scaled.offset);
+                write(Field::TSC_MULTIPLIER, scaled.multiplier);
+            });
+        }
+        self.change_primary(primary::TSC_OFFSETTING, matches!(way, Way::Scaled(_)));
+        self.change_primary(primary::RDTSC, way == Way::Emulated);
     }
 
     /// To exit when the handler of an NMI returns.
