@@ -1,11 +1,12 @@
 //! A PVH guest's local APIC: registers as memory and as MSRs, vectors and signals from outside, time that passes. No vector
-//! below 16 is ever delivered, none that its priority keeps back, and the timer goes off no earlier than it said.
+//! below 16 is ever delivered, none that its priority keeps back, and the timer goes off no earlier than it said. Hardware may serve
+//! its interrupts meanwhile: what it gets has no vector below 16 either, and none is lost on the way there and back.
 #![no_main]
 #![forbid(unsafe_code)]
 
 use fuzz::Bytes;
 use libfuzzer_sys::fuzz_target;
-use logic::hvm::apic::{Apic, Clock, Effect, Inbox, Message, Role, Target};
+use logic::hvm::apic::{Apic, Clock, Effect, Inbox, Interrupts, Message, Role, Target};
 use logic::time::Nanos;
 
 struct At(u64);
@@ -24,10 +25,12 @@ fuzz_target!(|data: &[u8]| {
     let mut apic = Apic::new(u32::from(bytes.u8()) * 2, Role::First);
     let inbox = Inbox::new(apic.id());
     let mut clock = At(0);
+    // What the hardware has, while it serves.
+    let mut hardware: Option<Interrupts> = None;
     while !bytes.is_empty() {
         let (step, small, value) = (bytes.u8(), bytes.u8(), bytes.u64());
         let (offset, word) = (u32::from(small) << 4, (value & 0xffff_ffff) as u32);
-        let effect = match step % 12 {
+        let effect = match step % 13 {
             0 | 1 => apic.write(offset, word, &clock),
             2 => apic.write(word & 0xfff, word, &clock),
             3 => {
@@ -69,6 +72,13 @@ fuzz_target!(|data: &[u8]| {
                 assert!(apic.deadline().is_none_or(|deadline| deadline.0 > clock.0), "due and not gone off");
                 Effect::None
             }
+            11 => {
+                if hardware.is_none() {
+                    hardware = apic.hand_over();
+                    assert!(hardware.is_none() || !apic.has_requests());
+                }
+                Effect::None
+            }
             _ => match apic.pending() {
                 Some(vector) => {
                     apic.begin(vector);
@@ -77,6 +87,26 @@ fuzz_target!(|data: &[u8]| {
                 None => Effect::None,
             },
         };
+        if let Some(had) = &mut hardware {
+            if let Some(new) = apic.pass_on() {
+                had.requested = had.requested.with(new);
+            }
+            if small & 1 != 0 && let Some(vector) = had.requested.highest() {
+                had.requested.clear(vector);
+                had.in_service.set(vector);
+                if small & 2 != 0 {
+                    had.put_back(vector);
+                }
+            }
+            assert_eq!(*had, had.legal(), "an exception's vector");
+            assert_eq!(apic.pending(), None, "two who serve");
+            if !(apic.is_served_by_hardware() && apic.may_be_served_by_hardware()) {
+                let had = hardware.take().unwrap_or_default();
+                let reset = !apic.is_served_by_hardware();
+                apic.take_back(had);
+                assert!(reset || had.requested.is_empty() == !apic.has_requests());
+            }
+        }
         if let Effect::Send(ipi) = effect {
             inbox.set_address(apic.address());
             let _ = inbox.is_reached(ipi.to, apic.id());

@@ -56,14 +56,41 @@ pub fn sync_priority(pvh: &mut PvhVcpu) -> u8 {
     cr8
 }
 
+/// Settles who serves interrupts after the APIC's state may have changed: the hardware where it can and the APIC lets it, and
+/// what the guest reads and does without an exit then.
+pub fn settle(pvh: &mut PvhVcpu) {
+    let PvhVcpu { apic, container, .. } = pvh;
+    if apic.is_served_by_hardware() && apic.may_be_served_by_hardware() {
+        return container.show_registers(&apic.mirror());
+    }
+    // An APIC that was reset wants nothing of what the hardware had.
+    if let Some(left) = container.end_service() {
+        apic.take_back(left);
+    }
+    container.set_cr8(apic.task_priority() >> 4);
+    if container.can_serve()
+        && let Some(interrupts) = apic.hand_over()
+    {
+        container.serve(interrupts);
+        container.show_registers(&apic.mirror());
+    }
+}
+
+/// A vCPU whose interrupts the hardware serves has written a register which that does not know.
+#[cold]
+pub fn written(cx: &mut Context<'_>, number: u32, value: u32) {
+    // What the hardware has let pass is no fault any more.
+    let _done = write_msr(cx, number, value.into());
+}
+
 fn carry_out(cx: &mut Context<'_>, effect: Effect, was_enabled: bool) {
     let Some(pvh) = cx.state.pvh.as_deref_mut() else { return };
-    pvh.container.set_cr8(pvh.apic.task_priority() >> 4);
     cx.vcpu.inbox.set_address(pvh.apic.address());
     // An upcall that came while it was off was not taken, and no event tells of itself twice.
     if !was_enabled && cx.vcpu.upcall_vector() != 0 && cx.vcpu.info.get().upcall_pending() {
         pvh.apic.accept(cx.vcpu.upcall_vector());
     }
+    settle(pvh);
     match effect {
         Effect::None => {}
         Effect::Timer => {

@@ -19,7 +19,7 @@ use xen_abi::{
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
-use super::PvhVcpu;
+use super::{PvhVcpu, apic};
 use crate::{
     cpu_loop,
     domain::Domain,
@@ -62,7 +62,7 @@ pub fn start(domain: &Domain, vcpu: &Vcpu, at: &CpuState, held: &mut Held<'_, 0>
         state.fpu.reset();
         if let Some(pvh) = state.pvh.as_deref_mut() {
             pvh.apic.init();
-            pvh.container.set_cr8(0);
+            apic::settle(pvh);
         }
         Ok(())
     })

@@ -10,7 +10,7 @@ use machine::container::{Access, Event, EventKind, Exit, attributes, memory};
 use xen_abi::hvm::HVM_PARAM_TRIPLE_FAULT_REASON;
 use xen_abi::ids::Gfn;
 
-use super::{PvhVcpu, cpuid, mmio, msr, port, upcall, vcpu::Nmis};
+use super::{PvhVcpu, apic, cpuid, mmio, msr, port, upcall, vcpu::Nmis};
 use crate::{cpu::Context, cpu_loop, domain::Shutdown, trap, trap::crash::Name};
 
 /// Answers an exit.
@@ -31,6 +31,7 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
         Exit::ReadTsc { with_aux } => read_tsc(cx, with_aux),
         Exit::Port(access) => port::access(cx, access),
         Exit::Xsetbv => xsetbv(cx),
+        Exit::ApicWritten { number, value } => apic::written(cx, number, value),
         // They have done what they are for.
         Exit::Nmi | Exit::Debug => {}
         Exit::Interrupt | Exit::Window => before_next(cx),
@@ -220,7 +221,9 @@ fn put_back(cx: &mut Context<'_>, kind: EventKind, vector: u8) {
         pvh.nmis = Nmis::Taken;
         let _ = cx.vcpu.seat.ready.set_nmi();
     } else {
+        // Whoever serves it.
         pvh.apic.put_back(vector);
+        pvh.container.put_back(vector);
     }
 }
 

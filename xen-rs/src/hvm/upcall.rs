@@ -17,7 +17,7 @@ pub fn offer(pvh: &mut PvhVcpu, vcpu: &Vcpu, domain: &Domain, regs: &GuestRegs) 
     if apic::sync_priority(pvh) != 0 {
         watch(pvh);
     }
-    if vcpu.info.get().upcall_pending() || pvh.apic.pending().is_some() {
+    if vcpu.info.get().upcall_pending() || pvh.apic.has_requests() {
         raise(pvh, vcpu, domain, regs);
     }
 }
@@ -30,6 +30,9 @@ fn watch(pvh: &mut PvhVcpu) {
 
 #[inline(never)]
 fn raise(pvh: &mut PvhVcpu, vcpu: &Vcpu, domain: &Domain, regs: &GuestRegs) {
+    if let Some(vectors) = pvh.apic.pass_on() {
+        pvh.container.request(&vectors);
+    }
     let callback = callback(vcpu, domain);
     let Some(vector) = callback.or_else(|| pvh.apic.pending()) else { return };
     if !pvh.container.takes_interrupts(regs) {
@@ -55,5 +58,8 @@ fn callback(vcpu: &Vcpu, domain: &Domain) -> Option<u8> {
 
 /// Whether an interrupt waits that the vCPU would take: then it does not wait.
 pub fn is_due(pvh: &PvhVcpu, vcpu: &Vcpu, domain: &Domain) -> bool {
-    !vcpu.inbox.is_empty() || pvh.apic.pending().is_some() || callback(vcpu, domain).is_some()
+    !vcpu.inbox.is_empty()
+        || pvh.apic.pending().is_some()
+        || pvh.container.is_due(pvh.apic.on_its_way())
+        || callback(vcpu, domain).is_some()
 }

@@ -136,7 +136,7 @@ pub struct Options {
     pub max_cpus: u32,
     /// `nosmp`
     pub no_smp: bool,
-    /// `smep`, `smap`, `x2apic`, `pcid`, `xsave`, `hap`, `global-pages`: false when denied.
+    /// `smep`, `smap`, `x2apic`, `pcid`, `xsave`, `hap`, `apicv`, `global-pages`: false when denied.
     pub features: Features,
     /// `mem=`: use no more of the host's memory than that.
     pub memory_limit: Option<u64>,
@@ -174,6 +174,8 @@ pub struct Features {
     pub xsave: bool,
     /// Hardware-assisted paging: without it there are no PVH guests.
     pub hap: bool,
+    /// A processor may serve local APICs of PVH guests by itself.
+    pub apicv: bool,
 }
 
 impl Default for Options {
@@ -201,6 +203,7 @@ impl Default for Options {
                 pcid: true,
                 xsave: true,
                 hap: true,
+                apicv: true,
                 global_pages: true,
             },
             memory_limit: None,
@@ -448,6 +451,7 @@ impl Options {
             "pcid" => &mut self.features.pcid,
             "xsave" => &mut self.features.xsave,
             "hap" => &mut self.features.hap,
+            "apicv" => &mut self.features.apicv,
             "global-pages" => &mut self.features.global_pages,
             "watchdog" => &mut self.watchdog,
             "console_timestamps" => &mut self.timestamps,

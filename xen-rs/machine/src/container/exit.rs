@@ -35,6 +35,14 @@ pub enum Exit {
     Interrupt,
     /// An NMI of the machine: it has been taken.
     Nmi,
+    /// It has written a register of its local APIC, as an MSR, and is behind that instruction: the hardware, which serves its
+    /// interrupts, knows no more of it than that it is this value now.
+    ApicWritten {
+        /// The MSR.
+        number: u32,
+        /// The value.
+        value: u32,
+    },
     /// `cpuid`.
     Cpuid,
     /// `hlt`.

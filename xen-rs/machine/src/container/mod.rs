@@ -43,6 +43,15 @@ mod machine_side {
     use super::{svm, vmx};
     use crate::arch::x86_64::{cpu, speculation};
 
+    /// What the command line says.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Wishes {
+        /// PVH guests are not forbidden (`hap`).
+        pub containers: bool,
+        /// The hardware may serve their local APICs where it can (`apicv`).
+        pub virtual_apic: bool,
+    }
+
     /// Whose hardware it is.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Vendor {
@@ -118,12 +127,12 @@ mod machine_side {
         vendor() == Some(Vendor::Svm) && cpu::has(cpu::Features::EMULATED)
     }
 
-    /// Looks what there is, and says so, on the boot processor. `wanted`: PVH guests are not forbidden (`hvm=`).
-    pub(crate) fn detect(wanted: bool) {
-        if !wanted {
+    /// Looks what there is, and says so, on the boot processor.
+    pub(crate) fn detect(wishes: Wishes) {
+        if !wishes.containers {
             return log::info!("HVM: switched off");
         }
-        let found = match (svm::detect(), vmx::detect()) {
+        let found = match (svm::detect(), vmx::detect(wishes)) {
             (true, _) => SVM,
             (false, true) => VMX,
             (false, false) => NONE,

@@ -4,6 +4,7 @@
 
 use alloc::sync::Arc;
 
+use logic::hvm::apic::{Interrupts, MIRRORED, Vectors};
 use logic::hvm::walk::Paging;
 use logic::regs::GuestRegs;
 use logic::time::Way;
@@ -177,6 +178,68 @@ impl Container {
     /// Sets CR8.
     pub fn set_cr8(&mut self, priority: u8) {
         either!(&mut self.0, vcpu => vcpu.set_cr8(priority));
+    }
+
+    /// Whether the hardware can serve the interrupts of an x2APIC by itself.
+    #[inline(always)]
+    #[must_use]
+    pub fn can_serve(&self) -> bool {
+        match &self.0 {
+            Kind::Svm(_) => false,
+            Kind::Vmx(vcpu) => vcpu.can_serve(),
+        }
+    }
+
+    /// The hardware serves from now on, beginning with these. Where it cannot, nothing happens.
+    pub fn serve(&mut self, interrupts: Interrupts) {
+        if let Kind::Vmx(vcpu) = &mut self.0
+            && vcpu.can_serve()
+        {
+            vcpu.serve(interrupts);
+        }
+    }
+
+    /// The hardware serves no longer, and this is left. `None`: it did not.
+    pub fn end_service(&mut self) -> Option<Interrupts> {
+        self.serving()?.end_service()
+    }
+
+    /// The vCPU whose interrupts the hardware serves; all that follows does nothing where it does not.
+    fn serving(&mut self) -> Option<&mut VmxVcpu> {
+        match &mut self.0 {
+            Kind::Vmx(vcpu) if vcpu.serves() => Some(vcpu),
+            Kind::Svm(_) | Kind::Vmx(_) => None,
+        }
+    }
+
+    /// Vectors have come for the hardware to serve.
+    pub fn request(&mut self, vectors: &Vectors) {
+        if let Some(vcpu) = self.serving() {
+            vcpu.request(vectors);
+        }
+    }
+
+    /// A vector that the hardware had begun to deliver, and did not, waits again.
+    pub fn put_back(&mut self, vector: u8) {
+        if let Some(vcpu) = self.serving() {
+            vcpu.put_back(vector);
+        }
+    }
+
+    /// Whether the hardware serves, and would deliver something to a guest that takes interrupts, if `another` came as well.
+    #[must_use]
+    pub fn is_due(&self, another: Option<u8>) -> bool {
+        match &self.0 {
+            Kind::Vmx(vcpu) => vcpu.serves() && vcpu.is_due(another),
+            Kind::Svm(_) => false,
+        }
+    }
+
+    /// What the guest reads of its APIC's registers, where the hardware answers.
+    pub fn show_registers(&mut self, words: &[(u32, u32); MIRRORED]) {
+        if let Some(vcpu) = self.serving() {
+            vcpu.show_registers(words);
+        }
     }
 
     /// The whole state.

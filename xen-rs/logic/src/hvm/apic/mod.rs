@@ -6,6 +6,7 @@
 //! comes in by [`Clock`].
 
 mod address;
+mod hardware;
 mod icr;
 mod inbox;
 mod msr;
@@ -17,11 +18,13 @@ mod vectors;
 mod tests;
 
 pub use address::Target;
+pub use hardware::{Interrupts, MIRRORED, would_deliver};
 pub use icr::{Ipi, Message};
 pub use inbox::{Inbox, Signals};
 pub use vectors::Vectors;
 
 use crate::time::Nanos;
+use hardware::Service;
 use registers::Lvt;
 use timer::Timer;
 
@@ -81,14 +84,14 @@ const SPURIOUS_AFTER_RESET: u32 = 0xff;
 pub struct Apic {
     id: u32,
     base: u64,
-    task_priority: u8,
+    service: Service,
     logical: u32,
     format: u32,
     spurious: u32,
     command: u64,
     table: [u32; Lvt::COUNT],
+    /// What has come: it waits here to be served, or to be handed on to the hardware that serves.
     requested: Vectors,
-    in_service: Vectors,
     level: Vectors,
     errors: u32,
     shown_errors: u32,
@@ -103,14 +106,13 @@ impl Apic {
         Self {
             id,
             base: DEFAULT_BASE | BASE_ENABLED | bsp,
-            task_priority: 0,
+            service: Service::default(),
             logical: 0,
             format: u32::MAX,
             spurious: SPURIOUS_AFTER_RESET,
             command: 0,
             table: [Lvt::MASKED; Lvt::COUNT],
             requested: Vectors::default(),
-            in_service: Vectors::default(),
             level: Vectors::default(),
             errors: 0,
             shown_errors: 0,
@@ -194,61 +196,6 @@ impl Apic {
         // An illegal vector in the error entry would be the next error, and so on.
         if entry & Lvt::MASKED == 0 && vector >= FIRST_VECTOR && self.is_enabled() {
             self.requested.set(vector);
-        }
-    }
-
-    /// The task priority, which is also CR8.
-    #[must_use]
-    pub const fn task_priority(&self) -> u8 {
-        self.task_priority
-    }
-
-    /// Sets it.
-    pub fn set_task_priority(&mut self, priority: u8) {
-        self.task_priority = priority;
-    }
-
-    /// The processor priority (SDM vol. 3A, 11.8.3.1).
-    #[must_use]
-    pub fn processor_priority(&self) -> u8 {
-        let service = self.in_service.highest().unwrap_or(0);
-        if self.task_priority >> 4 >= service >> 4 { self.task_priority } else { service & 0xf0 }
-    }
-
-    /// The interrupt to be delivered next, if one may be.
-    #[inline]
-    #[must_use]
-    pub fn pending(&self) -> Option<u8> {
-        let vector = self.requested.highest()?;
-        (self.is_enabled() && vector >> 4 > self.processor_priority() >> 4).then_some(vector)
-    }
-
-    /// The priority class of an interrupt that waits for nothing but a lower task priority.
-    #[must_use]
-    pub fn held_off(&self) -> Option<u8> {
-        let class = self.requested.highest()? >> 4;
-        let served = self.in_service.highest().unwrap_or(0) >> 4;
-        (self.is_enabled() && class > served && class <= self.task_priority >> 4).then_some(class)
-    }
-
-    /// The guest begins to serve it.
-    pub fn begin(&mut self, vector: u8) {
-        self.requested.clear(vector);
-        self.in_service.set(vector);
-    }
-
-    /// It has not begun after all: the way there was cut short, and something else comes first (SDM vol. 3C, 27.2.4).
-    pub fn put_back(&mut self, vector: u8) {
-        if self.in_service.has(vector) {
-            self.in_service.clear(vector);
-            self.requested.set(vector);
-        }
-    }
-
-    /// The guest is done with what it serves. No interrupt here has a level, so nobody else needs to know.
-    fn end(&mut self) {
-        if let Some(vector) = self.in_service.highest() {
-            self.in_service.clear(vector);
         }
     }
 

@@ -101,6 +101,12 @@ impl Apic {
             offset::ID if self.is_x2apic() => self.id(),
             offset::ID => self.id() << 24,
             offset::VERSION => VERSION,
+            // The hardware that serves the guest answers what only it knows, and these reads do not come here.
+            offset::TASK_PRIORITY | offset::PROCESSOR_PRIORITY | offset::IN_SERVICE..offset::LEVEL
+                if self.is_served_by_hardware() =>
+            {
+                return None;
+            }
             offset::TASK_PRIORITY => self.task_priority().into(),
             offset::PROCESSOR_PRIORITY => self.processor_priority().into(),
             // Written only.
@@ -108,7 +114,7 @@ impl Apic {
             offset::LOGICAL => self.address().logical,
             offset::FORMAT => self.format,
             offset::SPURIOUS => self.spurious,
-            offset::IN_SERVICE..offset::LEVEL => self.in_service.word(word(offset::IN_SERVICE)),
+            offset::IN_SERVICE..offset::LEVEL => self.in_service().word(word(offset::IN_SERVICE)),
             offset::LEVEL..offset::REQUESTED => self.level.word(word(offset::LEVEL)),
             offset::REQUESTED..offset::ERRORS => self.requested.word(word(offset::REQUESTED)),
             offset::ERRORS => self.shown_errors,

@@ -260,3 +260,131 @@ fn an_inbox_keeps_what_was_sent() {
     apic.init();
     assert_eq!((apic.pending(), apic.take(&inbox)), (None, Signals::default()));
 }
+
+fn vectors<const N: usize>(of: [u8; N]) -> Vectors {
+    let mut vectors = Vectors::default();
+    of.into_iter().for_each(|vector| vectors.set(vector));
+    vectors
+}
+
+#[test]
+fn one_that_hardware_serves_has_nothing_itself() {
+    let clock = at(0);
+    let mut apic = Apic::new(2, Role::Other);
+    assert_eq!(apic.hand_over(), None, "neither x2APIC nor on");
+    let _ = apic.write(offset::SPURIOUS, 0x1ff, &clock);
+    assert_eq!(apic.hand_over(), None, "its registers are memory");
+    let mut apic = x2apic(2);
+    apic.set_task_priority(0x23);
+    for vector in [0x31, 0x45, 0x52] {
+        apic.accept(vector);
+    }
+    apic.begin(0x52);
+    let handed = Interrupts { task_priority: 0x23, requested: vectors([0x31, 0x45]), in_service: vectors([0x52]) };
+    assert_eq!(apic.hand_over(), Some(handed));
+    assert_eq!(apic.hand_over(), None, "once");
+    assert!(apic.is_served_by_hardware() && !apic.has_requests());
+    assert_eq!((apic.pending(), apic.held_off(), apic.on_its_way()), (None, None, None));
+
+    // What comes is on its way.
+    apic.accept(0x99);
+    apic.accept(5);
+    assert_eq!((apic.pending(), apic.has_requests(), apic.on_its_way()), (None, true, Some(0x99)));
+    assert_eq!(apic.pass_on(), Some(vectors([0x99])));
+    assert_eq!(apic.pass_on(), None);
+    // What only the hardware knows has no value here, and changes nothing.
+    for msr in [0x808, 0x80a, 0x812] {
+        assert_eq!(apic.read_msr(msr, &clock), None, "{msr:#x}");
+    }
+    let before = apic.clone();
+    apic.set_task_priority(0xff);
+    apic.begin(0x31);
+    apic.put_back(0x52);
+    assert_eq!(apic.write_msr(0x80b, 0, &clock), Some(Effect::None));
+    assert_eq!(apic, before);
+
+    // It comes back with what has come meanwhile.
+    apic.accept(0x77);
+    apic.take_back(Interrupts { task_priority: 0x40, requested: vectors([0x99]), in_service: vectors([0x31]) });
+    assert_eq!((apic.pending(), apic.task_priority(), apic.processor_priority()), (Some(0x99), 0x40, 0x40));
+    apic.begin(0x99);
+    apic.end();
+    assert_eq!(apic.pending(), Some(0x77));
+}
+
+#[test]
+fn a_reset_one_wants_nothing_back() {
+    let clock = at(0);
+    let had = Interrupts { task_priority: 0x40, requested: vectors([0x99]), in_service: vectors([0x31]) };
+    let mut apic = x2apic(2);
+    assert!(apic.hand_over().is_some());
+    apic.init();
+    assert!(!apic.is_served_by_hardware() && !apic.may_be_served_by_hardware());
+    apic.take_back(had);
+    assert_eq!((apic.task_priority(), apic.has_requests()), (0, false));
+
+    let mut apic = x2apic(2);
+    assert!(apic.hand_over().is_some());
+    assert!(apic.write_msr(0x1b, 0xfee0_0100, &clock).is_some());
+    apic.take_back(had);
+    assert_eq!((apic.task_priority(), apic.has_requests()), (0, false));
+
+    // One whose software switch is off is its own again, and keeps what there was.
+    let mut apic = x2apic(2);
+    assert!(apic.hand_over().is_some());
+    assert!(apic.write_msr(0x80f, 0xff, &clock).is_some());
+    assert!(apic.is_served_by_hardware() && !apic.may_be_served_by_hardware());
+    apic.take_back(had);
+    assert_eq!((apic.task_priority(), apic.pending()), (0x40, None));
+    assert!(apic.write_msr(0x80f, 0x1ff, &clock).is_some());
+    assert_eq!(apic.hand_over(), Some(had));
+}
+
+#[test]
+fn the_mirror_is_what_an_msr_says() {
+    let clock = at(0);
+    let mut apic = x2apic(0x23);
+    for (msr, value) in
+        [(0x830, 0x1234_5678 << 32 | 0x40_0045), (0x832, 1 << 16 | 0x61), (0x837, 0x62), (0x83e, 0b1011)]
+    {
+        let _ = apic.write_msr(msr, value, &clock);
+    }
+    let _ = apic.write_msr(0x83f, 3, &clock);
+    let _ = apic.write_msr(0x828, 0, &clock);
+    assert!(apic.hand_over().is_some());
+    let mut page = [0u32; 1024];
+    for (at, word) in apic.mirror() {
+        page[at as usize / 4] = word;
+    }
+    // Every register that the hardware is to answer out of the page, but those that it writes itself.
+    for msr in (0x800..=0x8ff).filter(|msr| !matches!(msr, 0x808 | 0x80a | 0x810..=0x817 | 0x820..=0x827 | 0x839)) {
+        let at = (msr as usize - 0x800) * 4;
+        let shown = u64::from(page[at]) | u64::from(page[at + 1]) << 32;
+        match apic.read_msr(msr, &clock) {
+            Some(value) => assert_eq!(shown, value, "{msr:#x}"),
+            None => assert_eq!(shown, 0, "{msr:#x}"),
+        }
+    }
+}
+
+#[test]
+fn what_hardware_would_do() {
+    let mut interrupts =
+        Interrupts { task_priority: 0x20, requested: vectors([0x31, 0x45]), in_service: vectors([0x52, 0x91]) };
+    assert_eq!(interrupts.status(), 0x9145);
+    interrupts.put_back(0x91);
+    assert_eq!((interrupts.status(), interrupts.requested.has(0x91)), (0x5291, true));
+    interrupts.put_back(0x77);
+    assert_eq!(interrupts.status(), 0x5291, "it was not served");
+    let mut illegal = interrupts;
+    illegal.requested.set(15);
+    illegal.in_service.set(0);
+    assert_eq!(illegal.legal(), interrupts);
+    assert_eq!(Interrupts::default().status(), 0);
+
+    let due = would_deliver;
+    assert!(due(0, 0x0031, None) && !due(0x30, 0x0031, None) && due(0x2f, 0x0031, None));
+    assert!(!due(0, 0x3031, None) && due(0, 0x2f31, None));
+    assert!(due(0x50, 0x3031, Some(0x60)) && !due(0x60, 0x3031, Some(0x60)));
+    assert!(!due(0, 0, None) && !due(0, 0, Some(15)));
+}

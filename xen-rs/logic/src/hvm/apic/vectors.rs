@@ -8,6 +8,9 @@ pub struct Vectors {
 }
 
 impl Vectors {
+    /// None.
+    pub const NONE: Self = Self { words: [0; 8], used: 0 };
+
     /// Puts one in.
     pub const fn set(&mut self, vector: u8) {
         self.words[(vector >> 5) as usize] |= 1 << (vector & 31);
@@ -42,5 +45,33 @@ impl Vectors {
     #[must_use]
     pub fn word(&self, index: u32) -> u32 {
         usize::try_from(index).ok().and_then(|index| self.words.get(index)).copied().unwrap_or(0)
+    }
+
+    /// Its eight registers.
+    #[must_use]
+    pub const fn words(&self) -> [u32; 8] {
+        self.words
+    }
+
+    /// Whether there is none.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub fn with(self, others: Self) -> Self {
+        Self::from(core::array::from_fn(|i| {
+            self.words.get(i).copied().unwrap_or(0) | others.words.get(i).copied().unwrap_or(0)
+        }))
+    }
+}
+
+impl From<[u32; 8]> for Vectors {
+    fn from(words: [u32; 8]) -> Self {
+        let used = words.iter().enumerate().fold(0, |used, (i, word)| if *word == 0 { used } else { used | 1 << i });
+        Self { words, used }
     }
 }

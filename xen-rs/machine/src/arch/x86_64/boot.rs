@@ -266,7 +266,8 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     ioapic::init(&mut frames);
     crate::mem::window::init_device_pages(&mut frames);
     platform_timer::init(line, &mut frames);
-    container::detect(command_line::parse(boot.command_line, |_| {}).features.hap);
+    let features = command_line::parse(boot.command_line, |_| {}).features;
+    container::detect(container::Wishes { containers: features.hap, virtual_apic: features.apicv });
     // SAFETY: one CPU.
     unsafe { percpu::create(&mut frames, 0) };
     smp::prepare(&boot, &mut frames);

@@ -5,8 +5,10 @@
 use spin::Once;
 
 use super::fields::{entry, exit, pin, primary, secondary};
+use super::virtual_apic::CONTROLS as VIRTUAL_APIC;
 use crate::arch::x86_64::cpu::rdmsr_safe;
 use crate::arch::x86_64::speculation;
+use crate::container::Wishes;
 
 const BASIC: u32 = 0x480;
 const PIN: u32 = 0x481;
@@ -47,6 +49,8 @@ pub(super) struct Capabilities {
     pub exit: u32,
     pub entry: u32,
     pub ept: u64,
+    /// Interrupts of an x2APIC can be left to the hardware (`virtual_apic`).
+    pub virtual_apic: bool,
     /// How much slower than the TSC the preemption timer is.
     pub timer_shift: u8,
     /// Bits of CR4 that are always set, and that may be set.
@@ -83,7 +87,7 @@ fn secondary_offered() -> u32 {
 }
 
 /// Looks at the boot processor.
-pub(super) fn look() -> Result<&'static Capabilities, Reason> {
+pub(super) fn look(wishes: Wishes) -> Result<&'static Capabilities, Reason> {
     let basic = rdmsr_safe(BASIC).ok_or("no capability registers")?;
     let truth = if basic & TRUE_CONTROLS != 0 { TRUE_OFFSET } else { 0 };
     let needs_secondary = secondary::EPT | secondary::UNRESTRICTED;
@@ -124,6 +128,8 @@ pub(super) fn look() -> Result<&'static Capabilities, Reason> {
     if primary & primary::TPR_SHADOW == 0 {
         primary |= primary::CR8_LOADS | primary::CR8_STORES;
     }
+    let virtual_apic =
+        wishes.virtual_apic && primary & primary::TPR_SHADOW != 0 && offered & VIRTUAL_APIC == VIRTUAL_APIC;
     let exits = exit::SAVE_DEBUG | exit::HOST_64 | exit::LOAD_PAT | exit::SAVE_EFER | exit::LOAD_EFER;
     let entries = entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER;
     let found = Capabilities {
@@ -138,6 +144,7 @@ pub(super) fn look() -> Result<&'static Capabilities, Reason> {
         exit: adjust(EXIT + truth, exits, exit::SAVE_PREEMPTION_TIMER).ok_or("an exit control is missing")?,
         entry: adjust(ENTRY + truth, entries, 0).ok_or("an entry control is missing")?,
         ept,
+        virtual_apic,
         cr4: [rdmsr_safe(CR4_FIXED0).unwrap_or(0), rdmsr_safe(CR4_FIXED1).unwrap_or(0)],
     };
     Ok(FOUND.call_once(|| found))
@@ -153,6 +160,9 @@ pub(super) fn report() {
         (true, "Virtual NMI"),
         (true, "MSR direct-access bitmap"),
         (true, "Unrestricted Guest"),
+        (found.virtual_apic, "APIC Register Virtualization"),
+        (found.virtual_apic, "x2APIC mode virtualisation"),
+        (found.virtual_apic, "Virtual Interrupt Delivery"),
         (found.secondary & secondary::RDTSCP != 0, "RDTSCP"),
         (found.secondary & secondary::INVPCID != 0, "INVPCID"),
         (found.secondary & secondary::WBINVD != 0, "WBINVD exiting"),
@@ -166,12 +176,13 @@ pub(super) fn report() {
     }
     let offered = secondary_offered();
     let pins = rdmsr_safe(PIN).map_or(0, |allowed| allowed >> 32);
+    let has_idle = |bit: u32| !found.virtual_apic && offered & bit != 0;
     let has_pin = |bit: u32| pins & u64::from(bit) != 0;
     let idle = [
         (offered & secondary::APIC_ACCESSES != 0, "APIC MMIO access virtualisation"),
-        (offered & secondary::APIC_REGISTERS != 0, "APIC Register Virtualization"),
-        (offered & secondary::X2APIC != 0, "x2APIC mode virtualisation"),
-        (offered & secondary::VIRTUAL_INTERRUPTS != 0, "Virtual Interrupt Delivery"),
+        (has_idle(secondary::APIC_REGISTERS), "APIC Register Virtualization"),
+        (has_idle(secondary::X2APIC), "x2APIC mode virtualisation"),
+        (has_idle(secondary::VIRTUAL_INTERRUPTS), "Virtual Interrupt Delivery"),
         (has_pin(pin::POSTED_INTERRUPTS), "Posted Interrupt Processing"),
         (offered & secondary::PAUSE_LOOP != 0, "PAUSE-loop exiting"),
         (offered & secondary::VMCS_SHADOWING != 0, "VMCS shadowing"),

@@ -10,6 +10,7 @@ use super::control_registers::{self, Fault};
 use super::fields::{Field, Register, primary};
 use super::state::{self, segment};
 use super::vcpu::{NMI_BLOCKED, VALID, VmxVcpu};
+use super::virtual_apic;
 use super::vmcs::{read, write};
 use crate::container::exit::{Access, Event, EventKind, Exit, PortAccess};
 use crate::container::state::attributes;
@@ -98,6 +99,7 @@ fn rare(vcpu: &mut VmxVcpu, regs: &mut GuestRegs, reason: u64) -> Exit {
             state::start_stay();
             Exit::Interrupt
         }
+        56 => virtual_apic::written(vcpu),
         7 => {
             vcpu.want_window(false);
             Exit::Window

@@ -15,6 +15,7 @@ macro_rules! fields {
 
 fields! {
     VPID = 0x0000;
+    INTERRUPT_STATUS = 0x0810;
     HOST_ES = 0x0c00;
     HOST_CS = 0x0c02;
     HOST_SS = 0x0c04;
@@ -26,6 +27,10 @@ fields! {
     TSC_OFFSET = 0x2010;
     VIRTUAL_APIC = 0x2012;
     EPT_POINTER = 0x201a;
+    EOI_EXITS0 = 0x201c;
+    EOI_EXITS1 = 0x201e;
+    EOI_EXITS2 = 0x2020;
+    EOI_EXITS3 = 0x2022;
     TSC_MULTIPLIER = 0x2032;
     GUEST_PHYSICAL = 0x2400;
     LINK_POINTER = 0x2800;

@@ -11,6 +11,7 @@ mod msr_bitmap;
 mod registers;
 mod state;
 mod vcpu;
+mod virtual_apic;
 mod vmcs;
 
 pub(super) use capability::has_huge_pages;
@@ -21,6 +22,7 @@ use core::sync::atomic::Ordering;
 
 use crate::arch::x86_64::cpu::{self, Features, has};
 use crate::arch::x86_64::percpu;
+use crate::container::Wishes;
 use crate::mem::direct_map::va_of_phys;
 use fields::{Field, secondary};
 use logic::hvm::walk::Paging;
@@ -36,7 +38,7 @@ const CR4_VMXE: u64 = 1 << 13;
 const CALL_REGISTERS: [u32; 5] = [0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0102];
 
 /// Whether PVH guests can run by VT-x here. On the boot processor.
-pub(super) fn detect() -> bool {
+pub(super) fn detect(wishes: Wishes) -> bool {
     if !has(Features::VMX) {
         return false;
     }
@@ -46,7 +48,7 @@ pub(super) fn detect() -> bool {
         log::warn!("VMX: disabled by the firmware");
         return false;
     }
-    match capability::look() {
+    match capability::look(wishes) {
         Ok(_) => {
             capability::report();
             true

@@ -41,9 +41,11 @@ const FLUSH_CMD: u32 = 0x10b;
 #[derive(Debug)]
 pub struct VmxVcpu {
     vmcs: Page,
-    apic: Page,
+    pub(super) apic: Page,
+    /// The hardware serves its interrupts ([`super::virtual_apic`]).
+    pub(super) serves: bool,
     pub(super) tables: Arc<Tables>,
-    found: &'static Capabilities,
+    pub(super) found: &'static Capabilities,
     /// This CPU has it.
     loaded: bool,
     launched: bool,
@@ -98,6 +100,7 @@ impl VmxVcpu {
         let mut new = Self {
             vmcs,
             apic,
+            serves: false,
             tables,
             found,
             loaded: false,
@@ -126,7 +129,7 @@ impl VmxVcpu {
 
     /// Works on the VMCS, wherever it is.
     #[inline(always)]
-    fn with<R>(&self, work: impl FnOnce() -> R) -> R {
+    pub(super) fn with<R>(&self, work: impl FnOnce() -> R) -> R {
         if self.loaded { work() } else { vmcs::borrowed(&self.vmcs, work) }
     }
 
