@@ -78,6 +78,7 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
 /// `rdtsc` and `rdtscp` of an emulated TSC.
 #[cold]
 fn read_tsc(cx: &mut Context<'_>, with_aux: bool) {
+    let with_aux = with_aux || is_rdtscp(cx);
     if !skip(cx, if with_aux { Instruction::Rdtscp } else { Instruction::Rdtsc }) {
         return;
     }
@@ -86,6 +87,13 @@ fn read_tsc(cx: &mut Context<'_>, with_aux: bool) {
     if with_aux && let Some(pvh) = cx.state.pvh.as_deref() {
         cx.regs.rcx = pvh.tsc_aux.into();
     }
+}
+
+/// Whether an exit of `rdtsc` is one of `rdtscp`, as QEMU's CPU says of both.
+fn is_rdtscp(cx: &Context<'_>) -> bool {
+    cx.state.pvh.as_deref().is_some_and(|pvh| pvh.container.next_instruction().is_none())
+        && length(cx, Instruction::Rdtsc).is_none()
+        && length(cx, Instruction::Rdtscp).is_some()
 }
 
 /// Where 64-bit code goes on behind the instruction that exited, if that can be seen at once.

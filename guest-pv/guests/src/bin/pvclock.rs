@@ -128,6 +128,14 @@ fn record(tap: &mut Tap) {
     let (passed, ticks) = (time::now() - clock, time::tsc() - tsc);
     let told = ticks * MS / first.khz().max(1);
     tap.ok(passed.abs_diff(told) < passed / 50, "the clock advances by the ticks that were counted");
+    if xen_cpuid(0x4000_0003, 0).eax & 1 << 2 != 0 {
+        let before = time::tsc();
+        let (low, high): (u32, u32);
+        // SAFETY: reads the counter and a number of the CPU's.
+        unsafe { asm!("rdtscp", out("eax") low, out("edx") high, out("ecx") _, options(nomem, nostack)) };
+        let between = u64::from(high) << 32 | u64::from(low);
+        tap.ok((before..time::tsc()).contains(&between), "rdtscp reads the same counter");
+    }
     let version = Record::of(0).version;
     tap.is(version & 1, 0, "a vCPU never sees its own record being changed");
 }
