@@ -92,6 +92,15 @@ impl Container {
         either!(&self.0, vcpu => vcpu.next_instruction())
     }
 
+    /// The instruction whose access to memory was the last exit, as far as the CPU says what it has fetched; else nothing.
+    #[must_use]
+    pub fn instruction(&self) -> &[u8] {
+        match &self.0 {
+            Kind::Svm(vcpu) => vcpu.instruction(),
+            Kind::Vmx(_) => &[],
+        }
+    }
+
     /// Four bytes of code at a linear address, if where they are is remembered and they do not cross a page.
     #[inline(always)]
     #[must_use]

@@ -268,6 +268,13 @@ impl SvmVcpu {
         features().contains(SvmFeatures::NRIP_SAVE).then_some(self.vmcb.next_rip)
     }
 
+    /// The instruction whose access to memory exited, as far as the CPU says what it has fetched.
+    pub(crate) fn instruction(&self) -> &[u8] {
+        let assists = features().contains(SvmFeatures::DECODE_ASSISTS);
+        let fetched = if assists { usize::from(self.vmcb.fetched & 0xf) } else { 0 };
+        self.vmcb.instruction.get(..fetched).unwrap_or_default()
+    }
+
     /// Four bytes of its memory, if it is loaded here and where they are is remembered.
     #[inline(always)]
     pub(crate) fn four_at_once(&self, linear: u64, what_for: Use) -> Option<u32> {

@@ -8,6 +8,8 @@ use core::mem::offset_of;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
+use logic::hvm::length::MAX_LENGTH;
+
 use crate::container::state::Segment;
 use crate::mem::direct_map::phys_of_va;
 
@@ -38,7 +40,10 @@ pub(crate) struct Fields {
     pub extensions: u64,
     pub clean: u64,
     pub next_rip: u64,
-    _2: [u8; 0x330],
+    /// Decode assists: how many bytes of the instruction the CPU has fetched whose access to memory exited, and they.
+    pub fetched: u8,
+    pub instruction: [u8; MAX_LENGTH],
+    _2: [u8; 0x320],
     pub es: Segment,
     pub cs: Segment,
     pub ss: Segment,
@@ -84,6 +89,7 @@ const _: () = assert!(
         && offset_of!(Fields, tsc_offset) == 0x50
         && offset_of!(Fields, event) == 0xa8
         && offset_of!(Fields, next_rip) == 0xc8
+        && offset_of!(Fields, fetched) == 0xd0
         && offset_of!(Fields, es) == 0x400
         && offset_of!(Fields, tr) == 0x490
         && offset_of!(Fields, cpl) == 0x4cb
