@@ -276,6 +276,7 @@ impl Moment {
     }
 
     /// System time by the record.
+    #[allow(clippy::cast_possible_truncation, reason = "as every guest computes it")]
     fn time(&self) -> u64 {
         let ticks = self.counter.wrapping_sub(self.stamp);
         let ticks = if self.shift >= 0 { ticks << self.shift } else { ticks >> -self.shift };

@@ -10,11 +10,13 @@ mod fields;
 mod msr_bitmap;
 mod registers;
 mod state;
+mod tsc;
 mod vcpu;
 mod virtual_apic;
 mod vmcs;
 
 pub(super) use capability::has_huge_pages;
+pub(super) use tsc::scaling as tsc_scaling;
 pub use vcpu::VmxVcpu;
 
 use core::arch::asm;
@@ -24,9 +26,8 @@ use crate::arch::x86_64::cpu::{self, Features, has};
 use crate::arch::x86_64::percpu;
 use crate::container::Wishes;
 use crate::mem::direct_map::va_of_phys;
-use fields::{Field, secondary};
+use fields::Field;
 use logic::hvm::walk::Paging;
-use logic::time::Scaling;
 
 const FEATURE_CONTROL: u32 = 0x3a;
 const LOCKED: u64 = 1;
@@ -58,11 +59,6 @@ pub(super) fn detect(wishes: Wishes) -> bool {
             false
         }
     }
-}
-
-/// How the CPU can make a guest's TSC of its own.
-pub(super) fn tsc_scaling() -> Option<Scaling> {
-    capability::get().filter(|found| found.secondary & secondary::TSC_SCALING != 0).map(|_| Scaling::VMX)
 }
 
 /// Switches VMX on, and notes what a guest's registers have to make way for.

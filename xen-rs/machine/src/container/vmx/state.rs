@@ -2,14 +2,13 @@
 //!
 //! Unsafe: the state that an exit brings back is written.
 
-use super::fields::{Field, Register, entry, secondary};
+use super::fields::{Field, Register, entry};
 use super::vmcs::{read, write, write_any};
-use super::{capability, control_registers, enter};
+use super::{capability, control_registers, enter, tsc as guest_tsc};
 use crate::arch::x86_64::{cpu, guest_registers, percpu, tsc};
 use crate::container::state::{CpuState, DescriptorTable, Segment};
 use crate::mem::hypervisor_map::idle_root;
 use logic::regs::selector;
-use logic::time::Scaling;
 
 /// How long a guest runs at most, in milliseconds of the TSC and from entry to entry, before interrupts are let in.
 const STAY_MS: u64 = 2;
@@ -117,10 +116,7 @@ pub(super) fn begin(found: &capability::Capabilities, addresses: &Addresses) {
     ] {
         write(field, value);
     }
-    // It must not be 0, though nothing is multiplied yet.
-    if found.secondary & secondary::TSC_SCALING != 0 {
-        write(Field::TSC_MULTIPLIER, 1 << Scaling::VMX.fraction);
-    }
+    guest_tsc::begin();
     control_registers::write_masks();
     start_stay();
 }

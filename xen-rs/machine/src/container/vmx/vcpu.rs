@@ -68,7 +68,7 @@ pub struct VmxVcpu {
     /// Whether its controls ask for an interrupt window.
     window: bool,
     /// What it reads as its TSC.
-    tsc: Way,
+    pub(super) tsc: Way,
     flush_cache: bool,
     clear_buffers: bool,
     /// Why the guest came back last, or that it was not entered.
@@ -378,27 +378,6 @@ impl VmxVcpu {
             self.window = wanted;
             self.change_primary(primary::INTERRUPT_WINDOW, wanted);
         }
-    }
-
-    /// What it reads as its TSC.
-    #[inline(always)]
-    pub(crate) fn set_tsc(&mut self, way: Way) {
-        if self.tsc != way {
-            self.change_tsc(way);
-        }
-    }
-
-    #[cold]
-    fn change_tsc(&mut self, way: Way) {
-        self.tsc = way;
-        if let Way::Scaled(scaled) = way {
-            self.with(|| {
-                write(Field::TSC_OFFSET, scaled.offset);
-                write(Field::TSC_MULTIPLIER, scaled.multiplier);
-            });
-        }
-        self.change_primary(primary::TSC_OFFSETTING, matches!(way, Way::Scaled(_)));
-        self.change_primary(primary::RDTSC, way == Way::Emulated);
     }
 
     /// To exit when the handler of an NMI returns.
