@@ -32,6 +32,9 @@ pub const CHANGE_MODE: u32 = 1;
 /// Not a call: `wrmsr` with ecx, eax, edx.
 pub const WRITE_MSR: u32 = 2;
 
+/// Not a call: go to an address with eax, ecx and edi, and come back by `ret`.
+const RUN: u32 = 3;
+
 /// The other processor waits for a number that it has not answered, makes the call, and answers.
 mod other {
     core::arch::global_asm!(
@@ -47,7 +50,9 @@ mod other {
         "je 2b",
         "cmp dword ptr ds:[0x9020], 1",
         "je 4f",
-        "ja 6f",
+        "cmp dword ptr ds:[0x9020], 2",
+        "je 6f",
+        "ja 7f",
         "mov eax, dword ptr ds:[0x9008]",
         "mov ebx, dword ptr ds:[0x900c]",
         "mov ecx, dword ptr ds:[0x9010]",
@@ -63,6 +68,15 @@ mod other {
         "mov eax, dword ptr ds:[0x900c]",
         "mov edx, dword ptr ds:[0x9010]",
         "wrmsr",
+        "jmp 5f",
+        "7: mov esp, 0x9800",
+        "mov eax, dword ptr ds:[0x9008]",
+        "mov ecx, dword ptr ds:[0x900c]",
+        "mov edi, dword ptr ds:[0x9010]",
+        "call dword ptr ds:[0x9014]",
+        "mov dword ptr ds:[0x9008], eax",
+        "pushfd",
+        "pop dword ptr ds:[0x900c]",
         "jmp 5f",
         // CR4.PAE, CR3, EFER.LME, CR0.PG: this code is in compatibility mode then.
         "4: mov eax, cr4",
@@ -211,4 +225,10 @@ pub fn with<T: IntoBytes + Immutable + FromBytes>(number: u32, command: u32, arg
     let result = call(number, [command, ARGUMENT as u32]);
     *argument = get(ARGUMENT);
     result
+}
+
+/// Has it run code that ends with `ret`, with eax, ecx and edi: eax and the flags afterwards.
+pub fn run(code: u64, [eax, ecx, edi]: [u32; 3]) -> (u32, u32) {
+    let eax = post(RUN, [eax, ecx, edi, code as u32, 0, 0]);
+    (eax, mail(3).load(Ordering::Relaxed))
 }

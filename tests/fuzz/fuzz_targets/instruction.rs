@@ -18,6 +18,6 @@ fuzz_target!(|data: &[u8]| {
     }
     let regs = GuestRegs::default();
     if let Some(write) = pt_write::decode(code, &regs) {
-        assert!(usize::from(write.length) <= code.len() && write.length > 0, "{write:?}");
+        assert!(usize::from(write.length()) <= code.len() && write.length() > 0, "{write:?}");
     }
 });

@@ -22,12 +22,12 @@ fuzz_target!(|data: &[u8]| {
         let effect = write.apply(entry, address, &regs);
         assert_eq!((effect.rflags ^ regs.rflags) & !ARITHMETIC, 0, "{write:?}");
         if let Some(whole) = write.whole_entry() {
-            assert_eq!(effect.entry, Some(whole));
+            assert_eq!(effect.memory, Some(whole));
         }
         // Alignment shows the width: the largest power of two that no offset below it is aligned to.
         let width = [8u64, 4, 2, 1].into_iter().find(|width| !write.is_aligned_at(width >> 1)).unwrap_or(1);
         let mask = if width == 8 { u64::MAX } else { ((1 << (8 * width)) - 1) << (8 * (address & 7)) };
-        if let Some(new) = effect.entry {
+        if let Some(new) = effect.memory {
             assert_eq!((new ^ entry) & !mask, 0, "{write:?} of {width} at {address:#x}");
         }
     }

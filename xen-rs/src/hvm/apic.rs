@@ -3,7 +3,10 @@
 use alloc::sync::Arc;
 
 use logic::{
-    hvm::apic::{Effect, Ipi, Message},
+    hvm::{
+        apic::{Effect, Ipi, Message},
+        mmio::Part,
+    },
     lock::Held,
     msr::Fault,
 };
@@ -17,17 +20,20 @@ use crate::{
     vcpu::Vcpu,
 };
 
-/// Reads a register by its offset in the APIC's page.
-pub fn read(pvh: &mut PvhVcpu, domain: &Domain, offset: u32) -> u32 {
-    pvh.apic.read(offset, &domain.tsc)
+/// Reads bytes in the APIC's page, by their offset: 0 where they are not part of a register.
+pub fn read_part(pvh: &mut PvhVcpu, domain: &Domain, offset: u32, bytes: u8) -> u32 {
+    let Some(part) = Part::new(offset, bytes) else { return 0 };
+    sync_priority(pvh);
+    part.of(pvh.apic.read(part.register(), &domain.tsc))
 }
 
-/// Writes one.
-pub fn write(cx: &mut Context<'_>, offset: u32, value: u32) {
-    let Some(pvh) = cx.state.pvh.as_deref_mut() else { return };
+/// Writes them. What is around them in their register is written as it is.
+pub fn write_part(cx: &mut Context<'_>, offset: u32, bytes: u8, value: u32) {
+    let (Some(part), Some(pvh)) = (Part::new(offset, bytes), cx.state.pvh.as_deref_mut()) else { return };
     sync_priority(pvh);
+    let old = if part.is_whole() { 0 } else { pvh.apic.read(part.register(), &cx.domain.tsc) };
     let was_enabled = pvh.apic.is_enabled();
-    let effect = pvh.apic.write(offset, value, &cx.domain.tsc);
+    let effect = pvh.apic.write(part.register(), part.within(old, value), &cx.domain.tsc);
     carry_out(cx, effect, was_enabled);
 }
 

@@ -60,7 +60,7 @@ fn discard_write(cx: &mut Context<'_>, address: u64, mapping: Entry) -> bool {
     let write = code.get(..MAX_LENGTH - missing).and_then(|code| pt_write::decode(code, cx.regs));
     match write.filter(|write| write.is_store() && write.is_aligned_at(address)) {
         Some(write) => {
-            privileged::step(cx, write.length);
+            privileged::step(cx, write.length());
             true
         }
         None => false,
@@ -94,7 +94,7 @@ fn write_to_table(cx: &mut Context<'_>, address: u64) -> bool {
         // A plain write wins over whatever the CPU notes in the entry meanwhile.
         let done = mm.update_data(f, slot, Entry(new), Replace::Whole, owner, owners).is_ok();
         if done {
-            privileged::step(cx, write.length);
+            privileged::step(cx, write.length());
         }
         return done;
     }
@@ -105,7 +105,7 @@ fn write_to_table(cx: &mut Context<'_>, address: u64) -> bool {
         }
         let old = pv_pte::read(locked.table(), slot);
         let effect = write.apply(old.0, address, cx.regs);
-        let result = match effect.entry {
+        let result = match effect.memory {
             Some(new) => mm.update(locked, slot, Entry(new), Replace::IfStill(old), owner, owners),
             None => {
                 drop(locked);
@@ -118,7 +118,7 @@ fn write_to_table(cx: &mut Context<'_>, address: u64) -> bool {
                     register.write(cx.regs, value);
                 }
                 cx.regs.rflags = effect.rflags;
-                privileged::step(cx, write.length);
+                privileged::step(cx, write.length());
                 return true;
             }
             // Either the entry changed under us, or the page it is to map is in use as something else.

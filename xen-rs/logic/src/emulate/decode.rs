@@ -1,73 +1,11 @@
 //! Decodes the few instructions that are emulated for PV guests (SDM vol. 2; APM vol. 3). By hand: the set is small,
 //! and each byte is looked at once.
 
-use crate::regs::GuestRegs;
-
-/// Longest instruction the architecture allows.
-pub const MAX_LENGTH: usize = 15;
+use super::encoding::{Bytes, Prefixes, skip_prefixes};
+pub use super::encoding::{CodeSize, Gpr, MAX_LENGTH, Segment, Undecoded};
 
 /// `ud2; .ascii "xen"`: what follows is to be emulated even though the CPU would execute it.
 pub const FORCED_EMULATION: [u8; 5] = [0x0f, 0x0b, b'x', b'e', b'n'];
-
-/// How the code segment of the guest decodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CodeSize {
-    /// 64-bit code.
-    Long,
-    /// 32-bit code of a compatibility-mode user program.
-    Compat,
-}
-
-/// Number of a general register, 0-15 as in the ModRM and REX bits (rax rcx rdx rbx rsp rbp rsi rdi r8..).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gpr(pub u8);
-
-impl Gpr {
-    /// The register's value.
-    #[must_use]
-    pub const fn read(self, regs: &GuestRegs) -> u64 {
-        match self.0 & 15 {
-            0 => regs.rax,
-            1 => regs.rcx,
-            2 => regs.rdx,
-            3 => regs.rbx,
-            4 => regs.rsp,
-            5 => regs.rbp,
-            6 => regs.rsi,
-            7 => regs.rdi,
-            8 => regs.r8,
-            9 => regs.r9,
-            10 => regs.r10,
-            11 => regs.r11,
-            12 => regs.r12,
-            13 => regs.r13,
-            14 => regs.r14,
-            _ => regs.r15,
-        }
-    }
-
-    /// Replaces the register's value.
-    pub const fn write(self, regs: &mut GuestRegs, value: u64) {
-        *match self.0 & 15 {
-            0 => &mut regs.rax,
-            1 => &mut regs.rcx,
-            2 => &mut regs.rdx,
-            3 => &mut regs.rbx,
-            4 => &mut regs.rsp,
-            5 => &mut regs.rbp,
-            6 => &mut regs.rsi,
-            7 => &mut regs.rdi,
-            8 => &mut regs.r8,
-            9 => &mut regs.r9,
-            10 => &mut regs.r10,
-            11 => &mut regs.r11,
-            12 => &mut regs.r12,
-            13 => &mut regs.r13,
-            14 => &mut regs.r14,
-            _ => &mut regs.r15,
-        } = value;
-    }
-}
 
 /// Width of a port access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,18 +37,6 @@ pub enum Port {
     Immediate(u8),
     /// DX.
     Dx,
-}
-
-/// A segment register, by its number in the instruction set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the registers are named after themselves")]
-pub enum Segment {
-    Es,
-    Cs,
-    Ss,
-    Ds,
-    Fs,
-    Gs,
 }
 
 /// A string I/O instruction.
@@ -223,51 +149,13 @@ pub struct Instruction {
     pub length: u8,
 }
 
-/// Why there is nothing to emulate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Undecoded {
-    /// The copied bytes end inside the instruction.
-    Truncated,
-    /// Another instruction: its fault is the guest's.
-    Foreign,
-    /// One that would be emulated, with a lock prefix: #UD.
-    Locked,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Prefixes {
-    operand16: bool,
-    address: bool,
-    repeat: bool,
-    repeat_ne: bool,
-    lock: bool,
-    segment: Option<Segment>,
-    rex: u8,
-}
-
-struct Bytes<'a> {
-    all: &'a [u8],
-    at: usize,
-}
-
-impl Bytes<'_> {
-    fn next(&mut self) -> Result<u8, Undecoded> {
-        if self.at >= MAX_LENGTH {
-            return Err(Undecoded::Foreign);
-        }
-        let byte = self.all.get(self.at).copied().ok_or(Undecoded::Truncated)?;
-        self.at += 1;
-        Ok(byte)
-    }
-}
-
 /// Decodes the instruction at the start of `code`.
 ///
 /// # Errors
 /// See [`Undecoded`].
 #[inline(always)]
 pub fn decode(code: &[u8], size: CodeSize) -> Result<Instruction, Undecoded> {
-    let mut bytes = Bytes { all: code, at: 0 };
+    let mut bytes = Bytes::new(code);
     let mut prefixes = Prefixes::default();
     let opcode = match code.first() {
         // Most have no prefixes.
@@ -280,11 +168,11 @@ pub fn decode(code: &[u8], size: CodeSize) -> Result<Instruction, Undecoded> {
             let io = StringIo {
                 width: width(opcode, prefixes),
                 repeated: prefixes.repeat || prefixes.repeat_ne,
-                address32: prefixes.address || size == CodeSize::Compat,
+                address32: prefixes.address_size || size == CodeSize::Compat,
                 segment: prefixes.segment.unwrap_or(Segment::Ds),
                 size,
             };
-            if size == CodeSize::Compat && prefixes.address {
+            if size == CodeSize::Compat && prefixes.address_size {
                 return Err(Undecoded::Foreign); // 16-bit addresses
             }
             if opcode & 2 == 0 { Op::Ins(StringIo { segment: Segment::Es, ..io }) } else { Op::Outs(io) }
@@ -299,9 +187,7 @@ pub fn decode(code: &[u8], size: CodeSize) -> Result<Instruction, Undecoded> {
     if prefixes.lock {
         return Err(Undecoded::Locked);
     }
-    #[allow(clippy::cast_possible_truncation, reason = "at most MAX_LENGTH")]
-    let length = bytes.at as u8;
-    Ok(Instruction { op, length })
+    Ok(Instruction { op, length: bytes.length() })
 }
 
 /// Decodes `ud2; "xen"; cpuid`; returns the length of all of it.
@@ -320,40 +206,11 @@ pub const fn begins_with_forced_cpuid(code: u64) -> bool {
     code << 8 == WANTED << 8
 }
 
-/// The opcode behind the prefixes, which are `found`.
-#[inline(never)]
-fn skip_prefixes(bytes: &mut Bytes<'_>, size: CodeSize, found: &mut Prefixes) -> Result<u8, Undecoded> {
-    loop {
-        let byte = bytes.next()?;
-        match byte {
-            0x66 => found.operand16 = true,
-            0x67 => found.address = true,
-            0xf0 => found.lock = true,
-            0xf2 => found.repeat_ne = true,
-            0xf3 => found.repeat = true,
-            0x26 | 0x2e | 0x36 | 0x3e if size == CodeSize::Long => {}
-            0x26 => found.segment = Some(Segment::Es),
-            0x2e => found.segment = Some(Segment::Cs),
-            0x36 => found.segment = Some(Segment::Ss),
-            0x3e => found.segment = Some(Segment::Ds),
-            0x64 => found.segment = Some(Segment::Fs),
-            0x65 => found.segment = Some(Segment::Gs),
-            0x40..=0x4f if size == CodeSize::Long => {
-                // A REX prefix counts only directly before the opcode.
-                found.rex = byte;
-                continue;
-            }
-            opcode => return Ok(opcode),
-        }
-        found.rex = 0;
-    }
-}
-
 #[inline(always)]
 fn two_byte(bytes: &mut Bytes<'_>, prefixes: Prefixes, size: CodeSize) -> Result<Op, Undecoded> {
     Ok(match bytes.next()? {
         0x01 => match bytes.next()? {
-            0xd1 if !prefixes.operand16 && !prefixes.repeat && !prefixes.repeat_ne => Op::Xsetbv,
+            0xd1 if !prefixes.operand_size && !prefixes.repeat && !prefixes.repeat_ne => Op::Xsetbv,
             0xf9 => Op::Rdtscp,
             _ => return Err(Undecoded::Foreign),
         },
@@ -385,7 +242,7 @@ fn two_byte(bytes: &mut Bytes<'_>, prefixes: Prefixes, size: CodeSize) -> Result
 const fn width(opcode: u8, prefixes: Prefixes) -> Width {
     if opcode & 1 == 0 {
         Width::Byte
-    } else if prefixes.operand16 && prefixes.rex & 8 == 0 {
+    } else if prefixes.operand_size && prefixes.rex & 8 == 0 {
         Width::Word
     } else {
         Width::Dword
@@ -476,19 +333,6 @@ mod tests {
     fn a_rex_prefix_counts_only_last() {
         assert_eq!(long(&[0x41, 0x66, 0x0f, 0x20, 0xc0]), Ok((Op::ReadCr { cr: 0, into: Gpr(0) }, 5)));
     }
-
-    #[test]
-    fn registers_by_number() {
-        let mut regs = GuestRegs::default();
-        for n in 0..16 {
-            Gpr(n).write(&mut regs, u64::from(n) + 100);
-        }
-        for n in 0..16 {
-            assert_eq!(Gpr(n).read(&regs), u64::from(n) + 100);
-        }
-        assert_eq!((regs.rcx, regs.rsp, regs.r15), (101, 104, 115));
-    }
-
     #[test]
     fn forced_cpuid() {
         assert_eq!(is_forced_cpuid(&[0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0xa2, 0x90]), Some(7));

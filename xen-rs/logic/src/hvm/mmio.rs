@@ -1,112 +1,144 @@
-//! The instructions by which a kernel reaches registers in memory: `mov` between memory and a register, and of a constant to
-//! memory (APM vol. 3). The address is known from the fault; what is wanted is the direction, the size, the register and the
-//! length.
+//! Registers in memory, as a guest's instructions reach them: which part of a local APIC's register an access meets, and what a
+//! step of a string leaves in the guest's registers. The instructions are decoded by [`crate::emulate::memory`].
 
-use crate::emulate::decode::Gpr;
+use super::string;
+use crate::emulate::memory::Elements;
+use crate::regs::GuestRegs;
 
-/// What the instruction does.
+/// Bytes of a register.
+const REGISTER: u32 = 4;
+/// Registers begin at multiples of this.
+const STRIDE: u32 = 16;
+/// The last one: the timer's divider.
+const LAST: u32 = 0x3e0;
+
+/// A part of one of a local APIC's registers. They are to be accessed as a whole (SDM vol. 3A, 11.4.1), but some processors do
+/// it byte by byte, and so does Xen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// A register is loaded from memory.
-    Load(Gpr),
-    /// A register is stored.
-    Store(Gpr),
-    /// A constant is stored.
-    StoreConstant(u32),
+pub struct Part {
+    register: u32,
+    shift: u32,
+    mask: u32,
 }
 
-/// A decoded instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Access {
-    /// What it does.
-    pub operation: Operation,
-    /// 4 or 8 bytes.
-    pub bytes: u8,
-    /// Its own length.
-    pub length: u8,
+impl Part {
+    /// So many bytes at an offset in the page. `None`: they do not lie in one register. Such reads give 0, and such writes go
+    /// nowhere.
+    #[must_use]
+    pub const fn new(offset: u32, bytes: u8) -> Option<Self> {
+        let (register, within) = (offset / STRIDE * STRIDE, offset % STRIDE);
+        let mask = match bytes {
+            1 => 0xff,
+            2 => 0xffff,
+            4 => u32::MAX,
+            _ => return None,
+        };
+        if within + bytes as u32 > REGISTER || register > LAST {
+            return None;
+        }
+        Some(Self { register, shift: within * 8, mask })
+    }
+
+    /// The register's offset in the page.
+    #[must_use]
+    pub const fn register(&self) -> u32 {
+        self.register
+    }
+
+    /// What is read where the register has this value.
+    #[must_use]
+    pub const fn of(&self, value: u32) -> u32 {
+        value >> self.shift & self.mask
+    }
+
+    /// What is written to the register: around the part it stays as it is.
+    #[must_use]
+    pub const fn within(&self, old: u32, value: u32) -> u32 {
+        let mask = self.mask << self.shift;
+        old & !mask | value << self.shift & mask
+    }
+
+    /// Whether nothing of the register is around it.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.mask == u32::MAX
+    }
 }
 
-/// Decodes what 32-bit or 64-bit code does; `None`: something else, or not all of it is there.
+/// The next element of a string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Element {
+    /// What RSI says of it, as an offset in its segment.
+    pub source: u64,
+    /// What RDI says of it.
+    pub destination: u64,
+}
+
+const fn along(elements: &Elements, bytes: u8, reads: bool) -> string::Access {
+    string::Access { reads, repeated: elements.repeated, bytes, width: elements.address }
+}
+
+/// The next element. `None`: all are done.
 #[must_use]
-pub fn decode(code: &[u8], long_mode: bool) -> Option<Access> {
-    const REX_W: u8 = 8;
-    const REX_R: u8 = 4;
-    let byte = |at: usize| code.get(at).copied();
-    let mut at = 0;
-    // Segment prefixes: the address is known.
-    while matches!(byte(at)?, 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65) {
-        at += 1;
+pub fn next_element(regs: &GuestRegs, elements: &Elements, bytes: u8) -> Option<Element> {
+    let [source, destination] = [false, true].map(|reads| string::step(regs, along(elements, bytes, reads), 1));
+    (destination.elements != 0).then_some(Element { source: source.first, destination: destination.first })
+}
+
+/// The registers behind that element. Whether it was the last.
+pub fn advance(regs: &mut GuestRegs, elements: &Elements, bytes: u8) -> bool {
+    let access = along(elements, bytes, elements.destination);
+    let step = string::step(regs, access, 1);
+    if elements.destination && elements.source.is_some() {
+        let source = string::Access { repeated: false, ..along(elements, bytes, false) };
+        string::advance(regs, source, &step);
     }
-    let mut rex = 0;
-    if long_mode && matches!(byte(at)?, 0x40..=0x4f) {
-        rex = byte(at)?;
-        at += 1;
-    }
-    let opcode = byte(at)?;
-    at += 1;
-    let bytes = if rex & REX_W != 0 { 8 } else { 4 };
-    // With an address in the instruction itself.
-    if matches!(opcode, 0xa1 | 0xa3) {
-        let length = at + if long_mode { 8 } else { 4 };
-        let accumulator = Gpr(0);
-        let operation = if opcode == 0xa1 { Operation::Load(accumulator) } else { Operation::Store(accumulator) };
-        return (length <= code.len()).then_some(Access { operation, bytes, length: u8::try_from(length).ok()? });
-    }
-    let modrm = byte(at)?;
-    at += 1;
-    let (mode, register, base) = (modrm >> 6, modrm >> 3 & 7 | (rex & REX_R) << 1, modrm & 7);
-    let mut displacement = match mode {
-        0 if base == 5 => 4,
-        0 => 0,
-        1 => 1,
-        2 => 4,
-        _ => return None,
-    };
-    if base == 4 {
-        let sib = byte(at)?;
-        at += 1;
-        if mode == 0 && sib & 7 == 5 {
-            displacement = 4;
-        }
-    }
-    at += displacement;
-    let operation = match opcode {
-        0x8b => Operation::Load(Gpr(register)),
-        0x89 => Operation::Store(Gpr(register)),
-        0xc7 if register & 7 == 0 => {
-            let constant = code.get(at..at + 4)?.try_into().ok()?;
-            at += 4;
-            Operation::StoreConstant(u32::from_le_bytes(constant))
-        }
-        _ => return None,
-    };
-    (at <= code.len()).then_some(Access { operation, bytes, length: u8::try_from(at).ok()? })
+    string::advance(regs, access, &step);
+    step.over
 }
 
 #[cfg(all(test, not(loom)))]
 mod unit {
     use super::*;
+    use crate::emulate::encoding::{AddressSize, Segment};
+    use crate::regs::rflags;
 
     #[test]
-    fn forms_that_kernels_use() {
-        let load = |register, length| Some(Access { operation: Operation::Load(Gpr(register)), bytes: 4, length });
-        let store = |register, length| Some(Access { operation: Operation::Store(Gpr(register)), bytes: 4, length });
-        // mov eax, [0xff5fc020]
-        assert_eq!(decode(&[0x8b, 0x04, 0x25, 0x20, 0xc0, 0x5f, 0xff], true), load(0, 7));
-        // mov [rdi - 0xa04000], esi
-        assert_eq!(decode(&[0x89, 0xb7, 0, 0xc0, 0x5f, 0xff], true), store(6, 6));
-        assert_eq!(decode(&[0x44, 0x89, 0x00], true), store(8, 3));
-        assert_eq!(decode(&[0x8b, 0x44, 0x24, 0x10], true), load(0, 4));
-        let constant = Operation::StoreConstant(0x0102_0304);
-        let code = [0xc7, 0x05, 0, 0, 0, 0, 4, 3, 2, 1];
-        assert_eq!(decode(&code, true), Some(Access { operation: constant, bytes: 4, length: 10 }));
-        assert_eq!(decode(&code[..9], true), None);
+    fn parts_of_a_register() {
+        let whole = Part::new(0x380, 4).expect("a register");
+        assert_eq!((whole.register(), whole.of(7), whole.within(9, 7), whole.is_whole()), (0x380, 7, 7, true));
+        let byte = Part::new(0x383, 1).expect("its last byte");
+        assert_eq!((byte.register(), byte.of(0x1234_5678), byte.is_whole()), (0x380, 0x12, false));
+        assert_eq!(byte.within(0x1234_5678, 0x1ff), 0xff34_5678);
+        let word = Part::new(0x81, 2).expect("in its middle");
+        assert_eq!((word.of(0x1234_5678), word.within(0x1234_5678, 0xabcd)), (0x3456, 0x12ab_cd78));
     }
 
     #[test]
-    fn everything_else_is_refused() {
-        for code in [&[0x8bu8, 0xc0][..], &[0x01, 0x00], &[0x44, 0x89, 0x00], &[0x8b], &[], &[0xc7, 0x08, 0, 0, 0, 0]] {
-            assert_eq!(decode(code, false), None, "{code:x?}");
+    fn nothing_else_is_one() {
+        for (offset, bytes) in [(0x380, 8), (0x381, 4), (0x383, 2), (0x384, 1), (0x38f, 1), (0x3f0, 4), (0xfff, 1)] {
+            assert_eq!(Part::new(offset, bytes), None, "{offset:x} {bytes}");
         }
+        assert!(Part::new(0x3e3, 1).is_some() && Part::new(0, 4).is_some());
+    }
+
+    #[test]
+    fn strings_go_element_by_element() {
+        let moves =
+            Elements { repeated: true, address: AddressSize::Double, source: Some(Segment::Ds), destination: true };
+        let (rsi, rdi) = (0x7_0000_0010, 0xfee0_0380);
+        let mut regs = GuestRegs { rsi, rdi, rcx: 2, ..GuestRegs::default() };
+        assert_eq!(next_element(&regs, &moves, 4), Some(Element { source: 0x10, destination: rdi }));
+        assert!(!advance(&mut regs, &moves, 4));
+        assert_eq!((regs.rsi, regs.rdi, regs.rcx), (0x14, rdi + 4, 1));
+        assert!(advance(&mut regs, &moves, 4));
+        assert_eq!(next_element(&regs, &moves, 4), None);
+        assert!(advance(&mut regs, &moves, 4));
+        assert_eq!((regs.rsi, regs.rdi, regs.rcx), (0x18, rdi + 8, 0));
+        // One that is loaded, downwards.
+        let load = Elements { repeated: false, destination: false, ..moves };
+        let mut regs = GuestRegs { rsi, rdi, rcx: 0, rflags: rflags::DF, ..GuestRegs::default() };
+        assert!(next_element(&regs, &load, 2).is_some() && advance(&mut regs, &load, 2));
+        assert_eq!((regs.rsi, regs.rdi, regs.rcx), (0xe, rdi, 0));
     }
 }

@@ -1,26 +1,16 @@
-//! `ins` and `outs` (APM vol. 3): what of them is done at a time, and what that leaves in the registers.
+//! Instructions that go from element to element of a string (APM vol. 3): what of them is done at a time, and what that leaves in the registers.
 
+pub use crate::emulate::encoding::AddressSize as Width;
 use crate::regs::{GuestRegs, rflags};
-
-/// How wide the registers of addresses and counts are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Width {
-    /// 16 bits.
-    Word,
-    /// 32 bits.
-    Double,
-    /// 64 bits.
-    Long,
-}
 
 /// The instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// `ins`, else `outs`.
+    /// RDI goes along it, as for `ins`; else RSI, as for `outs`.
     pub reads: bool,
     /// With a `rep` prefix.
     pub repeated: bool,
-    /// Bytes of an element: 1, 2 or 4.
+    /// Bytes of an element: 1, 2, 4 or 8.
     pub bytes: u8,
     /// The width of its addresses.
     pub width: Width,
@@ -35,24 +25,6 @@ pub struct Step {
     pub elements: u64,
     /// Then it is over.
     pub over: bool,
-}
-
-impl Width {
-    const fn mask(self) -> u64 {
-        match self {
-            Width::Word => 0xffff,
-            Width::Double => 0xffff_ffff,
-            Width::Long => u64::MAX,
-        }
-    }
-
-    /// What a register holds after such a part of it was written.
-    const fn write(self, old: u64, new: u64) -> u64 {
-        match self {
-            Width::Word => old & !0xffff | new & 0xffff,
-            Width::Double | Width::Long => new & self.mask(),
-        }
-    }
 }
 
 /// The next step, of so many elements at most. It does not go over the end of the segment.

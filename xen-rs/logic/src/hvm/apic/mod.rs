@@ -71,7 +71,6 @@ const BASE_ENABLED: u64 = 1 << 11;
 /// Error status (SDM vol. 3A, 11.5.3).
 const ERROR_SENT_ILLEGAL_VECTOR: u32 = 1 << 5;
 const ERROR_GOT_ILLEGAL_VECTOR: u32 = 1 << 6;
-const ERROR_ILLEGAL_REGISTER: u32 = 1 << 7;
 
 /// Vectors below this are exceptions.
 const FIRST_VECTOR: u8 = 16;

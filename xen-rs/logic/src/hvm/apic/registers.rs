@@ -1,7 +1,7 @@
 //! The registers by their offset in the page (SDM vol. 3A, table 11-1).
 
 use super::timer::Mode;
-use super::{Apic, Clock, ERROR_ILLEGAL_REGISTER, Effect, SPURIOUS_ENABLED};
+use super::{Apic, Clock, Effect, SPURIOUS_ENABLED};
 
 /// Offsets.
 #[allow(missing_docs, reason = "the manual names them")]
@@ -80,15 +80,9 @@ impl Lvt {
 }
 
 impl Apic {
-    /// A register's value, by its offset in the page. What lies between registers reads as 0.
-    pub fn read(&mut self, offset: u32, clock: &impl Clock) -> u32 {
-        match self.register(offset, clock) {
-            Some(value) => value,
-            None => {
-                self.error(ERROR_ILLEGAL_REGISTER);
-                0
-            }
-        }
+    /// A register's value, by its offset in the page. What lies between registers reads as 0, and is no error, as on Xen.
+    pub fn read(&self, offset: u32, clock: &impl Clock) -> u32 {
+        self.register(offset, clock).unwrap_or(0)
     }
 
     /// A register's value, if there is one at the offset.
@@ -129,11 +123,8 @@ impl Apic {
 
     /// Writes a register by its offset in the page. Registers that are only read, and what lies between, take no write.
     pub fn write(&mut self, at: u32, value: u32, clock: &impl Clock) -> Effect {
-        if at & 0xf != 0 {
-            self.error(ERROR_ILLEGAL_REGISTER);
-            return Effect::None;
-        }
         match at {
+            _ if at & 0xf != 0 => {}
             offset::TASK_PRIORITY => self.set_task_priority((value & 0xff) as u8),
             offset::EOI => self.end(),
             offset::LOGICAL => self.logical = value & 0xff00_0000,
@@ -158,10 +149,11 @@ impl Apic {
             // The number is the hardware's, as in processors of today.
             offset::ID | offset::VERSION | offset::PROCESSOR_PRIORITY | offset::CURRENT_COUNT => {}
             offset::IN_SERVICE..offset::ERRORS => {}
-            _ => match Lvt::at(at) {
-                Some(which) => return self.write_table(which, value),
-                None => self.error(ERROR_ILLEGAL_REGISTER),
-            },
+            _ => {
+                if let Some(which) = Lvt::at(at) {
+                    return self.write_table(which, value);
+                }
+            }
         }
         Effect::None
     }
