@@ -18,7 +18,8 @@ use crate::{cpu::Context, guest::Series};
 
 /// Carries out the instruction that made the access. False: it is none that can be carried out.
 ///
-/// What is decoded is what the code says by now; if the guest has changed it, it gets what that says, done at its own address.
+/// Where the CPU does not say what it has fetched, what is decoded is what the code says by now; if the guest has changed it, it
+/// gets what that says, done at its own address.
 pub fn access(cx: &mut Context<'_>, address: u64, access: Access) -> bool {
     if access == Access::Execute {
         return false;
@@ -32,9 +33,16 @@ pub fn access(cx: &mut Context<'_>, address: u64, access: Access) -> bool {
     };
     let long_mode = size == AddressSize::Long;
     let linear = if long_mode { cx.regs.rip } else { segment.base.wrapping_add(cx.regs.rip) & 0xffff_ffff };
-    let mut code = [0; MAX_LENGTH];
-    let there = memory::fetch(linear, &mut code);
-    let instruction = match decode(code.get(..there).unwrap_or_default(), size, cx.regs) {
+    // Where the CPU does not say what it has fetched, or not all of it, the code is read.
+    let decoded = decode(pvh.container.instruction(), size, cx.regs).or_else(|undecoded| {
+        if undecoded != Undecoded::Truncated {
+            return Err(undecoded);
+        }
+        let mut code = [0; MAX_LENGTH];
+        let there = memory::fetch(linear, &mut code);
+        decode(code.get(..there).unwrap_or_default(), size, cx.regs)
+    });
+    let instruction = match decoded {
         Ok(instruction) => instruction,
         Err(Undecoded::Locked) => {
             exit::inject(cx, Event::exception(6));
