@@ -49,6 +49,55 @@ structures! {
         /// Address of `size` i32: negated errors, or 0.
         pub errs: u32,
     }
+    pub struct MemoryExchange = "struct xen_memory_exchange" {
+        /// Frames given.
+        pub in_: MemoryReservation => "in",
+        /// Frames wanted.
+        pub out: MemoryReservation,
+        /// In: 0. Out: input extents done.
+        pub nr_exchanged: u32,
+    }
+    pub struct MemAcquireResource = "struct xen_mem_acquire_resource" {
+        pub domid: DomId,
+        /// `XENMEM_RESOURCE_*`.
+        pub type_: u16 => "type",
+        /// Which of that type.
+        pub id: u32,
+        /// In: frames wanted. Out, when `frame_list` is null: frames there are.
+        pub nr_frames: u32,
+        /// Zero.
+        pub pad: u32,
+        /// First frame within the resource.
+        pub frame: [u32; 2],
+        /// Address of `nr_frames` u32: where to place them.
+        pub frame_list: u32,
+    }
+    pub struct MapPirq = "struct physdev_map_pirq" {
+        pub domid: DomId,
+        pub _pad: u16,
+        /// `MAP_PIRQ_TYPE_*`.
+        pub type_: i32 => "type",
+        /// GSI; ignored for MSI.
+        pub index: i32,
+        /// In: wanted, negative: any. Out: given.
+        pub pirq: i32,
+        /// Bus, and segment `<< 16`.
+        pub bus: i32,
+        pub devfn: i32,
+        /// MSI-X entry, or in and out: number of MSI vectors.
+        pub entry_nr: i32,
+        /// Physical address of the MSI-X table; 0: MSI.
+        pub table_base: [u32; 2],
+    }
+    /// One operation of `mmuext_op`.
+    pub struct MmuextOp = "struct mmuext_op" {
+        /// `MMUEXT_*`.
+        pub cmd: u32,
+        /// `mfn` or `linear_addr`.
+        pub arg1: u32,
+        /// `nr_ents`, `vcpumask` or `src_mfn`.
+        pub arg2: u32,
+    }
     pub struct RemoveFromPhysmap = "struct xen_remove_from_physmap" {
         pub domid: DomId,
         pub _pad: u16,

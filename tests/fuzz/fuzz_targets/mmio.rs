@@ -27,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(decode(&code[..length], size, &regs), Ok(instruction));
             assert_eq!(decode(&code[..length - 1], size, &regs), Err(Undecoded::Truncated));
             effects(&instruction, old, &regs);
-            string(&instruction, regs.clone());
+            string(&instruction, regs);
             parts(&instruction, offset, old as u32);
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! The arguments are in ebx, ecx, edx, esi and edi. What is not served answers `ENOSYS`.
 
+mod control;
 mod multicall;
 
 use logic::{
@@ -76,7 +77,10 @@ fn route(cx: &mut Context<'_>, number: u32) -> Outcome {
         hypercall::HYPERVISOR_VM_ASSIST => calls::vm_assist::vm_assist(cx),
         hypercall::HYPERVISOR_CONSOLE_IO => calls::console_io::console_io(cx),
         hypercall::HYPERVISOR_HVM_OP => calls::hvm_op::hvm_op(cx),
-        // Their structures are the same for all callers.
+        hypercall::HYPERVISOR_MMUEXT_OP => control::mmuext_op(cx).unwrap_or_else(Outcome::Fail),
+        // Their structures are the same for all callers: of platform_op's those that are served.
+        hypercall::HYPERVISOR_PHYSDEV_OP => control::physdev_op(cx),
+        hypercall::HYPERVISOR_PLATFORM_OP => calls::platform_op::platform_op(cx),
         hypercall::HYPERVISOR_SYSCTL => calls::sysctl::sysctl(cx),
         hypercall::HYPERVISOR_DOMCTL => calls::domctl::domctl(cx),
         _ => Outcome::Fail(Errno::ENOSYS),
@@ -161,6 +165,8 @@ fn memory_op(cx: &mut Context<'_>) -> Outcome {
         memory::XENMEM_ADD_TO_PHYSMAP_BATCH => add_batch(cx, low(first)).unwrap_or_else(Outcome::Fail),
         memory::XENMEM_ADD_TO_PHYSMAP => widened::<abi::AddToPhysmap>(cx, 1, Answers::No, handler),
         memory::XENMEM_REMOVE_FROM_PHYSMAP => widened::<abi::RemoveFromPhysmap>(cx, 1, Answers::No, handler),
+        memory::XENMEM_EXCHANGE => control::exchange(cx).unwrap_or_else(Outcome::Fail),
+        memory::XENMEM_ACQUIRE_RESOURCE => control::acquire_resource(cx, low(first)).unwrap_or_else(Outcome::Fail),
         memory::XENMEM_MEMORY_MAP => widened::<abi::MemoryMap>(cx, 1, Answers::There, handler),
         memory::XENMEM_MAXIMUM_RAM_PAGE
         | memory::XENMEM_CURRENT_RESERVATION

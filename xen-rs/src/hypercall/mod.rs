@@ -9,7 +9,7 @@ use crate::{
     cpu_loop, event, trace,
 };
 
-mod batch;
+pub mod batch;
 mod bitmap;
 mod callback_op;
 pub mod console_io;

@@ -22,6 +22,9 @@ use xen_abi::hvm::{
 use xen_abi::hypercall::*;
 use xen_abi::ids::DomId;
 use xen_abi::memory::*;
+use xen_abi::mmu::{MMUEXT_TLB_FLUSH_LOCAL, MmuextOp};
+use xen_abi::physdev::*;
+use xen_abi::platform::{PlatformOp, XENPF_INTERFACE_VERSION, XENPF_SETTIME64};
 use xen_abi::sched::*;
 use xen_abi::vcpu::*;
 use xen_abi::version::*;
@@ -52,6 +55,7 @@ fn run(tap: &mut Tap) {
         parameters(tap);
         grants(tap);
         refused(tap);
+        control(tap);
         post(CHANGE_MODE, [0; 6]);
     }
 }
@@ -343,4 +347,87 @@ fn grants(tap: &mut Tap) {
 fn refused(tap: &mut Tap) {
     tap.is(call(60, [0]), Err(Errno::ENOSYS), "no such hypercall");
     tap.is(call(HYPERVISOR_MMU_UPDATE, [0, 0, 0, 0]), Err(Errno::ENOSYS), "none of PV guests' own");
+}
+
+/// A call of 64-bit code's, to compare with.
+fn native<const N: usize>(number: u32, args: [u64; N]) -> Result<u64, Errno> {
+    // SAFETY: a call that is refused.
+    guest_pv::call::check(unsafe { raw(number.into(), args) })
+}
+
+/// What is for a control domain: who is none gets the same errors from both.
+fn control(tap: &mut Tap) {
+    let at = ARGUMENT as u32;
+    physical_devices(tap);
+    let mut wanted =
+        PlatformOp { cmd: XENPF_SETTIME64, interface_version: XENPF_INTERFACE_VERSION, ..Default::default() };
+    for (version, errno) in [(XENPF_INTERFACE_VERSION, Errno::EPERM), (7, Errno::EACCES)] {
+        wanted.interface_version = version;
+        put(ARGUMENT, &wanted);
+        tap.is(call(HYPERVISOR_PLATFORM_OP, [at]), Err(errno), "platform_op is refused");
+        tap.is(native(HYPERVISOR_PLATFORM_OP, [address_of(&mut wanted)]), Err(errno), "to 64-bit code, too");
+    }
+    tap.is(call(HYPERVISOR_PLATFORM_OP, [NOWHERE]), Err(Errno::EFAULT), "nor is there memory");
+
+    let mut list = [MmuextOp { cmd: MMUEXT_TLB_FLUSH_LOCAL, ..Default::default() }; 2];
+    put(ARGUMENT, &[compat::MmuextOp { cmd: MMUEXT_TLB_FLUSH_LOCAL, ..Default::default() }; 2]);
+    let others = [(SELF, Errno::EINVAL), (DomId(0x7000), Errno::ESRCH), (DomId(0), Errno::EPERM)];
+    for (owner, errno) in others {
+        let domid = u32::from(owner.0);
+        tap.is(call(HYPERVISOR_MMUEXT_OP, [at, 2, 0, domid]), Err(errno), "mmuext_op has nothing to work on");
+        let same = native(HYPERVISOR_MMUEXT_OP, [address_of(&mut list), 2, 0, domid.into()]);
+        tap.is(same, Err(errno), "nor for 64-bit code");
+    }
+    let own = u32::from(SELF.0);
+    tap.is(call(HYPERVISOR_MMUEXT_OP, [NOWHERE, 1, 0, own]), Err(Errno::EINVAL), "even by a list without memory");
+    tap.is(call(HYPERVISOR_MMUEXT_OP, [at, 0, 0, own]), Ok(0), "an empty one is done");
+
+    const OP: u32 = HYPERVISOR_MEMORY_OP;
+    let mut frames =
+        compat::MemAcquireResource { domid: DomId(0), nr_frames: 1, frame_list: LIST as u32, ..Default::default() };
+    let mut same = MemAcquireResource { domid: DomId(0), nr_frames: 1, frame_list: LIST, ..Default::default() };
+    tap.is(with(OP, XENMEM_ACQUIRE_RESOURCE, &mut frames), Err(Errno::EACCES), "others' resources are not had");
+    let answer = native(OP, [XENMEM_ACQUIRE_RESOURCE.into(), address_of(&mut same)]);
+    tap.is(answer, Err(Errno::EACCES), "by 64-bit code neither");
+    tap.is(call(OP, [XENMEM_ACQUIRE_RESOURCE, NOWHERE]), Err(Errno::EFAULT), "at an address without memory");
+    exchange(tap);
+}
+
+fn physical_devices(tap: &mut Tap) {
+    const OP: u32 = HYPERVISOR_PHYSDEV_OP;
+    let all = [
+        PHYSDEVOP_MAP_PIRQ,
+        PHYSDEVOP_UNMAP_PIRQ,
+        PHYSDEVOP_EOI,
+        PHYSDEVOP_IRQ_STATUS_QUERY,
+        PHYSDEVOP_GET_FREE_PIRQ,
+        PHYSDEVOP_SET_IOPL,
+        PHYSDEVOP_PCI_DEVICE_ADD,
+        PHYSDEVOP_PCI_MMCFG_RESERVED,
+        PHYSDEVOP_DBGP_OP,
+        77,
+    ];
+    put(ARGUMENT, &[0u8; 64]);
+    let answers = all.map(|command| call(OP, [command, ARGUMENT as u32]));
+    tap.ok(answers.iter().all(|answer| *answer == Err(Errno::ENOSYS)), "nothing of physdev_op is there");
+    let mut argument = [0u64; 8];
+    let answers = all.map(|command| native(OP, [command.into(), address_of(&mut argument)]));
+    tap.ok(answers.iter().all(|answer| *answer == Err(Errno::ENOSYS)), "for 64-bit code neither");
+}
+
+fn exchange(tap: &mut Tap) {
+    const OP: u32 = HYPERVISOR_MEMORY_OP;
+    let gfn = page().mfn().0 as u32;
+    put(LIST, &[gfn, gfn]);
+    let list = |place: u64| compat::MemoryReservation {
+        extent_start: place as u32,
+        nr_extents: 1,
+        domid: SELF,
+        ..Default::default()
+    };
+    let mut trade = compat::MemoryExchange { in_: list(LIST), out: list(LIST + 4), nr_exchanged: 0 };
+    tap.is(with(OP, XENMEM_EXCHANGE, &mut trade), Err(Errno::EOPNOTSUPP), "there are no frames to trade");
+    trade.out.nr_extents = 2;
+    tap.is(with(OP, XENMEM_EXCHANGE, &mut trade), Err(Errno::EINVAL), "least of all more than are given");
+    tap.is(call(OP, [XENMEM_EXCHANGE, NOWHERE]), Err(Errno::EFAULT), "at an address without memory");
 }

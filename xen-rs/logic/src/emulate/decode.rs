@@ -159,7 +159,7 @@ pub fn decode(code: &[u8], size: CodeSize) -> Result<Instruction, Undecoded> {
     let mut prefixes = Prefixes::default();
     let opcode = match code.first() {
         // Most have no prefixes.
-        Some(0x0f) => bytes.next()?,
+        Some(0x0f) => bytes.byte()?,
         _ => skip_prefixes(&mut bytes, size, &mut prefixes)?,
     };
     let op = match opcode {
@@ -177,8 +177,8 @@ pub fn decode(code: &[u8], size: CodeSize) -> Result<Instruction, Undecoded> {
             }
             if opcode & 2 == 0 { Op::Ins(StringIo { segment: Segment::Es, ..io }) } else { Op::Outs(io) }
         }
-        0xe4 | 0xe5 => Op::In { port: Port::Immediate(bytes.next()?), width: width(opcode, prefixes) },
-        0xe6 | 0xe7 => Op::Out { port: Port::Immediate(bytes.next()?), width: width(opcode, prefixes) },
+        0xe4 | 0xe5 => Op::In { port: Port::Immediate(bytes.byte()?), width: width(opcode, prefixes) },
+        0xe6 | 0xe7 => Op::Out { port: Port::Immediate(bytes.byte()?), width: width(opcode, prefixes) },
         0xec | 0xed => Op::In { port: Port::Dx, width: width(opcode, prefixes) },
         0xee | 0xef => Op::Out { port: Port::Dx, width: width(opcode, prefixes) },
         0xfa | 0xfb => Op::InterruptFlag,
@@ -208,8 +208,8 @@ pub const fn begins_with_forced_cpuid(code: u64) -> bool {
 
 #[inline(always)]
 fn two_byte(bytes: &mut Bytes<'_>, prefixes: Prefixes, size: CodeSize) -> Result<Op, Undecoded> {
-    Ok(match bytes.next()? {
-        0x01 => match bytes.next()? {
+    Ok(match bytes.byte()? {
+        0x01 => match bytes.byte()? {
             0xd1 if !prefixes.operand_size && !prefixes.repeat && !prefixes.repeat_ne => Op::Xsetbv,
             0xf9 => Op::Rdtscp,
             _ => return Err(Undecoded::Foreign),
@@ -221,7 +221,7 @@ fn two_byte(bytes: &mut Bytes<'_>, prefixes: Prefixes, size: CodeSize) -> Result
                 return Err(Undecoded::Foreign);
             }
             // ModRM.mod is ignored: the operand is always a register.
-            let modrm = bytes.next()?;
+            let modrm = bytes.byte()?;
             let special = modrm >> 3 & 7 | (prefixes.rex & 4) << 1;
             let gpr = Gpr(modrm & 7 | (prefixes.rex & 1) << 3);
             match opcode {

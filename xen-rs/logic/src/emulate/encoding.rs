@@ -234,7 +234,7 @@ impl<'a> Bytes<'a> {
     /// # Errors
     /// There is none, or the instruction is too long to be one.
     #[inline(always)]
-    pub fn next(&mut self) -> Result<u8, Undecoded> {
+    pub fn byte(&mut self) -> Result<u8, Undecoded> {
         if self.at >= MAX_LENGTH {
             return Err(Undecoded::Foreign);
         }
@@ -246,11 +246,11 @@ impl<'a> Bytes<'a> {
     /// A constant of that many bytes, sign-extended.
     ///
     /// # Errors
-    /// As for [`Bytes::next`].
+    /// As for [`Bytes::byte`].
     pub fn signed(&mut self, bytes: u8) -> Result<u64, Undecoded> {
         let mut value = 0u64;
         for i in 0..bytes {
-            value |= u64::from(self.next()?) << (8 * i);
+            value |= u64::from(self.byte()?) << (8 * i);
         }
         Ok(sign_extended(value, bytes))
     }
@@ -258,7 +258,7 @@ impl<'a> Bytes<'a> {
     /// Passes over an operand in memory.
     ///
     /// # Errors
-    /// As for [`Bytes::next`]; [`Undecoded::Foreign`]: it is a register.
+    /// As for [`Bytes::byte`]; [`Undecoded::Foreign`]: it is a register.
     pub fn skip_memory(&mut self, modrm: u8, address: AddressSize) -> Result<(), Undecoded> {
         let (mode, base) = (modrm >> 6, modrm & 7);
         let displacement = match (address, mode) {
@@ -267,7 +267,7 @@ impl<'a> Bytes<'a> {
             (AddressSize::Word, 0 | 2) => 2,
             (AddressSize::Word, _) => 1,
             _ => {
-                let base = if base == 4 { self.next()? & 7 } else { base };
+                let base = if base == 4 { self.byte()? & 7 } else { base };
                 match mode {
                     0 if base == 5 => 4,
                     0 => 0,
@@ -291,11 +291,11 @@ impl<'a> Bytes<'a> {
 /// The opcode behind the prefixes, which are `found`.
 ///
 /// # Errors
-/// As for [`Bytes::next`].
+/// As for [`Bytes::byte`].
 #[inline(never)]
 pub fn skip_prefixes(bytes: &mut Bytes<'_>, size: CodeSize, found: &mut Prefixes) -> Result<u8, Undecoded> {
     loop {
-        let byte = bytes.next()?;
+        let byte = bytes.byte()?;
         match byte {
             0x66 => found.operand_size = true,
             0x67 => found.address_size = true,

@@ -107,7 +107,7 @@ pub fn decode(code: &[u8], size: AddressSize, regs: &GuestRegs) -> Result<Instru
     let mut prefixes = Prefixes::default();
     let mode = if size == AddressSize::Long { CodeSize::Long } else { CodeSize::Compat };
     let opcode = match skip_prefixes(&mut bytes, mode, &mut prefixes)? {
-        0x0f => 0x0f00 | u16::from(bytes.next()?),
+        0x0f => 0x0f00 | u16::from(bytes.byte()?),
         opcode => opcode.into(),
     };
     let wide = prefixes.operand_bytes(size);
@@ -169,7 +169,7 @@ fn with_modrm(
     size: AddressSize,
     regs: &GuestRegs,
 ) -> Result<Instruction, Undecoded> {
-    let modrm = bytes.next()?;
+    let modrm = bytes.byte()?;
     bytes.skip_memory(modrm, prefixes.address(size))?;
     let width = match opcode {
         0x0fba => wide,
@@ -213,7 +213,7 @@ fn with_modrm(
         0x0fb6 | 0x0fb7 => (Op::Load { to, bytes: wide, signed: false }, 0),
         0x0fbe | 0x0fbf => (Op::Load { to, bytes: wide, signed: true }, 0),
         0x0fa3 | 0x0fab | 0x0fb3 | 0x0fbb => (Op::Bit(Bit::by_number(low >> 3)), value),
-        0x0fba if short >= 4 => (Op::Bit(Bit::by_number(short)), bytes.next()?.into()),
+        0x0fba if short >= 4 => (Op::Bit(Bit::by_number(short)), bytes.byte()?.into()),
         _ => return Err(Undecoded::Foreign),
     };
     Ok(Instruction::new(op, operand, width))

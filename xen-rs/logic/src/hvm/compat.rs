@@ -3,7 +3,7 @@
 //! A structure is [`Wide::widen`]ed before the handler sees it, and an answer [`Wide::narrow`]ed into what the caller had put
 //! there. Pointers keep their value: what they point to is the same in both forms, or the caller's affair.
 
-use xen_abi::{compat, grant_table, memory, multicall, sched, vcpu};
+use xen_abi::{compat, grant_table, memory, mmu, multicall, physdev, sched, vcpu};
 
 /// How many bits of a command of `memory_op` are the command itself (`MEMOP_EXTENT_SHIFT`).
 const EXTENT_SHIFT: u32 = 6;
@@ -65,6 +65,81 @@ impl Wide for compat::RemoveFromPhysmap {
 
     fn widen(self) -> Self::Native {
         memory::RemoveFromPhysmap { domid: self.domid, gpfn: self.gpfn.into(), ..Default::default() }
+    }
+}
+
+impl Wide for compat::MemoryReservation {
+    type Native = memory::MemoryReservation;
+
+    fn widen(self) -> Self::Native {
+        memory::MemoryReservation {
+            extent_start: self.extent_start.into(),
+            nr_extents: self.nr_extents.into(),
+            extent_order: self.extent_order,
+            mem_flags: self.mem_flags,
+            domid: self.domid,
+            ..Default::default()
+        }
+    }
+}
+
+impl Wide for compat::MemoryExchange {
+    type Native = memory::MemoryExchange;
+
+    fn widen(self) -> Self::Native {
+        let (in_, out) = (self.in_.widen(), self.out.widen());
+        memory::MemoryExchange { in_, out, nr_exchanged: self.nr_exchanged.into() }
+    }
+}
+
+impl Wide for compat::MemAcquireResource {
+    type Native = memory::MemAcquireResource;
+
+    fn widen(self) -> Self::Native {
+        memory::MemAcquireResource {
+            domid: self.domid,
+            type_: self.type_,
+            id: self.id,
+            nr_frames: self.nr_frames,
+            pad: self.pad,
+            frame: joined(self.frame),
+            frame_list: self.frame_list.into(),
+        }
+    }
+
+    fn narrow(self, answer: &Self::Native) -> Self {
+        Self { nr_frames: answer.nr_frames, ..self }
+    }
+}
+
+impl Wide for compat::MapPirq {
+    type Native = physdev::MapPirq;
+
+    fn widen(self) -> Self::Native {
+        physdev::MapPirq {
+            domid: self.domid,
+            _pad0: 0,
+            type_: self.type_,
+            index: self.index,
+            pirq: self.pirq,
+            bus: self.bus,
+            devfn: self.devfn,
+            entry_nr: self.entry_nr,
+            _pad1: 0,
+            table_base: joined(self.table_base),
+        }
+    }
+
+    fn narrow(self, answer: &Self::Native) -> Self {
+        Self { pirq: answer.pirq, entry_nr: answer.entry_nr, ..self }
+    }
+}
+
+impl Wide for compat::MmuextOp {
+    type Native = mmu::MmuextOp;
+
+    fn widen(self) -> Self::Native {
+        mmu::MmuextOp { cmd: self.cmd, _pad: 0, arg1: self.arg1.into(), arg2: self.arg2.into() }
     }
 }
 
@@ -260,5 +335,23 @@ mod unit {
         assert_eq!(Part::new(9, 3, 200).map(|part| (part.count(), part.ended(0))), Some((0, After::Over(9))));
         assert_eq!(Part::new(0, 1 << 26, 200), None);
         assert_eq!(continued(6 | 77 << 6, 3), 6 | 3 << 6);
+    }
+
+    #[test]
+    fn what_a_control_domain_asks() {
+        let list =
+            |extent_start, nr_extents| compat::MemoryReservation { extent_start, nr_extents, ..Default::default() };
+        let trade = compat::MemoryExchange { in_: list(5, 2), out: list(u32::MAX, 1), nr_exchanged: 7 }.widen();
+        assert_eq!((trade.in_.extent_start, trade.in_.nr_extents, trade.nr_exchanged), (5, 2, 7));
+        assert_eq!((trade.out.extent_start, trade.out.nr_extents), (0xffff_ffff, 1));
+        let frames = compat::MemAcquireResource { id: 3, frame: [1, 2], frame_list: 9, ..Default::default() };
+        assert_eq!((frames.widen().frame, frames.widen().frame_list), (2 << 32 | 1, 9));
+        let told = frames.narrow(&memory::MemAcquireResource { nr_frames: 6, ..frames.widen() });
+        assert_eq!(told, compat::MemAcquireResource { nr_frames: 6, ..frames });
+        let map = compat::MapPirq { pirq: -1, table_base: [3, 4], ..Default::default() };
+        let given = map.narrow(&physdev::MapPirq { pirq: 17, ..map.widen() });
+        assert_eq!((map.widen().table_base, given), (4 << 32 | 3, compat::MapPirq { pirq: 17, ..map }));
+        let op = compat::MmuextOp { cmd: 6, arg1: u32::MAX, arg2: 2 }.widen();
+        assert_eq!((op.cmd, op.arg1, op.arg2), (6, 0xffff_ffff, 2));
     }
 }

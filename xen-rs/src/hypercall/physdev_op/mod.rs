@@ -32,7 +32,8 @@ pub fn physdev_op(cx: &mut Context<'_>) -> Outcome {
     serve(cx, num::uint(command), va)
 }
 
-/// The hypercall from a container: interrupts by a domain's own numbers, for the control domain (`XENFEAT_hvm_pirqs`).
+/// The hypercall from a container: interrupts by a domain's own numbers, for the control domain (`XENFEAT_hvm_pirqs`), and the
+/// machine's PCI devices.
 #[cold]
 pub fn from_container(cx: &mut Context<'_>) -> Outcome {
     let [command, va, ..] = cx.args();
@@ -44,6 +45,10 @@ pub fn from_container(cx: &mut Context<'_>) -> Outcome {
             | abi::PHYSDEVOP_MAP_PIRQ
             | abi::PHYSDEVOP_UNMAP_PIRQ
             | abi::PHYSDEVOP_GET_FREE_PIRQ
+            | abi::PHYSDEVOP_PCI_MMCFG_RESERVED
+            | abi::PHYSDEVOP_PCI_DEVICE_ADD
+            | abi::PHYSDEVOP_PCI_DEVICE_REMOVE
+            | abi::PHYSDEVOP_DBGP_OP
     );
     if served && cx.domain.is_control() { serve(cx, command, va) } else { Outcome::Fail(Errno::ENOSYS) }
 }
