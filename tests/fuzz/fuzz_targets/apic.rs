@@ -104,7 +104,7 @@ fuzz_target!(|data: &[u8]| {
                 let had = hardware.take().unwrap_or_default();
                 let reset = !apic.is_served_by_hardware();
                 apic.take_back(had);
-                assert!(reset || had.requested.is_empty() == !apic.has_requests());
+                assert!(reset || had.requested.is_empty() != apic.has_requests());
             }
         }
         if let Effect::Send(ipi) = effect {

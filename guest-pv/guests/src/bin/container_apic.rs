@@ -263,7 +263,7 @@ fn timer(tap: &mut Tap) {
 /// One by `HVMOP_set_evtchn_upcall_vector`, as stock kernels hear of events.
 fn event(tap: &mut Tap) {
     const SET_UPCALL_VECTOR: u64 = 23;
-    let mut wanted = [smp::this().0, BY_EVENT as u32];
+    let mut wanted = [u64::from(smp::this().0) | BY_EVENT << 32];
     let set = guests::call(HYPERVISOR_HVM_OP, [SET_UPCALL_VECTOR, wanted.as_mut_ptr() as u64]);
     tap.is(set.map(|_| ()), Ok(()), "events get a vector of this APIC's");
     window();

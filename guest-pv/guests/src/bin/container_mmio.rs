@@ -261,7 +261,7 @@ fn strings(tap: &mut Tap) {
     let (mut left, mut from, mut at) = (3u64, APIC + VERSION + 4, address_of(&mut numbers) + 8);
     // SAFETY: from the version and what is around it to the array, downwards.
     unsafe { asm!("std", "rep movsd", "cld", inout("rcx") left, inout("rsi") from, inout("rdi") at) };
-    let moved = (left, from, at.wrapping_sub(address_of(&mut numbers)) as i64);
+    let moved = (left, from, at.wrapping_sub(address_of(&mut numbers)).cast_signed());
     // SAFETY: written behind the compiler's back.
     let numbers = unsafe { (&raw const numbers).read_volatile() };
     tap.is((numbers, moved), ([0, VERSION_IS, 0], (0, APIC + VERSION - 8, -4)), "and to memory, downwards");

@@ -125,12 +125,12 @@ mod unit {
 
     #[test]
     fn bytes_as_adders_do_it() {
-        for (a, b, carry) in (0..=255).flat_map(|a| (0..=255).flat_map(move |b| [(a, b, 0), (a, b, 1)])) {
-            let (wide_a, wide_b) = (u64::from(a), u64::from(b));
-            assert_eq!(Arithmetic::Adc.apply(1, wide_a, wide_b, carry), slowly(a, b, carry as u8));
+        for (a, b, carry) in (0..=255).flat_map(|a| (0..=255).flat_map(move |b| [(a, b, 0u8), (a, b, 1)])) {
+            let [wide_a, wide_b, flag] = [a, b, carry].map(u64::from);
+            assert_eq!(Arithmetic::Adc.apply(1, wide_a, wide_b, flag), slowly(a, b, carry));
             // A difference is the sum with the complement; what is carried is not borrowed.
-            let (difference, flags) = slowly(a, !b, 1 - carry as u8);
-            assert_eq!(Arithmetic::Sbb.apply(1, wide_a, wide_b, carry), (difference, flags ^ CF ^ AF));
+            let (difference, flags) = slowly(a, !b, 1 - carry);
+            assert_eq!(Arithmetic::Sbb.apply(1, wide_a, wide_b, flag), (difference, flags ^ CF ^ AF));
         }
         assert_eq!(Arithmetic::Add.apply(8, u64::MAX, 1, CF), (0, CF | PF | AF | ZF));
         assert_eq!(Arithmetic::Sub.apply(4, 0, 1, 0), (0xffff_ffff, CF | PF | AF | SF));

@@ -200,7 +200,7 @@ proptest! {
                     1 => Zone::Largest,
                     _ => Zone::Any,
                 };
-                let there = at % (1 << order) == 0 && (at..at + (1 << order)).all(|m| free.contains(&m));
+                let there = at.is_multiple_of(1 << order) && (at..at + (1 << order)).all(|m| free.contains(&m));
                 match buddy.alloc(table, order, zone) {
                     Ok(stale) => {
                         let block = stale.flushed(table, |_| ());

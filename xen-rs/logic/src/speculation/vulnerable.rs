@@ -42,7 +42,7 @@ pub fn of(vendor: Vendor, signature: u32, arch_capabilities: Option<u64>) -> Vul
         Vendor::Amd | Vendor::Hygon => Vulnerable::default(),
         Vendor::Intel => {
             let speculates = !says(RDCL_NO) && !early_atom;
-            let multihit = !says(PAGE_SIZE_CHANGE_NO) && !(early_atom || later_atom || manycore);
+            let multihit = !(says(PAGE_SIZE_CHANGE_NO) || early_atom || later_atom || manycore);
             Vulnerable { meltdown: speculates, l1tf: speculates && !later_atom, multihit }
         }
         Vendor::Other => Vulnerable { meltdown: true, ..Vulnerable::default() },

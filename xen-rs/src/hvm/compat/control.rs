@@ -65,7 +65,7 @@ pub(super) fn mmuext_op(cx: &mut Context<'_>) -> Result<Outcome, Errno> {
     if done != 0 {
         preempted = PREEMPTED;
     }
-    cx.set_args([va + u64::from(done) * COMPAT, (count - done | preempted).into(), done_out, owner]);
+    cx.set_args([va + u64::from(done) * COMPAT, ((count - done) | preempted).into(), done_out, owner]);
     Ok(Outcome::Again)
 }
 

@@ -286,7 +286,7 @@ impl<M: TableMemory> Physmap<M> {
     ) -> bool {
         let Walker { format, memory, .. } = self.walker;
         let size = 1u64 << (9 * level);
-        let end = (self.rest.0 / size | u64::from(ENTRIES - 1)) * size + size;
+        let end = ((self.rest.0 / size) | u64::from(ENTRIES - 1)) * size + size;
         while self.rest.0 < end {
             if self.rest >= self.reach {
                 return true;
