@@ -52,7 +52,12 @@ impl Hypervisor {
     /// smaller machine. An option given later wins.
     pub fn base_options(self, machine: &Machine) -> String {
         let dom0 = (machine.mem / 2).min(256);
-        format!("console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot dom0_mem={dom0}M")
+        // Xen's IPIs to a cluster of x2APICs are refused by Bochs.
+        let x2apic = match (self, machine.emulator) {
+            (Self::Xen, Emulator::Bochs) => " x2apic_phys=1",
+            _ => "",
+        };
+        format!("console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all noreboot dom0_mem={dom0}M{x2apic}")
     }
 
     /// The multiboot ELF, built or fetched when it is not there.
@@ -105,6 +110,7 @@ impl MachineOptions {
             chipset: self.machine.clone(),
             icount: self.icount,
             control: None,
+            ignore_bad_msrs: hypervisor == Hypervisor::Xen,
             monitor: None,
             extra: self.emulator_arg.clone(),
         }

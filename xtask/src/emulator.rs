@@ -60,6 +60,9 @@ pub struct Machine {
     pub icount: bool,
     /// The second serial port is a connection to this socket of ours: for QEMU a path, for Bochs `HOST:PORT`.
     pub control: Option<String>,
+    /// Bochs: registers (MSRs) that it lacks read as 0 and take every value, instead of #GP. Xen 4.17 looks at IA32_MISC_ENABLE
+    /// without asking whether it is there.
+    pub ignore_bad_msrs: bool,
     /// QEMU's monitor listens at this socket of its own.
     pub monitor: Option<PathBuf>,
     /// More arguments for the emulator, as they are.
@@ -77,6 +80,7 @@ impl Default for Machine {
             chipset: "pc".into(),
             icount: false,
             control: None,
+            ignore_bad_msrs: false,
             monitor: None,
             extra: Vec::new(),
         }

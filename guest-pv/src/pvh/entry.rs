@@ -104,11 +104,6 @@ mod metal {
         "guest_pvh_gdt_low:",
         ".word 23",
         ".long guest_pvh_gdt - {virt}",
-        ".balign 8",
-        ".globl guest_pvh_gdt_high",
-        "guest_pvh_gdt_high:",
-        ".word 23",
-        ".quad guest_pvh_gdt",
         ".popsection",
         ".pushsection .bss.pvh, \"aw\", @nobits",
         ".balign 4096",
@@ -131,7 +126,6 @@ mod metal {
     unsafe extern "C" {
         static guest_pvh_l4: u8;
         static guest_pvh_shared: u8;
-        static guest_pvh_gdt_high: u8;
         static __image_end: u8;
         fn guest_pvh_hypercall();
     }
@@ -173,13 +167,8 @@ mod metal {
             // come here.
             unsafe { (guest_pvh_hypercall as *mut u8).add(2).write_volatile(0xc1) };
         }
-        if stacks::in_use() {
-            stacks::load();
-        } else {
-            // SAFETY: the table is static.
-            unsafe { asm!("lgdt [{}]", in(reg) &raw const guest_pvh_gdt_high, options(nostack)) };
-        }
-        // SAFETY: both tables hold the segments that are in use, at the same places.
+        stacks::load();
+        // SAFETY: the table holds the segments that are in use, at the same places as the entry code's.
         unsafe {
             asm!("push {code}", "lea {tmp}, [rip + 2f]", "push {tmp}", "retfq", "2:",
                 "mov {tmp:e}, {code} + 8", "mov ss, {tmp:e}", "mov ds, {tmp:e}", "mov es, {tmp:e}",

@@ -28,7 +28,7 @@ pub(crate) use entry::{init_cpu, root, vcpu_context};
 #[cfg(target_os = "none")]
 pub(crate) use traps::init as init_traps;
 
-/// Gives traps stacks of their own, or takes them away, on each processor that calls [`init_cpu`] from now on.
+/// Gives traps stacks of their own, or takes them away, on all processors.
 #[cfg(target_os = "none")]
 pub(crate) fn use_own_stacks(wanted: bool) {
     if stacks::in_use() != wanted {

@@ -1,5 +1,7 @@
 //! Traps on stacks of their own (interrupt stack tables, SDM vol. 3A, 6.14.5), for a guest that may lose its own: each
-//! processor has a task state segment, and a GDT that names it.
+//! processor has a task state segment, and a GDT that names it. All have it from their first instructions on, whether
+//! traps use it or not: the gates are one table for all of them, and a gate that names a stack where there is no task
+//! state segment is a triple fault.
 //!
 //! Unsafe: tables that the processor reads, and the instructions that load them.
 
@@ -52,7 +54,7 @@ pub fn in_use() -> bool {
     IN_USE.load(Ordering::Relaxed)
 }
 
-/// From now on they have, or have not, on each processor that loads its tables.
+/// From now on the gates that are filled name them, or do not.
 pub fn set_in_use(wanted: bool) {
     IN_USE.store(wanted, Ordering::Relaxed);
 }

@@ -183,12 +183,11 @@ pub fn abandon(frame: &mut Frame) -> bool {
     true
 }
 
-/// In a hardware container: traps have stacks of their own from now on, on this vCPU, and on the others from their next
-/// [`init`] on. A guest that loses its stack pointer survives that; a trap inside a handler loses the outer one.
+/// In a hardware container: traps have stacks of their own from now on, on all vCPUs. A guest that loses its stack
+/// pointer survives that; a trap inside a handler loses the outer one.
 pub fn use_own_stacks() {
     if crate::pvh::is_active() {
         crate::pvh::use_own_stacks(true);
-        init();
     }
 }
 

@@ -52,14 +52,12 @@ pub fn write_msr(cx: &mut Context<'_>, number: u32, value: u64) -> Result<(), Fa
     Ok(())
 }
 
-/// The guest changes its task priority by CR8 without an exit. Returns CR8.
-#[inline(always)]
-pub fn sync_priority(pvh: &mut PvhVcpu) -> u8 {
+/// The guest changes its task priority by CR8 without an exit.
+pub fn sync_priority(pvh: &mut PvhVcpu) {
     let cr8 = pvh.container.cr8();
     if pvh.apic.task_priority() >> 4 != cr8 {
         pvh.apic.set_task_priority(cr8 << 4);
     }
-    cr8
 }
 
 /// Settles who serves interrupts after the APIC's state may have changed: the hardware where it can and the APIC lets it, and

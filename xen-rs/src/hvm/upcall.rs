@@ -14,8 +14,8 @@ use crate::{domain::Domain, vcpu::Vcpu};
 /// Offers the guest the interrupt that waits, or asks to come back when it takes one.
 #[inline(always)]
 pub fn offer(pvh: &mut PvhVcpu, vcpu: &Vcpu, domain: &Domain, regs: &GuestRegs) {
-    if apic::sync_priority(pvh) != 0 {
-        watch(pvh);
+    if pvh.container.cr8() | pvh.apic.task_priority() != 0 {
+        priority_matters(pvh);
     }
     if vcpu.info.get().upcall_pending() || pvh.apic.has_requests() {
         raise(pvh, vcpu, domain, regs);
@@ -24,7 +24,8 @@ pub fn offer(pvh: &mut PvhVcpu, vcpu: &Vcpu, domain: &Domain, regs: &GuestRegs) 
 
 /// The guest lowers its task priority without an exit, unless something waits for that.
 #[cold]
-fn watch(pvh: &mut PvhVcpu) {
+fn priority_matters(pvh: &mut PvhVcpu) {
+    apic::sync_priority(pvh);
     pvh.container.watch_priority(pvh.apic.held_off().unwrap_or(0));
 }
 

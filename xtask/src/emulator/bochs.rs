@@ -99,6 +99,7 @@ fn accept(port: &TcpListener, child: &mut Child) -> Result<TcpStream> {
 
 fn settings(machine: &Machine, dir: &Path, cylinders: u64, port: u16) -> String {
     let Machine { smp, mem, cpu, .. } = machine;
+    let ignore = u8::from(machine.ignore_bad_msrs);
     let control = match &machine.control {
         Some(address) => format!("com2: enabled=1, mode=socket-client, dev={address}\n"),
         None => String::new(),
@@ -111,7 +112,7 @@ fn settings(machine: &Machine, dir: &Path, cylinders: u64, port: u16) -> String 
          romimage: file={bios}\n\
          vgaromimage: file={vga}\n\
          vga: extension=none\n\
-         cpu: model={cpu}, count={smp}, ips={INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault=0, ignore_bad_msrs=0\n\
+         cpu: model={cpu}, count={smp}, ips={INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault=0, ignore_bad_msrs={ignore}\n\
          clock: sync=none, time0=utc\n\
          sound: waveoutdrv=dummy\n\
          panic: action=fatal\n\

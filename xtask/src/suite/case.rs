@@ -26,12 +26,38 @@ pub struct SuiteFile {
     /// Those of them that are run in one every time, by the hardware of both vendors.
     #[serde(default)]
     pub pvh_always: Vec<String>,
+    /// Those of them that do not pass on Xen in Bochs.
+    #[serde(default)]
+    pub pvh_not_on_xen_in_bochs: Vec<String>,
+    /// And on Xen nowhere.
+    #[serde(default)]
+    pub pvh_not_on_xen: Vec<String>,
     /// Bochs's CPU models with which `--mode pvh --full` runs them.
     #[serde(default)]
     pub pvh_models: Vec<String>,
     /// The cases.
     #[serde(default)]
     pub case: Vec<Case>,
+}
+
+impl SuiteFile {
+    /// A guest of this file in a hardware container, with as many vCPUs as in its own case, on models of CPUs in Bochs.
+    pub fn in_container(&self, guest: &str, hypervisor: Hypervisor, models: &[String]) -> Case {
+        let own = self.case.iter().find(|case| case.name == guest);
+        let mut case = Case::in_container(guest, own.map_or(1, Case::control_vcpus));
+        case.bochs_cpu = models.to_vec();
+        if let Some(own) = own {
+            case.on.clone_from(&own.on);
+        }
+        let listed = |list: &[String]| list.iter().any(|name| name == guest);
+        if listed(&self.pvh_not_on_xen) {
+            case.on = vec![Hypervisor::XenRs.name().into()];
+        }
+        if hypervisor == Hypervisor::Xen && listed(&self.pvh_not_on_xen_in_bochs) {
+            case.bochs = None;
+        }
+        case
+    }
 }
 
 /// One case: what is booted on which machines, and what must be seen.

@@ -99,6 +99,7 @@ impl Row {
             chipset: self.shape.machine.clone(),
             icount: self.case.icount,
             control: None,
+            ignore_bad_msrs: self.hypervisor == Hypervisor::Xen,
             monitor: None,
             extra,
         })

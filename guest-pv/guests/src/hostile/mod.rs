@@ -118,12 +118,13 @@ impl Hostile {
 impl Hostile {
     /// Makes the pages that we work with ours again, or takes others.
     fn mend(&mut self) {
-        if mode() == Mode::Pvh {
-            self.registers.restore();
-        }
         if self.handlers_change || mode() == Mode::Pvh {
             traps::init();
             self.handlers_change = false;
+        }
+        // After the descriptor tables: those of another mode are nowhere in our page tables, and an NMI may come in between.
+        if mode() == Mode::Pvh {
+            self.registers.restore();
         }
         for buffer in self.buffers.iter_mut().chain([&mut self.code]) {
             if make_writable(buffer).is_err() {

@@ -27,10 +27,31 @@ pub fn begin(vcpus: u32) {
 
 /// vCPU 0 is where an NMI would be its end: outside of long mode, and not everywhere there with a table for it.
 static AWAY: AtomicBool = AtomicBool::new(false);
+/// Which vCPUs are about to send one, having looked whether they may.
+static SENDING: [AtomicBool; smp::MAX] = [const { AtomicBool::new(false) }; smp::MAX];
+/// How often vCPU 0 looks whether they are done: what they do may have been ended by an NMI in its turn.
+const LOOKS: usize = 1000;
 
-/// No NMIs for vCPU 0 meanwhile.
+/// No NMIs for vCPU 0 meanwhile. One that is on its way comes before this returns.
 pub fn set_away(away: bool) {
     AWAY.store(away, Ordering::SeqCst);
+    let sending = || SENDING.iter().any(|sending| sending.load(Ordering::SeqCst));
+    for _ in 0..LOOKS {
+        // Each is a hypercall: an NMI that was sent comes when it returns.
+        smp::relax();
+        if !away || !sending() {
+            return;
+        }
+    }
+}
+
+fn send_nmi(vcpu: u32) {
+    let sending = &SENDING[smp::index()];
+    sending.store(true, Ordering::SeqCst);
+    if vcpu != 0 || !AWAY.load(Ordering::SeqCst) {
+        let _ = call::vcpu::send_nmi(VcpuId(vcpu));
+    }
+    sending.store(false, Ordering::SeqCst);
 }
 
 /// An NMI. One that interrupts the same step as the one before ends it.
@@ -64,8 +85,9 @@ impl Watch {
             let now = STEPS[vcpu as usize].load(Ordering::Relaxed);
             if vcpu != smp::this().0 && core::mem::replace(&mut self.seen[vcpu as usize], now) == now {
                 let _ = call::vcpu::up(VcpuId(vcpu));
-                if vcpu != 0 || !AWAY.load(Ordering::SeqCst) {
-                    let _ = call::vcpu::send_nmi(VcpuId(vcpu));
+                // One that has not begun has no table for it.
+                if now > 0 {
+                    send_nmi(vcpu);
                 }
             }
         }

@@ -18,18 +18,18 @@ pub struct Interrupts {
     pub in_service: Vectors,
 }
 
-/// Who serves.
+/// Who serves. The task priority, which is looked at before each entry, lies beside this and is 0 while the hardware serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Service {
     /// This APIC.
-    Here { task_priority: u8, in_service: Vectors },
+    Here { in_service: Vectors },
     /// The hardware.
     ByHardware,
 }
 
 impl Default for Service {
     fn default() -> Self {
-        Self::Here { task_priority: 0, in_service: Vectors::default() }
+        Self::Here { in_service: Vectors::default() }
     }
 }
 
@@ -83,8 +83,9 @@ impl Apic {
         if !self.may_be_served_by_hardware() {
             return None;
         }
-        let Service::Here { task_priority, in_service } = self.service else { return None };
+        let Service::Here { in_service } = self.service else { return None };
         self.service = Service::ByHardware;
+        let task_priority = core::mem::take(&mut self.task_priority);
         Some(Interrupts { task_priority, requested: core::mem::take(&mut self.requested), in_service })
     }
 
@@ -92,7 +93,8 @@ impl Apic {
     pub fn take_back(&mut self, from: Interrupts) {
         if self.is_served_by_hardware() {
             self.requested = self.requested.with(from.requested);
-            self.service = Service::Here { task_priority: from.task_priority, in_service: from.in_service };
+            self.service = Service::Here { in_service: from.in_service };
+            self.task_priority = from.task_priority;
         }
     }
 
@@ -124,22 +126,19 @@ impl Apic {
     #[inline]
     #[must_use]
     pub const fn task_priority(&self) -> u8 {
-        match self.service {
-            Service::Here { task_priority, .. } => task_priority,
-            Service::ByHardware => 0,
-        }
+        self.task_priority
     }
 
     /// Sets it.
     pub fn set_task_priority(&mut self, priority: u8) {
-        if let Service::Here { task_priority, .. } = &mut self.service {
-            *task_priority = priority;
+        if !self.is_served_by_hardware() {
+            self.task_priority = priority;
         }
     }
 
     pub(super) const fn in_service(&self) -> Vectors {
         match self.service {
-            Service::Here { in_service, .. } => in_service,
+            Service::Here { in_service } => in_service,
             Service::ByHardware => Vectors::NONE,
         }
     }
@@ -169,10 +168,10 @@ impl Apic {
     /// The priority class of an interrupt that waits for nothing but a lower task priority.
     #[must_use]
     pub fn held_off(&self) -> Option<u8> {
-        let Service::Here { task_priority, in_service } = &self.service else { return None };
+        let Service::Here { in_service } = &self.service else { return None };
         let class = self.requested.highest()? >> 4;
         let served = in_service.highest().unwrap_or(0) >> 4;
-        (self.is_enabled() && class > served && class <= task_priority >> 4).then_some(class)
+        (self.is_enabled() && class > served && class <= self.task_priority >> 4).then_some(class)
     }
 
     /// The guest begins to serve it.
