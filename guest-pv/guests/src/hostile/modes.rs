@@ -19,8 +19,11 @@ use guest_pv::smp;
 const CODE: u64 = 0x8000;
 /// Where the vCPU that is sacrificed starts: what random 16-bit code writes to seldom.
 const VICTIM: u64 = 0x9_0000;
-/// Random bytes to be run as 16-bit and as 32-bit code.
-const BYTES_16: u64 = 0xb000;
+/// Its segments: what it writes to all the time, and far from all that vCPU 0 needs.
+#[cfg_attr(not(target_os = "none"), allow(dead_code, reason = "on the host there are no other modes"))]
+const VICTIM_SEGMENT: u64 = 0x3000;
+/// Random bytes to be run as 16-bit code, in that segment, and as 32-bit code.
+const BYTES_16: u64 = 0x3_b000;
 const BYTES_32: u64 = 0xc000;
 /// What is to be done in the modes.
 const DEEDS: u64 = 0xd000;
@@ -151,7 +154,7 @@ pub fn victim(vcpus: u32) -> Option<u32> {
 #[cfg(target_os = "none")]
 mod metal {
     use super::physical;
-    use super::{BYTES_16, BYTES_32, CODE, DEEDS, END, RANDOM_CODE, VICTIM};
+    use super::{BYTES_16, BYTES_32, CODE, DEEDS, END, RANDOM_CODE, VICTIM, VICTIM_SEGMENT};
     use crate::store;
     use core::arch::{asm, global_asm};
 
@@ -349,15 +352,15 @@ mod metal {
         "mov ax, cs",
         "mov ds, ax",
         "lidt [{victim_idt}]",
-        "xor ax, ax",
+        "mov ax, {victim_segment}",
         "mov ds, ax",
         "mov es, ax",
         "mov ss, ax",
         "mov sp, 0x6000",
         "mov bp, sp",
         ".byte 0xea",
-        ".word {bytes_16}",
-        ".word 0",
+        ".word {bytes_16} - {victim_segment} * 16",
+        ".word {victim_segment}",
         "hostile_victim_end:",
         ".code64",
         ".popsection",
@@ -375,6 +378,7 @@ mod metal {
         idt_16 = const WORDS + 64,
         victim_idt = const VICTIM_IDT,
         bytes_16 = const BYTES_16,
+        victim_segment = const VICTIM_SEGMENT,
         bytes_32 = const BYTES_32,
     );
 
