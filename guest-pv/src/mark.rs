@@ -1,5 +1,5 @@
 //! Marks in the stream of executed instructions, for tools outside of the guest that count them
-//! (`xtask/plugin/dear.c`). A mark is a no-op with a number inside: no machine and no hypervisor notices.
+//! (`xtask/plugin/dear.c`; Bochs's debugger stops at `xchg bx, bx`). A mark is a no-op: no machine and no hypervisor notices.
 //!
 //! Unsafe: an instruction without effect.
 
@@ -8,7 +8,11 @@ macro_rules! mark {
         // SAFETY: an instruction that does nothing; its operand is not accessed.
         #[cfg(target_os = "none")]
         unsafe {
-            core::arch::asm!(concat!("nop dword ptr [rax + ", $number, "]"), options(nostack, preserves_flags));
+            core::arch::asm!(
+                concat!("nop dword ptr [rax + ", $number, "]"),
+                "xchg bx, bx",
+                options(nostack, preserves_flags)
+            );
         }
     }};
 }

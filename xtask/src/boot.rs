@@ -111,6 +111,7 @@ impl MachineOptions {
             icount: self.icount,
             control: None,
             ignore_bad_msrs: hypervisor == Hypervisor::Xen,
+            trace: None,
             monitor: None,
             extra: self.emulator_arg.clone(),
         }

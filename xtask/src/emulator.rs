@@ -63,6 +63,8 @@ pub struct Machine {
     /// Bochs: registers (MSRs) that it lacks read as 0 and take every value, instead of #GP. Xen 4.17 looks at IA32_MISC_ENABLE
     /// without asking whether it is there.
     pub ignore_bad_msrs: bool,
+    /// Bochs: what is executed behind each mark of a guest's (`guest_pv::mark`), so many instructions, goes to this file.
+    pub trace: Option<(PathBuf, u32)>,
     /// QEMU's monitor listens at this socket of its own.
     pub monitor: Option<PathBuf>,
     /// More arguments for the emulator, as they are.
@@ -81,6 +83,7 @@ impl Default for Machine {
             icount: false,
             control: None,
             ignore_bad_msrs: false,
+            trace: None,
             monitor: None,
             extra: Vec::new(),
         }

@@ -40,7 +40,7 @@ fn ordinary(pvh: &PvhVcpu, domain: &Domain, vcpu: &Vcpu, regs: &GuestRegs) -> Re
     if (hypervisor::FIRST..=hypervisor::LAST).contains(&leaf) {
         return Err((leaf, subleaf));
     }
-    let osxsave = pvh.container.paging().cr4 & cr4::OSXSAVE != 0;
+    let osxsave = pvh.container.cr4() & cr4::OSXSAVE != 0;
     let live = Live { in_kernel: false, forced: false, osxsave, xcr0: guest_registers::xcr0() };
     let policy = trap::cpuid::policy(domain);
     let mut answer = policy.answer(leaf, subleaf, &live);

@@ -91,7 +91,7 @@ fn read_tsc(cx: &mut Context<'_>, with_aux: bool) {
 
 /// Whether an exit of `rdtsc` is one of `rdtscp`, as QEMU's CPU says of both.
 fn is_rdtscp(cx: &Context<'_>) -> bool {
-    cx.state.pvh.as_deref().is_some_and(|pvh| pvh.container.next_instruction().is_none())
+    cx.state.pvh.as_deref().is_some_and(|pvh| pvh.container.next_instruction(cx.regs.rip).is_none())
         && length(cx, Instruction::Rdtsc).is_none()
         && length(cx, Instruction::Rdtscp).is_some()
 }
@@ -99,10 +99,10 @@ fn is_rdtscp(cx: &Context<'_>) -> bool {
 /// Where 64-bit code goes on behind the instruction that exited, if that can be seen at once.
 #[inline(always)]
 pub fn next_at_once(pvh: &PvhVcpu, regs: &GuestRegs, instruction: Instruction) -> Option<u64> {
-    if pvh.container.code().attributes & attributes::LONG == 0 {
+    if pvh.container.code_attributes() & attributes::LONG == 0 {
         return None;
     }
-    if let Some(next) = pvh.container.next_instruction() {
+    if let Some(next) = pvh.container.next_instruction(regs.rip) {
         return Some(next);
     }
     // Four bytes hold the longest without a prefix.
@@ -142,7 +142,7 @@ pub fn skip_to(cx: &mut Context<'_>, instruction: Instruction, next: Option<u64>
 #[inline(never)]
 fn skip_any(cx: &mut Context<'_>, instruction: Instruction) -> bool {
     let Some(pvh) = cx.state.pvh.as_deref_mut() else { return false };
-    let next = match pvh.container.next_instruction() {
+    let next = match pvh.container.next_instruction(cx.regs.rip) {
         Some(next) => Some(next),
         None => length(cx, instruction).map(|length| cx.regs.rip.wrapping_add(length)),
     };
@@ -150,7 +150,7 @@ fn skip_any(cx: &mut Context<'_>, instruction: Instruction) -> bool {
         inject(cx, Event::general_protection());
         return false;
     };
-    cx.regs.rip = if pvh.container.code().attributes & attributes::LONG != 0 { next } else { next & 0xffff_ffff };
+    cx.regs.rip = if pvh.container.code_attributes() & attributes::LONG != 0 { next } else { next & 0xffff_ffff };
     end_instruction(pvh, cx.regs);
     true
 }

@@ -77,7 +77,7 @@ fn call(cx: &mut Context<'_>, next: Option<u64>) {
     if !exit::skip_to(cx, Instruction::Hypercall, next) {
         return;
     }
-    let long_mode = cx.state.pvh.as_deref().is_some_and(|pvh| pvh.container.code().attributes & attributes::LONG != 0);
+    let long_mode = cx.state.pvh.as_deref().is_some_and(|pvh| pvh.container.code_attributes() & attributes::LONG != 0);
     match if long_mode { route(cx, cx.regs.rax) } else { compat::call(cx) } {
         Outcome::Done(value) => cx.regs.rax = value,
         Outcome::Fail(errno) => cx.regs.rax = errno.as_ret(),

@@ -22,7 +22,7 @@ pub fn set_callback(domain: &Arc<Domain>, value: u64, held: &mut Held<'_, 0>) {
 /// among the first things that kernels do (Xen's `hvm_latch_shinfo_size`).
 pub fn latch_width(cx: &mut Context<'_>) {
     let Some(pvh) = cx.state.pvh.as_deref() else { return };
-    let long_mode = pvh.container.code().attributes & attributes::LONG != 0;
+    let long_mode = pvh.container.code_attributes() & attributes::LONG != 0;
     let width = if long_mode { Width::Long64 } else { Width::Long32 };
     event::set_width(cx.domain, width, &mut cx.held);
     // Its clock may be elsewhere now.

@@ -54,7 +54,7 @@ fn rare_access(cx: &mut Context<'_>, access: PortAccess) -> bool {
 
 fn string_access(cx: &mut Context<'_>, access: PortAccess) -> bool {
     let Some(pvh) = cx.state.pvh.as_deref() else { return false };
-    let code = pvh.container.code().attributes;
+    let code = pvh.container.code_attributes();
     // A prefix that says something else is not looked for.
     let (width, base) = match code {
         _ if code & attributes::LONG != 0 => (Width::Long, 0),

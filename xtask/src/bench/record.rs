@@ -32,7 +32,11 @@ fn replaced(old: &str, subject: &str, section: &str) -> String {
 /// The machine and the software that were measured, as a list.
 pub fn facts(command: &str, line: &[OsString]) -> String {
     let emulator = output(Command::new("qemu-system-x86_64").arg("--version")).unwrap_or_default();
-    let emulator = emulator.lines().next().unwrap_or_default().to_owned();
+    facts_in(emulator.lines().next().unwrap_or_default(), command, line)
+}
+
+/// The same in an emulator that is not QEMU.
+pub fn facts_in(emulator: &str, command: &str, line: &[OsString]) -> String {
     let commit = output(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(workspace::root()));
     let root = format!("{}/", workspace::root().display());
     let line = crate::emulator::shell_line(line).replace(&root, "");

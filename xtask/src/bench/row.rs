@@ -22,7 +22,7 @@ pub struct Row {
 }
 
 /// Differences below this are interrupts that fell into one run and not into the other.
-const NOISE: f64 = 0.01;
+const NOISE: f64 = 0.1;
 
 impl Row {
     /// Whether xen-rs costs more than Xen.

@@ -5,6 +5,7 @@ use super::{Input, Machine, Payload, Running, die_with_us, disk, pass_on};
 use crate::{parts, workspace};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
+use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -21,6 +22,8 @@ pub const DEFAULT_CPU: &str = "corei7_skylake_x";
 const INSTRUCTIONS_PER_SECOND: u32 = 20_000_000;
 /// How long it may take to begin.
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
+/// Marks at which a trace begins, more than there are.
+const MARKS: usize = 64;
 /// The disk's geometry: what a cylinder holds.
 const CYLINDER: u64 = 16 * 63 * 512;
 
@@ -61,9 +64,15 @@ pub fn start(machine: &Machine, payload: &Payload) -> Result<(Running, Input)> {
     let port = TcpListener::bind("127.0.0.1:0")?;
     let settings = settings(machine, &dir, cylinders, port.local_addr()?.port());
     std::fs::write(dir.join("bochsrc"), settings)?;
-    std::fs::write(dir.join("debugger"), "c\n")?;
+    let mut debugger = String::from("c\n");
+    let mut output = Stdio::null();
+    if let Some((file, instructions)) = &machine.trace {
+        debugger += &format!("trace on\ns {instructions}\ntrace off\nc\n").repeat(MARKS);
+        output = File::create(file).with_context(|| file.display().to_string())?.into();
+    }
+    std::fs::write(dir.join("debugger"), debugger)?;
     let mut command = die_with_us(&command_line(&dir));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
     let mut child = command.spawn().with_context(|| format!("cannot start {PROGRAM}"))?;
     let serial = match accept(&port, &mut child) {
         Ok(serial) => serial,
@@ -100,6 +109,7 @@ fn accept(port: &TcpListener, child: &mut Child) -> Result<TcpStream> {
 fn settings(machine: &Machine, dir: &Path, cylinders: u64, port: u16) -> String {
     let Machine { smp, mem, cpu, .. } = machine;
     let ignore = u8::from(machine.ignore_bad_msrs);
+    let stops = u8::from(machine.trace.is_some());
     let control = match &machine.control {
         Some(address) => format!("com2: enabled=1, mode=socket-client, dev={address}\n"),
         None => String::new(),
@@ -122,6 +132,7 @@ fn settings(machine: &Machine, dir: &Path, cylinders: u64, port: u16) -> String 
          boot: disk\n\
          com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n\
          {control}\
+         magic_break: enabled={stops}\n\
          log: {dir}/log\n"
     )
 }

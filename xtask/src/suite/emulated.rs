@@ -100,6 +100,7 @@ impl Row {
             icount: self.case.icount,
             control: None,
             ignore_bad_msrs: self.hypervisor == Hypervisor::Xen,
+            trace: None,
             monitor: None,
             extra,
         })

@@ -50,7 +50,9 @@ fn ticks(rounds: u64, mut body: impl FnMut()) -> u64 {
 /// What was printed is taken by another domain, which needs this CPU for it.
 fn rest() {
     let until = time::now() + 5_000_000;
-    while mode() == Mode::Pvh && time::now() < until {}
+    while mode() == Mode::Pvh && time::now() < until {
+        let _ = call::sched::yield_cpu();
+    }
 }
 
 #[inline(always)]

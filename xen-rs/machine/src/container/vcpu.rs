@@ -85,11 +85,11 @@ impl Container {
         either!(&mut self.0, vcpu => vcpu.exit(regs))
     }
 
-    /// The instruction pointer behind the instruction that exited; `None`: the CPU does not say.
+    /// The instruction pointer behind the instruction at `rip` that exited; `None`: the CPU does not say.
     #[inline(always)]
     #[must_use]
-    pub fn next_instruction(&self) -> Option<u64> {
-        either!(&self.0, vcpu => vcpu.next_instruction())
+    pub fn next_instruction(&self, rip: u64) -> Option<u64> {
+        either!(&self.0, vcpu => vcpu.next_instruction(rip))
     }
 
     /// The instruction whose access to memory was the last exit, as far as the CPU says what it has fetched; else nothing.
@@ -274,6 +274,20 @@ impl Container {
     #[must_use]
     pub fn code(&self) -> Segment {
         either!(&self.0, vcpu => vcpu.code())
+    }
+
+    /// The attributes of the code segment.
+    #[inline(always)]
+    #[must_use]
+    pub fn code_attributes(&self) -> u16 {
+        either!(&self.0, vcpu => vcpu.code_attributes())
+    }
+
+    /// CR4, without bits that are the machine's.
+    #[inline(always)]
+    #[must_use]
+    pub fn cr4(&self) -> u64 {
+        either!(&self.0, vcpu => vcpu.cr4())
     }
 
     /// The registers of paging.

@@ -5,6 +5,7 @@
 mod enter;
 mod exits;
 mod maps;
+mod mode;
 mod vcpu;
 mod vmcb;
 

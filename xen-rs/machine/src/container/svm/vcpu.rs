@@ -12,7 +12,7 @@ use logic::time::{Scaling, Way};
 
 use super::enter::svm_enter;
 use super::vmcb::{Vmcb, clean};
-use super::{MSR_TSC_RATIO, SvmFeatures, asids, exits, features, host_state, maps, tsc_scaling};
+use super::{EFER_SVME, MSR_TSC_RATIO, SvmFeatures, asids, exits, features, host_state, maps, tsc_scaling};
 use crate::arch::x86_64::{cpu, guest_registers, idt, percpu};
 use crate::container::exit::{Event, EventKind, Exit};
 use crate::container::known::Use;
@@ -34,7 +34,6 @@ const SECOND: u32 = 0x7f | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 13 | 1 << 14;
 const SECOND_RDTSCP: u32 = 1 << 7;
 const ALL_DEBUG: u16 = 0xffff;
 
-const EFER_SVME: u64 = 1 << 12;
 /// Fields of the virtual interrupt word.
 const V_IRQ: u64 = 1 << 8;
 const V_IGNORES_TPR: u64 = 1 << 20;
@@ -264,7 +263,7 @@ impl SvmVcpu {
 
     /// The instruction pointer behind the instruction that exited, where the CPU says it.
     #[inline(always)]
-    pub(crate) fn next_instruction(&self) -> Option<u64> {
+    pub(crate) fn next_instruction(&self, _rip: u64) -> Option<u64> {
         features().contains(SvmFeatures::NRIP_SAVE).then_some(self.vmcb.next_rip)
     }
 
@@ -459,40 +458,5 @@ impl SvmVcpu {
         if swapped {
             self.swap_in();
         }
-    }
-
-    /// The privilege level.
-    #[inline(always)]
-    pub(crate) fn cpl(&self) -> u8 {
-        self.vmcb.cpl
-    }
-
-    /// The code segment.
-    #[inline(always)]
-    pub(crate) fn code(&self) -> Segment {
-        self.vmcb.cs
-    }
-
-    /// CR0, CR3, CR4, EFER.
-    #[inline(always)]
-    pub(crate) fn paging(&self) -> [u64; 4] {
-        [self.vmcb.cr0, self.vmcb.cr3, self.vmcb.cr4, self.vmcb.efer & !EFER_SVME]
-    }
-
-    /// Sets EFER.
-    pub(crate) fn set_efer(&mut self, value: u64) {
-        self.vmcb.efer = value | EFER_SVME;
-        self.vmcb.clean &= !clean::CONTROL_REGISTERS;
-    }
-
-    /// The page attribute table.
-    pub(crate) fn pat(&self) -> u64 {
-        self.vmcb.pat
-    }
-
-    /// Sets it.
-    pub(crate) fn set_pat(&mut self, value: u64) {
-        self.vmcb.pat = value;
-        self.vmcb.clean &= !clean::NESTED_PAGING;
     }
 }

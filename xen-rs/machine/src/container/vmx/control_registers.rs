@@ -40,6 +40,18 @@ pub(super) fn cr0() -> u64 {
     read(Field::GUEST_CR0) & !MASK0 | read(Field::CR0_SHADOW) & MASK0
 }
 
+/// CR0 of a guest but for the bits that are not its own, none of which translates addresses.
+#[inline]
+pub(super) fn own_cr0() -> u64 {
+    read(Field::GUEST_CR0)
+}
+
+/// CR4 of a guest without the bits that are not its own.
+#[inline]
+pub(super) fn own_cr4() -> u64 {
+    read(Field::GUEST_CR4) & OWN4
+}
+
 /// CR4 as the guest sees it.
 #[inline]
 pub(super) fn cr4() -> u64 {

@@ -8,8 +8,9 @@ use super::fields::Field;
 use crate::container::entry_code::entry_code;
 
 unsafe extern "C" {
-    /// Enters the guest of the current VMCS. 0: it came back; 1: the entry was refused.
-    pub(super) fn vmx_enter(regs: *mut GuestRegs, launched: u64) -> u64;
+    /// Enters the guest of the current VMCS, which has this stack pointer of the host's. 0: it came back; 1: the entry was
+    /// refused.
+    pub(super) fn vmx_enter(regs: *mut GuestRegs, launched: u64, host_rsp: *mut u64) -> u64;
     /// Where exits come back to.
     pub(super) static vmx_exit: u8;
 }
@@ -19,13 +20,16 @@ entry_code!(
     .pushsection .text.vmx, "ax"
     .globl vmx_enter
     .globl vmx_exit
-    // rdi: the guest's registers, rsi: 0 for the first entry since the VMCS was loaded.
+    // rdi: the guest's registers, rsi: 0 for the first entry since the VMCS was loaded, rdx: the stack pointer that it has.
 vmx_enter:
     KEEP_OWN
     push rdi
+    cmp rsp, [rdx]
+    je 1f
+    mov [rdx], rsp
     mov eax, {host_rsp}
     vmwrite rax, rsp
-    test rsi, rsi
+1:  test rsi, rsi
     mov rax, [rdi + {rax}]
     LOAD_GUEST
     jnz 2f
@@ -36,10 +40,13 @@ vmx_enter:
     add rsp, 8
     jmp 4f
 vmx_exit:
-    xchg rax, [rsp]
+    // Not by `xchg` with memory, which locks the bus.
+    push rax
+    mov rax, [rsp + 8]
     STORE_GUEST
     pop rcx
     mov [rax + {rax}], rcx
+    pop rcx
     FILL_RETURNS
     xor eax, eax
 4:  TAKE_OWN

@@ -7,6 +7,7 @@ mod control_registers;
 mod enter;
 mod exits;
 mod fields;
+mod mode;
 mod msr_bitmap;
 mod registers;
 mod state;
@@ -97,9 +98,9 @@ fn call_register(i: usize) -> *mut u64 {
 /// How the guest translates whose VMCS is loaded here.
 pub(super) fn paging_here() -> Paging {
     Paging {
-        cr0: control_registers::cr0(),
+        cr0: control_registers::own_cr0(),
         cr3: vmcs::read(Field::GUEST_CR3),
-        cr4: control_registers::cr4(),
+        cr4: control_registers::own_cr4(),
         efer: vmcs::read(Field::GUEST_EFER),
     }
 }

@@ -15,8 +15,12 @@ static WITH_APIC: Map = Map(with_apic());
 const FREE: [u32; 10] =
     [0x174, 0x175, 0x176, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0100, 0xc000_0101, 0xc000_0102];
 
+/// EFER, which entries and exits exchange too, is read freely; what is written to it is looked at.
+const EFER: usize = 0xc000_0080;
+
 const fn map() -> [u8; 4096] {
     let mut map = [0xff; 4096];
+    map[0x400 + (EFER - 0xc000_0000) / 8] &= !(1 << (EFER % 8));
     let mut i = 0;
     while i < FREE.len() {
         let number = FREE[i];

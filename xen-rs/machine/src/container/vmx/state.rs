@@ -17,13 +17,20 @@ const UNUSABLE: u64 = 1 << 16;
 
 #[allow(clippy::cast_possible_truncation, reason = "the fields have these widths")]
 pub(super) fn segment(register: Register) -> Segment {
-    let rights = read(register.rights());
     Segment {
         selector: read(register.selector()) as u16,
-        attributes: if rights & UNUSABLE != 0 { 0 } else { (rights & 0xff | rights >> 4 & 0xf00) as u16 },
+        attributes: attributes(register),
         limit: read(register.limit()) as u32,
         base: read(register.base()),
     }
+}
+
+/// The attributes of a segment; 0 for one that is not usable.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "twelve bits")]
+pub(super) fn attributes(register: Register) -> u16 {
+    let rights = read(register.rights());
+    if rights & UNUSABLE != 0 { 0 } else { (rights & 0xff | rights >> 4 & 0xf00) as u16 }
 }
 
 fn set_segment(register: Register, from: &Segment) {

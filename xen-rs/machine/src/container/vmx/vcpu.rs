@@ -13,7 +13,7 @@ use logic::regs::{GuestRegs, rflags};
 use logic::time::Way;
 
 use super::capability::{Capabilities, ept};
-use super::fields::{Field, Register, primary, secondary};
+use super::fields::{Field, primary, secondary};
 use super::registers::{canonical, cr2, debug_status, set_cr2, set_debug_status, write_call_register};
 use super::state::{self, Addresses};
 use super::vmcs::{self, Page, read, write};
@@ -22,7 +22,7 @@ use crate::arch::x86_64::{cpu, guest_registers, percpu, speculation};
 use crate::container::exit::{Event, Exit};
 use crate::container::known::Use;
 use crate::container::memory;
-use crate::container::state::{CpuState, Segment};
+use crate::container::state::CpuState;
 use crate::mem::nested::Tables;
 
 /// Exceptions that exit: #DB and #AC, which a guest could otherwise raise without end within one instruction, and #MC.
@@ -49,6 +49,8 @@ pub struct VmxVcpu {
     /// This CPU has it.
     loaded: bool,
     launched: bool,
+    /// The stack pointer that exits come back with, as the VMCS has it.
+    host_rsp: u64,
     /// Whose translations its VPID stands for: of which CPU, which count, which generation of the tables.
     cpu: u32,
     round: u64,
@@ -105,6 +107,7 @@ impl VmxVcpu {
             found,
             loaded: false,
             launched: false,
+            host_rsp: 0,
             cpu: u32::MAX,
             round: 0,
             generation: 0,
@@ -258,7 +261,7 @@ impl VmxVcpu {
         set_cr2(self.cr2);
         // SAFETY: the VMCS is this vCPU's, current and complete; its nested tables map this domain's memory only; an exit
         // brings the host's state back, and the entry code keeps what a called function preserves.
-        let refused = unsafe { enter::vmx_enter(regs, self.launched.into()) };
+        let refused = unsafe { enter::vmx_enter(regs, self.launched.into(), &raw mut self.host_rsp) };
         if refused != 0 {
             self.reason = REFUSED | read(Field::INSTRUCTION_ERROR);
             return;
@@ -322,8 +325,8 @@ impl VmxVcpu {
 
     /// The instruction pointer behind the instruction that exited.
     #[inline(always)]
-    pub(crate) fn next_instruction(&self) -> Option<u64> {
-        self.with(|| Some(read(Field::GUEST_RIP).wrapping_add(read(Field::INSTRUCTION_LENGTH))))
+    pub(crate) fn next_instruction(&self, rip: u64) -> Option<u64> {
+        self.with(|| Some(rip.wrapping_add(read(Field::INSTRUCTION_LENGTH))))
     }
 
     /// Four bytes of its memory, if it is loaded here and where they are is remembered.
@@ -450,39 +453,5 @@ impl VmxVcpu {
         self.pending = 0;
         // Translations of another CR3 may have the same number.
         self.cpu = u32::MAX;
-    }
-
-    /// The privilege level.
-    #[inline(always)]
-    pub(crate) fn cpl(&self) -> u8 {
-        self.with(|| (read(Register::Ss.rights()) >> 5 & 3) as u8)
-    }
-
-    /// The code segment.
-    #[inline(always)]
-    pub(crate) fn code(&self) -> Segment {
-        self.with(|| state::segment(Register::Cs))
-    }
-
-    /// CR0, CR3, CR4, EFER.
-    #[inline(always)]
-    pub(crate) fn paging(&self) -> [u64; 4] {
-        let paging = self.with(super::paging_here);
-        [paging.cr0, paging.cr3, paging.cr4, paging.efer]
-    }
-
-    /// Sets EFER.
-    pub(crate) fn set_efer(&mut self, value: u64) {
-        self.with(|| control_registers::put_efer(value));
-    }
-
-    /// The page attribute table.
-    pub(crate) fn pat(&self) -> u64 {
-        self.with(|| read(Field::GUEST_PAT))
-    }
-
-    /// Sets it.
-    pub(crate) fn set_pat(&mut self, value: u64) {
-        self.with(|| write(Field::GUEST_PAT, value));
     }
 }
