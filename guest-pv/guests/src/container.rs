@@ -20,7 +20,7 @@ use xen_abi::ids::{DomId, VcpuId};
 use xen_abi::memory::XENMAPSPACE_SHARED_INFO;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use crate::domain::End;
+use crate::domain::{End, small};
 
 /// Where its code is.
 pub const CODE: u64 = 0x10_0000;
@@ -47,12 +47,7 @@ impl Boxed {
         let config = CreateDomain {
             flags: XEN_DOMCTL_CDF_HVM | XEN_DOMCTL_CDF_HAP,
             arch: ArchDomainConfig { emulation_flags: XEN_X86_EMU_LAPIC, ..Default::default() },
-            max_vcpus: 1,
-            max_evtchn_port: 1023,
-            max_grant_frames: 4,
-            max_maptrack_frames: 4,
-            grant_opts: 1,
-            ..Default::default()
+            ..small()
         };
         let id = domctl::create_domain(DomId(0), &config).ok()?;
         domctl::max_vcpus(id, 1).expect("with a vCPU");

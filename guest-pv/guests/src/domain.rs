@@ -71,21 +71,26 @@ pub struct Tiny {
     frames: Vec<u64>,
 }
 
+/// What a small domain is created with.
+#[must_use]
+pub fn small() -> CreateDomain {
+    CreateDomain {
+        max_vcpus: 1,
+        max_evtchn_port: 1023,
+        max_grant_frames: 4,
+        max_maptrack_frames: 4,
+        grant_opts: 1,
+        ..Default::default()
+    }
+}
+
 impl Tiny {
     /// A domain with so many vCPUs whose code page begins with `code`. Nothing runs yet.
     ///
     /// # Panics
     /// When the hypervisor refuses a step.
     pub fn new(code: &[u8]) -> Self {
-        let config = CreateDomain {
-            max_vcpus: 1,
-            max_evtchn_port: 1023,
-            max_grant_frames: 4,
-            max_maptrack_frames: 4,
-            grant_opts: 1,
-            ..Default::default()
-        };
-        let id = domctl::create_domain(DomId(0), &config).expect("a domain can be created");
+        let id = domctl::create_domain(DomId(0), &small()).expect("a domain can be created");
         domctl::max_vcpus(id, 1).expect("with a vCPU");
         domctl::max_mem(id, 4096).expect("and a limit of memory");
         domctl::set_address_size(id, 64).expect("of 64 bits");

@@ -44,18 +44,6 @@ macro_rules! code {
     }};
 }
 
-/// Calls a function that is written into memory more than 2 MiB from any code that has run; what it returns, which is to be
-/// 1234. `None`: there is not so much memory. In a container, where memory is mapped for everything.
-pub fn code_elsewhere() -> Option<u32> {
-    let mut frames: Vec<Frame> = (0..1024).map_while(|_| Frame::zeroed()).collect();
-    let frame = if frames.len() == 1024 { frames.last_mut()? } else { return None };
-    let code = code!("mov eax, 1234", "ret");
-    frame.bytes_mut()[..code.len()].copy_from_slice(code);
-    // SAFETY: a function that changes no other register.
-    let function: extern "C" fn() -> u32 = unsafe { core::mem::transmute(frame.address()) };
-    Some(function())
-}
-
 use core::arch::asm;
 use guest_pv::alloc::vec::Vec;
 use guest_pv::call::{check, raw};
@@ -67,6 +55,18 @@ use xen_abi::hypercall::{HYPERVISOR_MMU_UPDATE, HYPERVISOR_MMUEXT_OP, HYPERVISOR
 use xen_abi::ids::{DomId, Mfn};
 use xen_abi::mmu::{MMUEXT_PIN_L4_TABLE, MMUEXT_UNPIN_TABLE, MmuUpdate, MmuextOp, UVMF_INVLPG};
 use zerocopy::{FromBytes, IntoBytes};
+
+/// Calls a function that is written into memory more than 2 MiB from any code that has run; what it returns, which is to be
+/// 1234. `None`: there is not so much memory. In a container, where memory is mapped for everything.
+pub fn code_elsewhere() -> Option<u32> {
+    let mut frames: Vec<Frame> = (0..1024).map_while(|_| Frame::zeroed()).collect();
+    let frame = if frames.len() == 1024 { frames.last_mut()? } else { return None };
+    let code = code!("mov eax, 1234", "ret");
+    frame.bytes_mut()[..code.len()].copy_from_slice(code);
+    // SAFETY: a function that changes no other register.
+    let function: extern "C" fn() -> u32 = unsafe { core::mem::transmute(frame.address()) };
+    Some(function())
+}
 
 /// Any hypercall.
 ///

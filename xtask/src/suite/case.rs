@@ -54,7 +54,8 @@ impl SuiteFile {
             case.on = vec![Hypervisor::XenRs.name().into()];
         }
         if hypervisor == Hypervisor::Xen && listed(&self.pvh_not_on_xen_in_bochs) {
-            case.bochs = None;
+            // None at all, not the usual ones.
+            case.bochs = Some(Vec::new());
         }
         case
     }

@@ -178,7 +178,7 @@ impl Test {
         let comparison = compare::Comparison::begin()?;
         let mut rows = self.rows("conformance", case::read(&file_of("conformance"))?)?;
         // What holds for one of the two only has nothing to be compared with. The rows of the everyday tests that run in
-        // the other emulator are for xen-rs alone: Xen does not come up in it by a boot sector.
+        // the other emulator are about its machine, not about the ABI.
         rows.retain(|row| row.case.holds_on(Hypervisor::Xen) && row.shape.emulator == self.emulator);
         let emulators = rows.iter().map(|row| row.shape.emulator.need());
         doctor::ensure(&emulators.chain([Need::Compiler]).collect::<Vec<_>>())?;

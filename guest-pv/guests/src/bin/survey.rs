@@ -11,9 +11,10 @@ use guest_pv::call::{domctl, raw};
 use guest_pv::mem::Frame;
 use guest_pv::tap::Tap;
 use guest_pv::{println, traps};
+use guests::domain::small;
 use guests::values::Line;
 use guests::{make_read_only, make_writable, page};
-use xen_abi::domctl::{CreateDomain, XEN_DOMCTL_INTERFACE_VERSION};
+use xen_abi::domctl::XEN_DOMCTL_INTERFACE_VERSION;
 use xen_abi::errno::{Errno, is_error};
 use xen_abi::hypercall::*;
 use xen_abi::ids::DomId;
@@ -210,15 +211,7 @@ fn versioned(pages: &mut Pages) {
             call(pages, &format!("platform_op.{command}"), HYPERVISOR_PLATFORM_OP, &head, NOT_POINTERS);
         }
     }
-    let mut config = CreateDomain {
-        max_vcpus: 1,
-        max_evtchn_port: 1023,
-        max_grant_frames: 4,
-        max_maptrack_frames: 4,
-        grant_opts: 1,
-        ..Default::default()
-    };
-    config.arch.emulation_flags = 0;
+    let config = small();
     let fresh = domctl::create_domain(DomId(0), &config);
     println!("# value createdomain={:?}", fresh.map(drop));
     // What would end the fresh domain, or create another.

@@ -35,11 +35,13 @@ const LOOKS: usize = 1000;
 /// No NMIs for vCPU 0 meanwhile. One that is on its way comes before this returns.
 pub fn set_away(away: bool) {
     AWAY.store(away, Ordering::SeqCst);
-    let sending = || SENDING.iter().any(|sending| sending.load(Ordering::SeqCst));
+    if !away {
+        return;
+    }
     for _ in 0..LOOKS {
-        // Each is a hypercall: an NMI that was sent comes when it returns.
+        // A hypercall: an NMI that was sent comes when it returns.
         smp::relax();
-        if !away || !sending() {
+        if !SENDING.iter().any(|sending| sending.load(Ordering::SeqCst)) {
             return;
         }
     }

@@ -228,11 +228,11 @@ impl Buddy {
         let end = mfn.0 + (1 << order);
         let mut at = mfn.0;
         while at < end {
-            let scrubbed = || self.scrubbed.iter().find(|(first, order)| first.0 >> order == at >> order);
-            at += match (piece(at), scrubbed()) {
-                (Some((_, have)), _) => 1 << have,
-                (None, Some(_)) => return Err(Shortage::Unfinished),
-                (None, None) => return Err(Shortage::Exhausted),
+            let is_scrubbed = || self.scrubbed.iter().any(|(first, order)| first.0 >> order == at >> order);
+            at += match piece(at) {
+                Some((_, have)) => 1 << have,
+                None if is_scrubbed() => return Err(Shortage::Unfinished),
+                None => return Err(Shortage::Exhausted),
             };
         }
         self.free[width_of(mfn)] -= 1 << order;

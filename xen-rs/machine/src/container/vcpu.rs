@@ -290,7 +290,7 @@ impl Container {
         either!(&self.0, vcpu => vcpu.cr4())
     }
 
-    /// The registers of paging.
+    /// The registers of paging, without bits that are the machine's, none of which translates addresses.
     #[inline(always)]
     #[must_use]
     pub fn paging(&self) -> Paging {
