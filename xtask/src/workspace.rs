@@ -19,6 +19,14 @@ pub fn path(below: &str) -> PathBuf {
     root().join(below)
 }
 
+/// The commit that is tested or measured, with a mark where anything but the documents differs from it.
+pub fn commit() -> String {
+    let git = |words: &[&str]| output(Command::new("git").args(words).current_dir(root())).unwrap_or_default();
+    let changed = git(&["status", "--porcelain", "--", ".", ":!docs", ":!*.md"]);
+    let mark = if changed.trim().is_empty() { "" } else { "-dirty" };
+    git(&["rev-parse", "--short=7", "HEAD"]).trim().to_owned() + mark
+}
+
 /// Where fetched files are kept between runs. Not below `target/`, so that `cargo clean` costs no download.
 pub fn cache() -> PathBuf {
     path(".cache")

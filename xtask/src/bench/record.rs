@@ -37,12 +37,11 @@ pub fn facts(command: &str, line: &[OsString]) -> String {
 
 /// The same in an emulator that is not QEMU.
 pub fn facts_in(emulator: &str, command: &str, line: &[OsString]) -> String {
-    let commit = output(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(workspace::root()));
     let root = format!("{}/", workspace::root().display());
     let line = crate::emulator::shell_line(line).replace(&root, "");
     format!(
         "- command: `{command}`\n- xen-rs: {}\n- Xen: {}\n- emulator: {emulator}\n- machine: `{line}`\n",
-        commit.unwrap_or_default().trim(),
+        workspace::commit(),
         Fetched::Xen.version().unwrap_or_default().trim()
     )
 }

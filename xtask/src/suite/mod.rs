@@ -12,6 +12,7 @@ mod hostile;
 mod mixed;
 pub mod models;
 mod power_cut;
+mod record;
 mod report;
 mod stretches;
 mod tap;
@@ -165,12 +166,21 @@ impl Test {
         let results = self.in_parallel(&rows, |row| {
             let verdict = row.run(log_of(&logs, row)?);
             let passed = report::row(&row.title(), &verdict);
-            Ok((row.title(), passed, report::note(&verdict)))
+            Ok((passed, verdict.ok().map(|verdict| (row.title(), passed, verdict.note))))
         })?;
-        if self.full && self.case.is_empty() {
-            report::record(suite, self.on, &rows.iter().map(Row::title).collect::<Vec<_>>(), &results)?;
+        let tally = results.iter().map(|(passed, _)| *passed).collect();
+        if self.full && self.stretches.is_none() {
+            // What could not be built or started says nothing of the row.
+            let ended: Vec<_> = results.into_iter().filter_map(|(_, ended)| ended).collect();
+            record::renew(suite, self.on, &self.all_titles(suite)?, &ended)?;
         }
-        Ok(results.iter().map(|(_, passed, _)| *passed).collect())
+        Ok(tally)
+    }
+
+    /// The titles of all rows that a suite has.
+    fn all_titles(&self, suite: &'static str) -> Result<Vec<String>> {
+        let all = Self { full: true, on: self.on, ..Self::everything() };
+        Ok(all.rows(suite, case::read(&file_of(suite))?)?.iter().map(Row::title).collect())
     }
 
     /// The conformance guests on both hypervisors, and what they say differently.
@@ -253,9 +263,15 @@ impl Test {
                 file.pvh.iter().map(|guest| file.in_container(guest, self.on, models)).collect()
             }
             Judge::Tap => {
-                let always = if self.compare { &[][..] } else { &file.pvh_always };
+                let (list, models): (&[String], &[String]) = if self.compare {
+                    (&[], &[])
+                } else if self.full {
+                    (&file.pvh, &file.pvh_models)
+                } else {
+                    (&file.pvh_always, &[])
+                };
                 let in_containers: Vec<Case> =
-                    always.iter().map(|guest| file.in_container(guest, self.on, &[])).collect();
+                    list.iter().map(|guest| file.in_container(guest, self.on, models)).collect();
                 let mut cases = guests(file.case)?;
                 cases.extend(in_containers);
                 cases

@@ -1,14 +1,11 @@
-//! What a test run leaves behind: rows on the screen, counts, and the record of a full run.
+//! What a test run shows: rows on the screen, and counts.
 
 use super::emulated::Verdict;
-use crate::boot::Hypervisor;
-use crate::packages::{Fetched, output};
-use crate::workspace;
 use anyhow::Result;
 use std::fmt;
 use std::fmt::Write as _;
 use std::ops::AddAssign;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 /// How much of a failing row's log is shown.
 const TAIL: usize = 30;
@@ -74,7 +71,7 @@ pub fn row(title: &str, verdict: &Result<Verdict>) -> bool {
 }
 
 /// What was seen, or what is wrong.
-pub fn note(verdict: &Result<Verdict>) -> String {
+fn note(verdict: &Result<Verdict>) -> String {
     match verdict {
         Ok(verdict) => verdict.note.clone(),
         Err(error) => format!("{error:#}"),
@@ -89,38 +86,6 @@ pub fn file_name(title: &str) -> String {
 /// A title with nothing in it that file names do not have.
 pub fn plain(title: &str) -> String {
     title.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(150).collect()
-}
-
-/// Writes the record of a full run to `docs/results/`.
-pub fn record(suite: &str, on: Hypervisor, order: &[String], results: &[(String, bool, String)]) -> Result<()> {
-    let dir = workspace::path("docs/results");
-    std::fs::create_dir_all(&dir)?;
-    let mut text = format!("# Suite {suite} on {}, all rows\n\n", on.name());
-    let _ = writeln!(text, "Written by `cargo xtask test --full`; not edited by hand.\n");
-    let _ = writeln!(text, "- emulator: {}", first_line(&mut Command::new("qemu-system-x86_64")));
-    if on == Hypervisor::Xen {
-        let _ = writeln!(text, "- Xen: {}", Fetched::Xen.version().unwrap_or_default());
-    }
-    for kernel in [Fetched::CloudKernel, Fetched::GenericKernel, Fetched::Kernel686] {
-        if let Some(version) = kernel.version().filter(|_| suite != "conformance") {
-            let _ = writeln!(text, "- {}: {version}", kernel.name());
-        }
-    }
-    let _ = writeln!(text, "\n| case | result |\n|---|---|");
-    for title in order {
-        if let Some((_, passed, note)) = results.iter().find(|(name, ..)| name == title) {
-            let word = if *passed { "ok" } else { "FAILED" };
-            let _ = writeln!(text, "| {title} | {} |", format!("{word} {note}").trim_end().replace('|', "\\|"));
-        }
-    }
-    let tally: Tally = results.iter().map(|(_, passed, _)| *passed).collect();
-    let _ = writeln!(text, "\n{tally}");
-    Ok(std::fs::write(dir.join(format!("{suite}-{}.md", on.name())), text)?)
-}
-
-fn first_line(program: &mut Command) -> String {
-    let text = output(program.arg("--version")).unwrap_or_default();
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ pub struct Options {
     pub max_cpus: u32,
     /// `nosmp`
     pub no_smp: bool,
-    /// `smep`, `smap`, `x2apic`, `pcid`, `xsave`, `hap`, `apicv`, `global-pages`: false when denied.
+    /// `smep`, `smap`, `x2apic`, `pcid`, `xsave`, `hap`, `apicv`, `vpid`, `global-pages`: false when denied.
     pub features: Features,
     /// `mem=`: use no more of the host's memory than that.
     pub memory_limit: Option<u64>,
@@ -176,6 +176,8 @@ pub struct Features {
     pub hap: bool,
     /// A processor may serve local APICs of PVH guests by itself.
     pub apicv: bool,
+    /// Translations of PVH guests may stay in the TLB beside the hypervisor's, under an identifier (VT-x).
+    pub vpid: bool,
 }
 
 impl Default for Options {
@@ -204,6 +206,7 @@ impl Default for Options {
                 xsave: true,
                 hap: true,
                 apicv: true,
+                vpid: true,
                 global_pages: true,
             },
             memory_limit: None,
@@ -452,6 +455,7 @@ impl Options {
             "xsave" => &mut self.features.xsave,
             "hap" => &mut self.features.hap,
             "apicv" => &mut self.features.apicv,
+            "vpid" => &mut self.features.vpid,
             "global-pages" => &mut self.features.global_pages,
             "watchdog" => &mut self.watchdog,
             "console_timestamps" => &mut self.timestamps,

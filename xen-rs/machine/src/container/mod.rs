@@ -50,6 +50,8 @@ mod machine_side {
         pub containers: bool,
         /// The hardware may serve their local APICs where it can (`apicv`).
         pub virtual_apic: bool,
+        /// Translations may have identifiers where the hardware has those (`vpid`).
+        pub identifiers: bool,
     }
 
     /// Whose hardware it is.

@@ -267,7 +267,8 @@ extern "C" fn boot_main(magic: u32, info: u32) -> ! {
     crate::mem::window::init_device_pages(&mut frames);
     platform_timer::init(line, &mut frames);
     let features = command_line::parse(boot.command_line, |_| {}).features;
-    container::detect(container::Wishes { containers: features.hap, virtual_apic: features.apicv });
+    let (containers, virtual_apic, identifiers) = (features.hap, features.apicv, features.vpid);
+    container::detect(container::Wishes { containers, virtual_apic, identifiers });
     // SAFETY: one CPU.
     unsafe { percpu::create(&mut frames, 0) };
     smp::prepare(&boot, &mut frames);

@@ -106,7 +106,7 @@ pub(super) fn look(wishes: Wishes) -> Result<&'static Capabilities, Reason> {
     if ept & wants != wants || ept & (ept::INVEPT_ONE | ept::INVEPT_ALL) == 0 {
         return Err("EPT lacks four levels, write-back tables, 2MB pages or INVEPT");
     }
-    let can_vpid = ept & ept::INVVPID != 0 && ept & ept::INVVPID_ALL != 0;
+    let can_vpid = wishes.identifiers && ept & ept::INVVPID != 0 && ept & ept::INVVPID_ALL != 0;
     let vpid = if can_vpid { secondary::VPID } else { 0 };
     // It multiplies where an offset is added.
     let offsetting = adjust(PRIMARY + truth, primary::TSC_OFFSETTING, 0).is_some();
@@ -177,9 +177,11 @@ pub(super) fn report() {
     let offered = secondary_offered();
     let pins = rdmsr_safe(PIN).map_or(0, |allowed| allowed >> 32);
     let has_idle = |bit: u32| !found.virtual_apic && offered & bit != 0;
+    let has_vpid = offered & secondary::VPID != 0 && found.secondary & secondary::VPID == 0;
     let has_pin = |bit: u32| pins & u64::from(bit) != 0;
     let idle = [
         (offered & secondary::APIC_ACCESSES != 0, "APIC MMIO access virtualisation"),
+        (has_vpid, "Virtual-Processor Identifiers (VPID)"),
         (has_idle(secondary::APIC_REGISTERS), "APIC Register Virtualization"),
         (has_idle(secondary::X2APIC), "x2APIC mode virtualisation"),
         (has_idle(secondary::VIRTUAL_INTERRUPTS), "Virtual Interrupt Delivery"),
