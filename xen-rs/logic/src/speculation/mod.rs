@@ -6,8 +6,9 @@ mod wishes;
 
 use core::fmt;
 
+use vulnerable::{IBRS_ALL, MDS_NO};
 pub use vulnerable::{Vulnerable, of};
-pub use wishes::Wishes;
+pub use wishes::{Kinds, Wishes};
 
 use crate::cpuid::Vendor;
 
@@ -32,10 +33,6 @@ pub struct Hardware {
     pub smep: bool,
 }
 
-/// `IA32_ARCH_CAPABILITIES`: enhanced IBRS; no MDS.
-const IBRS_ALL: u64 = 1 << 1;
-const MDS_NO: u64 = 1 << 5;
-
 impl Hardware {
     fn vendor(&self) -> Vendor {
         self.vendor.unwrap_or(Vendor::Other)
@@ -53,6 +50,12 @@ impl Hardware {
     #[must_use]
     pub fn has_ibpb(&self) -> bool {
         self.leaf_7_edx >> 26 & 1 != 0 || self.leaf_8_ebx >> 12 & 1 != 0
+    }
+
+    /// The first-level cache can be flushed: `IA32_FLUSH_CMD`.
+    #[must_use]
+    pub fn has_l1d_flush(&self) -> bool {
+        self.leaf_7_edx >> 28 & 1 != 0
     }
 
     /// VERW empties the CPU's buffers.
@@ -82,7 +85,7 @@ impl Hardware {
     /// What it suffers from.
     #[must_use]
     pub fn vulnerable(&self) -> Vulnerable {
-        of(self.vendor(), self.signature, self.arch_capabilities)
+        of(self.vendor(), self.signature, self.arch_capabilities, self.leaf_8_ebx >> 29 & 1 != 0)
     }
 
     /// Entries that are not present read nothing from the first-level cache where they name an address from here on.
@@ -113,10 +116,19 @@ impl Hardware {
 pub struct Plan {
     /// VERW before each return to a guest: what the CPU's buffers hold is not for it (MDS and its like).
     pub verw: bool,
+    /// The same before each entry of a container.
+    pub verw_containers: bool,
     /// The return stack is filled at each entry: returns of the hypervisor are not predicted to lead into a guest.
     pub rsb: bool,
     /// IBPB when a CPU goes to another vCPU: one does not train the branches of the other.
     pub ibpb: bool,
+    /// IBPB at each entry: no branch of the hypervisor's is predicted as a guest has taught. From PV guests, and from
+    /// containers.
+    pub ibpb_entry: bool,
+    /// See above.
+    pub ibpb_entry_containers: bool,
+    /// The first-level cache is flushed before a container is entered.
+    pub l1d_flush: bool,
     /// Enhanced IBRS stays on.
     pub ibrs: bool,
     /// Automatic IBRS stays on.
@@ -135,12 +147,20 @@ impl Plan {
     /// What this hardware needs, and what was wished.
     #[must_use]
     pub fn new(hardware: &Hardware, wishes: &Wishes) -> Self {
-        let Vulnerable { l1tf, multihit, .. } = hardware.vulnerable();
+        let Vulnerable { l1tf, retbleed, multihit, .. } = hardware.vulnerable();
+        let verw = hardware.has_md_clear() && !hardware.capability(MDS_NO);
+        let ibpb = hardware.has_ibpb();
+        // Where it is Intel's, PV guests are not kept apart anyhow.
+        let ibpb_entry = retbleed && hardware.is_amd();
         Plan {
-            verw: wishes.verw.unwrap_or(hardware.has_md_clear() && !hardware.capability(MDS_NO)),
+            verw: wishes.verw.pv.unwrap_or(verw),
+            verw_containers: wishes.verw.containers.unwrap_or(verw),
+            ibpb_entry: wishes.ibpb_entry.pv.unwrap_or(ibpb_entry) && ibpb,
+            ibpb_entry_containers: wishes.ibpb_entry.containers.unwrap_or(retbleed) && ibpb,
+            l1d_flush: wishes.l1d_flush.unwrap_or(l1tf) && hardware.has_l1d_flush(),
             // With SMEP, what a guest can make a return lead to is not executed.
             rsb: wishes.rsb.unwrap_or(!hardware.smep),
-            ibpb: wishes.ibpb.unwrap_or(true) && hardware.has_ibpb(),
+            ibpb: wishes.ibpb.unwrap_or(true) && ibpb,
             ibrs: wishes.ibrs.unwrap_or(true) && hardware.has_enhanced_ibrs(),
             automatic_ibrs: wishes.ibrs.unwrap_or(true) && hardware.has_automatic_ibrs(),
             lfence: wishes.lfence.unwrap_or(true) && !hardware.lfence_serializes(),
@@ -158,6 +178,7 @@ impl fmt::Display for Plan {
             (self.verw, "VERW"),
             (self.rsb, "RSB"),
             (self.ibpb, "IBPB-ctxt"),
+            (self.ibpb_entry, "IBPB-entry"),
             (self.ibrs, "IBRS+"),
             (self.automatic_ibrs, "AUTO-IBRS"),
             (self.lfence, "LFENCE+"),

@@ -31,7 +31,19 @@ fn a_cpu_that_needs_nothing() {
 #[test]
 fn a_cpu_that_needs_much() {
     let plan = Plan::new(&skylake(), &Wishes::default());
-    assert_eq!(plan, Plan { verw: true, ibpb: true, l1tf_guests: true, small_code: true, ..Plan::default() });
+    assert_eq!(
+        plan,
+        Plan {
+            verw: true,
+            verw_containers: true,
+            ibpb: true,
+            ibpb_entry_containers: true,
+            l1tf_guests: true,
+            small_code: true,
+            ..Plan::default()
+        }
+    );
+    assert!(Plan::new(&Hardware { leaf_7_edx: 1 << 28, ..skylake() }, &Wishes::default()).l1d_flush);
     assert_eq!(alloc::format!("{plan}"), " VERW IBPB-ctxt; PV L1TF: Dom0 disabled, DomU enabled");
     assert!(Plan::new(&Hardware { smep: false, ..skylake() }, &Wishes::default()).rsb);
     let later = Hardware { arch_capabilities: Some(1 | IBRS_ALL | MDS_NO | 1 << 6), ..skylake() };
@@ -47,8 +59,9 @@ fn amd() {
         smep: true,
         ..Hardware::default()
     };
-    assert_eq!(Plan::new(&zen, &Wishes::default()), Plan { ibpb: true, lfence: true, ..Plan::default() });
-    let zen_4 = Hardware { leaf_21_eax: 1 << 2 | 1 << 8, ..zen };
+    let plan = Plan { ibpb: true, ibpb_entry: true, ibpb_entry_containers: true, lfence: true, ..Plan::default() };
+    assert_eq!(Plan::new(&zen, &Wishes::default()), plan);
+    let zen_4 = Hardware { leaf_21_eax: 1 << 2 | 1 << 8, signature: 0x00a1_0f11, ..zen };
     assert_eq!(Plan::new(&zen_4, &Wishes::default()), Plan { ibpb: true, automatic_ibrs: true, ..Plan::default() });
 }
 
@@ -60,8 +73,12 @@ fn wishes_count() {
     let both = Plan::new(&Hardware::default(), &wish("pv"));
     assert!(both.verw && both.rsb);
     assert!(!Plan::new(&skylake(), &wish("no-verw")).verw);
-    assert!(!Plan::new(&skylake(), &wish("verw=pv=no")).verw);
-    assert!(Plan::new(&skylake(), &wish("verw=hvm=no")).verw);
+    let some = Plan::new(&skylake(), &wish("verw=pv=no"));
+    assert!(!some.verw && some.verw_containers);
+    let others = Plan::new(&skylake(), &wish("verw=hvm=no,ibpb-entry=pv"));
+    assert!(others.verw && !others.verw_containers && others.ibpb_entry && others.ibpb_entry_containers);
+    let none = Plan::new(&Hardware { leaf_7_edx: 1 << 28 | 1 << 26, ..skylake() }, &wish("no-hvm,l1d-flush=off"));
+    assert!(!none.verw_containers && !none.ibpb_entry_containers && !none.l1d_flush);
     assert!(!Plan::new(&skylake(), &wish("ibpb=no,md-clear=0")).ibpb);
     assert!(!Plan::new(&Hardware::default(), &wish("ibpb")).ibpb, "it is not there");
 }
@@ -84,7 +101,7 @@ fn unknown_parts() {
     assert_eq!(wishes.ept("exec-sp=no,turbo"), Err("turbo"));
     assert_eq!(wishes.large_code, Some(false));
     assert_eq!(wishes.spec_ctrl("verw=no,turbo,ssbd"), Err("turbo"));
-    assert_eq!(wishes.verw, Some(false));
+    assert_eq!(wishes.verw, Kinds { pv: Some(false), containers: Some(false) });
     assert_eq!(wishes.pv_l1tf(Some("domu=no,moon")), Err("moon"));
     assert_eq!(wishes.pv_l1tf(None), Ok(()));
     assert_eq!((wishes.l1tf_control, wishes.l1tf_guests), (Some(true), Some(true)));

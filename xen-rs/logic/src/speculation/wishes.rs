@@ -1,10 +1,31 @@
 //! `spec-ctrl=`, `pv-l1tf=` and `ept=exec-sp`, as Xen's docs/misc/xen-command-line describes them for 4.17.
 
+/// What is asked for PV guests and for those in containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds {
+    /// For PV guests.
+    pub pv: Option<bool>,
+    /// For those in containers.
+    pub containers: Option<bool>,
+}
+
+impl Kinds {
+    const OFF: Kinds = Kinds { pv: Some(false), containers: Some(false) };
+
+    fn say(&mut self, said: Kinds) {
+        *self = Kinds { pv: said.pv.or(self.pv), containers: said.containers.or(self.containers) };
+    }
+}
+
 /// What the administrator asks for; `None`: what the hardware needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
     /// VERW before each return to a guest.
-    pub verw: Option<bool>,
+    pub verw: Kinds,
+    /// IBPB at each entry.
+    pub ibpb_entry: Kinds,
+    /// The first-level cache flushed before a container is entered.
+    pub l1d_flush: Option<bool>,
     /// The return stack filled at each entry.
     pub rsb: Option<bool>,
     /// IBPB between vCPUs.
@@ -21,16 +42,14 @@ pub struct Wishes {
     pub large_code: Option<bool>,
 }
 
-/// Parts that name what is not here: HVM domains, features that no guest is shown, Intel's microcode.
+/// Parts that name what is not here: features that no guest is shown, Intel's microcode.
 const WITHOUT_EFFECT: &[&str] = &[
-    "hvm",
     "msr-sc",
     "bti-thunk",
     "stibp",
     "ssbd",
     "psfd",
     "eager-fpu",
-    "l1d-flush",
     "branch-harden",
     "srb-lock",
     "unpriv-mmio",
@@ -74,7 +93,9 @@ impl Wishes {
     }
 
     const ALL_OFF: Wishes = Wishes {
-        verw: Some(false),
+        verw: Kinds::OFF,
+        ibpb_entry: Kinds::OFF,
+        l1d_flush: Some(false),
         rsb: Some(false),
         ibpb: Some(false),
         ibrs: Some(false),
@@ -100,22 +121,26 @@ impl Wishes {
             }
             let Part { name, on, text } = part(word);
             // `verw=pv`, `rsb=hvm=no`, ...: for one kind of guests only.
-            let (on, ours) = match text.map(part) {
-                Some(Part { name: "hvm", .. }) => (on, false),
-                Some(Part { name: "pv", on, .. }) => (on, true),
-                _ => (on, true),
+            let said = match text.map(part) {
+                Some(Part { name: "hvm", on, .. }) => Kinds { containers: Some(on), ..Kinds::default() },
+                Some(Part { name: "pv", on, .. }) => Kinds { pv: Some(on), ..Kinds::default() },
+                _ => Kinds { pv: Some(on), containers: Some(on) },
             };
             match name {
                 "xen" if !on => self.deny(),
                 "xen" => {}
-                "pv" if !on => (self.rsb, self.verw) = (Some(false), Some(false)),
-                "pv" => (self.rsb, self.verw) = (Some(true), Some(true)),
-                "rsb" if ours => self.rsb = Some(on),
-                "verw" | "md-clear" if ours => self.verw = Some(on),
+                "pv" => {
+                    self.rsb = Some(on);
+                    (self.verw.pv, self.ibpb_entry.pv) = (Some(on), Some(on));
+                }
+                "hvm" => (self.verw.containers, self.ibpb_entry.containers) = (Some(on), Some(on)),
+                // At the ways out of containers it is always filled.
+                "rsb" => self.rsb = said.pv.or(self.rsb),
+                "verw" | "md-clear" => self.verw.say(said),
                 "ibpb" => self.ibpb = Some(on),
-                "ibpb-entry" => {}
+                "ibpb-entry" => self.ibpb_entry.say(said),
+                "l1d-flush" => self.l1d_flush = Some(on),
                 "ibrs" => self.ibrs = Some(on),
-                "rsb" | "verw" | "md-clear" => {}
                 _ if WITHOUT_EFFECT.contains(&name) => {}
                 _ => unknown = unknown.and(Err(word)),
             }

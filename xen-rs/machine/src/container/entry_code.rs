@@ -5,7 +5,8 @@
 /// `global_asm!` in which `KEEP_OWN` and `TAKE_OWN` are the registers that a called function preserves, pushed and popped;
 /// `LOAD_GUEST` loads a guest's from the [`GuestRegs`](logic::regs::GuestRegs) at rdi, and `STORE_GUEST` stores them at rax:
 /// all but rax, which is the vendors' affair. `FILL_RETURNS` comes before the first `ret` after a guest;
-/// its last instruction is at 771. Operands are constants and, behind a semicolon, symbols.
+/// its last instruction is at 771, and where boot wants it, what the guest has taught the branch predictor is forgotten first
+/// (rax, rcx and rdx change). Operands are constants and, behind a semicolon, symbols.
 macro_rules! entry_code {
     ($code:literal $(, $operand:ident = const $value:expr)* $(; $($name:ident = sym $symbol:path),*)? $(,)?) => {
         core::arch::global_asm!(
@@ -61,7 +62,21 @@ macro_rules! entry_code {
             // return stack buffer is not in it any more (APM vol. 2, 3.2.9; Intel's "Retpoline: A Branch Target Injection
             // Mitigation", 5). Unrolled, since a loop's branch could be predicted.
             ".macro FILL_RETURNS",
-            ".rept 32",
+            "769: call 768f",
+            "int3",
+            "768:",
+            ".pushsection .text.entry.ibpb, \"ax\"",
+            "767: mov ecx, {pred_cmd}",
+            "mov eax, {ibpb}",
+            "xor edx, edx",
+            "wrmsr",
+            "call 768b",
+            "int3",
+            ".popsection",
+            ".pushsection .alt_jumps, \"a\"",
+            ".long 769b - ., 767b - ., {jump_ibpb}",
+            ".popsection",
+            ".rept 31",
             "call 770f",
             "int3",
             "770:",
@@ -88,6 +103,9 @@ macro_rules! entry_code {
             rdx = const core::mem::offset_of!(logic::regs::GuestRegs, rdx),
             rsi = const core::mem::offset_of!(logic::regs::GuestRegs, rsi),
             rdi = const core::mem::offset_of!(logic::regs::GuestRegs, rdi),
+            pred_cmd = const crate::arch::x86_64::speculation::PRED_CMD,
+            ibpb = const crate::arch::x86_64::speculation::PRED_CMD_IBPB,
+            jump_ibpb = const crate::arch::x86_64::alternatives::JUMP_IBPB,
             $($operand = const $value,)*
             $($($name = sym $symbol,)*)?
         );

@@ -145,9 +145,11 @@ mod machine_side {
         }
         // What stands at each way in and out of a container; what is done between vCPUs is said with the plan.
         let word = |on: bool, word| if on { word } else { "" };
-        let verw = word(found == VMX && speculation::plan().verw, " VERW");
-        let cache = word(found == VMX && speculation::flushes_before_guests(), " L1D_FLUSH");
-        log::info!("Speculation: containers: RSB{verw}{cache}");
+        let plan = speculation::plan();
+        let ibpb = word(plan.ibpb_entry_containers, " IBPB-entry");
+        let verw = word(found == VMX && plan.verw_containers, " VERW");
+        let cache = word(found == VMX && plan.l1d_flush, " L1D_FLUSH");
+        log::info!("Speculation: containers: RSB{ibpb}{verw}{cache}");
     }
 
     /// Switches the hardware on, on this CPU.

@@ -22,11 +22,14 @@ struct Jump {
 }
 
 /// Kinds of [`Jump`]: the way out by VERW; the call of an upcall by way of a filled return stack; the way from a container
-/// where the emulator may have lost an interrupt, by the APIC's mode.
+/// where the emulator may have lost an interrupt, by the APIC's mode; the call of an upcall, and the way from a container, by
+/// way of IBPB.
 pub(super) const JUMP_VERW: u32 = 1;
 pub(super) const CALL_RSB: u32 = 2;
 pub(crate) const JUMP_EMULATED: u32 = 3;
 pub(crate) const JUMP_EMULATED_X2APIC: u32 = 4;
+pub(super) const CALL_IBPB: u32 = 5;
+pub(crate) const JUMP_IBPB: u32 = 6;
 
 unsafe extern "C" {
     static __alt_table_start: Place;
@@ -59,7 +62,9 @@ unsafe fn apply_jumps(plan: &Plan) {
         let (jump, address) = unsafe { (&*at, at as u64) };
         let opcode = match jump.kind {
             JUMP_VERW if plan.verw => Some(0xe9),
-            CALL_RSB if plan.rsb => Some(0xe8),
+            CALL_RSB if plan.rsb && !plan.ibpb_entry => Some(0xe8),
+            CALL_IBPB if plan.ibpb_entry => Some(0xe8),
+            JUMP_IBPB if plan.ibpb_entry_containers => Some(0xe9),
             JUMP_EMULATED if has(Features::EMULATED) && !has(Features::X2APIC) => Some(0xe9),
             JUMP_EMULATED_X2APIC if has(Features::EMULATED | Features::X2APIC) => Some(0xe9),
             _ => None,

@@ -110,7 +110,8 @@ global_asm!(
     .endm
 
     // Calls a function that is not told of what returns a guest has made: where boot wants it, the return stack buffer is
-    // filled first, with places where speculation ends. All that it changes is rcx and flags.
+    // filled first, with places where speculation ends, and before that what guests have taught the branch predictor is
+    // forgotten. All that it changes is rcx and flags.
     .macro CALL_UPCALL function
 772: call \function
     .pushsection .text.entry.rsb, "ax"
@@ -127,8 +128,18 @@ global_asm!(
     jnz 778b
     addq $256, %rsp
     jmp \function
+783: pushq %rax
+    pushq %rdx
+    movl ${pred_cmd}, %ecx
+    movl ${ibpb}, %eax
+    xorl %edx, %edx
+    wrmsr
+    popq %rdx
+    popq %rax
+    jmp 777b
     .popsection
     ALT_JUMP 772b, 777b, {call_rsb}
+    ALT_JUMP 772b, 783b, {call_ibpb}
     .endm
 
     .macro EX_TABLE insn, fixup
@@ -383,6 +394,9 @@ enter_guest_asm:
     "#,
     jump_verw = const super::alternatives::JUMP_VERW,
     call_rsb = const super::alternatives::CALL_RSB,
+    call_ibpb = const super::alternatives::CALL_IBPB,
+    pred_cmd = const super::speculation::PRED_CMD,
+    ibpb = const super::speculation::PRED_CMD_IBPB,
     iret = const xen_abi::hypercall::HYPERVISOR_IRET,
     cpu_behind_frame = const size_of::<GuestRegs>() + core::mem::offset_of!(PerCpu, hypervisor_cpu),
     cpu_behind_short_frame = const size_of::<ShortFrame>() + core::mem::offset_of!(PerCpu, hypervisor_cpu),

@@ -17,8 +17,8 @@ use spin::Once;
 /// `IA32_SPEC_CTRL` with IBRS, `IA32_PRED_CMD` with IBPB, `IA32_ARCH_CAPABILITIES` (SDM vol. 4, table 2-2).
 const SPEC_CTRL: u32 = 0x48;
 const SPEC_CTRL_IBRS: u64 = 1;
-const PRED_CMD: u32 = 0x49;
-const PRED_CMD_IBPB: u64 = 1;
+pub(crate) const PRED_CMD: u32 = 0x49;
+pub(crate) const PRED_CMD_IBPB: u64 = 1;
 const ARCH_CAPABILITIES: u32 = 0x10a;
 /// AMD's DE_CFG with LFENCE_SERIALIZE, and EFER.AIBRSE (APM vol. 2, 3.1.7 and 3.2.8).
 const DE_CFG: u32 = 0xc001_1029;
@@ -39,9 +39,11 @@ pub(super) fn init(line: CommandLine<'_>) -> &'static Plan {
     IBPB.store(plan.ibpb, Ordering::Relaxed);
     let vulnerable = hardware.vulnerable();
     let yes_no = |vulnerable| if vulnerable { "vulnerable" } else { "not affected" };
-    let Vulnerable { meltdown, l1tf, multihit } = vulnerable;
-    let words = (yes_no(meltdown), yes_no(l1tf), yes_no(multihit));
-    log::info!("Speculation: Meltdown: {}, L1TF: {}, iTLB multihit: {}", words.0, words.1, words.2);
+    let Vulnerable { meltdown, l1tf, mds, retbleed, multihit } = vulnerable;
+    let [meltdown, l1tf, mds, retbleed, multihit] = [meltdown, l1tf, mds, retbleed, multihit].map(yes_no);
+    log::info!(
+        "Speculation: Meltdown: {meltdown}, L1TF: {l1tf}, MDS: {mds}, Retbleed: {retbleed}, iTLB multihit: {multihit}"
+    );
     log::info!("Speculation: Xen settings:{plan}");
     plan
 }
@@ -78,13 +80,6 @@ pub fn keeps_apart() -> bool {
         let vulnerable = hardware.vulnerable();
         !vulnerable.meltdown && (!vulnerable.l1tf || plan.l1tf_guests)
     })
-}
-
-/// Whether the first-level cache is to be flushed before a guest in a container runs, and can be (L1TF).
-#[must_use]
-pub fn flushes_before_guests() -> bool {
-    const L1D_FLUSH: u32 = 1 << 28;
-    DECIDED.get().is_some_and(|(hardware, _)| hardware.vulnerable().l1tf && hardware.leaf_7_edx & L1D_FLUSH != 0)
 }
 
 /// Whether an entry that is not present, by the address in it, makes the CPU read what its first-level cache holds.

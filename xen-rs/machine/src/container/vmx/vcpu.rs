@@ -122,8 +122,8 @@ impl VmxVcpu {
             watched: 0,
             window: false,
             tsc: Way::Native,
-            flush_cache: speculation::flushes_before_guests(),
-            clear_buffers: speculation::plan().verw,
+            flush_cache: speculation::plan().l1d_flush,
+            clear_buffers: speculation::plan().verw_containers,
             reason: REFUSED,
         };
         new.set_state(&CpuState::after_init());
@@ -296,7 +296,7 @@ impl VmxVcpu {
     #[inline(always)]
     fn mitigate(&self) {
         if self.flush_cache {
-            // SAFETY: the CPU has the register, says `flushes_before_guests`; the cache is written back.
+            // SAFETY: the CPU has the register, says the plan; the cache is written back.
             unsafe { cpu::wrmsr(FLUSH_CMD, 1) };
         } else if self.clear_buffers {
             let data = logic::regs::selector::HYPERVISOR_DS;
