@@ -50,7 +50,7 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
             const ALIGNMENT_CHECK: u8 = 17;
             const MACHINE_CHECK: u8 = 18;
             if vector == MACHINE_CHECK {
-                return crash(cx, "a machine check hit the guest");
+                cpu::take_machine_check();
             }
             let error = (vector == ALIGNMENT_CHECK).then_some(error);
             inject(cx, Event { error, ..Event::exception(vector) });
@@ -66,6 +66,8 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
         // By an instruction that is not carried out here. Xen's guests get the same fault.
         Exit::NestedFault { .. } => inject(cx, Event::general_protection()),
         Exit::Task => crash(cx, "a task switch"),
+        // A guest that wants no machine checks shuts down by one.
+        Exit::Shutdown if cpu::is_machine_checked() => cpu::take_machine_check(),
         Exit::Shutdown => triple_fault(cx),
         Exit::Refused(code) => {
             error!("{} the container refuses: {code:#x}", Name(cx.vcpu));

@@ -271,6 +271,21 @@ pub(crate) unsafe fn xsetbv(value: u64) {
     }
 }
 
+/// Whether a machine check has come that nobody has looked at (`IA32_MCG_STATUS`, MCIP).
+#[must_use]
+pub fn is_machine_checked() -> bool {
+    const MCG_STATUS: u32 = 0x17a;
+    const IN_PROGRESS: u64 = 1 << 2;
+    rdmsr_safe(MCG_STATUS).is_some_and(|status| status & IN_PROGRESS != 0)
+}
+
+/// A machine check that met a guest in a container is taken as one that met the hypervisor: it ends the machine.
+#[cfg(target_os = "none")]
+pub fn take_machine_check() -> ! {
+    // SAFETY: the hypervisor's own gate, whose handler does not return.
+    unsafe { asm!("int 18", "ud2", options(noreturn)) }
+}
+
 /// The time stamp counter, after all earlier loads.
 #[inline]
 #[must_use]
