@@ -34,6 +34,8 @@ pub const SHARED: u64 = 0x10_2000;
 pub struct Boxed {
     /// Its number.
     pub id: DomId,
+    /// [`CODE`].
+    pub code: Mapping,
     /// [`DATA`].
     pub data: Mapping,
 }
@@ -66,20 +68,22 @@ impl Boxed {
         page.zero(0, 4096);
         page.write(0, code);
         data.zero(0, 4096);
-        Some(Self { id, data })
+        Some(Self { id, code: page, data })
     }
 
-    /// At the beginning of its code, in 32-bit protected mode without paging.
-    fn set_first_state(&self) {
+    /// At the beginning of its code, in 32-bit protected mode without paging, but for a change.
+    fn set_first_state(&self, change: impl FnOnce(&mut HvmHwCpu)) -> Result<(), Errno> {
         let mut saved = vec![0; domctl::get_hvm_context(self.id, &mut []).expect("its state has a size")];
         domctl::get_hvm_context(self.id, &mut saved).expect("its state can be read");
         let mtrr = HvmHwMtrr { msr_mtrr_def_type: 0x806, ..find(&saved, HVM_SAVE_CODE_MTRR) };
         let mut stream = Vec::new();
         append(&mut stream, HVM_SAVE_CODE_HEADER, &find::<HvmSaveHeader>(&saved, HVM_SAVE_CODE_HEADER));
-        append(&mut stream, HVM_SAVE_CODE_CPU, &first_state());
+        let mut state = first_state();
+        change(&mut state);
+        append(&mut stream, HVM_SAVE_CODE_CPU, &state);
         append(&mut stream, HVM_SAVE_CODE_MTRR, &mtrr);
         append(&mut stream, HVM_SAVE_CODE_END, &());
-        domctl::set_hvm_context(self.id, &stream).expect("its state can be set");
+        domctl::set_hvm_context(self.id, &stream)
     }
 
     /// Lets it run from the beginning of its code.
@@ -87,8 +91,20 @@ impl Boxed {
     /// # Panics
     /// When it may not.
     pub fn start(&self) {
-        self.set_first_state();
+        self.start_with(|_| {}).expect("its state can be set");
+    }
+
+    /// The same with a changed first state.
+    ///
+    /// # Errors
+    /// What the hypervisor says of such a state.
+    ///
+    /// # Panics
+    /// When it may not run.
+    pub fn start_with(&self, change: impl FnOnce(&mut HvmHwCpu)) -> Result<(), Errno> {
+        self.set_first_state(change)?;
         domctl::unpause_domain(self.id).expect("it may run");
+        Ok(())
     }
 
     /// Lets its vCPU run on this CPU only.

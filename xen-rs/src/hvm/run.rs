@@ -40,13 +40,11 @@ pub fn run(
         match stay(cpu, regs, held) {
             Left::Quietly => {}
             Left::Calling(next) => hypercall::enter(cpu, regs, next, held),
-            Left::By(Exit::Interrupt) => {
-                interrupts::window();
-                while let Some(vector) = interrupts::take() {
-                    cpu_loop::interrupt(cpu, vector, held.again());
-                }
+            Left::By(exit @ (Exit::Interrupt | Exit::Exception { .. })) => {
+                // An exception whose delivery raises itself comes out before any interrupt would call the guest out (XSA-156).
+                let_interrupts_in(cpu, held);
                 if let Some(mut cx) = cpu.context(regs, held.again()) {
-                    exit::handle(&mut cx, Exit::Interrupt);
+                    exit::handle(&mut cx, exit);
                 }
             }
             Left::By(exit) => {
@@ -55,6 +53,14 @@ pub fn run(
                 }
             }
         }
+    }
+}
+
+#[inline(never)]
+fn let_interrupts_in(cpu: &mut Cpu, held: &mut Held<'_, 0>) {
+    interrupts::window();
+    while let Some(vector) = interrupts::take() {
+        cpu_loop::interrupt(cpu, vector, held.again());
     }
 }
 
