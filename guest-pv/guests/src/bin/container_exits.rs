@@ -86,8 +86,30 @@ fn instructions(tap: &mut Tap) {
     tap.is(bytes!(0x0f, 0x78, 0xc0), UD, "nor VMREAD");
     tap.is(bytes!(0x66, 0x0f, 0x38, 0x80, 0x08), UD, "nor INVEPT");
     tap.is(bytes!(0x66, 0x0f, 0x38, 0x81, 0x08), UD, "nor INVVPID");
+    tap.is(bytes!(0x0f, 0x01, 0xc3), UD, "nor VMRESUME");
+    tap.is(bytes!(0x0f, 0xc7, 0x30), UD, "nor VMPTRLD");
+    tap.is(bytes!(0x0f, 0xc7, 0x38), UD, "nor VMPTRST");
+    tap.is(bytes!(0x0f, 0x79, 0xc0), UD, "nor VMWRITE");
+    tap.is(bytes!(0x0f, 0x01, 0xd4), UD, "nor VMFUNC");
+    tap.is(bytes!(0x0f, 0x37), UD, "nor GETSEC");
+    // These have their operand in rax looked at first (APM vol. 3, VMRUN), so it is 0.
+    tap.is(bytes!(0x31, 0xc0, 0x0f, 0x01, 0xd8), UD, "nor VMRUN");
+    tap.is(bytes!(0x31, 0xc0, 0x0f, 0x01, 0xda), UD, "nor VMLOAD");
+    tap.is(bytes!(0x31, 0xc0, 0x0f, 0x01, 0xdb), UD, "nor VMSAVE");
+    tap.is(bytes!(0x0f, 0x01, 0xdc), UD, "nor STGI");
     tap.is(bytes!(0x0f, 0x01, 0xdd), UD, "nor CLGI");
+    tap.is(bytes!(0x0f, 0x01, 0xde), UD, "nor SKINIT");
+    tap.is(bytes!(0x0f, 0x01, 0xdf), UD, "nor INVLPGA");
+    tap.is(bytes!(0x0f, 0x01, 0xfd), UD, "nor RDPRU");
     tap.is(bytes!(0x0f, 0xaa), UD, "nor RSM");
+    tap.is(bytes!(0x0f, 0x01, 0xc8), UD, "nor MONITOR");
+    tap.is(bytes!(0x0f, 0x01, 0xc9), UD, "nor MWAIT");
+    tap.is(bytes!(0x0f, 0x01, 0xfa), UD, "nor MONITORX");
+    tap.is(bytes!(0x0f, 0x01, 0xfb), UD, "nor MWAITX");
+    tap.is(bytes!(0x0f, 0xc7, 0x28), UD, "nor XSAVES");
+    tap.is(bytes!(0x0f, 0x33), GP, "RDPMC: there are no counters");
+    let other = if is_intel() { bytes!(0x0f, 0x01, 0xd9) } else { bytes!(0x0f, 0x01, 0xc1) };
+    tap.is(other, UD, "nor the other vendor's hypercall");
     tap.is(bytes!(0x0f, 0x08), None, "INVD");
     tap.is(bytes!(0x0f, 0x09), None, "WBINVD");
     tap.is(bytes!(0xf3, 0x90), None, "PAUSE");
@@ -102,10 +124,6 @@ fn instructions(tap: &mut Tap) {
             };
             tap.is(trap, GP, of);
         }
-        tap.is(bytes!(0x0f, 0x33), GP, "RDPMC: there are no counters");
-        tap.is(bytes!(0x0f, 0x01, 0xc8), UD, "MONITOR is no instruction");
-        tap.is(bytes!(0x0f, 0x01, 0xc9), UD, "nor MWAIT");
-        tap.is(bytes!(0x0f, 0xc7, 0x28), UD, "nor XSAVES");
     }
 }
 
