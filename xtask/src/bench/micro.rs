@@ -77,8 +77,7 @@ const PVH_BY_VTX: Subject = Subject {
     command: "cargo xtask bench micro --mode pvh --emulator bochs --compare",
     head: "## PVH in VT-x, instructions per operation\n\nThe same guest in Bochs, whose TSC counts instructions too. What is dear \
            is counted in the hypervisor, from one VM entry to the next, in the first instructions of each row as Bochs's \
-           debugger writes them down: the median. `vmread` and `vmwrite` are the accesses to the VMCS. EFER is read \
-           without an exit here.\n",
+           debugger writes them down: the median. `vmread` and `vmwrite` are the accesses to the VMCS.\n",
     cpu: bochs::DEFAULT_CPU,
 };
 
