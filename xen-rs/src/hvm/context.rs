@@ -72,8 +72,10 @@ pub fn start(domain: &Domain, vcpu: &Vcpu, at: &CpuState, held: &mut Held<'_, 0>
 fn check(cpu: &CpuState) -> Result<(), Errno> {
     const PE: u64 = 1;
     const PG: u64 = 1 << 31;
+    /// Those that may be offered to a guest: neither VMX, SMX, protection keys nor shadow stacks.
+    const CR4_ALLOWED: u64 = 0x0037_0fff;
     let paging = cpu.cr0 & PG == 0 || cpu.cr0 & PE != 0;
-    let good = paging && cpu.cr0 >> 32 == 0 && cpu.cr4 >> 32 == 0 && cpu.efer & !EFER_ALLOWED == 0;
+    let good = paging && cpu.cr0 >> 32 == 0 && cpu.cr4 & !CR4_ALLOWED == 0 && cpu.efer & !EFER_ALLOWED == 0;
     if good { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
