@@ -55,6 +55,7 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
             let error = (vector == ALIGNMENT_CHECK).then_some(error);
             inject(cx, Event { error, ..Event::exception(vector) });
         }
+        Exit::Int1 => int1(cx),
         Exit::CacheFlush => {
             // No device of the guest's sees memory past the caches.
             let _skipped = skip(cx, Instruction::CacheFlush);
@@ -74,6 +75,19 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
             crash(cx, "a state that cannot be entered");
         }
         Exit::Hypercall => {}
+    }
+}
+
+/// `int1`: #DB behind it, of which DR6 says nothing.
+#[cold]
+fn int1(cx: &mut Context<'_>) {
+    let flags = cx.regs.rflags;
+    // Its own #DB takes the place of a single step's.
+    cx.regs.rflags &= !rflags::TF;
+    let skipped = skip(cx, Instruction::Int1);
+    cx.regs.rflags |= flags & rflags::TF;
+    if skipped {
+        inject(cx, Event::exception(1));
     }
 }
 
@@ -228,7 +242,7 @@ pub fn inject(cx: &mut Context<'_>, event: Event) {
 fn put_back(cx: &mut Context<'_>, kind: EventKind, vector: u8) {
     let Some(pvh) = cx.state.pvh.as_deref_mut() else { return };
     if kind == EventKind::Nmi {
-        pvh.nmis = Nmis::Taken;
+        // Its delivery has begun: others, and it, are held off until the fault's handler returns.
         let _ = cx.vcpu.seat.ready.set_nmi();
     } else {
         // Whoever serves it.

@@ -19,6 +19,7 @@ pub enum Instruction {
     Xsetbv,
     /// `wbinvd` or `invd`.
     CacheFlush,
+    Int1,
 }
 
 impl Instruction {
@@ -27,7 +28,7 @@ impl Instruction {
     #[must_use]
     pub const fn usual_length(self) -> usize {
         match self {
-            Instruction::Hlt => 1,
+            Instruction::Hlt | Instruction::Int1 => 1,
             Instruction::Cpuid
             | Instruction::Rdmsr
             | Instruction::Wrmsr
@@ -42,6 +43,7 @@ impl Instruction {
         match self {
             Instruction::Cpuid => matches!(code, [0x0f, 0xa2, ..]),
             Instruction::Hlt => matches!(code, [0xf4, ..]),
+            Instruction::Int1 => matches!(code, [0xf1, ..]),
             Instruction::Rdmsr => matches!(code, [0x0f, 0x32, ..]),
             Instruction::Wrmsr => matches!(code, [0x0f, 0x30, ..]),
             Instruction::Rdtsc => matches!(code, [0x0f, 0x31, ..]),
@@ -88,6 +90,7 @@ mod unit {
     #[test]
     fn lengths() {
         assert_eq!(Instruction::Hlt.length(&[0xf4], true), Some(1));
+        assert_eq!(Instruction::Int1.length(&[0x2e, 0xf1], true), Some(2));
         assert_eq!(Instruction::Hypercall.length(&[0x0f, 0x01, 0xd9, 0xc3], true), Some(3));
         assert_eq!(Instruction::Rdtsc.length(&[0x0f, 0x31], true), Some(2));
         assert_eq!(Instruction::Rdtscp.length(&[0x0f, 0x01, 0xf9], false), Some(3));

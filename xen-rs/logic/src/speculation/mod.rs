@@ -19,6 +19,8 @@ pub struct Hardware {
     pub vendor: Option<Vendor>,
     /// Leaf 1, EAX.
     pub signature: u32,
+    /// Leaf 7, EBX.
+    pub leaf_7_ebx: u32,
     /// Leaf 7, EDX.
     pub leaf_7_edx: u32,
     /// Leaf 0x8000_0008, EAX: the width of physical addresses.
@@ -32,6 +34,11 @@ pub struct Hardware {
     /// Supervisor mode execution prevention is in use.
     pub smep: bool,
 }
+
+/// `IA32_ARCH_CAPABILITIES`: no transactional asynchronous abort; no register file data sampling, and VERW clears those files.
+const TAA_NO: u64 = 1 << 8;
+const RFDS_NO: u64 = 1 << 27;
+const RFDS_CLEAR: u64 = 1 << 28;
 
 impl Hardware {
     fn vendor(&self) -> Vendor {
@@ -85,7 +92,14 @@ impl Hardware {
     /// What it suffers from.
     #[must_use]
     pub fn vulnerable(&self) -> Vulnerable {
-        of(self.vendor(), self.signature, self.arch_capabilities, self.leaf_8_ebx >> 29 & 1 != 0)
+        let found = of(self.vendor(), self.signature, self.arch_capabilities, self.leaf_8_ebx >> 29 & 1 != 0);
+        Vulnerable { mds: found.mds || self.leaks_by_others(), ..found }
+    }
+
+    /// Its buffers are read by aborted transactions (TAA), or its registers' files are (RFDS), for which VERW is told to help.
+    fn leaks_by_others(&self) -> bool {
+        let transactions = self.vendor() == Vendor::Intel && self.leaf_7_ebx >> 11 & 1 != 0;
+        (transactions && !self.capability(TAA_NO)) || (self.capability(RFDS_CLEAR) && !self.capability(RFDS_NO))
     }
 
     /// Entries that are not present read nothing from the first-level cache where they name an address from here on.
@@ -148,7 +162,7 @@ impl Plan {
     #[must_use]
     pub fn new(hardware: &Hardware, wishes: &Wishes) -> Self {
         let Vulnerable { l1tf, retbleed, multihit, .. } = hardware.vulnerable();
-        let verw = hardware.has_md_clear() && !hardware.capability(MDS_NO);
+        let verw = hardware.has_md_clear() && (!hardware.capability(MDS_NO) || hardware.leaks_by_others());
         let ibpb = hardware.has_ibpb();
         // Where it is Intel's, PV guests are not kept apart anyhow.
         let ibpb_entry = retbleed && hardware.is_amd();

@@ -51,6 +51,18 @@ fn a_cpu_that_needs_much() {
 }
 
 #[test]
+fn what_else_verw_is_for() {
+    let cascade_lake = Hardware { arch_capabilities: Some(1 | IBRS_ALL | MDS_NO), ..skylake() };
+    assert!(!Plan::new(&cascade_lake, &Wishes::default()).verw && !cascade_lake.vulnerable().mds);
+    let with_tsx = Hardware { leaf_7_ebx: 1 << 11, ..cascade_lake };
+    assert!(Plan::new(&with_tsx, &Wishes::default()).verw && with_tsx.vulnerable().mds);
+    let told = Hardware { arch_capabilities: Some(MDS_NO | TAA_NO), ..with_tsx };
+    assert!(!Plan::new(&told, &Wishes::default()).verw_containers);
+    let atom = Hardware { arch_capabilities: Some(MDS_NO | RFDS_CLEAR), ..cascade_lake };
+    assert!(Plan::new(&atom, &Wishes::default()).verw_containers);
+}
+
+#[test]
 fn amd() {
     let zen = Hardware {
         vendor: Some(Vendor::Amd),

@@ -85,6 +85,8 @@ pub enum Exit {
         /// Its error code, 0 where it has none.
         error: u32,
     },
+    /// `int1`, which is to be #DB behind it.
+    Int1,
     /// `wbinvd` or `invd`.
     CacheFlush,
     /// An instruction that this virtual CPU does not have.

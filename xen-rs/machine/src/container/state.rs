@@ -25,6 +25,9 @@ pub mod attributes {
     pub const BIG: u16 = 0x400;
 }
 
+/// Of DR7: a breakpoint is on, so DR0 to DR3 count.
+pub const BREAKPOINTS: u64 = 0xff;
+
 /// A segment register with what is hidden behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

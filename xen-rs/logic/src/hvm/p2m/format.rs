@@ -43,6 +43,8 @@ mod ept {
     pub const WRITE: u64 = 1 << 1;
     pub const EXECUTE: u64 = 1 << 2;
     pub const WRITE_BACK: u64 = 6 << 3;
+    /// Whatever memory type the guest wants.
+    pub const IGNORE_PAT: u64 = 1 << 6;
     pub const ACCESSED: u64 = 1 << 8;
     pub const DIRTY: u64 = 1 << 9;
 }
@@ -81,7 +83,7 @@ impl Format {
                 let small_code = is_large && matches!(self, Format::EptSmallCode);
                 let execute = if small_code { CODE_WHEN_SMALL } else { ept::EXECUTE };
                 let rights = given(access.write, ept::WRITE) | given(access.execute, execute);
-                ept::READ | rights | ept::WRITE_BACK | ept::ACCESSED | ept::DIRTY
+                ept::READ | rights | ept::WRITE_BACK | ept::IGNORE_PAT | ept::ACCESSED | ept::DIRTY
             }
             Format::Npt => {
                 let rights = given(access.write, npt::WRITE) | given(!access.execute, npt::NO_EXECUTE);
@@ -151,16 +153,19 @@ mod unit {
 
     #[test]
     fn bits_are_the_manuals() {
-        // SDM vol. 3C, table 29-6: R, W, X; write-back; accessed, dirty.
-        assert_eq!(Format::Ept.leaf(Mfn(1), Order::Page, Access::ALL, Use::Ram), 0x1000 | 0b111 | 0b110 << 3 | 0x300);
+        // SDM vol. 3C, table 29-6: R, W, X; write-back, the guest's PAT ignored; accessed, dirty.
+        assert_eq!(
+            Format::Ept.leaf(Mfn(1), Order::Page, Access::ALL, Use::Ram),
+            0x1000 | 0b111 | 0b110 << 3 | 1 << 6 | 0x300
+        );
         assert_eq!(Format::Ept.table(Mfn(2)), 0x2000 | 0x107);
         // Large ones without X, and with bit 54 instead.
-        assert_eq!(Format::EptSmallCode.leaf(Mfn(1), Order::Page, Access::ALL, Use::Ram), 0x1000 | 0x337);
+        assert_eq!(Format::EptSmallCode.leaf(Mfn(1), Order::Page, Access::ALL, Use::Ram), 0x1000 | 0x377);
         assert_eq!(
             Format::EptSmallCode.leaf(Mfn(512), Order::Large, Access::ALL, Use::Ram),
-            1 << 54 | 512 << 12 | 0x3b3
+            1 << 54 | 512 << 12 | 0x3f3
         );
-        assert_eq!(Format::EptSmallCode.leaf(Mfn(512), Order::Large, Access::DATA, Use::Ram), 512 << 12 | 0x3b3);
+        assert_eq!(Format::EptSmallCode.leaf(Mfn(512), Order::Large, Access::DATA, Use::Ram), 512 << 12 | 0x3f3);
         // APM vol. 2, 5.4: P, R/W, U/S, A, D, PS.
         assert_eq!(Format::Npt.leaf(Mfn(512), Order::Large, Access::ALL, Use::Ram), 512 << 12 | 0xe7);
         assert_eq!(Format::Npt.leaf(Mfn(1), Order::Page, Access::READ, Use::Ram), 1 << 63 | 0x1000 | 0x65);

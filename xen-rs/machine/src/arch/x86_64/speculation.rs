@@ -53,16 +53,17 @@ fn look() -> Hardware {
     let first = cpuid(0, 0);
     let last = cpuid(0x8000_0000, 0).eax;
     let extended = |leaf: u32| if leaf <= last { cpuid(leaf, 0) } else { NOTHING };
-    let leaf_7_edx = if first.eax >= 7 { cpuid(7, 0).edx } else { 0 };
+    let leaf_7 = if first.eax >= 7 { cpuid(7, 0) } else { NOTHING };
     let leaf_8 = extended(0x8000_0008);
     Hardware {
         vendor: Some(Vendor::of(Leaf { a: first.eax, b: first.ebx, c: first.ecx, d: first.edx })),
         signature: cpuid(1, 0).eax,
-        leaf_7_edx,
+        leaf_7_ebx: leaf_7.ebx,
+        leaf_7_edx: leaf_7.edx,
         leaf_8_eax: leaf_8.eax,
         leaf_8_ebx: leaf_8.ebx,
         leaf_21_eax: extended(0x8000_0021).eax,
-        arch_capabilities: if leaf_7_edx >> 29 & 1 != 0 { rdmsr_safe(ARCH_CAPABILITIES) } else { None },
+        arch_capabilities: if leaf_7.edx >> 29 & 1 != 0 { rdmsr_safe(ARCH_CAPABILITIES) } else { None },
         smep: has(Features::SMEP),
     }
 }

@@ -75,7 +75,11 @@ fn rare_exit(vcpu: &mut SvmVcpu, code: u64) -> Exit {
         0x76 | 0x89 => Exit::CacheFlush,
         0x7d => Exit::Task,
         0x7f => Exit::Shutdown,
+        0x88 => Exit::Int1,
         0x8d => Exit::Xsetbv,
-        code => Exit::Refused(code),
+        code => {
+            vcpu.expect_no_flush();
+            Exit::Refused(code)
+        }
     }
 }

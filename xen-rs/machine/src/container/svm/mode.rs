@@ -46,12 +46,11 @@ impl SvmVcpu {
 
     /// The page attribute table.
     pub(crate) fn pat(&self) -> u64 {
-        self.vmcb.pat
+        self.pat
     }
 
     /// Sets it.
     pub(crate) fn set_pat(&mut self, value: u64) {
-        self.vmcb.pat = value;
-        self.vmcb.clean &= !clean::NESTED_PAGING;
+        self.pat = value;
     }
 }

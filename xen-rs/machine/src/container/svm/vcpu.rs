@@ -17,7 +17,7 @@ use crate::arch::x86_64::{cpu, guest_registers, idt, percpu};
 use crate::container::exit::{Event, EventKind, Exit};
 use crate::container::known::Use;
 use crate::container::memory;
-use crate::container::state::{CpuState, DescriptorTable, Segment};
+use crate::container::state::{BREAKPOINTS, CpuState, DescriptorTable, Segment};
 use crate::mem::nested::Tables;
 
 /// Intercepted exceptions: #DB and #AC, which a guest could otherwise raise without end within one instruction, and #MC.
@@ -29,10 +29,12 @@ const FIRST: u32 = 0b1_1011 | 1 << 15 | 1 << 18 | 1 << 22 | 1 << 24 | 1 << 26 | 
 const FIRST_RDTSC: u32 = 1 << 14;
 const FIRST_RSM: u32 = 1 << 19;
 const FIRST_IRET: u32 = 1 << 20;
-/// Second word: VMRUN to SKINIT, WBINVD, MONITOR, MWAIT, XSETBV, RDPRU.
-const SECOND: u32 = 0x7f | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 13 | 1 << 14;
+/// Second word: VMRUN to SKINIT, INT1, WBINVD, MONITOR, MWAIT, XSETBV, RDPRU.
+const SECOND: u32 = 0x7f | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 13 | 1 << 14;
 const SECOND_RDTSCP: u32 = 1 << 7;
 const ALL_DEBUG: u16 = 0xffff;
+/// All memory of a guest is write-back, whatever its own table says: others have the same frames mapped so.
+const ALL_WRITE_BACK: u64 = 0x0606_0606_0606_0606;
 
 /// Fields of the virtual interrupt word.
 const V_IRQ: u64 = 1 << 8;
@@ -74,6 +76,8 @@ pub struct SvmVcpu {
     swapped: bool,
     /// What it reads as its TSC.
     tsc: Way,
+    /// Its page attribute table, which is not the one that counts.
+    pub(super) pat: u64,
 }
 
 impl SvmVcpu {
@@ -88,6 +92,7 @@ impl SvmVcpu {
         vmcb.msr_map = maps::msr();
         vmcb.virtual_interrupt = V_INTR_MASKING;
         vmcb.nested_paging = 1;
+        vmcb.pat = ALL_WRITE_BACK;
         vmcb.nested_cr3 = tables.pointer(false);
         let mut new = Self {
             vmcb,
@@ -100,6 +105,7 @@ impl SvmVcpu {
             pending: 0,
             swapped: false,
             tsc: Way::Native,
+            pat: 0,
         };
         new.set_state(&CpuState::after_init());
         Some(new)
@@ -120,6 +126,9 @@ impl SvmVcpu {
             multiply_tsc(scaled.multiplier);
         }
         self.swap_in();
+        if self.vmcb.dr7 & BREAKPOINTS != 0 {
+            self.take_debug_registers();
+        }
     }
 
     /// What of the CPU a VM entry does not exchange becomes the guest's: FS, GS, TR, LDTR, and where system calls lead. The
@@ -196,6 +205,14 @@ impl SvmVcpu {
         self.cpu = percpu::number();
         self.round = this.asid_round.load(Ordering::Relaxed);
         self.generation = generation;
+    }
+
+    /// The entry was refused. Whether the CPU has flushed before, if it was to, nobody says: the next number is the first of a
+    /// new round.
+    #[cold]
+    pub(super) fn expect_no_flush(&mut self) {
+        percpu::this().last_asid.store(asids(), Ordering::Relaxed);
+        self.generation = 0;
     }
 
     /// Runs the guest until it comes back.
@@ -423,7 +440,7 @@ impl SvmVcpu {
             sysenter_cs: v.sysenter_cs,
             sysenter_esp: v.sysenter_esp,
             sysenter_eip: v.sysenter_eip,
-            pat: v.pat,
+            pat: self.pat,
         }
     }
 
@@ -431,6 +448,7 @@ impl SvmVcpu {
     pub(crate) fn set_state(&mut self, state: &CpuState) {
         self.put_debug_registers_back();
         self.dr = state.dr;
+        self.pat = state.pat;
         let swapped = self.swapped;
         self.swap_out();
         let table = |table: &DescriptorTable| Segment { limit: table.limit, base: table.base, ..Segment::default() };
@@ -449,7 +467,6 @@ impl SvmVcpu {
         (v.star, v.lstar, v.cstar, v.sfmask) = (state.star, state.lstar, state.cstar, state.sfmask);
         v.kernel_gs_base = state.kernel_gs_base;
         (v.sysenter_cs, v.sysenter_esp, v.sysenter_eip) = (state.sysenter_cs, state.sysenter_esp, state.sysenter_eip);
-        v.pat = state.pat;
         v.shadow = 0;
         self.pending = 0;
         // Translations of another CR3 may have the same number.

@@ -108,7 +108,6 @@ pub(super) mod clean {
     pub const INTERCEPTS: u64 = 1;
     pub const ASID: u64 = 1 << 2;
     pub const INTERRUPTS: u64 = 1 << 3;
-    pub const NESTED_PAGING: u64 = 1 << 4;
     pub const CONTROL_REGISTERS: u64 = 1 << 5;
     pub const DEBUG: u64 = 1 << 6;
     /// Those above, and: the maps of ports and MSRs, descriptor tables, segments, CR2.

@@ -48,6 +48,8 @@ vmx_exit:
     mov [rax + {rax}], rcx
     pop rcx
     FILL_RETURNS
+    // The first `ret` is not predicted before the calls above are done, whatever the CPU made of its return stack at the exit.
+    lfence
     xor eax, eax
 4:  TAKE_OWN
     cld

@@ -4,14 +4,15 @@
 
 use core::arch::asm;
 
-use logic::regs::GuestRegs;
+use logic::regs::{GuestRegs, rflags};
 
 use super::control_registers::{self, Fault};
 use super::fields::{Field, Register, primary};
 use super::state::{self, segment};
-use super::vcpu::{NMI_BLOCKED, VALID, VmxVcpu};
+use super::vcpu::{NMI_BLOCKED, SHADOWS, VALID, VmxVcpu};
 use super::virtual_apic;
 use super::vmcs::{read, write};
+use crate::arch::x86_64::cpu;
 use crate::container::exit::{Access, Event, EventKind, Exit, PortAccess};
 use crate::container::state::attributes;
 use crate::mem::direct_map::va_of;
@@ -51,6 +52,10 @@ fn interrupted_delivery(vcpu: &mut VmxVcpu) {
         vcpu.pending = event & (VALID | 0xfff);
         vcpu.pending_error = read(Field::VECTORING_ERROR);
     }
+    // Its delivery has begun, which holds others off, also if another event comes in its place.
+    if kind == EventKind::Nmi as u64 {
+        write(Field::INTERRUPTIBILITY, read(Field::INTERRUPTIBILITY) | NMI_BLOCKED);
+    }
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the fields have these widths")]
@@ -86,11 +91,16 @@ fn nested_fault() -> Exit {
 #[cold]
 #[inline(never)]
 fn rare(vcpu: &mut VmxVcpu, regs: &mut GuestRegs, reason: u64) -> Exit {
+    const MACHINE_CHECK: u64 = 41;
     if reason & ENTRY_FAILED != 0 {
+        // It was not the guest's state.
+        if reason & 0xffff == MACHINE_CHECK {
+            cpu::take_machine_check();
+        }
         return Exit::Refused(reason);
     }
     match reason & 0xffff {
-        0 => exception(vcpu),
+        0 => exception(vcpu, regs),
         2 => Exit::Shutdown,
         // INIT and start-up of this CPU: nobody sends one.
         3 | 4 => Exit::Interrupt,
@@ -130,14 +140,19 @@ fn rare(vcpu: &mut VmxVcpu, regs: &mut GuestRegs, reason: u64) -> Exit {
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "vectors and error codes")]
-fn exception(vcpu: &mut VmxVcpu) -> Exit {
+fn exception(vcpu: &mut VmxVcpu, regs: &GuestRegs) -> Exit {
     const NMI: u64 = 2;
+    const INT1: u64 = 5;
     const DEBUG: u64 = 1;
+    const SINGLE_STEP: u64 = 1 << 14;
     /// B0 to B3, BD, BS.
     const DEBUG_CAUSES: u64 = 0x600f;
     const GENERAL_DETECT: u64 = 1 << 13;
     const BY_IRET: u64 = 1 << 12;
     let event = read(Field::EXIT_EVENT);
+    if event >> 8 & 7 == INT1 {
+        return Exit::Int1;
+    }
     if event >> 8 & 7 == NMI {
         // SAFETY: the hypervisor's own gate, whose `iretq` lets NMIs in again.
         unsafe { asm!("int 2", options(nostack)) };
@@ -152,6 +167,10 @@ fn exception(vcpu: &mut VmxVcpu) -> Exit {
         // The handler may use the registers again (SDM vol. 3B, 18.2.4), which the CPU leaves to us, too.
         if causes & GENERAL_DETECT != 0 {
             write(Field::GUEST_DR7, read(Field::GUEST_DR7) & !GENERAL_DETECT);
+        }
+        // The CPU has cleared it, and demands it of an entry in such a shadow (SDM vol. 3C, 27.3.1.5); delivering #DB ends both.
+        if regs.rflags & rflags::TF != 0 && read(Field::INTERRUPTIBILITY) & SHADOWS != 0 {
+            write(Field::PENDING_DEBUG, read(Field::PENDING_DEBUG) | SINGLE_STEP);
         }
     }
     Exit::Exception { vector: event as u8, error: read(Field::EXIT_EVENT_ERROR) as u32 }
@@ -192,6 +211,10 @@ fn control_register(vcpu: &mut VmxVcpu, regs: &mut GuestRegs) -> Exit {
     let next = regs.rip.wrapping_add(read(Field::INSTRUCTION_LENGTH));
     regs.rip = if in_64bit_code { next } else { next & 0xffff_ffff };
     vcpu.end_shadow();
+    regs.rflags &= !rflags::RF;
+    if regs.rflags & rflags::TF != 0 {
+        vcpu.end_step();
+    }
     Exit::Debug
 }
 

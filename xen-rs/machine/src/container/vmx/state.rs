@@ -109,6 +109,8 @@ pub(super) fn begin(found: &capability::Capabilities, addresses: &Addresses) {
         (Field::EXIT_CONTROLS, found.exit.into()),
         (Field::ENTRY_CONTROLS, u64::from(found.entry & !entry::LONG_MODE)),
         (Field::EXCEPTIONS, addresses.exceptions.into()),
+        (Field::PAGE_FAULT_MASK, 0),
+        (Field::PAGE_FAULT_MATCH, 0),
         (Field::CR3_TARGETS, 0),
         (Field::EXIT_MSR_STORES, 0),
         (Field::EXIT_MSR_LOADS, 0),

@@ -22,7 +22,7 @@ use crate::arch::x86_64::{cpu, guest_registers, percpu, speculation};
 use crate::container::exit::{Event, Exit};
 use crate::container::known::Use;
 use crate::container::memory;
-use crate::container::state::CpuState;
+use crate::container::state::{BREAKPOINTS, CpuState};
 use crate::mem::nested::Tables;
 
 /// Exceptions that exit: #DB and #AC, which a guest could otherwise raise without end within one instruction, and #MC.
@@ -31,7 +31,7 @@ const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
 pub(super) const VALID: u64 = 1 << 31;
 const HAS_ERROR: u64 = 1 << 11;
 /// What holds interrupts off: `sti`, `mov ss`; and NMIs.
-const SHADOWS: u64 = 0b11;
+pub(super) const SHADOWS: u64 = 0b11;
 pub(super) const NMI_BLOCKED: u64 = 1 << 3;
 /// Offset of the task priority in the page of the virtual APIC.
 const TASK_PRIORITY: usize = 0x80;
@@ -151,6 +151,9 @@ impl VmxVcpu {
         }
         this.container_block.store(self.vmcs.phys(), Ordering::Relaxed);
         this.container_tables.store(Arc::as_ptr(&self.tables) as u64, Ordering::Relaxed);
+        if read(Field::GUEST_DR7) & BREAKPOINTS != 0 {
+            self.take_debug_registers();
+        }
     }
 
     /// This CPU has it no longer.
