@@ -10,7 +10,7 @@ use xen_abi::errno::Errno;
 use xen_abi::ids::DomId;
 
 use crate::build::Built;
-use crate::config::{DomainConfig, Uuid};
+use crate::config::{DomainConfig, DomainType, Uuid};
 use crate::host::{Access, Permission, Seed, Store};
 
 /// Bytes of a guest's console output that the console service keeps at most (libxl's LIBXL_XENCONSOLE_LIMIT).
@@ -190,7 +190,12 @@ fn own_entries<'a>(
     }
     tree.value("control/platform-feature-multiprocessor-suspend", "1");
     tree.value("control/platform-feature-xs_reset_watches", "1");
-    tree.value("memory/static-max", config.max_memory_kib.to_string());
+    // A PVH guest's Linux takes this for what its memory map has, and keeps so much less than its target as it finds missing.
+    let mapped = if config.kind == DomainType::Pvh { config.memory_kib } else { config.max_memory_kib };
+    tree.value("memory/static-max", mapped.to_string());
+    if mapped != config.max_memory_kib {
+        tree.value("memory/hotplug-max", config.max_memory_kib.to_string());
+    }
     tree.value("memory/target", config.memory_kib.to_string());
     tree.value("memory/videoram", "0");
     tree.value("domid", number);

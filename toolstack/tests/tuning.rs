@@ -89,6 +89,22 @@ fn memory_is_set() {
     assert!(machine.err.contains("memory_static_max must be greater than or or equal to memory_dynamic_max"));
 }
 
+/// A PVH guest's Linux keeps as much less than its target as its memory map has less than `static-max`.
+#[test]
+fn memory_of_a_pvh_guest_is_added_to() {
+    let mut machine = machine("type='pvh' memory=16 maxmem=32");
+    assert_eq!(machine.text("/local/domain/1/memory/static-max"), "16384");
+    assert_eq!(machine.text("/local/domain/1/memory/hotplug-max"), "32768");
+    assert_eq!(machine.run("mem-set debian 32"), 0, "{}", machine.err);
+    assert_eq!(machine.text("/local/domain/1/memory/target"), "32768");
+    assert_eq!(machine.domains[&1].max_mem_kib, 32768 + 1024);
+    assert_eq!(machine.run("mem-set debian 33"), 1);
+    assert!(machine.err.contains("must be less than or equal to memory_static_max"), "{}", machine.err);
+    assert_eq!(machine.run("destroy debian; create -q /files/debian.cfg type='pvh' memory=16"), 0, "{}", machine.err);
+    assert!(!machine.store.contains_key("/local/domain/2/memory/hotplug-max"));
+    assert_eq!(machine.run("mem-set 2 17"), 1);
+}
+
 #[test]
 fn keys_and_triggers() {
     let mut machine = machine("");

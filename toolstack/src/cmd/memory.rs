@@ -83,7 +83,11 @@ fn set(host: &mut dyn Host, options: &Options) -> Status {
 /// The hypervisor's limit follows the target, so that a guest cannot keep what it was asked to give.
 fn set_target(host: &mut dyn Host, dom: DomId, kib: u64) -> Result<Result<(), &'static str>, Errno> {
     host.domain_info(dom)?;
-    let most = entry(host, dom, "static-max")?;
+    // What a PVH guest can add to the memory it began with is not in its memory map.
+    let most = match entry(host, dom, "hotplug-max") {
+        Err(Errno::ENOENT) => entry(host, dom, "static-max")?,
+        most => most?,
+    };
     if kib > most {
         return Ok(Err("memory_dynamic_max must be less than or equal to memory_static_max"));
     }
