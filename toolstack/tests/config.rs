@@ -1,7 +1,6 @@
 //! xl.cfg files: what they mean, and what is said about wrong ones.
 
-use toolstack::config::domain::TscMode;
-use toolstack::config::{Action, DomainConfig, Uuid};
+use toolstack::config::{Action, DomainConfig, TscMode, Uuid};
 
 const DEBIAN: &str = r#"
 # An ordinary guest.
@@ -131,6 +130,76 @@ fn warnings() {
         let parsed = parse(&minimal(text)).unwrap();
         let got: Vec<_> = parsed.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(got, *want, "{text}");
+    }
+}
+
+#[test]
+fn what_a_pvh_domain_cannot_have_is_refused() {
+    let table: &[(&str, Result<&[&str], &str>)] = &[
+        ("nestedhvm=1", Err("nestedhvm=1: containers within containers are not supported")),
+        ("hap=0", Err("hap=0: memory is mapped by nested page tables, and there are no shadow ones")),
+        ("acpi='0'", Err("acpi=0: its kernel finds its CPUs in the ACPI tables")),
+        ("pci=['00:1f.0']", Err("pci: it cannot be given devices of the machine")),
+        ("passthrough='enabled'", Err("passthrough=\"enabled\": it cannot be given devices of the machine")),
+        ("passthrough='share_pt'", Err("passthrough=\"share_pt\": it cannot be given devices of the machine")),
+        ("nestedhvm=0\nhap=1\nacpi=1\npci=[]\npassthrough='disabled'", Ok(&[])),
+        ("passthrough='default'", Ok(&[])),
+        ("apic=0", Ok(&["t.cfg:4:6: apic is for HVM domains and has no effect"])),
+        ("viridian=['all']", Ok(&["t.cfg:4:10: viridian is for HVM domains and has no effect"])),
+    ];
+    for (text, want) in table {
+        let parsed = parse(&minimal(&format!("type='pvh'\n{text}")));
+        match (parsed, want) {
+            (Ok(parsed), Ok(want)) => {
+                let got: Vec<_> = parsed.warnings.iter().map(ToString::to_string).collect();
+                assert_eq!(got, *want, "{text}");
+            }
+            (Err(got), Err(want)) => {
+                assert!(got.starts_with("t.cfg:4:"), "{got}");
+                assert!(got.ends_with(&format!(": a PVH domain cannot have {want}")), "{got}");
+            }
+            (got, want) => panic!("{text}: {got:?}, not {want:?}"),
+        }
+    }
+    let error = parse(&minimal("passthrough='on'")).unwrap_err();
+    let all = "default, disabled, enabled, sync_pt, share_pt";
+    assert_eq!(error, format!("t.cfg:3:13: passthrough must be one of {all}, not \"on\""));
+    // For a PV domain they say nothing, but for its devices.
+    assert_eq!(parse(&minimal("nestedhvm=1\nhap=0\nacpi=0\nviridian=1\nshadow_memory=8")).unwrap().warnings, []);
+    let warnings = parse(&minimal("pci=['00:1f.0']")).unwrap().warnings;
+    assert_eq!(warnings[0].to_string(), "t.cfg:3:5: pci is not supported yet and has no effect");
+    let tables = |text: &str| parse(&minimal(text)).map(|parsed| parsed.config.tables_kib);
+    assert_eq!(tables("type='pvh'\nshadow_memory=8"), Ok(Some(8192)));
+    assert_eq!((tables("type='pvh'"), tables("shadow_memory=8")), (Ok(None), Ok(None)));
+    assert!(tables("type='pvh'\nshadow_memory=0").is_err());
+}
+
+#[test]
+fn modes_of_the_tsc() {
+    let deprecated = |name| vec![format!("t.cfg:3:10: tsc_mode as a number is deprecated: tsc_mode=\"{name}\"")];
+    for (text, mode, warnings) in [
+        ("'default'", TscMode::Default, vec![]),
+        ("'native'", TscMode::Native, vec![]),
+        ("0", TscMode::Default, deprecated("default")),
+        ("1", TscMode::AlwaysEmulate, deprecated("always_emulate")),
+        ("'2'", TscMode::Native, deprecated("native")),
+    ] {
+        let parsed = parse(&minimal(&format!("tsc_mode={text}"))).unwrap();
+        let got: Vec<_> = parsed.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!((parsed.config.tsc_mode, got), (mode, warnings), "{text}");
+    }
+    let removed = "t.cfg:3:10: tsc_mode=\"native_paravirt\" was removed from Xen: \"native\" is what is left of it";
+    for (text, want) in [
+        ("3", removed),
+        ("'native_paravirt'", removed),
+        ("4", "t.cfg:3:10: tsc_mode must be 0 to 2, not 4"),
+        (
+            "'nativ'",
+            "t.cfg:3:10: tsc_mode must be one of default, always_emulate, native, not \"nativ\" (did you mean \"native\"?)",
+        ),
+        ("[]", "t.cfg:3:10: tsc_mode must be a string, not a list"),
+    ] {
+        assert_eq!(parse(&minimal(&format!("tsc_mode={text}"))).unwrap_err(), want, "{text}");
     }
 }
 

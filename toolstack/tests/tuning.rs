@@ -106,6 +106,12 @@ fn memory_of_a_pvh_guest_is_added_to() {
 }
 
 #[test]
+fn memory_for_the_tables_of_a_pvh_guest() {
+    assert_eq!(machine("type='pvh' shadow_memory=9").domains[&1].paging_pool, 9 << 20);
+    assert_eq!(machine("type='pvh' memory=16").domains[&1].paging_pool, 2 << 20);
+}
+
+#[test]
 fn keys_and_triggers() {
     let mut machine = machine("");
     assert_eq!(machine.run("sysrq debian h"), 0);

@@ -53,8 +53,9 @@ fn fill(
     domain::settle(xen, dom, request)?;
     set(xen, HVM_PARAM_TIMER_MODE, HVMPTM_NO_DELAY_FOR_MISSED_TICKS.into())?;
     xen.set_tsc_mode(dom, config.tsc_mode.number()).doing("set the TSC mode")?;
-    xen.set_paging_pool(dom, paging_pool(config.max_memory_kib, config.max_vcpus))
-        .doing("set its memory for tables")?;
+    let tables = config.tables_kib.unwrap_or(tables_kib(config.max_memory_kib, config.max_vcpus));
+    // Whole MiB, as libxl rounds.
+    xen.set_paging_pool(dom, tables.next_multiple_of(1024) * 1024).doing("set its memory for tables")?;
     let policy = xen.cpu_policy(dom).doing("ask for the domain's CPU policy")?;
     xen.set_cpu_policy(dom, &cpuid::without_threads(policy)).doing("set the domain's CPU policy")?;
     let store_port = xen.alloc_unbound(dom, SERVICE_DOMAIN).doing("allocate the xenstore event channel")?;
@@ -111,12 +112,10 @@ fn set_vcpus(
     xen.set_hvm_context(dom, &states).doing("set the state of its vCPUs")
 }
 
-/// Bytes for the hypervisor's tables: libxl's rule, a page for each MiB and as much for the tables of a second mapping,
+/// KiB for the hypervisor's tables: libxl's rule, a page for each MiB and as much for the tables of a second mapping,
 /// and a MiB for each vCPU.
-const fn paging_pool(max_memory_kib: u64, vcpus: u32) -> u64 {
-    let kib = 4 * (256 * vcpus as u64 + 2 * (max_memory_kib / 1024));
-    // Whole MiB, as libxl rounds.
-    kib.next_multiple_of(1024) * 1024
+const fn tables_kib(max_memory_kib: u64, vcpus: u32) -> u64 {
+    4 * (256 * vcpus as u64 + 2 * (max_memory_kib / 1024))
 }
 
 /// Writes to frames of the domain from `first` on.

@@ -8,6 +8,7 @@ use super::disk::Disk;
 use super::error::{ConfigError, Place};
 use super::keys::{self, Support};
 use super::syntax::{self, Assignment, Located, Value};
+use super::tsc::TscMode;
 use super::uuid::Uuid;
 use crate::cpus::CpuSet;
 
@@ -68,30 +69,6 @@ impl Action {
     }
 }
 
-/// What a guest reads by RDTSC (`tsc_mode`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TscMode {
-    /// Emulated where needed.
-    #[default]
-    Default,
-    /// Always emulated.
-    AlwaysEmulate,
-    /// Never.
-    Native,
-}
-
-impl TscMode {
-    /// The hypervisor's number for it.
-    #[must_use]
-    pub const fn number(self) -> u32 {
-        match self {
-            Self::Default => 0,
-            Self::AlwaysEmulate => 1,
-            Self::Native => 2,
-        }
-    }
-}
-
 /// On which CPUs vCPUs are to run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Cpus {
@@ -135,6 +112,8 @@ pub struct DomainConfig {
     pub memory_kib: u64,
     /// The most it may ever have, KiB.
     pub max_memory_kib: u64,
+    /// Memory for the hypervisor's tables of a PVH domain, KiB; None for what its size asks for.
+    pub tables_kib: Option<u64>,
     /// vCPUs at start.
     pub vcpus: u32,
     /// The most it may ever have.
@@ -208,10 +187,10 @@ impl DomainConfig {
 }
 
 /// The assignments by key, the last one winning, and a warning for each that nobody asks for.
-struct Reader {
+pub(super) struct Reader {
     values: Vec<(String, Located<Value>)>,
     end: Place,
-    warnings: Vec<ConfigError>,
+    pub(super) warnings: Vec<ConfigError>,
 }
 
 impl Reader {
@@ -242,11 +221,11 @@ impl Reader {
         Ok(this)
     }
 
-    fn get(&self, key: &str) -> Option<&Located<Value>> {
+    pub(super) fn get(&self, key: &str) -> Option<&Located<Value>> {
         self.values.iter().find(|(known, _)| known == key).map(|(_, value)| value)
     }
 
-    fn text(&self, key: &str) -> Result<Option<Located<String>>, ConfigError> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<Located<String>>, ConfigError> {
         match self.get(key) {
             None => Ok(None),
             Some(Located { value: Value::Text(text), place }) => {
@@ -257,7 +236,11 @@ impl Reader {
     }
 
     /// A number; as in xl, a text that holds one will do.
-    fn number(&self, key: &str, range: core::ops::RangeInclusive<u64>) -> Result<Option<Located<u64>>, ConfigError> {
+    pub(super) fn number(
+        &self,
+        key: &str,
+        range: core::ops::RangeInclusive<u64>,
+    ) -> Result<Option<Located<u64>>, ConfigError> {
         let Some(Located { value, place }) = self.get(key) else {
             return Ok(None);
         };
@@ -295,7 +278,7 @@ impl Reader {
         Ok(self.number(key, range)?.map(|n| u32::try_from(n.value).unwrap_or(u32::MAX)))
     }
 
-    fn word<T: Copy>(&self, key: &str, words: &[(&str, T)], default: T) -> Result<T, ConfigError> {
+    pub(super) fn word<T: Copy>(&self, key: &str, words: &[(&str, T)], default: T) -> Result<T, ConfigError> {
         let Some(Located { value, place }) = self.text(key)? else {
             return Ok(default);
         };
@@ -428,8 +411,6 @@ impl Reader {
             None => self.small("max_event_channels", 1..=0x2_0000)?,
             some => some,
         };
-        let tsc_modes =
-            &[("default", TscMode::Default), ("always_emulate", TscMode::AlwaysEmulate), ("native", TscMode::Native)];
         let config = DomainConfig {
             name: name.value,
             kind,
@@ -439,6 +420,7 @@ impl Reader {
             cmdline: self.cmdline()?,
             memory_kib: memory_mib * 1024,
             max_memory_kib: maxmem.map_or(memory_mib, |m| m.value) * 1024,
+            tables_kib: self.container(kind)?,
             vcpus: u32::try_from(vcpu_count).unwrap_or(1),
             max_vcpus: u32::try_from(max_vcpu_count).unwrap_or(1),
             cpu_weight: self.short("cpu_weight", 1..=0xffff)?,
@@ -447,7 +429,7 @@ impl Reader {
             cpus: self.cpus("cpus")?,
             cpus_soft: self.cpus("cpus_soft")?,
             time_offset: self.seconds("rtc_timeoffset")?,
-            tsc_mode: self.word("tsc_mode", tsc_modes, TscMode::Default)?,
+            tsc_mode: TscMode::read(&mut self)?,
             // libxl's default.
             max_event_channels: event_channels.unwrap_or(1023),
             max_grant_frames: self.small("max_grant_frames", 1..=0xffff)?,
@@ -464,7 +446,7 @@ impl Reader {
     }
 }
 
-fn wrong(place: &Place, key: &str, expected: &str, found: &str) -> ConfigError {
+pub(super) fn wrong(place: &Place, key: &str, expected: &str, found: &str) -> ConfigError {
     ConfigError { place: place.clone(), message: format!("{key} must be {expected}, not {found}") }
 }
 

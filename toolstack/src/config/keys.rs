@@ -7,7 +7,7 @@ pub enum Support {
     Used,
     /// xl.cfg has it; it is accepted with a warning.
     Ignored,
-    /// xl.cfg has it; for a PV domain it says nothing, so no warning either.
+    /// xl.cfg has it for HVM domains; here it says nothing, so no warning either.
     Meaningless,
     /// Neither.
     Unknown,
@@ -15,6 +15,8 @@ pub enum Support {
 
 /// Keys that are acted upon.
 pub const USED: &[&str] = &[
+    "acpi",
+    "apic",
     "bootargs",
     "builder",
     "cap",
@@ -25,6 +27,7 @@ pub const USED: &[&str] = &[
     "disk",
     "event_channels",
     "extra",
+    "hap",
     "kernel",
     "max_event_channels",
     "max_grant_frames",
@@ -34,19 +37,24 @@ pub const USED: &[&str] = &[
     "maxvcpus",
     "memory",
     "name",
+    "nestedhvm",
     "on_crash",
     "on_poweroff",
     "on_reboot",
     "on_soft_reset",
     "on_watchdog",
+    "passthrough",
+    "pci",
     "pool",
     "ramdisk",
     "root",
     "rtc_timeoffset",
+    "shadow_memory",
     "tsc_mode",
     "type",
     "uuid",
     "vcpus",
+    "viridian",
 ];
 
 /// Keys of xl.cfg(5) whose absence changes what the domain gets.
@@ -71,8 +79,6 @@ const IGNORED: &[&str] = &[
     "numa_placement",
     "nodes",
     "p9",
-    "passthrough",
-    "pci",
     "pci_msitranslate",
     "pci_permissive",
     "pci_power_mgmt",
@@ -107,14 +113,12 @@ const IGNORED: &[&str] = &[
     "rambase",
 ];
 
-/// Keys of HVM and PVH domains.
+/// Keys of HVM domains.
 const MEANINGLESS: &[&str] = &[
-    "acpi",
     "acpi_firmware",
     "acpi_s3",
     "acpi_s4",
     "acpi_laptop_slate",
-    "apic",
     "bios",
     "bios_path_override",
     "boot",
@@ -126,13 +130,11 @@ const MEANINGLESS: &[&str] = &[
     "firmware_override",
     "gfx_passthru",
     "gpio",
-    "hap",
     "hdtype",
     "hpet",
     "keymap",
     "mmio_hole",
     "monitor",
-    "nestedhvm",
     "nographic",
     "nx",
     "ovmf_path",
@@ -140,7 +142,6 @@ const MEANINGLESS: &[&str] = &[
     "parallel",
     "sdl",
     "serial",
-    "shadow_memory",
     "smbios_firmware",
     "soundhw",
     "spice",
@@ -153,7 +154,6 @@ const MEANINGLESS: &[&str] = &[
     "vga",
     "vendor_device",
     "videoram",
-    "viridian",
     "vnc",
     "vnclisten",
     "vncpasswd",
