@@ -101,7 +101,7 @@ pub(super) fn get_context(cx: &mut Context<'_>, target: &Target, arg: &abi::Vcpu
     Ok(Reply::Nothing)
 }
 
-/// `XEN_DOMCTL_sendtrigger`. The buttons for power and sleep belong to HVM domains, says Xen by EINVAL.
+/// `XEN_DOMCTL_sendtrigger`. No domain here has buttons for power and sleep: EINVAL, as Xen says of PV domains.
 pub(super) fn send_trigger(cx: &mut Context<'_>, target: &Target, arg: &abi::SendTrigger) -> Result<Reply, Errno> {
     if arg.vcpu.0 >= target.max_vcpus() {
         return Err(Errno::ESRCH);

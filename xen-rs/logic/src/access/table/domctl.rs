@@ -27,7 +27,7 @@ operations! {
         GetHvmContext = XEN_DOMCTL_GETHVMCONTEXT, ControlOfOther;
         SetHvmContext = XEN_DOMCTL_SETHVMCONTEXT, ControlOfOther;
         GetVcpuAffinity = XEN_DOMCTL_GETVCPUAFFINITY, Control;
-        SendTrigger = XEN_DOMCTL_SENDTRIGGER, Control, "NMI; the others are for HVM domains";
+        SendTrigger = XEN_DOMCTL_SENDTRIGGER, Control, "NMI; no domain has buttons, which are `EINVAL`";
         SetAddressSize = XEN_DOMCTL_SET_ADDRESS_SIZE, Control, "64 only: there are no 32-bit PV guests";
         GetAddressSize = XEN_DOMCTL_GET_ADDRESS_SIZE, Control;
         GetTscInfo = XEN_DOMCTL_GETTSCINFO, Control;
