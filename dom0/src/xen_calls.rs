@@ -325,6 +325,7 @@ macro_rules! impl_xen_calls {
                     $crate::fuse::burn()?;
                     calls::write_frames(dom, frames, offset, fill)
                 }
+                fn highest_frame(&mut self, dom: DomId) -> Result<u64, Errno> { memory::maximum_gpfn(dom) }
                 fn frame_types(&mut self, dom: DomId, frames: &mut [u64]) -> Result<(), Errno> {
                     domctl::frame_types(dom, frames)
                 }

@@ -275,7 +275,10 @@ pub trait XenCalls {
     fn populate(&mut self, dom: DomId, order: u32, pfns: &[Pfn], mfns: &mut [Mfn]) -> Result<usize, Errno>;
     /// Writes to frames of the domain, taken as one run: maps them for as long as it takes.
     fn write_frames(&mut self, dom: DomId, frames: &[Mfn], offset: usize, fill: Fill<'_>) -> Result<(), Errno>;
-    /// domctl `getpageframeinfo3`: replaces frames of the machine, 1024 at most, by what the domain uses them as.
+    /// memory_op `maximum_gpfn`: the highest number of a page of the domain's.
+    fn highest_frame(&mut self, dom: DomId) -> Result<u64, Errno>;
+    /// domctl `getpageframeinfo3`: replaces frames of the machine, or of a PVH domain's own numbering, 1024 at most, by what the
+    /// domain uses them as.
     fn frame_types(&mut self, dom: DomId, frames: &mut [u64]) -> Result<(), Errno>;
     /// The number after the machine's last frame of memory.
     fn frame_limit(&mut self) -> Result<u64, Errno>;

@@ -17,8 +17,41 @@ use crate::calls::VersionInfo;
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
 
-/// `XC_CORE_MAGIC`: the core of a PV domain.
-const MAGIC: u64 = 0xf00f_ebed;
+/// What the domain numbers its pages by, which says what the list of them holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbering {
+    /// Frames of the machine behind numbers of its own: a PV domain's.
+    Machine,
+    /// Its own memory alone: a PVH domain's.
+    Own,
+}
+
+impl Numbering {
+    /// `XC_CORE_MAGIC`, `XC_CORE_MAGIC_HVM`.
+    const fn magic(self) -> u64 {
+        match self {
+            Self::Machine => 0xf00f_ebed,
+            Self::Own => 0xf00f_ebee,
+        }
+    }
+
+    /// The list's section.
+    const fn section(self) -> &'static str {
+        match self {
+            Self::Machine => ".xen_p2m",
+            Self::Own => ".xen_pfn",
+        }
+    }
+
+    /// Bytes of an entry: `struct xen_dumpcore_p2m`, or a number.
+    const fn entry(self) -> usize {
+        match self {
+            Self::Machine => 16,
+            Self::Own => 8,
+        }
+    }
+}
+
 /// Format 0.1: the major number in the upper half.
 const FORMAT: u64 = 1;
 
@@ -27,8 +60,6 @@ const SHDR: usize = 64;
 const SHT_PROGBITS: u32 = 1;
 const SHT_STRTAB: u32 = 3;
 const SHT_NOTE: u32 = 7;
-/// Bytes of `struct xen_dumpcore_p2m`.
-const P2M_ENTRY: usize = 16;
 
 /// What a core is made from; its pages follow.
 #[derive(Debug)]
@@ -39,7 +70,9 @@ pub struct Core<'a> {
     pub contexts: &'a [Box<VcpuGuestContext>],
     /// The shared info page; empty for none.
     pub shared_info: &'a [u8],
-    /// How many pages there are.
+    /// What the pages are numbered by.
+    pub numbering: Numbering,
+    /// How many there are.
     pub pages: usize,
 }
 
@@ -89,10 +122,12 @@ impl Core<'_> {
     /// All that stands after the pages, which were in this order.
     #[must_use]
     pub fn after_pages(&self, pages: impl Iterator<Item = (Pfn, Mfn)>) -> Vec<u8> {
-        let mut end = Vec::with_capacity(self.pages * P2M_ENTRY);
+        let mut end = Vec::with_capacity(self.pages * self.numbering.entry());
         for (pfn, mfn) in pages {
             end.extend_from_slice(&pfn.0.to_le_bytes());
-            end.extend_from_slice(&mfn.0.to_le_bytes());
+            if self.numbering == Numbering::Machine {
+                end.extend_from_slice(&mfn.0.to_le_bytes());
+            }
         }
         end.push(0);
         for section in self.sections() {
@@ -127,17 +162,18 @@ impl Core<'_> {
     fn sections(&self) -> Vec<Section> {
         let context = size_of::<VcpuGuestContext>();
         let count = if self.shared_info.is_empty() { 6 } else { 7 };
-        let names = [".shstrtab", ".note.Xen", ".xen_prstatus", ".xen_shared_info", ".xen_pages", ".xen_p2m"];
+        let (list_name, entry) = (self.numbering.section(), self.numbering.entry());
+        let names = [".shstrtab", ".note.Xen", ".xen_prstatus", ".xen_shared_info", ".xen_pages", list_name];
         let there = |name: &&str| *name != ".xen_shared_info" || !self.shared_info.is_empty();
         let names_size = 1 + names.iter().filter(|name| there(name)).map(|name| name.len() + 1).sum::<usize>();
         let notes = EHDR + count * SHDR;
         let status = notes + self.notes().len();
         let shared = status + self.contexts.len() * context;
         let pages = (shared + self.shared_info.len()).next_multiple_of(PAGE);
-        let p2m = pages + self.pages * PAGE;
-        let strings = p2m + self.pages * P2M_ENTRY;
+        let list = pages + self.pages * PAGE;
+        let strings = list + self.pages * entry;
         let section = |name, kind, offset, size, align, entry| Section { name, kind, offset, size, align, entry };
-        let [strtab_name, note_name, status_name, shared_name, pages_name, p2m_name] = names;
+        let [strtab_name, note_name, status_name, shared_name, pages_name, _] = names;
         let mut all = alloc::vec![
             section(strtab_name, SHT_STRTAB, strings, names_size, 0, 0),
             section(note_name, SHT_NOTE, notes, status - notes, 4, 0),
@@ -147,7 +183,7 @@ impl Core<'_> {
             all.push(section(shared_name, SHT_PROGBITS, shared, self.shared_info.len(), 8, PAGE));
         }
         all.push(section(pages_name, SHT_PROGBITS, pages, self.pages * PAGE, PAGE, PAGE));
-        all.push(section(p2m_name, SHT_PROGBITS, p2m, self.pages * P2M_ENTRY, 8, P2M_ENTRY));
+        all.push(section(list_name, SHT_PROGBITS, list, self.pages * entry, 8, entry));
         all
     }
 
@@ -162,7 +198,7 @@ impl Core<'_> {
             notes.extend_from_slice(desc);
         };
         note(XEN_ELFNOTE_DUMPCORE_NONE, &[]);
-        let header = [MAGIC, self.contexts.len() as u64, self.pages as u64, PAGE as u64];
+        let header = [self.numbering.magic(), self.contexts.len() as u64, self.pages as u64, PAGE as u64];
         note(XEN_ELFNOTE_DUMPCORE_HEADER, header.as_bytes());
         note(XEN_ELFNOTE_DUMPCORE_XEN_VERSION, &self.xen_version());
         note(XEN_ELFNOTE_DUMPCORE_FORMAT_VERSION, FORMAT.as_bytes());

@@ -56,6 +56,42 @@ fn a_core_holds_all_pages_and_says_which_is_which() {
     assert_eq!(machine.domains[&1].pauses, 1);
 }
 
+/// A PVH domain's pages are numbered by itself, with large holes between them.
+#[test]
+fn a_core_of_a_pvh_domain_holds_all_pages_by_its_own_numbers() {
+    let mut machine = Machine::with_guest();
+    assert_eq!(machine.run("create -pq /files/debian.cfg type='pvh'"), 0, "{}", machine.err);
+    let domain = machine.domains.get_mut(&1).unwrap();
+    domain.context = Some(Box::default());
+    // Where no page is the guest has put something of another domain's.
+    machine.frames.insert(0x3_0000, Frame { owner: xen_abi::ids::DomId(7), bytes: None });
+    assert_eq!(machine.run("dump-core debian /tmp/core"), 0, "{}", machine.err);
+    let owned: Vec<u64> = machine.frames.iter().filter(|(_, frame)| frame.owner.0 == 1).map(|(gfn, _)| *gfn).collect();
+    assert!(owned.contains(&0xfefff), "the console's ring");
+    assert_eq!(machine.out, format!("/tmp/core: {} pages of domain 1\n", owned.len()));
+    let (_, file) = machine.saved.take().unwrap();
+    let core = ElfBytes::<LittleEndian>::minimal_parse(&file).unwrap();
+    let section = |name: &str| {
+        let header = core.section_header_by_name(name).unwrap().unwrap_or_else(|| panic!("{name}"));
+        (core.section_data(&header).unwrap().0.to_vec(), header.sh_entsize)
+    };
+    assert!(core.section_header_by_name(".xen_p2m").unwrap().is_none());
+    let ((pages, _), (numbers, entry)) = (section(".xen_pages"), section(".xen_pfn"));
+    assert_eq!((words(&numbers), entry), (owned.clone(), 8));
+    for (page, gfn) in pages.chunks(4096).zip(&owned) {
+        assert_eq!(page, machine.frame(xen_abi::ids::Mfn(*gfn)), "{gfn:#x}");
+    }
+    assert_eq!(section(".xen_prstatus").0.len(), size_of::<xen_abi::arch_x86::VcpuGuestContext>());
+    let header = core.section_header_by_name(".note.Xen").unwrap().unwrap();
+    let notes: Vec<_> = core.section_data_as_notes(&header).unwrap().collect();
+    let elf::note::Note::Unknown(header) = &notes[1] else { panic!("the header") };
+    assert_eq!(words(header.desc), [0xf00f_ebee, 1, owned.len() as u64, 4096]);
+    // A page at the end of all numbers does not keep the search going.
+    machine.frames.insert(u64::MAX - 1, Frame { owner: xen_abi::ids::DomId(1), bytes: None });
+    assert_eq!(machine.run("dump-core debian /tmp/core"), 0, "{}", machine.err);
+    assert_eq!(machine.out, format!("/tmp/core: {} pages of domain 1\n", owned.len()));
+}
+
 #[test]
 fn a_frame_that_cannot_be_mapped_is_a_hole() {
     let mut machine = Machine::with_guest();

@@ -13,9 +13,9 @@ use xen_abi::memory::{
     AddToPhysmap, AddToPhysmapBatch, E820Entry, ForeignMemoryMap, MemAcquireResource, MemoryDomain, MemoryExchange,
     MemoryMap, MemoryReservation, RemoveFromPhysmap, XENMAPSPACE_GMFN_FOREIGN, XENMEM_ACQUIRE_RESOURCE,
     XENMEM_ADD_TO_PHYSMAP, XENMEM_ADD_TO_PHYSMAP_BATCH, XENMEM_CLAIM_PAGES, XENMEM_CURRENT_RESERVATION,
-    XENMEM_DECREASE_RESERVATION, XENMEM_EXCHANGE, XENMEM_MACHINE_MEMORY_MAP, XENMEM_MAXIMUM_RAM_PAGE,
-    XENMEM_MAXIMUM_RESERVATION, XENMEM_MEMORY_MAP, XENMEM_POPULATE_PHYSMAP, XENMEM_REMOVE_FROM_PHYSMAP,
-    XENMEM_SET_MEMORY_MAP,
+    XENMEM_DECREASE_RESERVATION, XENMEM_EXCHANGE, XENMEM_MACHINE_MEMORY_MAP, XENMEM_MAXIMUM_GPFN,
+    XENMEM_MAXIMUM_RAM_PAGE, XENMEM_MAXIMUM_RESERVATION, XENMEM_MEMORY_MAP, XENMEM_POPULATE_PHYSMAP,
+    XENMEM_REMOVE_FROM_PHYSMAP, XENMEM_SET_MEMORY_MAP,
 };
 
 fn reservation(dom: DomId, frames: &[u64], order: u32, mem_flags: u32) -> MemoryReservation {
@@ -74,6 +74,15 @@ pub fn exchange(given: &[u64], taken: &mut [u64], order: u32) -> Result<(), Errn
 pub fn maximum_ram_page() -> Result<u64, Errno> {
     // SAFETY: no memory is involved.
     check(unsafe { raw(HYPERVISOR_MEMORY_OP.into(), [XENMEM_MAXIMUM_RAM_PAGE.into(), 0]) })
+}
+
+/// The highest number that a page of `dom` has in it.
+///
+/// # Errors
+/// Those of the hypercall.
+pub fn maximum_gpfn(dom: DomId) -> Result<u64, Errno> {
+    // SAFETY: the hypervisor only reads the struct.
+    unsafe { command(HYPERVISOR_MEMORY_OP, XENMEM_MAXIMUM_GPFN, &mut MemoryDomain { domid: dom }) }
 }
 
 /// Pages that `dom` has.

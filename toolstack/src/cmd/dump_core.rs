@@ -10,7 +10,7 @@ use xen_abi::ids::{DomId, Mfn, Pfn, VcpuId};
 use super::options::{Options, flag};
 use super::{Command, FAILURE, SUCCESS, Status, target};
 use crate::calls::DomainInfo;
-use crate::core_file::{Core, PAGE};
+use crate::core_file::{Core, Numbering, PAGE};
 use crate::host::Host;
 
 pub const COMMAND: Command = Command {
@@ -26,6 +26,8 @@ pub const COMMAND: Command = Command {
 const BATCH: usize = 1024;
 /// A domain is not looked at whose file would fit only if this part of its memory, or less, was in use.
 const MOSTLY_EMPTY: u64 = 8;
+/// Up to there, and so much further as the domain's memory is four times over, a PVH domain's pages are looked for: 64 GiB.
+const FURTHEST: u64 = 1 << 24;
 /// What stands for a page that is not there, at the end of the list: `XC_CORE_INVALID_PFN` and `XC_CORE_INVALID_GMFN`.
 const NO_PAGE: (Pfn, Mfn) = (Pfn(u64::MAX), Mfn(u64::MAX));
 /// Pages that are copied at a time.
@@ -89,7 +91,11 @@ pub fn dump(host: &mut dyn Host, dom: DomId, name: &str) -> Result<usize, Errno>
     if info.tot_pages.saturating_mul(PAGE as u64) / MOSTLY_EMPTY > host.room() {
         return Err(Errno::ENOSPC);
     }
-    let pages = pages(host, dom)?;
+    let numbering = if info.is(DomainInfo::HVM) { Numbering::Own } else { Numbering::Machine };
+    let pages = match numbering {
+        Numbering::Machine => machine_pages(host, dom)?,
+        Numbering::Own => own_pages(host, &info)?,
+    };
     let mut contexts = Vec::new();
     for vcpu in 0..=info.max_vcpu_id {
         // A vCPU that was never brought up has none.
@@ -101,7 +107,8 @@ pub fn dump(host: &mut dyn Host, dom: DomId, name: &str) -> Result<usize, Errno>
     // The format can do without.
     let _ = host.read_frames(dom, &[info.shared_info_frame], &mut shared_info);
     let version = host.version()?;
-    let core = Core { version: &version, contexts: &contexts, shared_info: &shared_info, pages: pages.len() };
+    let (contexts, shared_info) = (&*contexts, &*shared_info);
+    let core = Core { version: &version, contexts, shared_info, numbering, pages: pages.len() };
     host.save(name)?;
     save(host, &core.before_pages())?;
     let mut content = Vec::with_capacity(PAGES * PAGE);
@@ -154,10 +161,10 @@ fn read(
     host.domain_info(dom).and_then(|info| if info.is(DomainInfo::DYING) { Err(Errno::ESRCH) } else { Ok(()) })
 }
 
-/// All pages of a domain by their numbers in it. What the domain says of itself may be wrong, or missing, so the
+/// All pages of a PV domain by their numbers in it. What the domain says of itself may be wrong, or missing, so the
 /// machine-to-physical table names the frames, and the hypervisor is asked whose they are. Not about every frame of the
 /// machine: Xen logs each that is not the domain's.
-fn pages(host: &mut dyn Host, dom: DomId) -> Result<Vec<(Pfn, Mfn)>, Errno> {
+fn machine_pages(host: &mut dyn Host, dom: DomId) -> Result<Vec<(Pfn, Mfn)>, Errno> {
     let end = host.frame_limit()?;
     let mut pages = Vec::new();
     let mut asked = Vec::with_capacity(BATCH);
@@ -169,6 +176,19 @@ fn pages(host: &mut dyn Host, dom: DomId) -> Result<Vec<(Pfn, Mfn)>, Errno> {
     }
     keep_its_own(host, dom, &mut asked, &mut pages)?;
     pages.sort_unstable_by_key(|(pfn, _)| *pfn);
+    Ok(pages)
+}
+
+/// All pages of a domain that numbers them itself. There are large holes between them, and the domain can put a page as far up
+/// as it likes, so the search has an end.
+fn own_pages(host: &mut dyn Host, info: &DomainInfo) -> Result<Vec<(Pfn, Mfn)>, Errno> {
+    let end =
+        host.highest_frame(info.id)?.saturating_add(1).min(info.tot_pages.saturating_mul(4).saturating_add(FURTHEST));
+    let (mut pages, mut asked) = (Vec::new(), Vec::with_capacity(BATCH));
+    for first in (0..end).step_by(BATCH) {
+        asked.extend((first..end).take(BATCH).map(|number| (Pfn(number), Mfn(number))));
+        keep_its_own(host, info.id, &mut asked, &mut pages)?;
+    }
     Ok(pages)
 }
 

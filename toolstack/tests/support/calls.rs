@@ -9,9 +9,10 @@ impl XenCalls for Machine {
         self.next_dom += 1;
         self.free -= 2;
         let shared_info_frame = self.take_frame(dom);
+        let kind = if matches!(new.kind, Kind::Pvh { .. }) { DomainInfo::HVM } else { 0 };
         let info = DomainInfo {
             id: dom,
-            flags: DomainInfo::PAUSED,
+            flags: DomainInfo::PAUSED | kind,
             shared_info_frame,
             uuid: new.uuid,
             cpupool: new.pool,
@@ -273,6 +274,9 @@ impl XenCalls for Machine {
             at = stop;
         }
         Ok(())
+    }
+    fn highest_frame(&mut self, dom: DomId) -> Result<u64, Errno> {
+        self.frames.iter().rfind(|(_, frame)| frame.owner == dom).map(|(number, _)| *number).ok_or(Errno::ESRCH)
     }
     fn frame_types(&mut self, dom: DomId, frames: &mut [u64]) -> Result<(), Errno> {
         assert!(frames.len() <= 1024);

@@ -23,7 +23,7 @@ use zerocopy::FromZeros;
 
 use super::{Domain, Life};
 use crate::{
-    cpu_loop,
+    cpu_loop, hvm,
     hypercall::vm_assist,
     memory::{self, mmu},
     trap::{
@@ -237,8 +237,15 @@ pub fn get(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, held: &mut Held<'_, 0>) -> Re
     context.flags = if vcpu.flags().contains(VcpuFlags::DOWN) { 0 } else { VGCF_ONLINE };
     let (parked, _held) = vcpu.parked.lock(held);
     let state = parked.as_ref().ok_or(Errno::EBUSY)?;
-    let pv = &state.pv;
     context.flags |= VGCF_I387_VALID;
+    context.fpu_ctxt = state.fpu.legacy();
+    context.vm_assist = domain.vm_assist.load(Ordering::Relaxed);
+    context.user_regs = general(&state.regs);
+    if let Some(pvh) = &state.pvh {
+        hvm::context::describe(&pvh.container.state(), &mut context);
+        return Ok(context);
+    }
+    let pv = &state.pv;
     for (flag, on) in [
         (VGCF_IN_KERNEL, pv.in_kernel),
         (VGCF_FAILSAFE_DISABLES_EVENTS, pv.callbacks.failsafe.masks_events),
@@ -246,8 +253,9 @@ pub fn get(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, held: &mut Held<'_, 0>) -> Re
     ] {
         context.flags |= if on { flag } else { 0 };
     }
-    context.fpu_ctxt = state.fpu.legacy();
-    context.user_regs = user_regs(&state.regs, pv);
+    let user = &mut context.user_regs;
+    user.rflags = user.rflags & !rflags::IOPL | pv.iopl;
+    (user.ds, user.es, user.fs, user.gs) = (pv.selectors.ds, pv.selectors.es, pv.selectors.fs, pv.selectors.gs);
     for (vector, entry) in (0..=255).zip(&mut context.trap_ctxt) {
         let gate = pv.traps.gate(vector);
         entry.vector = vector;
@@ -276,24 +284,22 @@ pub fn get(domain: &Arc<Domain>, vcpu: &Arc<Vcpu>, held: &mut Held<'_, 0>) -> Re
     context.event_callback_eip = pv.callbacks.event;
     context.failsafe_callback_eip = pv.callbacks.failsafe.address;
     context.syscall_callback_eip = pv.callbacks.syscall.address;
-    context.vm_assist = domain.vm_assist.load(Ordering::Relaxed);
     context.fs_base = pv.bases.fs;
     context.gs_base_kernel = pv.bases.gs_kernel;
     context.gs_base_user = pv.bases.gs_user;
     Ok(context)
 }
 
-fn user_regs(regs: &GuestRegs, pv: &PvState) -> CpuUserRegs {
+fn general(regs: &GuestRegs) -> CpuUserRegs {
     let mut user = CpuUserRegs::new_zeroed();
     (user.r15, user.r14, user.r13, user.r12) = (regs.r15, regs.r14, regs.r13, regs.r12);
     (user.rbp, user.rbx, user.r11, user.r10) = (regs.rbp, regs.rbx, regs.r11, regs.r10);
     (user.r9, user.r8, user.rax, user.rcx) = (regs.r9, regs.r8, regs.rax, regs.rcx);
     (user.rdx, user.rsi, user.rdi) = (regs.rdx, regs.rsi, regs.rdi);
-    (user.rip, user.rflags, user.rsp) = (regs.rip, regs.rflags & !rflags::IOPL | pv.iopl, regs.rsp);
+    (user.rip, user.rflags, user.rsp) = (regs.rip, regs.rflags, regs.rsp);
     #[allow(clippy::cast_possible_truncation, reason = "selectors")]
     {
         (user.cs, user.ss) = (regs.cs as u16, regs.ss as u16);
     }
-    (user.ds, user.es, user.fs, user.gs) = (pv.selectors.ds, pv.selectors.es, pv.selectors.fs, pv.selectors.gs);
     user
 }

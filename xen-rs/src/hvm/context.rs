@@ -10,6 +10,7 @@ use logic::{
 };
 use machine::container::{CpuState, DescriptorTable, Segment, attributes};
 use xen_abi::{
+    arch_x86::VcpuGuestContext,
     errno::Errno,
     hvm::{
         self as abi, HvmHwCpu, HvmHwMtrr, HvmSaveDescriptor, HvmSaveHeader, VcpuHvmContext, VcpuHvmX86_32,
@@ -289,6 +290,22 @@ fn cpu_state(from: &HvmHwCpu) -> Result<CpuState, Errno> {
         sysenter_eip: from.sysenter_eip,
         pat: 0,
     })
+}
+
+/// `XEN_DOMCTL_getvcpucontext`: what a container holds of the vCPU. As in Xen nothing else of the structure is set.
+pub fn describe(cpu: &CpuState, to: &mut VcpuGuestContext) {
+    [to.ctrlreg[0], to.ctrlreg[2], to.ctrlreg[3], to.ctrlreg[4]] = [cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4];
+    let user = &mut to.user_regs;
+    [user.cs, user.ss, user.ds] = [cpu.cs, cpu.ss, cpu.ds].map(|segment| segment.selector);
+    [user.es, user.fs, user.gs] = [cpu.es, cpu.fs, cpu.gs].map(|segment| segment.selector);
+    to.fs_base = cpu.fs.base;
+    let in_kernel = cpu.cs.selector & 3 == 0;
+    (to.gs_base_kernel, to.gs_base_user) =
+        if in_kernel { (cpu.gs.base, cpu.kernel_gs_base) } else { (cpu.kernel_gs_base, cpu.gs.base) };
+    for (to, from) in to.debugreg.iter_mut().zip(cpu.dr) {
+        *to = from;
+    }
+    (to.debugreg[6], to.debugreg[7]) = (cpu.dr6, cpu.dr7);
 }
 
 /// `XEN_DOMCTL_gethvmcontext`: a stream of records; `EBUSY`: a vCPU runs.

@@ -70,6 +70,13 @@ impl DomainPhysmap {
         self.places.lock(held).0.insert(mfn.0, gfn)
     }
 
+    /// Where a shared frame is, as far as it still is there.
+    #[must_use]
+    pub fn place_of(&self, mfn: Mfn, held: &mut Held<'_, 0>) -> Option<Gfn> {
+        let gfn = *self.places.lock(held).0.get(&mfn.0)?;
+        self.find(gfn, held).filter(|found| found.mfn == mfn).map(|_| gfn)
+    }
+
     /// What its vCPUs run by, once it has memory.
     #[allow(dead_code, reason = "vCPUs in containers ask for it")]
     #[inline]

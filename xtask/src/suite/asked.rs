@@ -1,14 +1,13 @@
 //! A row in which programs on the host drive dom0 over a line that spoils a byte now and then: commands and consoles side by
 //! side, a host's own files, programs that go away in the middle, a core dump.
 
+use super::cores::Core;
 use super::emulated::Row;
 use crate::control::{self, Drain};
 use crate::emulator::{Machine, Payload};
 use crate::workspace;
 use anyhow::{Context, Result, bail, ensure};
 use control_protocol::message::{Notices, Stream};
-use elf::ElfBytes;
-use elf::endian::LittleEndian;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
@@ -56,9 +55,7 @@ pub fn run(row: &Row, machine: &Machine, payload: &Payload, log: &Path) -> Resul
     }
     ensure!(host.well("list h")?.contains("  8 "), "the guest is not there any more");
 
-    let core = dir.file("core");
-    host.well(&format!("dump-core h {core}"))?;
-    check(&std::fs::read(&core)?)?;
+    cores(&host, &dir)?;
     host.well("destroy h")?;
     attached(&host, &dir)
 }
@@ -97,23 +94,28 @@ fn side_by_side(host: &Host<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The core's pages hold what the guest has in memory, each at its place.
-fn check(file: &[u8]) -> Result<()> {
-    let core = ElfBytes::<LittleEndian>::minimal_parse(file)?;
-    let section = |name: &str| -> Result<&[u8]> {
-        let header = core.section_header_by_name(name)?.with_context(|| format!("no section {name}"))?;
-        Ok(core.section_data(&header)?.0)
-    };
-    let (pages, p2m) = (section(".xen_pages")?, section(".xen_p2m")?);
-    ensure!(pages.len() / 4096 == p2m.len() / 16, "{} bytes of pages, {} of their numbers", pages.len(), p2m.len());
+/// Cores of a PV guest and a PVH guest hold what the guest has in memory, each page at its place.
+fn cores(host: &Host<'_>, dir: &Directory) -> Result<()> {
+    let core = dir.file("core");
+    host.well(&format!("dump-core h {core}"))?;
+    let file = std::fs::read(&core)?;
+    let pv = Core::read(&file)?;
+    pv.is_pv()?;
+    pv.has(PATTERN)?;
     // 8 MiB, but for what the hypervisor has of it.
-    ensure!((2000..=2100).contains(&(pages.len() / 4096)), "{} pages", pages.len() / 4096);
-    ensure!(pages.windows(PATTERN.len()).any(|window| window == PATTERN), "the guest's text is not in its pages");
-    let status = section(".xen_prstatus")?;
-    ensure!(status.len() == 5168, "{} bytes of registers", status.len());
-    ensure!(section(".xen_shared_info")?.len() == 4096, "half a shared info page");
-    let notes = core.section_header_by_name(".note.Xen")?.context("no notes")?;
-    ensure!(core.section_data_as_notes(&notes)?.count() == 4, "not four notes");
+    ensure!((2000..=2100).contains(&pv.pages()), "{} pages", pv.pages());
+
+    let config = dir.file("contained.cfg");
+    let text = "type = 'pvh'\nname = 'p'\nkernel = '/files/hello'\nmemory = 8\non_poweroff = 'preserve'\n";
+    std::fs::write(&config, text)?;
+    host.well(&format!(
+        "create {config}; console --until 'main function' --timeout 30 p; dump-core p {core}; destroy p"
+    ))?;
+    let file = std::fs::read(&core)?;
+    let pvh = Core::read(&file)?;
+    pvh.is_pvh(1)?;
+    pvh.has(PATTERN)?;
+    ensure!((2050..=2100).contains(&pvh.pages()), "{} pages", pvh.pages());
     Ok(())
 }
 

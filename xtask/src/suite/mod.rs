@@ -6,6 +6,7 @@ mod asked;
 mod case;
 mod clock;
 mod compare;
+mod cores;
 mod emulated;
 mod host;
 mod hostile;

@@ -5,20 +5,20 @@ use machine::mem::frame_table;
 use xen_abi::{
     domctl as abi,
     errno::Errno,
-    ids::{DomId, Mfn},
+    ids::{DomId, Gfn, Mfn},
 };
 
 use super::Reply;
-use crate::{cpu::Target, guest::Series};
+use crate::{cpu::Target, guest::Series, hypercall::Context};
 
 /// Frames in a call, as in Xen.
 const MOST: u64 = 1024;
 /// Frames that are copied at a time.
 const CHUNK: usize = 64;
 
-/// `XEN_DOMCTL_getpageframeinfo3`: the array's frames are replaced by their types. `E2BIG`: too many; `EFAULT`: what was
-/// answered before stays.
-pub(super) fn types(target: &Target, arg: &abi::GetPageFrameInfo3) -> Result<Reply, Errno> {
+/// `XEN_DOMCTL_getpageframeinfo3`: the array's frames, numbered by a PVH domain's own memory, are replaced by their types.
+/// `E2BIG`: too many; `EFAULT`: what was answered before stays.
+pub(super) fn types(cx: &mut Context<'_>, target: &Target, arg: &abi::GetPageFrameInfo3) -> Result<Reply, Errno> {
     if arg.num > MOST {
         return Err(Errno::E2BIG);
     }
@@ -30,7 +30,11 @@ pub(super) fn types(target: &Target, arg: &abi::GetPageFrameInfo3) -> Result<Rep
         let chunk = frames.get_mut(..count).ok_or(Errno::EINVAL)?;
         let mut answers = array.read_into(chunk)?;
         for frame in chunk.iter_mut() {
-            *frame = u64::from(type_of(Mfn(*frame), target.id));
+            let mfn = match target.pvh() {
+                Some(pvh) => pvh.physmap.find(Gfn(*frame), &mut cx.held).map(|found| found.mfn),
+                None => Some(Mfn(*frame)),
+            };
+            *frame = mfn.map_or(abi::XEN_DOMCTL_PFINFO_XTAB, |mfn| type_of(mfn, target.id)).into();
         }
         answers.write_from(chunk)?;
         left -= count;

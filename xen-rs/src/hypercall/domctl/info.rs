@@ -32,7 +32,12 @@ pub fn describe(domain: &Domain, held: &mut Held<'_, 0>) -> abi::GetDomainInfo {
     info.tot_pages = memory.total;
     info.max_pages = memory.maximum;
     info.outstanding_pages = domain.memory.outstanding();
-    info.shared_info_frame = domain.shared_info_frame().0;
+    let shared_info = domain.shared_info_frame();
+    // By the domain's own numbers; all ones: nowhere.
+    info.shared_info_frame = match domain.pvh() {
+        Some(pvh) => pvh.physmap.place_of(shared_info, held).map_or(u64::MAX, |gfn| gfn.0),
+        None => shared_info.0,
+    };
     info.handle = domain.handle();
     info.cpupool = domain.pool.id();
     info.max_vcpu_id = abi::XEN_INVALID_MAX_VCPU_ID;

@@ -105,7 +105,7 @@ fn carry_out(cx: &mut Context<'_>, op: &Allowed<DomctlOp>, raw: &mut Domctl) -> 
         DomctlOp::MaxVcpus => vcpu::max_vcpus(cx, &target, &argument(raw)?),
         DomctlOp::SetVcpuContext => vcpu::set_context(cx, &target, &argument(raw)?),
         DomctlOp::GetVcpuContext => vcpu::get_context(cx, &target, &argument(raw)?),
-        DomctlOp::GetPageFrameInfo3 => frames::types(&target, &argument(raw)?),
+        DomctlOp::GetPageFrameInfo3 => frames::types(cx, &target, &argument(raw)?),
         DomctlOp::GetVcpuInfo => vcpu::info(&target, VcpuId(argument(raw)?), raw),
         DomctlOp::SendTrigger => vcpu::send_trigger(cx, &target, &argument(raw)?),
         DomctlOp::GetCpuPolicy => policy::get(&target, &argument(raw)?, raw),
