@@ -12,7 +12,7 @@ use std::sync::Mutex;
 static RESOLVED: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
 
 /// The names, for help texts.
-pub const NAMES: &str = "dom0, guest:NAME, kernel:cloud, kernel:generic, kernel:686, ramdisk, ramdisk:686, ramdisk:devices, ramdisk:xl, ramdisk:xl-commands, ramdisk:xl-running, ramdisk:exerciser, ramdisk:stress, xen-rs, xen, spoiled:FAULT, text:CONTENT, or a path";
+pub const NAMES: &str = "dom0, guest:NAME, kernel:cloud, kernel:generic, kernel:686, ramdisk, ramdisk:686, ramdisk:devices, ramdisk:xl, ramdisk:xl-pvh, ramdisk:xl-commands, ramdisk:xl-running, ramdisk:exerciser, ramdisk:stress, xen-rs, xen, spoiled:FAULT, text:CONTENT, or a path";
 
 /// The file for a name; built or fetched when need be.
 pub fn resolve(name: &str) -> Result<PathBuf> {
@@ -53,6 +53,7 @@ fn make(name: &str) -> Result<PathBuf> {
         "ramdisk:exerciser" => ramdisk::with_exerciser(),
         "ramdisk:stress" => ramdisk::with_stress(),
         "ramdisk:xl" => xl::ramdisk::using(),
+        "ramdisk:xl-pvh" => xl::ramdisk::using_containers(),
         "ramdisk:xl-commands" => xl::ramdisk::commanding("xl-commands"),
         "ramdisk:xl-running" => xl::ramdisk::commanding("xl-running"),
         path if Path::new(path).exists() => Ok(path.into()),

@@ -94,8 +94,8 @@ echo 'END'
 exec sh
 ";
 
-/// Runs commands and shows what they say; talks to the guest's shell through `xl console`.
-const USE: &str = "\
+/// Runs commands and shows what they say.
+const SAY: &str = "\
 run() {
     echo \"xl-run: $*\"
     \"$@\" < /dev/null
@@ -109,11 +109,10 @@ wait_for() {
     echo \"xl-missing: $1\"
 }
 before=$(xl info free_memory)
-run xl info
-run xl list
-run xl create -p /guest/pv.cfg
-run xl list
-run xl unpause debian
+";
+
+/// Talks to the guest's shell through `xl console`.
+const TALK: &str = "\
 # xl console takes keys from a terminal only: busybox's telnetd has one.
 ifconfig lo up
 telnetd -p 23 -l /guest/console
@@ -126,6 +125,28 @@ wait_for in-42-guest
 cat /tmp/console
 exec 3>&-
 kill $!
+";
+
+/// What it is to have cost no memory.
+const CLEAN: &str = "\
+sleep 1
+[ $before = $(xl info free_memory) ] && echo 'xl-memory: as before'
+echo 'END'
+poweroff -f
+";
+
+/// A guest, and much of what xl can do with it.
+const USE: [&str; 5] = [
+    SAY,
+    "\
+run xl info
+run xl list
+run xl create -p /guest/pv.cfg
+run xl list
+run xl unpause debian
+",
+    TALK,
+    "\
 run xl vcpu-list
 run xl sched-credit2
 run xl cpupool-list
@@ -145,11 +166,30 @@ run xl shutdown -w debian
 run xl list
 run xl create /guest/pv.cfg
 run xl destroy debian
-sleep 1
-[ $before = $(xl info free_memory) ] && echo 'xl-memory: as before'
-echo 'END'
-poweroff -f
-";
+",
+    CLEAN,
+];
+
+/// A guest in a hardware container.
+const USE_PVH: [&str; 5] = [
+    SAY,
+    "\
+run xl create /guest/pv.cfg 'type=\"pvh\"' vcpus=2
+run xl list
+",
+    TALK,
+    "\
+run xl vcpu-list
+run xl mem-set debian 112
+run xl list -l debian
+run xl shutdown -w debian
+run xl list
+run xl create /guest/pv.cfg 'type=\"pvh\"' vcpus=2
+run xl destroy debian
+run xl list
+",
+    CLEAN,
+];
 
 const CONFIG: &str = "\
 type = \"pv\"
@@ -217,7 +257,12 @@ pub fn tracing() -> Result<PathBuf> {
 
 /// The ramdisk that uses xl as one does.
 pub fn using() -> Result<PathBuf> {
-    ramdisk("target/guest/initrd-xl-use", &format!("{START}{USE}"))
+    ramdisk("target/guest/initrd-xl-use", &format!("{START}{}", USE.concat()))
+}
+
+/// The same with a guest in a hardware container.
+pub fn using_containers() -> Result<PathBuf> {
+    ramdisk("target/guest/initrd-xl-pvh", &format!("{START}{}", USE_PVH.concat()))
 }
 
 /// The ramdisk that runs the commands of a list which are compared with our dom0's. It has a disk where our dom0 has its own.

@@ -17,7 +17,6 @@ use logic::{
 use machine::mem::end_of_ram;
 use xen_abi::{arch_x86::shared_info::ARCH_MAX_PFN, errno::Errno, ids::DomId, memory::*};
 
-use super::batch;
 use crate::{cpu::Context, domain::Domain, guest::Handle};
 
 /// How many pages the caller has, if that is what it asks: balloons do so all the time, and any domain may.
@@ -86,7 +85,7 @@ fn others(cx: &mut Context<'_>, op: Allowed<Op>, first: u64, argument: u64) -> O
         Op::MachphysMfnList => maps::machphys_mfn_list(argument).into(),
         Op::ReservedDeviceMemoryMap => maps::reserved_device_memory(argument).into(),
         Op::RemoveFromPhysmap => physmap::remove(cx, op, argument).into(),
-        Op::SetPodTarget | Op::GetPodTarget => refused::pod_target(cx, argument).into(),
+        Op::SetPodTarget | Op::GetPodTarget => refused::pod_target(cx, op, argument).into(),
         Op::AccessOp => refused::access_op(cx, argument).into(),
         Op::GetVnumaInfo => refused::vnuma_info(cx, op, argument).into(),
         // No page is ever shared copy-on-write.

@@ -1,20 +1,26 @@
-//! Operations on what PV domains do not have: memory on demand, access rights per page, virtual nodes. Their
+//! Operations on what domains do not have: memory on demand, access rights per page, virtual nodes. Their
 //! arguments are looked at in Xen's order, so that each wrong one gets its own error.
 
 use logic::{
     access::{Allowed, MemoryOp as Op},
-    guest::In,
+    guest::{In, Out},
 };
 use xen_abi::{errno::Errno, ids::DomId, memory::*};
 
-use super::batch;
 use crate::{cpu::Context, domain, guest::Handle};
 
-/// `set_pod_target` and `get_pod_target`.
-pub fn pod_target(cx: &mut Context<'_>, argument: u64) -> Result<(), Errno> {
+/// `set_pod_target` and `get_pod_target`: no page of a PVH domain is ever missing until it is touched, so there is nothing to do,
+/// and libxl wants to hear that before it sets a balloon's target.
+pub fn pod_target(cx: &mut Context<'_>, op: Allowed<Op>, argument: u64) -> Result<(), Errno> {
     let wanted = Handle::<PodTarget, In>::new(argument).read()?;
-    batch::find(cx, wanted.domid).ok_or(Errno::ESRCH)?;
-    Err(Errno::EINVAL)
+    let domain = cx.target(&op, wanted.domid)?;
+    domain.pvh().ok_or(Errno::EINVAL)?;
+    let memory = domain.memory.totals(&mut cx.held);
+    if op.op() == Op::SetPodTarget && wanted.target_pages > memory.maximum {
+        return Err(Errno::EINVAL);
+    }
+    let answer = PodTarget { tot_pages: memory.total, pod_cache_pages: 0, pod_entries: 0, ..wanted };
+    Handle::<PodTarget, Out>::new(argument).write(&answer)
 }
 
 /// `access_op`: the domain is the second half-word of `struct xen_mem_access_op`, which has 32 bytes.

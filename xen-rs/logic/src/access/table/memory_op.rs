@@ -25,8 +25,8 @@ operations! {
         AddToPhysmap = XENMEM_ADD_TO_PHYSMAP, TargetOrControl, "PV domains have no translation: `EACCES`";
         AddToPhysmapBatch = XENMEM_ADD_TO_PHYSMAP_BATCH, TargetOrControl, "the same";
         RemoveFromPhysmap = XENMEM_REMOVE_FROM_PHYSMAP, TargetOrControl, "the same";
-        SetPodTarget = XENMEM_SET_POD_TARGET, Anyone, "PV domains are not populated on demand: `EINVAL`";
-        GetPodTarget = XENMEM_GET_POD_TARGET, Anyone, "the same";
+        SetPodTarget = XENMEM_SET_POD_TARGET, Control, "of PVH domains, which are never populated on demand; `EINVAL` of others";
+        GetPodTarget = XENMEM_GET_POD_TARGET, Control, "the same";
         AccessOp = XENMEM_ACCESS_OP, Anyone, "PV domains have no rights per page: `EINVAL`";
         GetVnumaInfo = XENMEM_GET_VNUMAINFO, TargetOrControl, "there are no virtual nodes: `EOPNOTSUPP`";
         GetSharingFreedPages = XENMEM_GET_SHARING_FREED_PAGES, Anyone, "always 0: nothing is shared copy-on-write";
