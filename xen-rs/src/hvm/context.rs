@@ -23,7 +23,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 use super::{PvhVcpu, apic};
 use crate::{
     cpu_loop,
-    domain::Domain,
+    domain::{Domain, Life},
     time::{self, DomainTsc},
     vcpu::{Vcpu, VcpuFlags, VcpuState},
 };
@@ -32,7 +32,7 @@ const EFER_ALLOWED: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11 | 1 << 14;
 /// The largest image that is taken: as many records as there can be vCPUs, of the largest kinds.
 pub const MAX_BYTES: u32 = 512 * 1024;
 
-/// Gives a vCPU that does not run a state. `EBUSY`: it runs.
+/// Gives a vCPU that does not run a state. `EBUSY`: it runs; `EINVAL`: its domain dies.
 fn change(
     domain: &Domain,
     vcpu: &Vcpu,
@@ -42,6 +42,9 @@ fn change(
     let tables = domain.pvh().and_then(|pvh| pvh.physmap.tables()).ok_or(Errno::EINVAL)?.clone();
     let (mut parked, _held) = vcpu.parked.lock(held);
     let state = parked.as_mut().ok_or(Errno::EBUSY)?;
+    if domain.life.get() != Life::Alive {
+        return Err(Errno::EINVAL);
+    }
     if state.pvh.is_none() {
         state.pvh = Some(Box::new(PvhVcpu::new(tables, vcpu.id).ok_or(Errno::ENOMEM)?));
     }

@@ -23,7 +23,8 @@ use xen_abi::{
 };
 
 use crate::{
-    domain::Domain,
+    cpu_loop::breathe,
+    domain::{Domain, Life},
     memory,
     sync::{Lock, Once},
 };
@@ -147,8 +148,8 @@ impl DomainPhysmap {
     /// the domain's own memory among it is freed.
     ///
     /// # Errors
-    /// `EINVAL`: not pages of `owner`, or a number that no guest has. `EBUSY`: in use as something else. `ENOMEM`: the
-    /// pool is used up. What was entered before stays.
+    /// `EINVAL`: not pages of `owner`, a number that no guest has, or the domain dies. `EBUSY`: in use as something else.
+    /// `ENOMEM`: the pool is used up. What was entered before is taken out again, as by [`Self::give_back`].
     pub fn enter(
         &self,
         domain: &Arc<Domain>,
@@ -157,25 +158,30 @@ impl DomainPhysmap {
         how: (Access, Use),
         held: &mut Held<'_, 0>,
     ) -> Result<(), Errno> {
-        let mut done = 0;
         let count = 1u64.checked_shl(order.into()).ok_or(Errno::EINVAL)?;
+        gfn.0.checked_add(count).ok_or(Errno::EINVAL)?;
+        let mut done = 0;
         while done < count {
-            let at = Gfn(gfn.0.checked_add(done).ok_or(Errno::EINVAL)?);
-            let part = Order::fitting(at, mfn.0 + done, count - done, Order::Large);
-            match self.enter_page(domain, at, (Mfn(mfn.0 + done), part), owner, how, held) {
-                Ok(()) => {
-                    done += part.frames();
-                    self.join_behind(domain, Gfn(gfn.0 + done), held);
-                }
+            let (at, first) = (Gfn(gfn.0 + done), Mfn(mfn.0 + done));
+            let part = Order::fitting(at, first.0, count - done, Order::Large);
+            let entered = match self.enter_page(domain, at, (first, part), owner, how, held) {
+                Ok(()) => Ok(part),
                 // Where small pages were before, there is no large one any more.
                 Err(Refused::Occupied) if part == Order::Large => {
-                    for i in 0..part.frames() {
-                        let page = (Mfn(mfn.0 + done + i), Order::Page);
-                        self.enter_page(domain, Gfn(at.0 + i), page, owner, how, held).map_err(errno)?;
-                    }
-                    done += part.frames();
+                    self.enter_page(domain, at, (first, Order::Page), owner, how, held).map(|()| Order::Page)
                 }
-                Err(refused) => return Err(errno(refused)),
+                Err(refused) => Err(refused),
+            };
+            match entered {
+                Ok(part) => done += part.frames(),
+                Err(refused) => {
+                    let _ = self.take_out(domain, (gfn, done), |usage| usage == Use::Ram, held);
+                    return Err(errno(refused));
+                }
+            }
+            self.join_behind(domain, Gfn(gfn.0 + done), held);
+            if order > 0 {
+                breathe(held);
             }
         }
         Ok(())
@@ -225,6 +231,8 @@ impl DomainPhysmap {
                 let (mut map, mut below) = self.map.lock(held);
                 self.feed(domain.id, &mut map, &mut below);
                 match map.as_mut() {
+                    // What its end has gone past is not looked at again.
+                    _ if domain.life.get() != Life::Alive => Err((Refused::Misplaced, page)),
                     Some(map) => map.map(gfn, page),
                     None => Err((Refused::NeedsTables, page)),
                 }
@@ -236,8 +244,7 @@ impl DomainPhysmap {
                     refused
                 }
             };
-            let replaced = refused == Refused::Occupied && order == Order::Page;
-            if !replaced || self.give_back(domain, gfn, 0, held).is_err() {
+            if refused != Refused::Occupied || self.give_back(domain, gfn, order as u8, held).is_err() {
                 page.give_up(&mut memory::mmu(held.again(), domain, &mut deferred));
                 return Err(refused);
             }
@@ -269,12 +276,14 @@ impl DomainPhysmap {
 
     /// Takes 2^order pages out of the map, wherever there are any; how many there were. They stay the domain's.
     pub fn remove(&self, domain: &Arc<Domain>, gfn: Gfn, order: u8, held: &mut Held<'_, 0>) -> Result<u64, Errno> {
-        self.take_out(domain, gfn, order, |_| false, held)
+        let count = 1u64.checked_shl(order.into()).ok_or(Errno::EINVAL)?;
+        self.take_out(domain, (gfn, count), |_| false, held)
     }
 
     /// Takes 2^order pages out of the map; what of them is the domain's own memory is freed.
     pub fn give_back(&self, domain: &Arc<Domain>, gfn: Gfn, order: u8, held: &mut Held<'_, 0>) -> Result<u64, Errno> {
-        self.take_out(domain, gfn, order, |usage| usage == Use::Ram, held)
+        let count = 1u64.checked_shl(order.into()).ok_or(Errno::EINVAL)?;
+        self.take_out(domain, (gfn, count), |usage| usage == Use::Ram, held)
     }
 
     /// Takes the mapping of a grant out: of this frame, at this place, for this. Its references are left for what is on record
@@ -295,15 +304,14 @@ impl DomainPhysmap {
     fn take_out(
         &self,
         domain: &Arc<Domain>,
-        gfn: Gfn,
-        order: u8,
+        (gfn, count): (Gfn, u64),
         frees: impl Fn(Use) -> bool,
         held: &mut Held<'_, 0>,
     ) -> Result<u64, Errno> {
-        let count = 1u64.checked_shl(order.into()).ok_or(Errno::EINVAL)?;
         let (mut at, end) = (gfn.0, gfn.0.checked_add(count).ok_or(Errno::EINVAL)?);
         let (mut deferred, mut taken) = (Vec::new(), 0);
-        while at < end {
+        let mut refused = None;
+        while at < end && refused.is_none() {
             let mut stale = ArrayVec::<Stale<'static>, ROUND>::new();
             {
                 let (mut map, mut below) = self.map.lock(held);
@@ -315,12 +323,17 @@ impl DomainPhysmap {
                     };
                     let most = Order::fitting(Gfn(at), 0, end - at, Order::Large);
                     // Something smaller may begin here, too.
-                    match map.unmap(Gfn(at), most, frames()).map_err(errno)? {
-                        Some(page) => {
+                    match map.unmap(Gfn(at), most, frames()) {
+                        Ok(Some(page)) => {
                             at += page.order().frames();
                             stale.push(page);
                         }
-                        None => at += 1,
+                        Ok(None) => at += 1,
+                        Err(why) => {
+                            // Those that are out already go their way.
+                            refused = Some(errno(why));
+                            break;
+                        }
                     }
                 }
             }
@@ -340,7 +353,7 @@ impl DomainPhysmap {
                 }
             }
         }
-        Ok(taken)
+        refused.map_or(Ok(taken), Err)
     }
 
     /// One step of the end of a domain whose vCPUs run no more: pages and tables go. False: call again.

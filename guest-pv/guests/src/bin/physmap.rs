@@ -108,6 +108,18 @@ fn populating(tap: &mut Tap) {
     tap.is(memory::decrease_reservation(SELF, &rest, 0), Ok(15), "which go one by one");
     let mut frames = frames;
     tap.is(memory::populate_physmap(SELF, &mut frames, 0, 0), Ok(20), "all is where it was");
+    let spare = page();
+    let taken = memory::decrease_reservation(SELF, &[spare.pfn().0], 0);
+    let mut told = [u64::MAX];
+    let mut increase =
+        MemoryReservation { extent_start: address_of(&mut told), nr_extents: 1, domid: SELF, ..Default::default() };
+    let given = op(HYPERVISOR_MEMORY_OP, XENMEM_INCREASE_RESERVATION, &mut increase);
+    tap.is(
+        (taken, given, told),
+        (Ok(1), Ok(1), [u64::MAX]),
+        "of memory at no number of its own it is not told the frames",
+    );
+    core::mem::forget(spare);
     tap.is(memory::current_reservation(SELF), Ok(before), "and as much");
 }
 

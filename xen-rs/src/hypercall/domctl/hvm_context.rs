@@ -8,25 +8,28 @@ use xen_abi::{
     errno::Errno,
 };
 
-use super::{Reply, put};
+use super::{Reply, put, vcpu::while_all_stopped};
 use crate::{
     cpu::{Context, Target},
-    cpu_loop,
     guest::Series,
     hvm::context,
 };
 
-/// Writes it, or tells how many bytes it has. `EBUSY`: a vCPU runs.
+/// Writes it, or tells how many bytes it has.
 pub(super) fn get(
     cx: &mut Context<'_>,
     target: &Target,
     arg: &abi::HvmContext,
     raw: &mut Domctl,
 ) -> Result<Reply, Errno> {
-    if target.pvh().is_none() {
+    // Nobody stops itself.
+    if target.pvh().is_none() || target.id == cx.domain.id {
         return Err(Errno::EINVAL);
     }
-    let stream = context::save(target, &mut cx.held)?;
+    let Some(stream) = while_all_stopped(target, &mut cx.held, |held| context::save(target, held)) else {
+        return Ok(Reply::Again);
+    };
+    let stream = stream?;
     let size = u32::try_from(stream.len()).map_err(|_| Errno::ENOMEM)?;
     if arg.buffer != 0 {
         if arg.size < size {
@@ -39,7 +42,7 @@ pub(super) fn get(
 
 /// Sets it, while none of its vCPUs runs.
 pub(super) fn set(cx: &mut Context<'_>, target: &Target, arg: &abi::HvmContext) -> Result<Reply, Errno> {
-    if target.pvh().is_none() || arg.size > context::MAX_BYTES {
+    if target.pvh().is_none() || target.id == cx.domain.id || arg.size > context::MAX_BYTES {
         return Err(Errno::EINVAL);
     }
     let mut stream = Vec::new();
@@ -47,15 +50,9 @@ pub(super) fn set(cx: &mut Context<'_>, target: &Target, arg: &abi::HvmContext) 
     stream.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
     stream.extend(vec![0; size]);
     Series::<u8, In>::new(arg.buffer).read_into(&mut stream)?;
-    target.vcpus().iter().for_each(|vcpu| cpu_loop::pause(vcpu));
-    let result = context::load(target, &stream, &mut cx.held);
-    for vcpu in target.vcpus() {
-        cpu_loop::unpause(vcpu, &mut cx.held);
-    }
-    match result {
-        Ok(()) => Ok(Reply::Nothing),
+    match while_all_stopped(target, &mut cx.held, |held| context::load(target, &stream, held)) {
+        Some(result) => result.map(|()| Reply::Nothing),
         // A CPU has not let go of one yet.
-        Err(Errno::EBUSY) => Ok(Reply::Again),
-        Err(errno) => Err(errno),
+        None => Ok(Reply::Again),
     }
 }

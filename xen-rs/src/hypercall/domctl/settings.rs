@@ -83,7 +83,7 @@ pub(super) fn set_tsc_info(cx: &mut Context<'_>, target: &Target, arg: &abi::Tsc
         return Err(Errno::EINVAL);
     }
     let scaling = target.pvh().and_then(|_| container::tsc_scaling());
-    let set = vcpu::while_all_stopped(target, &mut cx.held, || {
+    let set = vcpu::while_all_stopped(target, &mut cx.held, |_| {
         target.tsc.set(arg, scaling)?;
         target.vcpus().iter().for_each(|vcpu| time::show_time(vcpu, &target.tsc));
         Ok(Reply::Nothing)

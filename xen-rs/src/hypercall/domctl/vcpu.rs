@@ -63,8 +63,12 @@ fn while_stopped<T>(vcpu: &Arc<Vcpu>, held: &mut Held<'_, 0>, act: impl FnOnce(&
 }
 
 /// The same of all vCPUs of a domain.
-pub(super) fn while_all_stopped<T>(target: &Target, held: &mut Held<'_, 0>, act: impl FnOnce() -> T) -> Option<T> {
-    while_these_stopped(target.vcpus(), held, |_| act())
+pub(super) fn while_all_stopped<T>(
+    target: &Target,
+    held: &mut Held<'_, 0>,
+    act: impl FnOnce(&mut Held<'_, 0>) -> T,
+) -> Option<T> {
+    while_these_stopped(target.vcpus(), held, act)
 }
 
 fn while_these_stopped<T>(

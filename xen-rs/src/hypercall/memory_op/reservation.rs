@@ -105,8 +105,7 @@ fn enter(domain: &Arc<Domain>, pvh: &PvhDomain, (gfn, first, order): (Gfn, Mfn, 
     if pvh.physmap.enter(domain, (gfn, first, order), domain.id, how, held).is_ok() {
         return Extent::Done;
     }
-    // Part of it may be there: those pages are freed when they leave the map.
-    let _ = pvh.physmap.give_back(domain, gfn, order, held);
+    // Those that had been entered are freed already.
     let mut deferred = Vec::new();
     let mut mm = memory::mmu(held.again(), domain, &mut deferred);
     for i in 0..1u64 << order {
@@ -131,6 +130,8 @@ fn increase(
     zone: Zone,
     held: &mut Held<'_, 0>,
 ) -> Extent {
+    // A guest that has numbers of its own is not told the frame.
+    let at = at.filter(|_| domain.pvh().is_none());
     match (take(domain, order, zone, held), at) {
         (Err(extent), _) => extent,
         (Ok(first), Some(at)) => at.write(&first.0).map_or(Extent::Stop, |()| Extent::Done),

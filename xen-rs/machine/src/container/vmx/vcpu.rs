@@ -73,6 +73,8 @@ pub struct VmxVcpu {
     pub(super) tsc: Way,
     flush_cache: bool,
     clear_buffers: bool,
+    /// Whether a new state's page-directory pointers are to be loaded.
+    pointers_due: bool,
     /// Why the guest came back last, or that it was not entered.
     pub(super) reason: u64,
 }
@@ -124,6 +126,7 @@ impl VmxVcpu {
             tsc: Way::Native,
             flush_cache: speculation::plan().l1d_flush,
             clear_buffers: speculation::plan().verw_containers,
+            pointers_due: false,
             reason: REFUSED,
         };
         new.set_state(&CpuState::after_init());
@@ -154,6 +157,17 @@ impl VmxVcpu {
         if read(Field::GUEST_DR7) & BREAKPOINTS != 0 {
             self.take_debug_registers();
         }
+        if self.pointers_due {
+            self.load_pointers_due();
+        }
+    }
+
+    /// Loads the page-directory pointers that a new state has, on the CPU that runs it: others may not look at its tables.
+    #[cold]
+    fn load_pointers_due(&mut self) {
+        self.pointers_due = false;
+        // Where there is no memory, the entry is refused or the first access faults.
+        exits::load_pointers(self);
     }
 
     /// This CPU has it no longer.
@@ -448,11 +462,11 @@ impl VmxVcpu {
             }
         }
         self.calls = self.calls.map(canonical);
-        self.with(|| {
-            state::store(state);
-            // Where there is no memory, the entry is refused or the first access faults.
-            exits::load_pointers(self)
-        });
+        self.with(|| state::store(state));
+        self.pointers_due = true;
+        if self.loaded {
+            self.load_pointers_due();
+        }
         self.pending = 0;
         // Translations of another CR3 may have the same number.
         self.cpu = u32::MAX;
