@@ -83,6 +83,10 @@ fn stay(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) -> Left {
     loop {
         if !running.vcpu.inbox.is_empty() {
             apic::receive(running);
+            // An NMI is to be delivered first, and a vCPU that was sent INIT runs no further.
+            if !cpu_loop::is_undisturbed(local, running) {
+                return Left::Quietly;
+            }
         }
         let Some(pvh) = running.state.pvh.as_deref_mut() else { return Left::Quietly };
         upcall::offer(pvh, &running.vcpu, &running.domain, regs);
