@@ -191,6 +191,11 @@ impl Vcpu {
     pub fn set(&self, flags: VcpuFlags) -> VcpuFlags {
         VcpuFlags::from_bits_truncate(self.flags.fetch_or(flags.bits(), Ordering::AcqRel))
     }
+
+    /// Takes flags of its own away.
+    pub fn clear(&self, flags: VcpuFlags) {
+        self.flags.fetch_and(!flags.bits(), Ordering::AcqRel);
+    }
 }
 
 impl VcpuState {

@@ -17,7 +17,7 @@ use crate::{
     cpu::{Cpu, Running},
     debug_keys,
     domain::Life,
-    time, trace, trap,
+    hvm, time, trace, trap,
     vcpu::Vcpu,
 };
 
@@ -143,6 +143,9 @@ fn put_back(cpu: &mut Cpu, regs: &GuestRegs, now: Nanos, held: &mut Held<'_, 0>)
         queues::looks(cpu.local.id);
     } else if !seat.ready.is_up() {
         queues::release(&vcpu, held);
+        if domain.pvh().is_some() {
+            hvm::start_if_asked(&domain, &vcpu, held);
+        }
     }
 }
 

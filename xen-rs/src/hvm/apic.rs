@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use logic::{
     hvm::{
-        apic::{Effect, Ipi, Message},
+        apic::{Effect, Ipi, Message, Start},
         mmio::Part,
     },
     lock::Held,
@@ -12,12 +12,12 @@ use logic::{
 };
 use machine::container::{CpuState, Segment};
 
-use super::{PvhVcpu, context};
+use super::{PvhVcpu, context, vcpu::Nmis};
 use crate::{
     cpu::{Context, Running},
     cpu_loop,
     domain::Domain,
-    vcpu::Vcpu,
+    vcpu::{Vcpu, VcpuFlags},
 };
 
 /// Reads bytes in the APIC's page, by their offset: 0 where they are not part of a register.
@@ -110,19 +110,17 @@ fn carry_out(cx: &mut Context<'_>, effect: Effect, was_enabled: bool) {
 fn send(cx: &mut Context<'_>, ipi: &Ipi) {
     let sender = cx.vcpu.id.0 * 2;
     let domain = cx.domain;
+    let starts = matches!(ipi.message, Message::Init | Message::Startup(_));
     for vcpu in domain.vcpus().iter().filter(|vcpu| vcpu.inbox.is_reached(ipi.to, sender)) {
-        match ipi.message {
-            // A vCPU that is down does not look at what it is sent.
-            Message::Init | Message::Startup(_) if !vcpu.seat.ready.is_up() => {
-                if let Message::Startup(page) = ipi.message {
-                    start(domain, vcpu, page, &mut cx.held);
-                }
-            }
-            message => {
-                if vcpu.inbox.post(message) {
-                    cpu_loop::nudge(vcpu, &mut cx.held);
-                }
-            }
+        // The boot processor takes no INIT, and of several APICs one that is on takes an interrupt.
+        if vcpu.id.0 == 0 && ipi.message == Message::Init || ipi.first_only && !vcpu.inbox.is_open() {
+            continue;
+        }
+        if vcpu.inbox.post(ipi.message) {
+            cpu_loop::nudge(vcpu, &mut cx.held);
+        }
+        if starts {
+            start_if_asked(domain, vcpu, &mut cx.held);
         }
         if ipi.first_only {
             break;
@@ -130,19 +128,44 @@ fn send(cx: &mut Context<'_>, ipi: &Ipi) {
     }
 }
 
-/// A vCPU that is down begins in real mode at a page (SDM vol. 3A, 8.4.3).
-fn start(domain: &Domain, vcpu: &Arc<Vcpu>, page: u8, held: &mut Held<'_, 0>) {
+/// A vCPU that is down does as INIT and SIPI say, once it is parked. Both who sends one and the CPU that parks it come here
+/// afterwards; the later of them finds the signal and the vCPU.
+#[cold]
+pub fn start_if_asked(domain: &Domain, vcpu: &Arc<Vcpu>, held: &mut Held<'_, 0>) {
+    if vcpu.seat.ready.is_up() {
+        return;
+    }
     cpu_loop::pause(vcpu);
-    let mut cpu = CpuState::after_init();
-    let selector = u16::from(page) << 8;
-    cpu.cs = Segment { selector, base: u64::from(selector) << 4, ..cpu.cs };
+    let start = match cpu_loop::is_parked(vcpu, held) && !vcpu.seat.ready.is_up() {
+        true => vcpu.inbox.take_start(!vcpu.flags().contains(VcpuFlags::INITIALISED)),
+        false => Start::Nothing,
+    };
+    if start != Start::Nothing {
+        init(vcpu, held);
+    }
     // Without memory it does not start.
-    let started = context::start(domain, vcpu, &cpu, held).is_ok();
+    let started = matches!(start, Start::At(page) if context::start(domain, vcpu, &at_page(page), held).is_ok());
     cpu_loop::unpause(vcpu, held);
     if started {
         let (_, woken) = vcpu.seat.ready.bring_up();
         cpu_loop::wake(vcpu, woken, held);
     }
+}
+
+/// What INIT does at once to a vCPU that is parked: it has no state any more, and no NMI nor a handler of one.
+fn init(vcpu: &Vcpu, held: &mut Held<'_, 0>) {
+    vcpu.clear(VcpuFlags::INITIALISED);
+    vcpu.seat.ready.clear_nmi();
+    if let Some(pvh) = vcpu.parked.lock(held).0.as_mut().and_then(|state| state.pvh.as_deref_mut()) {
+        pvh.nmis = Nmis::Taken;
+    }
+}
+
+/// The state after a SIPI: real mode at a page (SDM vol. 3A, 8.4.3).
+fn at_page(page: u8) -> CpuState {
+    let state = CpuState::after_init();
+    let selector = u16::from(page) << 8;
+    CpuState { cs: Segment { selector, base: u64::from(selector) << 4, ..state.cs }, ..state }
 }
 
 /// Takes what others have sent.
@@ -154,8 +177,8 @@ pub fn receive(running: &mut Running) {
     if signals.nmi {
         running.vcpu.seat.ready.set_nmi();
     }
-    // It stops, and whoever sends the SIPI starts it anew.
-    if signals.init && running.vcpu.id.0 != 0 {
+    // Once it is parked, `start_if_asked` does the rest.
+    if signals.init {
         let _ = running.vcpu.seat.ready.take_down();
     }
 }

@@ -16,6 +16,7 @@ mod run;
 pub mod upcall;
 mod vcpu;
 
+pub use apic::start_if_asked;
 pub use hypercall::dispatch;
 pub use params::{latch_width, set_callback};
 pub use physmap::DomainPhysmap;

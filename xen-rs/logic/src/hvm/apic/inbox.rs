@@ -20,10 +20,20 @@ pub struct Inbox {
 pub struct Signals {
     /// A non-maskable interrupt.
     pub nmi: bool,
-    /// INIT: the vCPU stops, as after reset, and waits for a SIPI.
+    /// INIT: the vCPU goes down. The rest is [`Inbox::take_start`]'s.
     pub init: bool,
-    /// The first SIPI since it was last asked: real mode begins at this page. Only a vCPU that waits takes it.
-    pub startup: Option<u8>,
+}
+
+/// What a vCPU that is down is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Start {
+    /// Nothing.
+    Nothing,
+    /// To be as after INIT, and to wait for a SIPI.
+    Wait,
+    /// To be as after INIT, and to begin in real mode at this page.
+    At(u8),
 }
 
 const NMI: u32 = 1 << 8;
@@ -58,10 +68,9 @@ impl Inbox {
 
     /// Puts a message in; true where the vCPU has to be woken or interrupted to see it.
     pub fn post(&self, message: Message) -> bool {
-        let address = Address::unpacked(self.address.load(Ordering::Acquire));
         let new = match message {
             // An APIC that is off takes no interrupts, but signals that start a processor.
-            Message::Fixed(_) if !address.enabled => false,
+            Message::Fixed(_) if !self.is_open() => false,
             Message::Fixed(vector) => return self.post_vector(vector),
             Message::Nmi => self.signals.fetch_or(NMI, Ordering::AcqRel) & NMI == 0,
             Message::Init => {
@@ -89,8 +98,31 @@ impl Inbox {
 
     /// Changes the signals; true where that made a difference.
     fn update(&self, change: impl Fn(u32) -> u32) -> bool {
-        let change = |old| Some(change(old));
-        self.signals.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok_and(|old| change(old) != Some(old))
+        self.replace(&change).is_some_and(|old| change(old) != old)
+    }
+
+    /// Changes the signals; what they were. In one order with the changes of [`Readiness`](crate::sched::Readiness): who sends a
+    /// signal and then finds the vCPU up is seen by the one who parks it.
+    fn replace(&self, change: impl Fn(u32) -> u32) -> Option<u32> {
+        self.signals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |old| Some(change(old))).ok()
+    }
+
+    /// What it says to a vCPU that is down and parked; `waits`: it has had its INIT, or never run. The first SIPI behind INIT
+    /// counts, and one for a vCPU that does not wait is left alone.
+    pub fn take_start(&self, waits: bool) -> Start {
+        let counts = |signals: u32| waits || signals & INIT != 0;
+        let signals = self.replace(|old| if counts(old) { 0 } else { old }).filter(|old| counts(*old)).unwrap_or(0);
+        match signals {
+            _ if signals & STARTUP != 0 => Start::At(u8::try_from(signals & STARTUP_PAGE).unwrap_or(0)),
+            _ if signals & INIT != 0 => Start::Wait,
+            _ => Start::Nothing,
+        }
+    }
+
+    /// Whether interrupts reach the APIC that are sent to it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        Address::unpacked(self.address.load(Ordering::Acquire)).enabled
     }
 
     /// Whether anything is in it.
@@ -100,7 +132,7 @@ impl Inbox {
         !self.any.load(Ordering::Acquire)
     }
 
-    /// Empties it.
+    /// Empties it, but for INIT and a SIPI behind it.
     pub(super) fn drain(&self, mut each: impl FnMut(u8)) -> Signals {
         self.any.swap(false, Ordering::AcqRel);
         for (index, word) in (0u8..).zip(&self.vectors) {
@@ -118,12 +150,7 @@ impl Inbox {
         if self.signals.load(Ordering::Relaxed) == 0 {
             return Signals::default();
         }
-        let signals = self.signals.swap(0, Ordering::AcqRel);
-        let page = u8::try_from(signals & STARTUP_PAGE).unwrap_or(0);
-        Signals {
-            nmi: signals & NMI != 0,
-            init: signals & INIT != 0,
-            startup: (signals & STARTUP != 0).then_some(page),
-        }
+        let signals = self.replace(|old| if old & INIT != 0 { old & !NMI } else { 0 }).unwrap_or(0);
+        Signals { nmi: signals & NMI != 0, init: signals & INIT != 0 }
     }
 }

@@ -20,7 +20,7 @@ mod tests;
 pub use address::Target;
 pub use hardware::{Interrupts, MIRRORED, would_deliver};
 pub use icr::{Ipi, Message};
-pub use inbox::{Inbox, Signals};
+pub use inbox::{Inbox, Signals, Start};
 pub use vectors::Vectors;
 
 use crate::time::Nanos;

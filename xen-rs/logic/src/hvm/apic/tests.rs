@@ -252,13 +252,31 @@ fn an_inbox_keeps_what_was_sent() {
     assert!(inbox.post(Message::Init) && inbox.post(Message::Startup(0x98)) && inbox.post(Message::Nmi));
     assert!(!inbox.post(Message::Startup(0x99)), "the first one counts");
     let signals = apic.take(&inbox);
-    assert_eq!(signals, Signals { nmi: true, init: true, startup: Some(0x98) });
+    assert_eq!(signals, Signals { nmi: true, init: true });
+    assert_eq!(inbox.take_start(false), Start::At(0x98), "what began with INIT is there when the vCPU is parked");
     assert_eq!(apic.pending(), Some(0xff));
     apic.begin(0xff);
     let _ = apic.write(offset::EOI, 0, &at(0));
     assert_eq!((apic.pending(), inbox.is_empty()), (Some(0x40), true));
     apic.init();
     assert_eq!((apic.pending(), apic.take(&inbox)), (None, Signals::default()));
+}
+
+#[test]
+fn only_a_vcpu_that_waits_takes_a_sipi() {
+    let mut apic = Apic::new(2, Role::Other);
+    let inbox = Inbox::new(2);
+    inbox.post(Message::Startup(7));
+    assert_eq!(inbox.take_start(false), Start::Nothing, "it goes down without INIT, while a SIPI is on its way");
+    assert_eq!(apic.take(&inbox), Signals::default());
+    assert_eq!(inbox.take_start(true), Start::Nothing, "one that runs on has had it");
+    inbox.post(Message::Init);
+    assert_eq!(apic.take(&inbox), Signals { nmi: false, init: true });
+    assert_eq!((inbox.take_start(false), inbox.take_start(true)), (Start::Wait, Start::Nothing), "INIT alone");
+    inbox.post(Message::Nmi);
+    inbox.post(Message::Startup(8));
+    assert_eq!(inbox.take_start(true), Start::At(8));
+    assert_eq!(apic.take(&inbox), Signals::default(), "an NMI from before is forgotten");
 }
 
 fn vectors<const N: usize>(of: [u8; N]) -> Vectors {
