@@ -1,5 +1,5 @@
-//! I/O ports: none answers. Reads give ones, and writes go nowhere, those of `ins` and `outs` too. The control domain reaches
-//! those that it was given, but for `ins` and `outs`.
+//! I/O ports: none answers. Reads give ones, and writes go nowhere, those of `ins` and `outs` too, but `ins` is for the
+//! kernel alone. The control domain reaches those that it was given, but for `ins` and `outs`.
 
 use logic::emulate::{decode, io};
 use logic::guest::Out;
@@ -66,6 +66,11 @@ fn string_access(cx: &mut Context<'_>, access: PortAccess) -> bool {
     let step = string::step(cx.regs, io, if access.reads { room as u64 } else { u64::MAX });
     let bytes = usize::try_from(step.elements).unwrap_or(0) * usize::from(access.bytes);
     if access.reads && bytes > 0 {
+        // The CPU has not looked whether the memory may be written, and what writes here does so as the guest's kernel.
+        if pvh.container.cpl() != 0 {
+            exit::inject(cx, Event::general_protection());
+            return false;
+        }
         const ONES: [u8; ROUND] = [0xff; ROUND];
         let linear = base.wrapping_add(step.first);
         let linear = if width == Width::Long { linear } else { linear & 0xffff_ffff };

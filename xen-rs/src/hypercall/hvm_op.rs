@@ -8,6 +8,7 @@ use logic::{
 use xen_abi::{
     errno::Errno,
     hvm::{self as abi, HvmEvtchnUpcallVector, HvmGetTime, HvmParam},
+    sched::SHUTDOWN_MAX,
 };
 
 use crate::{cpu::Context, cpu_loop, guest::Handle, hvm, time};
@@ -72,6 +73,7 @@ fn set_param(cx: &mut Context<'_>, op: &Allowed<Op>, wanted: Handle<HvmParam, In
         abi::HVM_PARAM_VIRIDIAN | abi::HVM_PARAM_NESTEDHVM | abi::HVM_PARAM_ALTP2M if wanted.value != 0 => {
             return Err(Errno::EINVAL);
         }
+        abi::HVM_PARAM_TRIPLE_FAULT_REASON if wanted.value > SHUTDOWN_MAX.into() => return Err(Errno::EINVAL),
         _ => {}
     }
     pvh.set_param(wanted.index, wanted.value);

@@ -12,7 +12,7 @@ use guests::container::{Boxed, CODE, DATA};
 use guests::domain::{CRASHED, End};
 use xen_abi::errno::Errno;
 use xen_abi::hvm::{HVM_PARAM_TRIPLE_FAULT_REASON, HvmHwCpu};
-use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
+use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_MAX, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
 
 guest_pv::test!(run);
 
@@ -48,6 +48,7 @@ fn run(tap: &mut Tap) {
     triple_faults(&mut scene);
     refused(&mut scene);
     calls_of_ring_3(&mut scene);
+    ports_of_ring_3(&mut scene);
     let checked = alignment(&mut scene);
     alignment_for_ever(&mut scene, checked);
     breakpoints_for_ever(&mut scene);
@@ -217,6 +218,8 @@ fn triple_faults(scene: &mut Scene<'_>) {
     let set = hvm::set_param(chosen.id, HVM_PARAM_TRIPLE_FAULT_REASON, SHUTDOWN_CRASH.into());
     scene.tap.is(set, Ok(()), "the toolstack chooses what a triple fault is");
     scene.ends(&chosen, CRASHED, "then it is that");
+    let set = hvm::set_param(scene.neighbour.id, HVM_PARAM_TRIPLE_FAULT_REASON, u64::from(SHUTDOWN_MAX) + 1);
+    scene.tap.is(set, Err(Errno::EINVAL), "there is no such end");
 }
 
 type Change = fn(&mut HvmHwCpu);
@@ -258,6 +261,16 @@ fn calls_of_ring_3(scene: &mut Scene<'_>) {
     scene.ends(&boxed, DONE, "ring 3 makes a hypercall");
     let said = boxed.data.load_u32(SAID + 8).cast_signed();
     scene.tap.is(said, -(Errno::EPERM as i32), "which is not for it");
+}
+
+/// With ports for it, but nothing that says which memory it may write: the processor comes out before it looks.
+fn ports_of_ring_3(scene: &mut Scene<'_>) {
+    let boxed = existing(into_ring_3!("0x3002", "0x101f00"));
+    let code = code!(".code32", "mov edi, 0x101b08", "mov edx, 0x1234", "in al, dx", "insb", "int 0x21", ".code64");
+    boxed.code.write((USER - CODE) as usize, code);
+    scene.ends(&boxed, DONE, "ring 3 has ports");
+    let said = [4, 8].map(|at| boxed.data.load_u32(SAID + at));
+    scene.tap.is(said, [0, 0], "its INS is #GP with an error code of 0, and writes nothing");
 }
 
 fn is_intel() -> bool {
