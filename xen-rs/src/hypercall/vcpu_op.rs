@@ -127,7 +127,12 @@ fn initialise_pvh(cx: &mut Context<'_>, vcpu: &Arc<Vcpu>, wanted: Handle<VcpuHvm
         return Err(Errno::EEXIST);
     }
     cpu_loop::pause(vcpu);
-    let result = crate::hvm::context::initialise(cx.domain, vcpu, &wanted, &mut cx.held);
+    // Meanwhile someone else may have given it one.
+    let result = if vcpu.flags().contains(VcpuFlags::INITIALISED) {
+        Err(Errno::EEXIST)
+    } else {
+        crate::hvm::context::initialise(cx.domain, vcpu, &wanted, &mut cx.held)
+    };
     cpu_loop::unpause(vcpu, &mut cx.held);
     result
 }
