@@ -312,16 +312,19 @@ fn before_next(cx: &mut Context<'_>) {
 
 /// `hlt`: waits for an interrupt. Where it takes none it is meant for ever, and a kernel's way to switch off.
 fn halt(cx: &mut Context<'_>) {
-    if cx.regs.rflags & rflags::IF == 0 && !cx.vcpu.seat.ready.nmi_pending() {
+    if cx.regs.rflags & rflags::IF == 0 && !takes_nmi(cx) {
         return cx.domain.take_down(cx.vcpu, &mut cx.held);
     }
     cx.vcpu.seat.ready.block();
     // Only now look: what came before the vCPU was blocked wakes nobody.
-    if cx.vcpu.seat.ready.nmi_pending()
-        || cx.state.pvh.as_deref().is_some_and(|pvh| upcall::is_due(pvh, cx.vcpu, cx.domain))
-    {
+    if takes_nmi(cx) || cx.state.pvh.as_deref().is_some_and(|pvh| upcall::is_due(pvh, cx.vcpu, cx.domain)) {
         cpu_loop::unblock(cx.vcpu, &mut cx.held);
     }
+}
+
+/// Whether an NMI waits, and not for the handler of another one.
+fn takes_nmi(cx: &Context<'_>) -> bool {
+    cx.vcpu.seat.ready.nmi_pending() && cx.state.pvh.as_deref().is_some_and(|pvh| pvh.nmis.are_taken(cx.regs.rip))
 }
 
 /// `rdmsr` and `wrmsr`.
