@@ -126,11 +126,16 @@ pub fn next_at_once(pvh: &PvhVcpu, regs: &GuestRegs, instruction: Instruction) -
     Some(regs.rip.wrapping_add(instruction.length_at_once(code)?))
 }
 
-/// Goes on there.
+/// Goes on there: an instruction was carried out here in the guest's place. What it held off or was resumed with is over, and if
+/// it was a single step, the step is done.
 #[inline(always)]
 pub fn go_on(pvh: &mut PvhVcpu, regs: &mut GuestRegs, next: u64) {
     regs.rip = next;
-    end_instruction(pvh, regs);
+    pvh.container.end_shadow();
+    regs.rflags &= !rflags::RF;
+    if regs.rflags & rflags::TF != 0 {
+        pvh.container.end_step();
+    }
 }
 
 /// Goes on behind the instruction that exited. False: the guest has put something else in its place meanwhile, and gets a
@@ -145,18 +150,29 @@ pub fn skip(cx: &mut Context<'_>, instruction: Instruction) -> bool {
 /// The same, with what [`next_at_once`] has said.
 #[inline(always)]
 pub fn skip_to(cx: &mut Context<'_>, instruction: Instruction, next: Option<u64>) -> bool {
+    let passed = pass(cx, instruction, next);
+    if passed {
+        end(cx);
+    }
+    passed
+}
+
+/// The same where it is not known yet whether the instruction is over: then [`end`] comes behind it, or [`go_back`].
+#[inline(always)]
+pub fn pass(cx: &mut Context<'_>, instruction: Instruction, next: Option<u64>) -> bool {
     match (next, cx.state.pvh.as_deref_mut()) {
         (Some(next), Some(pvh)) => {
-            go_on(pvh, cx.regs, next);
+            cx.regs.rip = next;
+            pvh.container.end_shadow();
             true
         }
-        _ => skip_any(cx, instruction),
+        _ => pass_any(cx, instruction),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn skip_any(cx: &mut Context<'_>, instruction: Instruction) -> bool {
+fn pass_any(cx: &mut Context<'_>, instruction: Instruction) -> bool {
     let Some(pvh) = cx.state.pvh.as_deref_mut() else { return false };
     let next = match pvh.container.next_instruction(cx.regs.rip) {
         Some(next) => Some(next),
@@ -167,18 +183,28 @@ fn skip_any(cx: &mut Context<'_>, instruction: Instruction) -> bool {
         return false;
     };
     cx.regs.rip = if pvh.container.code_attributes() & attributes::LONG != 0 { next } else { next & 0xffff_ffff };
-    end_instruction(pvh, cx.regs);
+    pvh.container.end_shadow();
     true
 }
 
-/// An instruction was carried out here in the guest's place: what it held off or was resumed with is over, and if it was a
-/// single step, the step is done.
+/// The instruction that [`pass`] has passed is over.
 #[inline(always)]
-fn end_instruction(pvh: &mut PvhVcpu, regs: &mut GuestRegs) {
-    pvh.container.end_shadow();
-    regs.rflags &= !rflags::RF;
-    if regs.rflags & rflags::TF != 0 {
+pub fn end(cx: &mut Context<'_>) {
+    cx.regs.rflags &= !rflags::RF;
+    if cx.regs.rflags & rflags::TF != 0
+        && let Some(pvh) = cx.state.pvh.as_deref_mut()
+    {
         pvh.container.end_step();
+    }
+}
+
+/// It is not: it is executed again for the rest of its work, still in the same step.
+pub fn go_back(cx: &mut Context<'_>, rip: u64) {
+    cx.regs.rip = rip;
+    if cx.regs.rflags & rflags::TF != 0
+        && let Some(pvh) = cx.state.pvh.as_deref_mut()
+    {
+        pvh.container.stay_in_step();
     }
 }
 

@@ -74,15 +74,16 @@ fn call(cx: &mut Context<'_>, next: Option<u64>) {
         return;
     }
     let rip = cx.regs.rip;
-    if !exit::skip_to(cx, Instruction::Hypercall, next) {
+    if !exit::pass(cx, Instruction::Hypercall, next) {
         return;
     }
     let long_mode = cx.state.pvh.as_deref().is_some_and(|pvh| pvh.container.code_attributes() & attributes::LONG != 0);
     match if long_mode { route(cx, cx.regs.rax) } else { compat::call(cx) } {
         Outcome::Done(value) => cx.regs.rax = value,
         Outcome::Fail(errno) => cx.regs.rax = errno.as_ret(),
-        Outcome::Again => cx.regs.rip = rip,
+        Outcome::Again => return exit::go_back(cx, rip),
     }
+    exit::end(cx);
     if !long_mode {
         cx.regs.rax &= 0xffff_ffff;
     }

@@ -1,13 +1,17 @@
-//! What debugging a kernel in a hardware container rests on: `int1`, single steps where the next instruction is shadowed, and
-//! breakpoints that stay while other domains run. In a PV domain it is `debug_registers` that shows the like.
+//! What debugging a kernel in a hardware container rests on: `int1`, single steps where the next instruction is shadowed or a long
+//! hypercall, and breakpoints that stay while other domains run. In a PV domain it is `debug_registers` that shows the like.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![allow(unsafe_code)] // A processor's debug registers, and instructions that trap.
 
 use core::arch::asm;
+use core::arch::x86_64::__cpuid_count;
 use core::sync::atomic::{AtomicU64, Ordering};
+use guest_pv::alloc::vec;
 use guest_pv::tap::Tap;
 use guest_pv::{Mode, mode, time};
 use guests::{frame_of, trap_of};
+use xen_abi::hypercall::{HYPERVISOR_MULTICALL, HYPERVISOR_XEN_VERSION};
+use xen_abi::multicall::MulticallEntry;
 
 guest_pv::test!(run);
 
@@ -20,6 +24,7 @@ fn run(tap: &mut Tap) {
     }
     int1(tap);
     shadows(tap);
+    long_call(tap);
     breakpoints(tap);
 }
 
@@ -64,6 +69,38 @@ fn shadows(tap: &mut Tap) {
     let sti = trap_of(|| unsafe { asm!("cli", "pushfq", "or qword ptr [rsp], 0x100", "popfq", "sti", "nop", "nop") });
     tap.is(sti, DEBUG, "STI");
     tap.is(take_dr6() & 0x4000, 0x4000, "is a step");
+}
+
+/// A single step over the calls in a list, by the opcode's last byte: what trapped, and where the step was to end.
+macro_rules! step_over {
+    ($opcode:literal, $calls:expr) => {{
+        let (mut behind, calls) = (0u64, $calls);
+        // SAFETY: the trap ends the body; the calls write nothing but their results.
+        let frame = frame_of(|| unsafe {
+            asm!(
+                "lea {0}, [rip + 2f]", "mov [{1}], {0}", "pushfq", "or qword ptr [rsp], 0x100", "popfq",
+                concat!(".byte 0x0f, 0x01, ", $opcode), "2: nop", out(reg) _, in(reg) &raw mut behind,
+                in("rax") u64::from(HYPERVISOR_MULTICALL), in("rdi") calls.as_mut_ptr(), in("rsi") calls.len(),
+            );
+        });
+        (frame, behind)
+    }};
+}
+
+/// A hypercall that is done in several rounds is one step.
+fn long_call(tap: &mut Tap) {
+    take_dr6();
+    let mut calls = vec![MulticallEntry { op: HYPERVISOR_XEN_VERSION.into(), ..Default::default() }; 4000];
+    let intel = __cpuid_count(0, 0).ebx == u32::from_le_bytes(*b"Genu");
+    let (frame, behind) = if intel { step_over!("0xc1", &mut calls) } else { step_over!("0xd9", &mut calls) };
+    tap.is(
+        frame.map(|frame| (frame.vector, frame.rip)),
+        Some((1, behind)),
+        "a step over a long hypercall ends behind it",
+    );
+    let done = calls.iter().filter(|call| call.result == 4 << 16 | 17).count();
+    tap.is(done, calls.len(), "when all of it is done");
+    tap.is(take_dr6() & 0x4000, 0x4000, "it is a step");
 }
 
 fn breakpoints(tap: &mut Tap) {

@@ -172,6 +172,14 @@ impl Container {
         either!(&mut self.0, vcpu => vcpu.end_step());
     }
 
+    /// The instruction that exited is executed again: if it is single-stepped, the step is not done.
+    #[cold]
+    pub fn stay_in_step(&mut self) {
+        if let Kind::Vmx(vcpu) = &mut self.0 {
+            vcpu.stay_in_step();
+        }
+    }
+
     /// To come back when CR8 falls below this, which is not above it now. 0: not any more.
     pub fn watch_priority(&mut self, class: u8) {
         either!(&mut self.0, vcpu => vcpu.watch_priority(class));

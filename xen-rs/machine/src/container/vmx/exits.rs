@@ -9,7 +9,7 @@ use logic::regs::{GuestRegs, rflags};
 use super::control_registers::{self, Fault};
 use super::fields::{Field, Register, primary};
 use super::state::{self, segment};
-use super::vcpu::{NMI_BLOCKED, SHADOWS, VALID, VmxVcpu};
+use super::vcpu::{NMI_BLOCKED, SHADOWS, SINGLE_STEP, VALID, VmxVcpu};
 use super::virtual_apic;
 use super::vmcs::{read, write};
 use crate::arch::x86_64::cpu;
@@ -144,7 +144,6 @@ fn exception(vcpu: &mut VmxVcpu, regs: &GuestRegs) -> Exit {
     const NMI: u64 = 2;
     const INT1: u64 = 5;
     const DEBUG: u64 = 1;
-    const SINGLE_STEP: u64 = 1 << 14;
     /// B0 to B3, BD, BS.
     const DEBUG_CAUSES: u64 = 0x600f;
     const GENERAL_DETECT: u64 = 1 << 13;

@@ -33,6 +33,8 @@ const HAS_ERROR: u64 = 1 << 11;
 /// What holds interrupts off: `sti`, `mov ss`; and NMIs.
 pub(super) const SHADOWS: u64 = 0b11;
 pub(super) const NMI_BLOCKED: u64 = 1 << 3;
+/// A single step among the causes of a #DB.
+pub(super) const SINGLE_STEP: u64 = 1 << 14;
 /// Offset of the task priority in the page of the virtual APIC.
 const TASK_PRIORITY: usize = 0x80;
 const FLUSH_CMD: u32 = 0x10b;
@@ -408,9 +410,14 @@ impl VmxVcpu {
     /// An emulated instruction was the one of a single step: #DB comes behind it.
     #[cold]
     pub(crate) fn end_step(&mut self) {
-        const SINGLE_STEP: u64 = 1 << 14;
         self.add_debug_causes(SINGLE_STEP);
         self.inject(Event::exception(1));
+    }
+
+    /// The instruction that exited is executed again. Of one that is single-stepped Bochs 2.7 notes that the step is done, and
+    /// would have #DB come before it.
+    pub(crate) fn stay_in_step(&mut self) {
+        self.with(|| write(Field::PENDING_DEBUG, read(Field::PENDING_DEBUG) & !SINGLE_STEP));
     }
 
     /// The task priority: bits 7:4 of the APIC's register, which CR8 holds.
