@@ -81,6 +81,12 @@ impl Domains {
         self.records.get(&dom)
     }
 
+    /// Whether the domain of this number is still the one with this handle.
+    #[must_use]
+    pub fn is(&self, dom: DomId, uuid: &Uuid) -> bool {
+        self.get(dom).is_some_and(|record| record.uuid == *uuid)
+    }
+
     /// The one of this name.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<&Record> {

@@ -78,6 +78,8 @@ pub enum CreateError {
     },
     /// The domain cannot be built.
     Build(BuildError),
+    /// Another command destroyed it before it was whole.
+    Destroyed,
     /// A service failed.
     Service {
         /// What it was to do.
@@ -100,6 +102,7 @@ impl fmt::Display for CreateError {
             Self::Kernel { path, error } => write!(f, "kernel {path}: {error}"),
             Self::Disk { disk, error } => write!(f, "disk {disk}: {error}"),
             Self::Build(error) => error.fmt(f),
+            Self::Destroyed => f.write_str("the domain was destroyed while it was being made"),
             Self::Service { what, errno } => write!(f, "cannot {what}: {}", errno.name()),
         }
     }
@@ -228,29 +231,36 @@ pub fn create_domain(host: &mut dyn Host, config: &DomainConfig) -> Result<DomId
     check_unique(host, config, uuid)?;
     let built = build_domain(host, config, uuid)?;
     let dom = built.dom;
-    let start_time = host.wall_clock();
-    let result = store::write_domain(host, &built, &uuid, config, start_time)
-        .map_err(|errno| CreateError::Service { what: "write the domain's xenstore entries", errno })
-        .and_then(|()| {
-            host.store_introduce(dom, built.store_frame, built.store_port)
-                .map_err(|errno| CreateError::Service { what: "connect the domain to xenstore", errno })
-        })
-        .and_then(|()| {
-            host.console_attach(dom, built.console_frame, built.console_port)
-                .map_err(|errno| CreateError::Service { what: "connect the domain's console", errno })
-        })
-        .and_then(|()| {
-            config.disks.iter().try_for_each(|disk| {
-                disk::attach(host, dom, disk).map_err(|error| CreateError::Disk { disk: disk.to_string(), error })
-            })
-        });
-    if let Err(error) = result {
-        destroy_domain(host, dom);
+    let started = host.now();
+    // Its name, its UUID and its files are taken from here on: other commands run while this one waits for disks.
+    host.domains().add(Record { dom, uuid, config: config.clone(), settled: false, started });
+    if let Err(error) = connect(host, &built, uuid, config) {
+        if host.domains().is(dom, &uuid) {
+            destroy_domain(host, dom);
+        }
         return Err(error);
     }
-    let started = host.now();
-    host.domains().add(Record { dom, uuid, config: config.clone(), settled: false, started });
     Ok(dom)
+}
+
+/// Connects a domain that was built with its services and its disks.
+fn connect(host: &mut dyn Host, built: &build::Built, uuid: Uuid, config: &DomainConfig) -> Result<(), CreateError> {
+    let dom = built.dom;
+    let failed = |what| move |errno| CreateError::Service { what, errno };
+    let start_time = host.wall_clock();
+    store::write_domain(host, built, &uuid, config, start_time)
+        .map_err(failed("write the domain's xenstore entries"))?;
+    host.store_introduce(dom, built.store_frame, built.store_port).map_err(failed("connect the domain to xenstore"))?;
+    host.console_attach(dom, built.console_frame, built.console_port)
+        .map_err(failed("connect the domain's console"))?;
+    for disk in &config.disks {
+        let attached = disk::attach(host, dom, disk);
+        if !host.domains().is(dom, &uuid) {
+            return Err(CreateError::Destroyed);
+        }
+        attached.map_err(|error| CreateError::Disk { disk: disk.to_string(), error })?;
+    }
+    Ok(())
 }
 
 /// No two domains have one name or one UUID.

@@ -93,6 +93,10 @@ pub struct Machine {
     pub disks_answer: bool,
     /// Domains that end when waited for: number and reason.
     pub dying_wish: Vec<(u16, u32)>,
+    /// Whether no other program makes domains.
+    pub alone: bool,
+    /// What another command does while one waits.
+    pub meanwhile: Option<fn(&mut Self)>,
     /// Whether their ends are reacted to before a command that waits looks again.
     pub reacts: bool,
 }
@@ -133,6 +137,8 @@ impl Default for Machine {
             console_end: ConsoleEnd::Found,
             disks_answer: true,
             dying_wish: Vec::new(),
+            alone: false,
+            meanwhile: None,
             reacts: false,
         };
         let info = DomainInfo {
@@ -412,6 +418,10 @@ impl Host for Machine {
     }
     fn wait(&mut self, deadline: u64) -> bool {
         self.clock = self.clock.max(deadline);
+        if let Some(other) = self.meanwhile.take() {
+            other(self);
+            return true;
+        }
         if self.serve_disks() {
             return true;
         }
@@ -423,6 +433,9 @@ impl Host for Machine {
             toolstack::lifecycle::react(self);
         }
         true
+    }
+    fn is_alone(&self) -> bool {
+        self.alone
     }
     fn domains(&mut self) -> &mut Domains {
         &mut self.records

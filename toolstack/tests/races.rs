@@ -1,0 +1,41 @@
+//! Commands that run while another one waits for a disk's back end.
+
+mod support;
+
+use support::Machine;
+
+const CREATE: &str = "create -q /files/debian.cfg 'disk=[\"/dev/vda,,xvda\", \"/dev/vdb,,xvdb\"]'";
+
+/// Runs one command beside another; its status.
+fn beside(machine: &mut Machine, words: &[&str]) -> i32 {
+    toolstack::cmd::run(machine, words)
+}
+
+#[test]
+fn a_domain_that_restarts_keeps_its_files() {
+    let mut machine = Machine::with_guest();
+    assert_eq!(machine.run(CREATE), 0, "{}", machine.err);
+    machine.ended(1, 1);
+    machine.meanwhile = Some(|machine| {
+        assert!(machine.records.uses("/files/vmlinuz") && machine.records.uses("/files/initrd"));
+        assert!(!machine.records.uses("/files/other"));
+    });
+    let log = toolstack::lifecycle::react(&mut machine);
+    assert!(machine.meanwhile.is_none() && log.last().unwrap().ends_with("restarted as 2"), "{log:?}");
+}
+
+#[test]
+fn of_two_domains_of_one_name_one_is_made() {
+    let mut machine = Machine::with_guest();
+    // The one that knows its own domains alone.
+    machine.alone = true;
+    machine.meanwhile = Some(|machine| {
+        assert_eq!(beside(machine, &["create", "-q", "/files/debian.cfg"]), 3);
+        assert_eq!(machine.err, "create: a domain with name \"debian\" already exists\n");
+        let uuid = machine.records.by_name("debian").unwrap().uuid;
+        assert_eq!(beside(machine, &["create", "-q", "/files/debian.cfg", "name=two", &format!("uuid={uuid}")]), 3);
+        assert!(machine.err.ends_with(&format!("create: a domain with UUID {uuid} already exists\n")));
+    });
+    assert_eq!(machine.run(CREATE), 0, "{}", machine.err);
+    assert_eq!((machine.domains.len(), machine.records.len()), (2, 1));
+}
