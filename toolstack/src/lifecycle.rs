@@ -23,11 +23,16 @@ pub fn react(host: &mut dyn Host) -> Vec<String> {
         return log;
     };
     for decision in host.domains().decide(&now) {
+        let (Decision::Forget(before) | Decision::Act { record: before, .. }) = &decision;
+        // Other commands run while a domain is made again: the next one may be gone or changed by then.
+        let Some(record) = host.domains().get(before.dom).filter(|record| record.uuid == before.uuid).cloned() else {
+            continue;
+        };
         match decision {
-            Decision::Forget(record) => {
+            Decision::Forget(_) => {
                 host.domains().forget(record.dom);
             }
-            Decision::Act { record, reason, action } => {
+            Decision::Act { reason, action, .. } => {
                 host.domains().note_end(record.dom, reason);
                 log.push(format!(
                     "Domain {} ({}) has shut down, reason code {reason}: {}",

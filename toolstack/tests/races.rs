@@ -39,3 +39,16 @@ fn of_two_domains_of_one_name_one_is_made() {
     assert_eq!(machine.run(CREATE), 0, "{}", machine.err);
     assert_eq!((machine.domains.len(), machine.records.len()), (2, 1));
 }
+
+#[test]
+fn what_is_destroyed_while_another_restarts_does_not_come_back() {
+    let mut machine = Machine::with_guest();
+    assert_eq!(machine.run(&format!("{CREATE}; create -q /files/debian.cfg name=two")), 0, "{}", machine.err);
+    machine.ended(1, 1);
+    machine.ended(2, 1);
+    machine.meanwhile = Some(|machine| assert_eq!(beside(machine, &["destroy", "two"]), 0));
+    let log = toolstack::lifecycle::react(&mut machine);
+    assert_eq!(log.len(), 2, "{log:?}");
+    assert_eq!(machine.domains.keys().copied().collect::<Vec<_>>(), [0, 3]);
+    assert_eq!(machine.text("/local/domain/3/name"), "debian");
+}
