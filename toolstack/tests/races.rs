@@ -52,3 +52,40 @@ fn what_is_destroyed_while_another_restarts_does_not_come_back() {
     assert_eq!(machine.domains.keys().copied().collect::<Vec<_>>(), [0, 3]);
     assert_eq!(machine.text("/local/domain/3/name"), "debian");
 }
+
+#[test]
+fn a_domain_destroyed_before_it_is_whole_leaves_nothing() {
+    let mut machine = Machine::with_guest();
+    assert_eq!(machine.run(&format!("{CREATE}; destroy debian")), 0, "{}", machine.err);
+    let before = machine.holdings();
+    machine.meanwhile = Some(|machine| assert_eq!(beside(machine, &["destroy", "debian"]), 0));
+    assert_eq!(machine.run(CREATE), 3);
+    assert_eq!(machine.err, "create: the domain was destroyed while it was being made\n");
+    assert!(machine.holdings() == before);
+}
+
+#[test]
+fn a_disk_of_a_domain_that_goes_leaves_nothing() {
+    let mut machine = Machine::with_guest();
+    assert_eq!(machine.run(&format!("{CREATE}; destroy debian")), 0, "{}", machine.err);
+    let before = machine.holdings();
+    assert_eq!(machine.run("create -q /files/debian.cfg"), 0, "{}", machine.err);
+    machine.meanwhile = Some(|machine| assert_eq!(beside(machine, &["destroy", "debian"]), 0));
+    assert_eq!(machine.run("block-attach debian /dev/vda,,xvda"), 1);
+    assert!(machine.err.contains("it was taken away before it was connected"), "{}", machine.err);
+    assert!(machine.holdings() == before);
+}
+
+#[test]
+fn what_is_left_of_a_domain_that_is_gone_can_be_destroyed() {
+    let mut machine = Machine::with_guest();
+    assert_eq!(machine.run(&format!("{CREATE}; destroy debian")), 0, "{}", machine.err);
+    let before = machine.holdings();
+    assert_eq!(machine.run(CREATE), 0, "{}", machine.err);
+    // The hypervisor has lost it.
+    machine.domains.remove(&2);
+    machine.free = before.0;
+    assert_eq!(machine.run("destroy 2"), 1);
+    assert_eq!(machine.err, "domain 2 does not exist\ndestroy failed (rc=-21)\n");
+    assert!(machine.holdings() == before);
+}

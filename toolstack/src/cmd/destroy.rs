@@ -50,10 +50,9 @@ fn run(host: &mut dyn Host, options: &Options) -> Status {
 /// Takes a domain away: its entries, then its services, so that nothing of it stays mapped here, then the domain.
 ///
 /// # Errors
-/// There is no such domain, or the hypervisor refused.
+/// There is no such domain, or the hypervisor refused. What this program has of it is gone all the same.
 pub fn destroy_domain(host: &mut dyn Host, dom: DomId) -> Result<(), Errno> {
-    host.domain_info(dom)?;
-    // It may be paused, or dying, already.
+    // It may be paused, dying or gone already.
     let _ = host.pause_domain(dom);
     // Its entries before its services: once nothing names the domain, xenstore has nothing to look for when it goes.
     let _ = store::remove_domain(host, dom);

@@ -26,6 +26,8 @@ pub enum DiskError {
     Refused(String),
     /// The other end did not do its part in time.
     TimedOut(&'static str),
+    /// Another command took it away, or its domain.
+    Removed,
     /// The user did not want to wait.
     Interrupted,
     /// xenstore failed.
@@ -39,6 +41,7 @@ impl fmt::Display for DiskError {
             Self::Missing(name) => write!(f, "disk {name} does not exist"),
             Self::Refused(why) => write!(f, "the back end refuses: {why}"),
             Self::TimedOut(who) => write!(f, "{who} does not answer"),
+            Self::Removed => f.write_str("it was taken away before it was connected"),
             Self::Interrupted => f.write_str("interrupted"),
             Self::Store(errno) => write!(f, "xenstore: {}", errno.name()),
         }
@@ -80,11 +83,12 @@ pub fn attach(host: &mut dyn Host, dom: DomId, disk: &Disk) -> Result<(), DiskEr
     }
     host.open_volume(&disk.target).map_err(DiskError::Refused)?;
     let result = write(host, dom, disk).map_err(DiskError::from).and_then(|()| {
-        let opened = format!("{back}/hotplug-status");
-        wait(host, "the back end", |host| text(host, &opened).is_some())?;
+        let (opened, begun) = (format!("{back}/hotplug-status"), format!("{back}/frontend"));
+        wait(host, "the back end", |host| text(host, &opened).is_some() || text(host, &begun).is_none())?;
         match text(host, &opened).as_deref() {
             Some("connected") => Ok(()),
-            _ => Err(DiskError::Refused(text(host, &format!("{back}/hotplug-error")).unwrap_or_default())),
+            None => Err(DiskError::Removed),
+            Some(_) => Err(DiskError::Refused(text(host, &format!("{back}/hotplug-error")).unwrap_or_default())),
         }
     });
     if result.is_err() {
