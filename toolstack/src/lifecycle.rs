@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use xen_abi::errno::Errno;
 use xen_abi::ids::DomId;
 
-use crate::cmd;
+use crate::build::BuildError;
+use crate::cmd::{self, CreateError};
 use crate::config::Action;
 use crate::domains::{Decision, Record};
 use crate::host::Host;
@@ -114,8 +115,15 @@ fn restart(host: &mut dyn Host, record: &Record, log: &mut Vec<String>) {
     } else {
         config.uuid = None;
     }
-    let made = cmd::create_domain(host, &config).map_err(|error| format!("{error}"));
-    let made = made.and_then(|dom| match host.unpause_domain(dom) {
+    let mut made = cmd::create_domain(host, &config);
+    if let Err(CreateError::Build(BuildError::NoMemory { .. })) = made
+        && config.target_kib < config.memory_kib
+    {
+        // What it gave back has gone to others.
+        config.memory_kib = config.target_kib;
+        made = cmd::create_domain(host, &config);
+    }
+    let made = made.map_err(|error| format!("{error}")).and_then(|dom| match host.unpause_domain(dom) {
         Ok(()) => Ok(dom),
         Err(errno) => {
             let _ = cmd::destroy_domain(host, dom);

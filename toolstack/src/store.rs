@@ -196,7 +196,7 @@ fn own_entries<'a>(
     if mapped != config.max_memory_kib {
         tree.value("memory/hotplug-max", config.max_memory_kib.to_string());
     }
-    tree.value("memory/target", config.memory_kib.to_string());
+    tree.value("memory/target", config.target_kib.to_string());
     tree.value("memory/videoram", "0");
     tree.value("domid", number);
     tree.value("store/port", built.store_port.to_string());

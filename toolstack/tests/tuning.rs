@@ -105,6 +105,36 @@ fn memory_of_a_pvh_guest_is_added_to() {
     assert_eq!(machine.run("mem-set 2 17"), 1);
 }
 
+/// It begins with the most that it had, and with a target below: its memory map has what it may get back.
+#[test]
+fn a_smaller_pvh_guest_restarts_with_its_whole_memory_map() {
+    let memory = |machine: &Machine, dom: u16| {
+        let entry = |key| machine.text(&format!("/local/domain/{dom}/memory/{key}")).to_string();
+        let map = machine.domains[&dom].memory_map.iter().filter(|entry| entry.type_ == 1);
+        (entry("static-max"), entry("target"), map.map(|entry| entry.size).sum::<u64>() >> 20)
+    };
+    let mut machine = machine("type='pvh' memory=32");
+    let whole = memory(&machine, 1).2;
+    assert_eq!(machine.run("mem-set debian 16"), 0, "{}", machine.err);
+    machine.ended(1, 1);
+    toolstack::lifecycle::react(&mut machine);
+    assert_eq!(memory(&machine, 2), ("32768".into(), "16384".into(), whole));
+    assert_eq!((machine.domains[&2].max_mem_kib, machine.domains[&2].info.tot_pages / 256), (16384 + 1024, whole));
+    assert!(!machine.store.contains_key("/local/domain/2/memory/hotplug-max"));
+    assert_eq!(machine.run("list -l debian"), 0);
+    assert!(machine.out.contains("\"target_memkb\": 16384"), "{}", machine.out);
+    assert_eq!(machine.run("mem-set debian 32"), 0, "{}", machine.err);
+    assert_eq!(machine.run("mem-set debian 16"), 0, "{}", machine.err);
+    // Where others have what it gave back it comes again with what it is to have.
+    machine.free = 0;
+    machine.ended(2, 1);
+    let given_back: Vec<u64> =
+        machine.frames.keys().copied().filter(|frame| (1 << 12..2 << 12).contains(frame)).collect();
+    given_back.iter().for_each(|frame| drop(machine.frames.remove(frame)));
+    toolstack::lifecycle::react(&mut machine);
+    assert_eq!(memory(&machine, 3), ("16384".into(), "16384".into(), whole - 16));
+}
+
 #[test]
 fn memory_for_the_tables_of_a_pvh_guest() {
     assert_eq!(machine("type='pvh' shadow_memory=9").domains[&1].paging_pool, 9 << 20);

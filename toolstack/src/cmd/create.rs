@@ -247,6 +247,11 @@ pub fn create_domain(host: &mut dyn Host, config: &DomainConfig) -> Result<DomId
 fn connect(host: &mut dyn Host, built: &build::Built, uuid: Uuid, config: &DomainConfig) -> Result<(), CreateError> {
     let dom = built.dom;
     let failed = |what| move |errno| CreateError::Service { what, errno };
+    if config.target_kib < config.memory_kib {
+        // As after mem-set: it keeps no more than that once it has given back the rest.
+        host.set_max_mem(dom, config.target_kib + build::MAXMEM_SLACK_KIB)
+            .map_err(failed("set the domain's memory limit"))?;
+    }
     let start_time = host.wall_clock();
     store::write_domain(host, built, &uuid, config, start_time)
         .map_err(failed("write the domain's xenstore entries"))?;

@@ -78,7 +78,7 @@ fn built(indent: usize, config: &DomainConfig, shared: Option<Shared>) -> Vec<(&
         ("max_vcpus", config.max_vcpus.to_string()),
         ("avail_vcpus", json::line(&vcpus)),
         ("max_memkb", config.max_memory_kib.to_string()),
-        ("target_memkb", config.memory_kib.to_string()),
+        ("target_memkb", config.target_kib.to_string()),
         ("video_memkb", "0".to_string()),
         ("sched_params", inner(indent + 4, &shares)),
         ("claim_mode", no()),

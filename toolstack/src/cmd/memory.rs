@@ -9,6 +9,7 @@ use xen_abi::ids::DomId;
 use super::options::Options;
 use super::{Command, FAILURE, SUCCESS, Status, target};
 use crate::build::MAXMEM_SLACK_KIB;
+use crate::config::DomainType;
 use crate::host::Host;
 use crate::store::domain_path;
 
@@ -96,8 +97,12 @@ fn set_target(host: &mut dyn Host, dom: DomId, kib: u64) -> Result<Result<(), &'
     }
     host.set_max_mem(dom, kib + MAXMEM_SLACK_KIB)?;
     host.store_write(&format!("{}/memory/target", domain_path(dom)), kib.to_string().as_bytes())?;
-    // It is to come back so when it restarts.
-    host.domains().reconfigure(dom, |config| config.memory_kib = kib);
+    // It is to come back so when it restarts. What a PVH guest begins with is all that its memory map has: it begins with the
+    // most that it had, gives back what is above its target, and can have it again.
+    host.domains().reconfigure(dom, |config| {
+        config.target_kib = kib;
+        config.memory_kib = if config.kind == DomainType::Pvh { config.memory_kib.max(kib) } else { kib };
+    });
     Ok(Ok(()))
 }
 

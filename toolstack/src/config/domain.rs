@@ -110,6 +110,8 @@ pub struct DomainConfig {
     pub cmdline: String,
     /// Memory at start, KiB.
     pub memory_kib: u64,
+    /// What its balloon driver is to aim at, KiB: less than at start where `mem-set` made it smaller.
+    pub target_kib: u64,
     /// The most it may ever have, KiB.
     pub max_memory_kib: u64,
     /// Memory for the hypervisor's tables of a PVH domain, KiB; None for what its size asks for.
@@ -419,6 +421,7 @@ impl Reader {
             ramdisk: self.text("ramdisk")?.map(|r| r.value).filter(|r| !r.is_empty()),
             cmdline: self.cmdline()?,
             memory_kib: memory_mib * 1024,
+            target_kib: memory_mib * 1024,
             max_memory_kib: maxmem.map_or(memory_mib, |m| m.value) * 1024,
             tables_kib: self.container(kind)?,
             vcpus: u32::try_from(vcpu_count).unwrap_or(1),
