@@ -1,6 +1,6 @@
 //! xl.cfg files: what they mean, and what is said about wrong ones.
 
-use toolstack::config::{Action, DomainConfig, TscMode, Uuid};
+use toolstack::config::{Action, DomainConfig, DomainType, TscMode, Uuid};
 
 const DEBIAN: &str = r#"
 # An ordinary guest.
@@ -96,6 +96,14 @@ fn messages() {
         ("type = 'hvm'", "t.cfg:3:8: type \"hvm\" needs a device model, and there is none: \"pv\" and \"pvh\" do not"),
         ("type = 'pvh'\nvcpus = 129", "t.cfg:4:9: vcpus must be 1 to 128, not 129"),
         ("type = 'vm'", "t.cfg:3:8: type must be \"pv\" or \"pvh\", not \"vm\""),
+        ("builder = 'pvh'", "t.cfg:3:11: builder must be \"generic\" (an older word for type=\"pv\"), not \"pvh\""),
+        ("type = 'linux'", "t.cfg:3:8: type must be \"pv\" or \"pvh\", not \"linux\""),
+        (
+            "builder = 'hvm'",
+            "t.cfg:3:11: builder \"hvm\" needs a device model, and there is none: \"pv\" and \"pvh\" do not",
+        ),
+        ("builder = 'generic'\ntype = 'pvh'", "t.cfg:3:11: Contradicting \"builder\" and \"type\" options specified."),
+        ("type = 'pv'\nbuilder = 'hvm'", "t.cfg:4:11: Contradicting \"builder\" and \"type\" options specified."),
         ("uuid = 'abc'", "t.cfg:3:8: uuid must be 32 hexadecimal digits, not \"abc\""),
         (
             "on_crash = 'restrat'",
@@ -115,6 +123,19 @@ fn messages() {
     assert_eq!(parse("name='a'").unwrap_err(), "t.cfg:1:1: kernel is missing: the path of a kernel");
     let deep = minimal(&format!("disk = {}", "[".repeat(100)));
     assert_eq!(parse(&deep).unwrap_err(), "t.cfg:3:24: lists are nested too deep");
+}
+
+#[test]
+fn kinds() {
+    for (text, kind) in [
+        ("", DomainType::Pv),
+        ("type='pv'", DomainType::Pv),
+        ("builder='generic'", DomainType::Pv),
+        ("type='pv'\nbuilder='generic'", DomainType::Pv),
+        ("type='pvh'", DomainType::Pvh),
+    ] {
+        assert_eq!(parse(&minimal(text)).unwrap().config.kind, kind, "{text}");
+    }
 }
 
 #[test]

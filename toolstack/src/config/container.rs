@@ -4,8 +4,9 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use super::domain::{DomainType, Reader};
+use super::domain::Reader;
 use super::error::{ConfigError, Place};
+use super::kind::DomainType;
 use super::syntax::{Located, Value};
 
 /// Truth values, what of each a PVH domain always has, and why.

@@ -7,30 +7,11 @@ use alloc::vec::Vec;
 use super::disk::Disk;
 use super::error::{ConfigError, Place};
 use super::keys::{self, Support};
+use super::kind::DomainType;
 use super::syntax::{self, Assignment, Located, Value};
 use super::tsc::TscMode;
 use super::uuid::Uuid;
 use crate::cpus::CpuSet;
-
-/// The kind of domain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DomainType {
-    /// Paravirtualised.
-    Pv,
-    /// In a hardware container, without a device model.
-    Pvh,
-}
-
-impl DomainType {
-    /// libxl's name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pv => "pv",
-            Self::Pvh => "pvh",
-        }
-    }
-}
 
 /// What to do when a domain ends one way or another (xl.cfg(5), "Event Actions").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -337,25 +318,6 @@ impl Reader {
             disks.push(disk);
         }
         Ok(disks)
-    }
-
-    fn kind(&self) -> Result<DomainType, ConfigError> {
-        for key in ["type", "builder"] {
-            if let Some(Located { value, place }) = self.text(key)? {
-                return match value.as_str() {
-                    "pv" | "generic" | "linux" => Ok(DomainType::Pv),
-                    "pvh" if key == "type" => Ok(DomainType::Pvh),
-                    "hvm" => Err(ConfigError {
-                        place,
-                        message: format!(
-                            "{key} \"{value}\" needs a device model, and there is none: \"pv\" and \"pvh\" do not"
-                        ),
-                    }),
-                    _ => Err(wrong(&place, key, "\"pv\" or \"pvh\"", &format!("\"{value}\""))),
-                };
-            }
-        }
-        Ok(DomainType::Pv)
     }
 
     fn cmdline(&mut self) -> Result<String, ConfigError> {
