@@ -1,6 +1,6 @@
 //! xl.cfg files: what they mean, and what is said about wrong ones.
 
-use toolstack::config::{Action, DomainConfig, DomainType, TscMode, Uuid};
+use toolstack::config::{Action, DomainConfig, DomainType, TscMode, Uuid, keys};
 
 const DEBIAN: &str = r#"
 # An ordinary guest.
@@ -104,6 +104,7 @@ fn messages() {
         ),
         ("builder = 'generic'\ntype = 'pvh'", "t.cfg:3:11: Contradicting \"builder\" and \"type\" options specified."),
         ("type = 'pv'\nbuilder = 'hvm'", "t.cfg:4:11: Contradicting \"builder\" and \"type\" options specified."),
+        ("firmware = 'pvgrub64'", "t.cfg:3:12: both kernel and firmware specified"),
         ("uuid = 'abc'", "t.cfg:3:8: uuid must be 32 hexadecimal digits, not \"abc\""),
         (
             "on_crash = 'restrat'",
@@ -121,6 +122,10 @@ fn messages() {
     }
     assert_eq!(parse("memory = 5\n").unwrap_err(), "t.cfg:1:1: name is missing: a domain needs one");
     assert_eq!(parse("name='a'").unwrap_err(), "t.cfg:1:1: kernel is missing: the path of a kernel");
+    assert_eq!(
+        parse("name='a'\nfirmware='pvgrub64'").unwrap_err(),
+        "t.cfg:2:10: firmware \"pvgrub64\" is not there: name the path of a kernel by \"kernel\" instead"
+    );
     let deep = minimal(&format!("disk = {}", "[".repeat(100)));
     assert_eq!(parse(&deep).unwrap_err(), "t.cfg:3:24: lists are nested too deep");
 }
@@ -144,6 +149,10 @@ fn warnings() {
         ("memroy = 5", &["t.cfg:3:1: unknown key \"memroy\" has no effect (did you mean \"memory\"?)"]),
         ("frobnicate = 5", &["t.cfg:3:1: unknown key \"frobnicate\" has no effect"]),
         ("vif = [ 'bridge=xenbr0' ]", &["t.cfg:3:1: \"vif\" is not supported yet and has no effect"]),
+        ("bootargs = 'quiet'", &["t.cfg:3:1: unknown key \"bootargs\" has no effect"]),
+        ("nomigrate = 1", &["t.cfg:3:1: \"nomigrate\" is not supported yet and has no effect"]),
+        ("pvshim_path = 'x'", &["t.cfg:3:1: \"pvshim_path\" is not supported yet and has no effect"]),
+        ("oos = 1\nmca_caps = ['lmce']\naltp2mhvm = 1\nms_vm_genid = 'generate'\nvncviewer = 1", &[]),
         ("disk = []\nvnc = 1\nboot='c'", &[]),
         ("cmdline = 'x'\nroot = 'y'", &["t.cfg:4:8: root and extra have no effect beside cmdline"]),
     ];
@@ -152,6 +161,16 @@ fn warnings() {
         let got: Vec<_> = parsed.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(got, *want, "{text}");
     }
+}
+
+#[test]
+fn every_key_that_counts_as_used_is_read() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config");
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let readers = files.filter(|path| !path.ends_with("keys.rs"));
+    let code: String = readers.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let unread: Vec<_> = keys::USED.iter().filter(|key| !code.contains(&format!("\"{key}\""))).collect();
+    assert!(unread.is_empty(), "{unread:?}");
 }
 
 #[test]

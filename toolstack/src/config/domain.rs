@@ -320,6 +320,17 @@ impl Reader {
         Ok(disks)
     }
 
+    /// In xl `firmware` is one of two boot loaders that come with Xen, in a kernel's place. None come with this.
+    fn kernel(&self) -> Result<Option<Located<String>>, ConfigError> {
+        let kernel = self.text("kernel")?;
+        let Some(Located { value, place }) = self.text("firmware")? else { return Ok(kernel) };
+        let message = match kernel {
+            Some(_) => "both kernel and firmware specified".to_string(),
+            None => format!("firmware \"{value}\" is not there: name the path of a kernel by \"kernel\" instead"),
+        };
+        Err(ConfigError { place, message })
+    }
+
     fn cmdline(&mut self) -> Result<String, ConfigError> {
         let (cmdline, root, extra) = (self.text("cmdline")?, self.text("root")?, self.text("extra")?);
         Ok(match (cmdline, root, extra) {
@@ -344,7 +355,7 @@ impl Reader {
         };
         let name = self.text("name")?.ok_or_else(|| missing("name", "a domain needs one"))?;
         check_name(&name)?;
-        let kernel = self.text("kernel")?.ok_or_else(|| missing("kernel", "the path of a kernel"))?;
+        let kernel = self.kernel()?.ok_or_else(|| missing("kernel", "the path of a kernel"))?;
         let uuid = match self.text("uuid")? {
             None => None,
             Some(Located { value, place }) => Some(
