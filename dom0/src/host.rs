@@ -219,10 +219,18 @@ impl Dom0 {
     }
 }
 
+/// `ENOMEM`: there is no room for a copy.
+fn copied(content: &[u8]) -> Result<Vec<u8>, Errno> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(content.len()).map_err(|_| Errno::ENOMEM)?;
+    copy.extend_from_slice(content);
+    Ok(copy)
+}
+
 impl Host for Dom0 {
     fn file(&mut self, path: &str) -> Result<Cow<'static, [u8]>, Errno> {
         if let Some(content) = self.control.uploads.get(path) {
-            return Ok(Cow::Owned(content.clone()));
+            return copied(content).map(Cow::Owned);
         }
         if path.starts_with(files::ROOT) {
             return files::content(self, path).map(Cow::Owned);

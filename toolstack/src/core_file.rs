@@ -119,10 +119,11 @@ impl Core<'_> {
         file
     }
 
-    /// All that stands after the pages, which were in this order.
+    /// All that stands after the pages, which were in this order. `None`: there is no memory for it.
     #[must_use]
-    pub fn after_pages(&self, pages: impl Iterator<Item = (Pfn, Mfn)>) -> Vec<u8> {
-        let mut end = Vec::with_capacity(self.pages * self.numbering.entry());
+    pub fn after_pages(&self, pages: impl Iterator<Item = (Pfn, Mfn)>) -> Option<Vec<u8>> {
+        let mut end = Vec::new();
+        end.try_reserve_exact(self.pages * self.numbering.entry()).ok()?;
         for (pfn, mfn) in pages {
             end.extend_from_slice(&pfn.0.to_le_bytes());
             if self.numbering == Numbering::Machine {
@@ -134,7 +135,7 @@ impl Core<'_> {
             end.extend_from_slice(section.name.as_bytes());
             end.push(0);
         }
-        end
+        Some(end)
     }
 
     /// `Elf64_Ehdr` for so many section headers.

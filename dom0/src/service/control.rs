@@ -313,14 +313,16 @@ impl Controld {
             ToDom0::Part { part, size } => {
                 // The rest is for what is made from it.
                 let room = mem::frames::free() * mem::PAGE_SIZE / 3;
-                if size > room {
+                let mut content = Vec::new();
+                let is_file = matches!(part, Part::File(_));
+                let fits = |size| !is_file || content.try_reserve_exact(size).is_ok();
+                if size > room || !usize::try_from(size).is_ok_and(fits) {
                     self.requests.remove(&key);
                     self.fail(id, &format!("dom0 has no memory for {} KiB more", size >> 10));
                     return None;
                 }
                 if let Part::File(name) = &part {
-                    let size = usize::try_from(size).unwrap_or(0);
-                    request.files.push((name.clone(), Vec::with_capacity(size)));
+                    request.files.push((name.clone(), content));
                 }
                 request.part = Some((part, size));
             }

@@ -97,8 +97,8 @@ pub enum ImageError {
         what: &'static str,
     },
     /// The kernel was not built for Xen.
-    #[error("no Xen notes: the kernel was not built as a Xen PV guest")]
-    NoXenNotes,
+    #[error("no Xen notes: the kernel was not built as a Xen guest of type {0}")]
+    NoXenNotes(&'static str),
     /// The notes lack a PV entry.
     #[error("no PV entry: the notes do not describe a PV guest")]
     NoPvEntry,
@@ -136,6 +136,14 @@ pub enum LayoutError {
         start: u64,
         /// Last address.
         end: u64,
+    },
+    /// What a PVH domain begins with lies below 4 GiB, and there is no room.
+    #[error("the kernel and the ramdisk need {need} pages below 4 GiB, where the domain has {have}")]
+    NoRoomBelow4GiB {
+        /// Pages that they need.
+        need: u64,
+        /// Pages that it has there.
+        have: u64,
     },
     /// A ramdisk or a domain beyond all measure.
     #[error("{0} is too large")]

@@ -54,7 +54,7 @@ impl<'a> Kernel<'a> {
         let file = open(image)?;
         let notes = read_notes(&file, image)?;
         if !notes.found {
-            return Err(ImageError::NoXenNotes);
+            return Err(ImageError::NoXenNotes("PV"));
         }
         // A kernel with only the 32-bit physical entry is a PVH kernel.
         if notes.entry.is_none() && notes.phys32_entry.is_some() {
@@ -145,12 +145,19 @@ fn bytes<'a>(image: &'a [u8], offset: u64, len: u64, what: &'static str) -> Resu
 
 pub(crate) fn read_notes<'a>(file: &ElfBytes<'a, LittleEndian>, image: &'a [u8]) -> Result<Notes<'a>, ImageError> {
     let mut notes = Notes::default();
+    let mut left = image.len() as u64;
+    let mut read = |notes: &mut Notes<'a>, offset, len, what| {
+        let content = bytes(image, offset, len, what)?;
+        // Each byte of the file is looked at once.
+        left = left.checked_sub(len).ok_or(ImageError::BadElf("its notes overlap"))?;
+        notes.read(content)
+    };
     for header in file.segments().into_iter().flatten().filter(|h| h.p_type == PT_NOTE) {
-        notes.read(bytes(image, header.p_offset, header.p_filesz, "a note segment")?)?;
+        read(&mut notes, header.p_offset, header.p_filesz, "a note segment")?;
     }
     if !notes.found {
         for header in file.section_headers().into_iter().flatten().filter(|h| h.sh_type == SHT_NOTE) {
-            notes.read(bytes(image, header.sh_offset, header.sh_size, "a note section")?)?;
+            read(&mut notes, header.sh_offset, header.sh_size, "a note section")?;
         }
     }
     Ok(notes)
@@ -164,6 +171,7 @@ pub(crate) fn read_segments<'a>(
     /// No x86-64 CPU has more physical address bits.
     const MAX_PADDR: u64 = 1 << 52;
     let mut segments = Vec::new();
+    let (mut work, mut lowest, mut highest) = (0u64, u64::MAX, 0);
     for (index, header) in file.segments().into_iter().flatten().enumerate() {
         if header.p_type != PT_LOAD || header.p_memsz == 0 {
             continue;
@@ -175,11 +183,17 @@ pub(crate) fn read_segments<'a>(
         let Some(start) = header.p_paddr.checked_sub(paddr_offset) else {
             return Err(bad("lies below PADDR_OFFSET"));
         };
-        if start.checked_add(header.p_memsz).is_none_or(|end| end > MAX_PADDR) {
+        let Some(end) = start.checked_add(header.p_memsz).filter(|end| *end <= MAX_PADDR) else {
             return Err(bad("reaches past the end of physical memory"));
-        }
+        };
+        work = work.saturating_add(header.p_memsz);
+        (lowest, highest) = (lowest.min(start), highest.max(end));
         let data = bytes(image, header.p_offset, header.p_filesz, "a segment")?;
         segments.push(Segment { start, data, size: header.p_memsz });
+    }
+    // Loading takes no longer than the memory is large; Xen's libelf allows twice that, too.
+    if work > highest.saturating_sub(lowest).saturating_mul(2) {
+        return Err(ImageError::BadElf("its segments overlap"));
     }
     Ok(segments)
 }

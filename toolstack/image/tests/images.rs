@@ -100,6 +100,25 @@ fn messages() {
     }
 }
 
+/// Loading a kernel takes as long as it is large, and its notes are read once, whatever its headers say.
+#[test]
+fn headers_that_overlap_are_refused() {
+    let load = |paddr| Load { paddr, data: vec![0x90; 16], memsz: 0x10_0000 };
+    let some = |count: usize| elf(&(0..count).map(|_| load(0x10_0000)).collect::<Vec<_>>(), &linux_notes(&[]));
+    let overlap = ImageError::BadElf("its segments overlap");
+    assert_eq!(Kernel::parse(&some(2)).map(|kernel| kernel.segments.len()), Ok(2));
+    assert_eq!(Kernel::parse(&some(3)), Err(overlap));
+    assert_eq!(pvh::Kernel::parse(&some(3)), Err(overlap));
+    let mut notes = small_kernel(0x10_0000, &[]);
+    // The segment becomes a second header of notes that covers the file.
+    let len = notes.len() as u64;
+    let header = &mut notes[64..64 + 56];
+    header[..4].copy_from_slice(&4u32.to_le_bytes());
+    header[8..16].fill(0);
+    header[32..40].copy_from_slice(&len.to_le_bytes());
+    assert_eq!(pvh::Kernel::parse(&notes), Err(ImageError::BadElf("its notes overlap")));
+}
+
 #[test]
 fn a_32_bit_kernel_is_for_pvh_alone() {
     let load = [Load { paddr: 0x10_0000, data: vec![0x90; 16], memsz: 4096 }];
@@ -134,6 +153,9 @@ fn a_pvh_domain_has_its_start_info_right_behind_the_kernel() {
     let small = pvh::Request { pages: need - 1, ..long };
     assert_eq!(pvh::Plan::new(&kernel, &small), Err(LayoutError::TooSmall { need, have: need - 1 }));
     assert!(pvh::Plan::new(&kernel, &pvh::Request { pages: need, ..long }).is_ok());
+    let large = pvh::Request { pages: 0x20_0000, ramdisk_len: 4 << 30, ..request };
+    let refused = pvh::Plan::new(&kernel, &large).unwrap_err();
+    assert!(matches!(refused, LayoutError::NoRoomBelow4GiB { have: 0xf_c000, .. }), "{refused}");
 }
 
 #[test]

@@ -112,7 +112,8 @@ pub fn dump(host: &mut dyn Host, dom: DomId, name: &str) -> Result<usize, Errno>
     host.save(name)?;
     save(host, &core.before_pages())?;
     let mut content = Vec::with_capacity(PAGES * PAGE);
-    let mut there = Vec::with_capacity(pages.len());
+    let mut there = Vec::new();
+    there.try_reserve_exact(pages.len()).map_err(|_| Errno::ENOMEM)?;
     for some in pages.chunks(PAGES) {
         content.clear();
         read(host, dom, some, &mut content, &mut there)?;
@@ -124,7 +125,7 @@ pub fn dump(host: &mut dyn Host, dom: DomId, name: &str) -> Result<usize, Errno>
         save(host, &[0; PAGE])?;
     }
     let end = core.after_pages(there.iter().copied().chain(core::iter::repeat_n(NO_PAGE, holes)));
-    save(host, &end)?;
+    end.ok_or(Errno::ENOMEM)?.chunks(PAGES * PAGE).try_for_each(|part| save(host, part))?;
     Ok(there.len())
 }
 
@@ -202,6 +203,7 @@ fn keep_its_own(
     let mut types: Vec<u64> = asked.iter().map(|(_, mfn)| mfn.0).collect();
     host.frame_types(dom, &mut types)?;
     let its_own = |kind: &u64| kind & u64::from(XEN_DOMCTL_PFINFO_LTAB_MASK) < u64::from(XEN_DOMCTL_PFINFO_BROKEN);
+    pages.try_reserve(asked.len()).map_err(|_| Errno::ENOMEM)?;
     pages.extend(asked.drain(..).zip(&types).filter(|(_, kind)| its_own(kind)).map(|(page, _)| page));
     Ok(())
 }

@@ -140,7 +140,7 @@ fn vm_list(host: &mut dyn Host, options: &Options) -> Status {
     })
 }
 
-/// PV domains share none of their pages.
+/// No domain shares pages.
 fn sharing(host: &mut dyn Host, options: &Options) -> Status {
     let domains = match options.arg(0).map(|text| target::resolve(host, text)) {
         None => target::all(host),

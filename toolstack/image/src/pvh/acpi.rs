@@ -61,7 +61,13 @@ fn fadt(dsdt: u64) -> acpi_tables::fadt::FADT {
     /// IA-PC boot architecture (ACPI 6.5, table 5.11): no VGA, no MSI forbidden, no CMOS clock.
     const NO_VGA: u16 = 1 << 2;
     const NO_RTC: u16 = 1 << 5;
-    let mut fadt = FADTBuilder::new(OEM, TABLE, REVISION).flag(Flags::Wbinvd).flag(Flags::HwReducedAcpi).dsdt_64(dsdt);
+    // Hardware-reduced machines have no buttons in fixed registers.
+    let mut fadt = FADTBuilder::new(OEM, TABLE, REVISION)
+        .flag(Flags::Wbinvd)
+        .flag(Flags::PwrButton)
+        .flag(Flags::SlpButton)
+        .flag(Flags::HwReducedAcpi)
+        .dsdt_64(dsdt);
     fadt.iapc_boot_arch = (NO_VGA | NO_RTC).into();
     fadt.finalize()
 }
@@ -129,6 +135,7 @@ mod tests {
         assert_eq!(&fadt[..4], b"FACP");
         let flags = u32::from_le_bytes(fadt[112..116].try_into().unwrap());
         assert_eq!(flags & (1 << 20), 1 << 20, "hardware-reduced");
+        assert_eq!(flags & 0x30, 0x30, "no fixed buttons");
         assert!(table(&tables, word(fadt, 140)).starts_with(b"DSDT"));
         let madt = table(&tables, word(xsdt, 44));
         assert_eq!((&madt[..4], &madt[36..40]), (&b"APIC"[..], &0xfee0_0000u32.to_le_bytes()[..]));

@@ -31,7 +31,7 @@ impl<'a> Kernel<'a> {
         let file = open(image)?;
         let notes = read_notes(&file, image)?;
         if !notes.found {
-            return Err(ImageError::NoXenNotes);
+            return Err(ImageError::NoXenNotes("PVH"));
         }
         let entry = notes.phys32_entry.ok_or(ImageError::NoPvhEntry)?;
         // PADDR_OFFSET is about virtual addresses, of which this entry has none.

@@ -115,7 +115,13 @@ impl Plan {
         });
         let need = pages_for(ramdisk_at.checked_add(request.ramdisk_len).ok_or(too_large)?);
         if need > low_pages {
-            return Err(LayoutError::TooSmall { need, have: low_pages });
+            let have = low_pages;
+            let has_more = high_pages > 0;
+            return Err(if has_more {
+                LayoutError::NoRoomBelow4GiB { need, have }
+            } else {
+                LayoutError::TooSmall { need, have }
+            });
         }
         let (tables_at, tables) = (LOW_END, tables.bytes);
         Ok(Self { low_pages, high_pages, ramdisk, start_info, start_info_bytes, tables_at, tables, memory_map })
