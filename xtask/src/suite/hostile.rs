@@ -115,7 +115,7 @@ impl Plan {
 
     /// Judges what was said to the end.
     pub fn judge(&self, text: &str) -> (bool, String) {
-        let calls = calls(text);
+        let calls = calls(text, self.calls);
         let total: u64 = calls.values().sum();
         let begun = calls.len() as u64;
         let ended = text.lines().filter(|line| line.trim_end().ends_with(END)).count();
@@ -137,15 +137,16 @@ impl Plan {
     }
 }
 
-/// How many hypercalls the guest of each seed says to have made.
-fn calls(text: &str) -> BTreeMap<u64, u64> {
+/// How many hypercalls the guest of each seed says to have made. One that says more than it was to make has written over its count.
+fn calls(text: &str, limit: u64) -> BTreeMap<u64, u64> {
     let mut calls = BTreeMap::new();
     for line in text.lines() {
         let Some((seed, rest)) = line.split_once("hostile: seed ").and_then(|(_, rest)| rest.split_once(' ')) else {
             continue;
         };
         let Ok(seed) = seed.parse() else { continue };
-        let made = rest.strip_prefix("calls ").and_then(|made| made.trim().parse().ok()).unwrap_or(0);
+        let made = rest.strip_prefix("calls ").and_then(|made| made.trim().parse().ok());
+        let made = made.filter(|made| *made <= limit).unwrap_or(0);
         let most: &mut u64 = calls.entry(seed).or_default();
         *most = made.max(*most);
     }
@@ -164,6 +165,11 @@ mod tests {
                     hostile: seed 1 calls 100\nhostile: end\nhostile: seed 2 begins on 2 vCPUs\n\
                     hostile: seed 2 calls 60\nneighbour: fine to the end, after 9 rounds\n";
         assert_eq!(PLAN.judge(text), (true, "160 hypercalls, 1 of 2 guests lived to their end".into()));
+        let written_over = text.replace("seed 1 calls 100", "seed 1 calls 18446612132315520179");
+        assert_eq!(
+            PLAN.judge(&written_over).1,
+            "110 hypercalls, 1 of 2 guests lived to their end; 150 hypercalls are wanted"
+        );
         assert!(!Plan { wanted: 161, ..PLAN }.judge(text).0);
         assert!(!Plan { living: 2, ..PLAN }.judge(text).0);
         assert!(!Plan { seeds: [1, 3], ..PLAN }.judge(text).0);
