@@ -1,9 +1,9 @@
 //! The link: payloads arrive whole, once and in order, or the link goes down and says why.
 //!
 //! The host begins a session with a number of its own ([`Packet::Hello`]); a number that dom0 does not know is answered so,
-//! and that is how the host learns that dom0 has started anew. Data packets are counted; the receiver takes them in order
-//! only, says how far it is, and asks for the rest again when it sees that something is missing (go-back-N, with a timer
-//! for the case that the question is lost, too).
+//! and that is how the host learns that dom0 has started anew. Data packets are counted; the receiver keeps those that came too
+//! early, says how far it is, and asks for the one that is missing when it sees that one is (selective repeat, with a timer
+//! for the case that the question is lost, too: then all is sent again that nobody confirmed).
 //!
 //! Time is in nanoseconds of any clock.
 
@@ -68,7 +68,7 @@ pub enum Packet<'a> {
         session: u32,
         /// The number that is expected.
         next: u32,
-        /// Something is missing from there on: send it again.
+        /// It is missing: send it again.
         again: bool,
     },
     /// Is anybody there? Answered by an [`Packet::Ack`].
@@ -138,8 +138,13 @@ pub struct Link {
     /// The number expected from the other end, and how many were taken since it was last told.
     next: u32,
     untold: u32,
-    /// It was asked to send again from `next`.
+    /// Payloads that came before their turn: the first of these places is that of number `next`, which is missing.
+    early: VecDeque<Option<Vec<u8>>>,
+    /// `next` is missing, and the other end is to be asked for it; and whether it was.
+    ask: bool,
     asked: bool,
+    /// The other end asked for the first of the queue.
+    again: bool,
     retry: u64,
     retry_at: Option<u64>,
     ack_at: Option<u64>,
@@ -163,7 +168,10 @@ impl Link {
             sent: 0,
             next: 0,
             untold: 0,
+            early: VecDeque::new(),
+            ask: false,
             asked: false,
+            again: false,
             retry: RETRY.0,
             retry_at: None,
             ack_at: None,
@@ -255,7 +263,8 @@ impl Link {
         let mut decoder = core::mem::take(&mut self.decoder);
         decoder.push(bytes, |found| match found.ok().and_then(|body| postcard::from_bytes(body).ok()) {
             Some(packet) => self.packet(now, packet, events),
-            None => self.missing(),
+            // The one that was asked for, perhaps.
+            None => self.ask = self.up,
         });
         self.decoder = decoder;
     }
@@ -286,9 +295,7 @@ impl Link {
             }
             (_, Packet::Ack { session, next, again }) if self.known(session) => {
                 self.confirmed(now, next);
-                if again {
-                    self.sent = 0;
-                }
+                self.again |= again && self.sent > 0;
             }
             (_, Packet::Ping { session }) if self.known(session) => self.ack_at = Some(now),
             (Role::Host, Packet::Unknown { session }) if session == self.session && self.up => {
@@ -311,26 +318,31 @@ impl Link {
     }
 
     fn data(&mut self, now: u64, number: u32, payload: &[u8], events: &mut Vec<Event>) {
-        if number == self.next {
-            self.next = self.next.wrapping_add(1);
-            self.asked = false;
-            self.untold += 1;
-            events.push(Event::Payload(payload.to_vec()));
-            let told_at = if self.untold >= ACK_EVERY { now } else { now + ACK_DELAY };
-            self.ack_at = Some(self.ack_at.map_or(told_at, |at| at.min(told_at)));
-        } else if number.wrapping_sub(self.next) < u32::MAX / 2 {
-            self.missing();
-        } else {
+        let place = number.wrapping_sub(self.next) as usize;
+        if place >= WINDOW {
             // It came before; so the other end does not know.
             self.ack_at = Some(now);
+            return;
         }
-    }
-
-    /// Something that was sent did not arrive, it seems.
-    fn missing(&mut self) {
-        if self.up && !self.asked {
-            self.asked = true;
-            self.urgent.push_back(Packet::Ack { session: self.session, next: self.next, again: true });
+        if self.early.len() <= place {
+            self.early.resize(place + 1, None);
+        }
+        if let Some(early) = self.early.get_mut(place) {
+            early.get_or_insert_with(|| payload.to_vec());
+        }
+        while let Some(payload) = self.early.front_mut().and_then(Option::take) {
+            self.early.pop_front();
+            self.next = self.next.wrapping_add(1);
+            (self.ask, self.asked) = (false, false);
+            self.untold += 1;
+            events.push(Event::Payload(payload));
+        }
+        if !self.early.is_empty() {
+            self.ask |= !self.asked;
+        }
+        if self.untold > 0 {
+            let told_at = if self.untold >= ACK_EVERY { now } else { now + ACK_DELAY };
+            self.ack_at = Some(self.ack_at.map_or(told_at, |at| at.min(told_at)));
         }
     }
 
@@ -343,6 +355,7 @@ impl Link {
         self.queue.drain(..count);
         self.first = next;
         self.sent = self.sent.saturating_sub(count);
+        self.again = false;
         self.retry = RETRY.0;
         self.retry_at = (self.sent > 0).then_some(now + self.retry);
     }
@@ -388,6 +401,8 @@ impl Link {
     pub fn has_output(&self, now: u64) -> bool {
         !self.out.is_empty()
             || !self.urgent.is_empty()
+            || self.ask
+            || self.again
             || self.sent < self.queue.len().min(WINDOW)
             || self.ack_at.is_some_and(|at| now >= at)
     }
@@ -408,16 +423,33 @@ impl Link {
         filled
     }
 
+    /// Which payload of the queue goes out next: the one that was asked for, or the first that was not sent.
+    fn next_place(&mut self, now: u64) -> Option<usize> {
+        if core::mem::take(&mut self.again) {
+            self.retry_at = Some(now + self.retry);
+            return Some(0);
+        }
+        let place = self.sent;
+        if place >= self.queue.len().min(WINDOW) {
+            return None;
+        }
+        self.sent += 1;
+        self.retry_at.get_or_insert(now + self.retry);
+        Some(place)
+    }
+
     /// Encodes the next packet, if there is one.
     fn next_packet(&mut self, now: u64) -> bool {
         let (session, next) = (self.session, self.next);
         let packet = if let Some(packet) = self.urgent.pop_front() {
             packet
-        } else if let Some(payload) = self.queue.get(self.sent).filter(|_| self.sent < WINDOW) {
-            let number = self.first.wrapping_add(u32::try_from(self.sent).unwrap_or(0));
-            self.sent += 1;
-            self.retry_at.get_or_insert(now + self.retry);
+        } else if core::mem::take(&mut self.ask) {
+            (self.asked, self.ack_at, self.untold) = (true, None, 0);
+            Packet::Ack { session, next, again: true }
+        } else if let Some(place) = self.next_place(now) {
             (self.ack_at, self.untold) = (None, 0);
+            let number = self.first.wrapping_add(u32::try_from(place).unwrap_or(0));
+            let payload = self.queue.get(place).map_or(&[][..], Vec::as_slice);
             Packet::Data { session, number, next, payload }
         } else if self.ack_at.is_some_and(|at| now >= at) {
             (self.ack_at, self.untold) = (None, 0);

@@ -18,17 +18,22 @@ struct Line {
     ends: [Link; 2],
     events: [Vec<Event>; 2],
     fates: Vec<(usize, Fate)>,
+    /// One of so many bytes is spoiled.
+    every: Option<usize>,
     /// Bytes so far.
     count: usize,
 }
 
 impl Line {
     fn new(fates: Vec<(usize, Fate)>) -> Self {
-        Self { now: 0, ends: [Link::host(7), Link::dom0()], events: [vec![], vec![]], fates, count: 0 }
+        Self { now: 0, ends: [Link::host(7), Link::dom0()], events: [vec![], vec![]], fates, every: None, count: 0 }
     }
 
     fn fate(&mut self) -> Fate {
         self.count += 1;
+        if self.every.is_some_and(|every| self.count.is_multiple_of(every)) {
+            return Fate::Spoiled(0x41);
+        }
         self.fates.iter().find(|(at, _)| *at == self.count).map_or(Fate::Arrives, |(_, fate)| *fate)
     }
 
@@ -121,6 +126,32 @@ proptest! {
             prop_assert!(events.is_empty());
         }
     }
+}
+
+/// A line that spoils one byte of so many, whatever the number, costs no more than what is sent again: an end that waits
+/// for a timer each time would take minutes for what a core dump moves.
+#[test]
+fn a_line_that_is_never_good_is_not_slow() {
+    let payloads: Vec<Vec<u8>> = (0..100_u8).map(|n| vec![n; 1000 + usize::from(n % 7)]).collect();
+    let mut worst = (0, 0);
+    for period in (1500..6000).step_by(37) {
+        let mut line = Line { every: Some(period), ..Line::new(vec![]) };
+        line.run_until(Line::up);
+        let begin = line.now;
+        // `Event::Up`, and all of them.
+        let mut rest = payloads.iter();
+        while line.events[0].len() <= payloads.len() {
+            while line.ends[1].has_room() {
+                let Some(payload) = rest.next() else { break };
+                line.ends[1].send(payload.clone());
+            }
+            line.step();
+            assert!(line.now < 1_000_000_000_000, "one of {period} bytes: it does not end");
+        }
+        assert!(line.payloads(0) == payloads);
+        worst = worst.max((line.now - begin, period));
+    }
+    assert!(worst.0 < 1_000_000_000, "one of {} bytes: {} ms", worst.1, worst.0 / 1_000_000);
 }
 
 #[test]
