@@ -23,6 +23,11 @@ pub fn xen_cpuid(leaf: u32, subleaf: u32) -> CpuidResult {
     CpuidResult { eax, ebx: ebx as u32, ecx, edx }
 }
 
+/// Whether the CPU is Intel's: then the instruction of hypercalls is `vmcall`, else `vmmcall`.
+pub fn is_intel() -> bool {
+    xen_cpuid(0, 0).ebx == u32::from_le_bytes(*b"Genu")
+}
+
 /// The value of a register; none when reading it faults.
 pub fn rdmsr(number: u32) -> Option<u64> {
     let (mut low, mut high) = (0u32, 0u32);

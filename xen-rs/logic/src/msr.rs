@@ -47,9 +47,6 @@ pub mod index {
     pub const AMD64_NB_CFG: u32 = 0xc001_001f;
     pub const AMD64_LS_CFG: u32 = 0xc001_1020;
     pub const AMD64_DE_CFG: u32 = 0xc001_1029;
-    pub const AMD64_DR0_ADDRESS_MASK: u32 = 0xc001_1027;
-    pub const AMD64_DR1_ADDRESS_MASK: u32 = 0xc001_1019;
-    pub const AMD64_DR3_ADDRESS_MASK: u32 = 0xc001_101b;
 }
 
 /// PAT of the hypervisor: WB, WT, UC-, UC, WC, WP, UC, UC (`0x050100070406`).
@@ -77,8 +74,6 @@ pub struct Guest {
     pub rdtscp: bool,
     /// CPUID offers the invariant TSC.
     pub itsc: bool,
-    /// CPUID offers breakpoint address masks.
-    pub dbext: bool,
     /// CPUID offers the branch-prediction barrier.
     pub ibpb: bool,
     /// CPUID offers IA32_ARCH_CAPABILITIES.
@@ -106,8 +101,6 @@ pub enum Read {
     Host,
     /// The host's MISC_ENABLE through [`misc_enable`]; #GP if the host has none.
     MiscEnable,
-    /// The vCPU's breakpoint address mask.
-    BreakpointMask(u8),
     /// What the domain's policy has for IA32_ARCH_CAPABILITIES.
     ArchCapabilities,
 }
@@ -133,8 +126,6 @@ pub enum Write {
     Efer(u64),
     /// Taken if it equals what a read would return, else #GP.
     MiscEnable(u64),
-    /// Set the vCPU's breakpoint address mask.
-    BreakpointMask(u8, u32),
 }
 
 /// The register does not exist for the guest, or not with this value: #GP(0).
@@ -172,11 +163,6 @@ pub const fn read(msr: u32, guest: &Guest) -> Result<Read, Fault> {
         K7_FID_VID_CTL | K7_FID_VID_STATUS | K8_PSTATE_LIMIT..=K8_PSTATE7 if amd => Read::Value(0),
         AMD64_NB_CFG => Read::Value(0),
         AMD64_DE_CFG if amd => Read::Value(DE_CFG_LFENCE_SERIALISE),
-        AMD64_DR0_ADDRESS_MASK if guest.dbext => Read::BreakpointMask(0),
-        #[allow(clippy::cast_possible_truncation, reason = "1 to 3")]
-        AMD64_DR1_ADDRESS_MASK..=AMD64_DR3_ADDRESS_MASK if guest.dbext => {
-            Read::BreakpointMask((msr - AMD64_DR1_ADDRESS_MASK + 1) as u8)
-        }
         _ => return Err(Fault),
     })
 }
@@ -212,12 +198,6 @@ pub const fn write(msr: u32, value: u64, guest: &Guest) -> Result<Write, Fault> 
         AMD64_NB_CFG | AMD64_DE_CFG if amd => Write::Ignored,
         // The low bits number the page of several: CPUID says that there is one.
         HYPERCALL_PAGE if value & 0xfff == 0 => Write::HypercallPage(value >> 12),
-        #[allow(clippy::cast_possible_truncation, reason = "the upper half is checked")]
-        AMD64_DR0_ADDRESS_MASK if guest.dbext && value >> 32 == 0 => Write::BreakpointMask(0, value as u32),
-        #[allow(clippy::cast_possible_truncation, reason = "the upper half is checked; 1 to 3")]
-        AMD64_DR1_ADDRESS_MASK..=AMD64_DR3_ADDRESS_MASK if guest.dbext && value >> 32 == 0 => {
-            Write::BreakpointMask((msr - AMD64_DR1_ADDRESS_MASK + 1) as u8, value as u32)
-        }
         _ => return Err(Fault),
     })
 }
@@ -242,7 +222,6 @@ mod tests {
         bootstrap: true,
         rdtscp: true,
         itsc: false,
-        dbext: true,
         ibpb: false,
         arch_capabilities: false,
     };
@@ -279,12 +258,5 @@ mod tests {
     fn bases_must_be_canonical() {
         assert_eq!(write(index::GS_BASE, 0x8000_0000_0000, &AMD), Err(Fault));
         assert_eq!(write(index::FS_BASE, 0x7fff, &AMD), Ok(Write::FsBase(0x7fff)));
-    }
-
-    #[test]
-    fn breakpoint_masks() {
-        assert_eq!(read(index::AMD64_DR3_ADDRESS_MASK, &AMD), Ok(Read::BreakpointMask(3)));
-        assert_eq!(write(index::AMD64_DR0_ADDRESS_MASK, 5, &AMD), Ok(Write::BreakpointMask(0, 5)));
-        assert_eq!(write(index::AMD64_DR0_ADDRESS_MASK, 1 << 32, &AMD), Err(Fault));
     }
 }

@@ -1,9 +1,9 @@
 //! CPUID for PVH guests: the domain's policy, what depends on the vCPU, and the hypervisor's own leaves.
 
 use logic::cpuid::{
-    Leaf,
+    Leaf, Vendor,
     hypervisor::{self, Domain as XenLeaves},
-    policy::Live,
+    policy::{Live, Policy},
 };
 use logic::emulate::control::cr4;
 use logic::{hvm::length::Instruction, regs::GuestRegs};
@@ -51,9 +51,17 @@ fn ordinary(pvh: &PvhVcpu, domain: &Domain, vcpu: &Vcpu, regs: &GuestRegs) -> Re
         0xb if policy.answer(0, 0, &live).a >= 0xb => {
             answer = Leaf { c: subleaf & 0xff, d: apic_id, ..answer };
         }
+        0x8000_0001 if is_hidden(pvh, policy) => answer.d &= !(1 << 11),
         _ => {}
     }
     Ok(answer)
+}
+
+/// Whether the guest is not told of SYSCALL: processors of Intel's have it in long mode only.
+#[cold]
+fn is_hidden(pvh: &PvhVcpu, policy: &Policy) -> bool {
+    const LONG_MODE_ACTIVE: u64 = 1 << 10;
+    policy.vendor() == Vendor::Intel && pvh.container.state().efer & LONG_MODE_ACTIVE == 0
 }
 
 fn put(regs: &mut GuestRegs, answer: Leaf) {

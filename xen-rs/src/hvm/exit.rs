@@ -24,7 +24,8 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
         }
         Exit::Msr { writes } => access_msr(cx, writes),
         Exit::Hlt => {
-            if skip(cx, Instruction::Hlt) {
+            // The #DB of a single step ends it.
+            if skip(cx, Instruction::Hlt) && cx.regs.rflags & rflags::TF == 0 {
                 halt(cx);
             }
         }
@@ -63,6 +64,7 @@ pub fn handle(cx: &mut Context<'_>, exit: Exit) {
         Exit::Undefined => inject(cx, Event::exception(6)),
         Exit::Forbidden => inject(cx, Event::general_protection()),
         Exit::NestedFault { address, access: Access::Execute } if runs_code(cx, address) => {}
+        Exit::NestedFault { address, access } if is_stale(cx, address, access) => {}
         Exit::NestedFault { address, access } if !delivers(cx) && mmio::access(cx, address, access) => {}
         // By an instruction that is not carried out here. Xen's guests get the same fault.
         Exit::NestedFault { .. } => inject(cx, Event::general_protection()),
@@ -236,6 +238,20 @@ fn runs_code(cx: &mut Context<'_>, address: u64) -> bool {
     })
 }
 
+/// Whether the guest may make that access by now: another vCPU has changed the map since the CPU looked. Then it is made again.
+fn is_stale(cx: &Context<'_>, address: u64, access: Access) -> bool {
+    if cx.state.pvh.as_deref().is_some_and(|pvh| pvh.apic.offset_of(address).is_some()) {
+        return false;
+    }
+    let tables = cx.domain.pvh().and_then(|pvh| pvh.physmap.tables());
+    let found = tables.and_then(|tables| tables.lookup(Gfn(address >> 12)));
+    found.is_some_and(|found| match access {
+        Access::Read => true,
+        Access::Write => found.access.write,
+        Access::Execute => found.access.execute,
+    })
+}
+
 /// Whether the exit came out of an event's delivery: then the instruction has nothing to do with it.
 fn delivers(cx: &Context<'_>) -> bool {
     cx.state.pvh.as_deref().is_some_and(|pvh| pvh.container.has_pending())
@@ -343,9 +359,15 @@ fn halt(cx: &mut Context<'_>) {
     }
     cx.vcpu.seat.ready.block();
     // Only now look: what came before the vCPU was blocked wakes nobody.
-    if takes_nmi(cx) || cx.state.pvh.as_deref().is_some_and(|pvh| upcall::is_due(pvh, cx.vcpu, cx.domain)) {
+    if takes_event(cx) {
         cpu_loop::unblock(cx.vcpu, &mut cx.held);
     }
+}
+
+/// Whether an interrupt waits that the guest lets in, or an NMI.
+pub fn takes_event(cx: &Context<'_>) -> bool {
+    let lets_in = cx.regs.rflags & rflags::IF != 0;
+    takes_nmi(cx) || lets_in && cx.state.pvh.as_deref().is_some_and(|pvh| upcall::is_due(pvh, cx.vcpu, cx.domain))
 }
 
 /// Whether an NMI waits, and not for the handler of another one.

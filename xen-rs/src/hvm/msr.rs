@@ -32,7 +32,6 @@ fn common_read(cx: &Context<'_>, number: u32) -> Result<u64, Fault> {
         Read::Host => cpu::rdmsr_safe(number).ok_or(Fault)?,
         // Linux reads it before it can take a fault, so PVH guests have one on CPUs that have none: fast strings.
         Read::MiscEnable => misc_enable(cpu::rdmsr_safe(number).unwrap_or(1)),
-        Read::BreakpointMask(_) => 0,
         Read::ArchCapabilities => trap::cpuid::policy(cx.domain).msrs().arch_capabilities,
         // The hardware has them.
         Read::FsBase | Read::GsBase | Read::ShadowGsBase | Read::Efer => return Err(Fault),
@@ -80,7 +79,6 @@ fn common_write(cx: &mut Context<'_>, number: u32, value: u64) -> Result<(), Fau
         }
         Write::HypercallPage(gfn) => super::hypercall_page::write(cx, xen_abi::ids::Gfn(gfn)).map_err(|_| Fault),
         Write::MiscEnable(value) if value == misc_enable(cpu::rdmsr_safe(number).unwrap_or(1)) => Ok(()),
-        Write::BreakpointMask(_, 0) => Ok(()),
         _ => Err(Fault),
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     cpu_loop,
     domain::Shutdown,
     guest::{Elements, Handle},
-    trace, watchdog,
+    hvm, trace, watchdog,
 };
 
 /// The most ports one poll may name.
@@ -67,9 +67,15 @@ pub fn block(cx: &mut Context<'_>) {
     cx.vcpu.info.get().set_upcall_mask(false);
     cx.vcpu.seat.ready.block();
     // Only now look: an event that came before the vCPU was blocked wakes nobody.
-    if cx.vcpu.info.get().needs_delivery() {
+    if takes_event(cx) {
         cpu_loop::unblock(cx.vcpu, &mut cx.held);
     }
+}
+
+/// Whether something waits that the guest would take at once: an event; in a container, any interrupt that it lets in, as the mask
+/// of events means nothing there.
+fn takes_event(cx: &Context<'_>) -> bool {
+    if cx.state.pvh.is_some() { hvm::exit::takes_event(cx) } else { cx.vcpu.info.get().needs_delivery() }
 }
 
 /// `SCHEDOP_poll`: waits until one of some ports is pending, even if masked, or a time has come.
@@ -88,7 +94,7 @@ fn poll(cx: &mut Context<'_>, op: Handle<abi::SchedPoll, In>) -> Result<(), Errn
     event::start_poll(&**cx.domain, &cx.vcpu.events, want);
     let domain = &**cx.domain;
     // Only now look: see `block`.
-    let there = if cx.vcpu.info.get().needs_delivery() {
+    let there = if takes_event(cx) {
         Ok(true)
     } else {
         // One after the other: what stands behind a pending one is not read.

@@ -1,6 +1,6 @@
 //! `rdmsr` and `wrmsr` of a PV guest's kernel, carried out as `logic::msr` decides.
 
-use logic::cpuid::features::{ARCH_CAPS, DBEXT, IBPB, ITSC, RDPID, RDTSCP};
+use logic::cpuid::features::{ARCH_CAPS, IBPB, ITSC, RDPID, RDTSCP};
 use logic::msr::{self, EFER_SHOWN, Fault, Guest, Read, Write, misc_enable};
 use machine::arch::x86_64::{cpu, guest_registers, segments};
 
@@ -19,7 +19,6 @@ pub fn guest(domain: &Domain, vcpu: VcpuId) -> Guest {
         bootstrap: vcpu.0 == 0,
         rdtscp: features.has(RDTSCP) || features.has(RDPID),
         itsc: features.has(ITSC),
-        dbext: features.has(DBEXT),
         ibpb: features.has(IBPB),
         arch_capabilities: features.has(ARCH_CAPS),
     }
@@ -49,7 +48,6 @@ fn read_by_policy(cx: &Context<'_>, index: u32) -> Result<u64, Fault> {
         Read::TscAux => pv.tsc_aux.into(),
         Read::Host => cpu::rdmsr_safe(index).ok_or(Fault)?,
         Read::MiscEnable => misc_enable(cpu::rdmsr_safe(index).ok_or(Fault)?),
-        Read::BreakpointMask(_) => 0,
         Read::ArchCapabilities => cpuid::policy(cx.domain).msrs().arch_capabilities,
     })
 }
@@ -93,12 +91,6 @@ pub fn write(cx: &mut Context<'_>, index: u32, value: u64) -> Result<(), Fault> 
         }
         Write::MiscEnable(value) => {
             if value != misc_enable(cpu::rdmsr_safe(index).ok_or(Fault)?) {
-                return Err(Fault);
-            }
-        }
-        Write::BreakpointMask(_, mask) => {
-            // Masked breakpoints are not loaded: only the default is taken.
-            if mask != 0 {
                 return Err(Fault);
             }
         }

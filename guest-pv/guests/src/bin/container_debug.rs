@@ -4,11 +4,11 @@
 #![allow(unsafe_code)] // A processor's debug registers, and instructions that trap.
 
 use core::arch::asm;
-use core::arch::x86_64::__cpuid_count;
 use core::sync::atomic::{AtomicU64, Ordering};
 use guest_pv::alloc::vec;
 use guest_pv::tap::Tap;
 use guest_pv::{Mode, mode, time};
+use guests::cpu::is_intel;
 use guests::{frame_of, trap_of};
 use xen_abi::hypercall::{HYPERVISOR_MULTICALL, HYPERVISOR_XEN_VERSION};
 use xen_abi::multicall::MulticallEntry;
@@ -69,6 +69,10 @@ fn shadows(tap: &mut Tap) {
     let sti = trap_of(|| unsafe { asm!("cli", "pushfq", "or qword ptr [rsp], 0x100", "popfq", "sti", "nop", "nop") });
     tap.is(sti, DEBUG, "STI");
     tap.is(take_dr6() & 0x4000, 0x4000, "is a step");
+    // SAFETY: traps.
+    let hlt = trap_of(|| unsafe { asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "hlt", "nop") });
+    tap.is(hlt, DEBUG, "HLT does not sleep on one");
+    tap.is(take_dr6() & 0x4000, 0x4000, "it is a step, too");
 }
 
 /// A single step over the calls in a list, by the opcode's last byte: what trapped, and where the step was to end.
@@ -91,8 +95,7 @@ macro_rules! step_over {
 fn long_call(tap: &mut Tap) {
     take_dr6();
     let mut calls = vec![MulticallEntry { op: HYPERVISOR_XEN_VERSION.into(), ..Default::default() }; 4000];
-    let intel = __cpuid_count(0, 0).ebx == u32::from_le_bytes(*b"Genu");
-    let (frame, behind) = if intel { step_over!("0xc1", &mut calls) } else { step_over!("0xd9", &mut calls) };
+    let (frame, behind) = if is_intel() { step_over!("0xc1", &mut calls) } else { step_over!("0xd9", &mut calls) };
     tap.is(
         frame.map(|frame| (frame.vector, frame.rip)),
         Some((1, behind)),

@@ -9,6 +9,7 @@ use guest_pv::tap::Tap;
 use guest_pv::{Mode, mode, time};
 use guests::code;
 use guests::container::{Boxed, CODE, DATA};
+use guests::cpu::is_intel;
 use guests::domain::{CRASHED, End};
 use xen_abi::errno::Errno;
 use xen_abi::hvm::{HVM_PARAM_TRIPLE_FAULT_REASON, HvmHwCpu};
@@ -52,6 +53,7 @@ fn run(tap: &mut Tap) {
     let checked = alignment(&mut scene);
     alignment_for_ever(&mut scene, checked);
     breakpoints_for_ever(&mut scene);
+    port_at_the_end(&mut scene);
 }
 
 struct Scene<'a> {
@@ -273,8 +275,19 @@ fn ports_of_ring_3(scene: &mut Scene<'_>) {
     scene.tap.is(said, [0, 0], "its INS is #GP with an error code of 0, and writes nothing");
 }
 
-fn is_intel() -> bool {
-    guests::cpu::xen_cpuid(0, 0).ebx == u32::from_le_bytes(*b"Genu")
+/// A port is read by the last byte of a segment of 4 GiB, behind which addresses begin anew: no processor is entered at 4 GiB
+/// outside 64-bit code (XSA-170).
+fn port_at_the_end(scene: &mut Scene<'_>) {
+    let boxed = existing(program!("xor eax, eax", ".byte 0xea", ".long 0xffffffff", ".word 0x38"));
+    // Its base, behind the byte.
+    const BASE: u64 = CODE + 0x700;
+    boxed.data.store_u64(7 * 8, 0x00cf_9b00_0000_ffff | (BASE & 0xff_ffff) << 16);
+    boxed.code.write(
+        (BASE - 1 - CODE) as usize,
+        code!(".code32", "in al, dx", "mov ds:[0x101b08], eax", "cli", "hlt", ".code64"),
+    );
+    scene.ends(&boxed, DONE, "a port is read by the last byte below 4 GiB");
+    scene.tap.is(boxed.data.load_u32(SAID + 8), 0xff, "it goes on at 0");
 }
 
 /// An access of ring 3's that is not aligned.

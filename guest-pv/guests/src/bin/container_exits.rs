@@ -9,8 +9,8 @@ use core::arch::x86_64::__cpuid_count;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use guest_pv::tap::Tap;
 use guest_pv::{Mode, call, mem, mode, smp, time, traps};
-use guests::cpu::wrmsr;
-use guests::{code_elsewhere, frame_of, load, trap_of};
+use guests::cpu::{is_intel, wrmsr};
+use guests::{code_elsewhere, frame_of, load, page, store, trap_of};
 
 guest_pv::test!(run);
 
@@ -31,6 +31,7 @@ fn run(tap: &mut Tap) {
     nothing(tap);
     tap.is(code_elsewhere(), Some(1234), "code runs in a large page in which none has run");
     two_nmis(tap);
+    end_of_lower_half(tap);
     if __cpuid_count(1, 0).ecx & 1 << 21 == 0 {
         return tap.skip("the APIC as MSRs", "no x2APIC");
     }
@@ -47,6 +48,43 @@ macro_rules! bytes {
         // SAFETY: an instruction that faults, or does nothing.
         trap_of(|| unsafe { asm!(concat!(".byte ", $(stringify!($byte), ", ",)+ "0x90"), inout("rax") &raw mut operand => _, out("rcx") _, out("rdx") _) })
     }};
+}
+
+/// An instruction that is carried out by the hypervisor at the end of the lower half of the addresses: a processor is not entered
+/// behind it (XSA-170).
+fn end_of_lower_half(tap: &mut Tap) {
+    const AT: u64 = 0x7fff_ffff_fffe;
+    let [l3, l2, l1, mut code] = [page(), page(), page(), page()];
+    let (cr3, instruction): (u64, &[u8]) = (read_cr3(), &[0x0f, 0xa2]);
+    code.bytes_mut()[0xffe..].copy_from_slice(instruction);
+    let slot = mem::DIRECT_MAP + (cr3 & !0xfff) + 255 * 8;
+    for (entry, below) in
+        [(slot, &l3), (l3.address() + 0xff8, &l2), (l2.address() + 0xff8, &l1), (l1.address() + 0xff8, &code)]
+    {
+        store(entry, below.mfn().0 << 12 | 3);
+    }
+    // SAFETY: `cpuid`, and a fault behind it.
+    let frame = frame_of(|| unsafe {
+        asm!("push rbx", "call {}", "pop rbx", in(reg) AT, inout("eax") 0 => _, inout("ecx") 0 => _, out("edx") _);
+    });
+    store(slot, 0);
+    // SAFETY: the same tables, but for what was entered above.
+    unsafe { asm!("mov cr3, {}", in(reg) cr3) };
+    let frame = frame.map(|frame| (frame.vector, frame.rip << 16 >> 16));
+    // QEMU's processor of AMD's looks into the tables there.
+    let vectors = if is_intel() { [13, 13] } else { [13, 14] };
+    tap.note(format_args!("behind the lower half: {frame:x?}"));
+    tap.ok(
+        frame.is_some_and(|(vector, at)| vectors.contains(&vector) && at == AT + 2),
+        "CPUID at its end goes on with a fault",
+    );
+}
+
+fn read_cr3() -> u64 {
+    let cr3;
+    // SAFETY: a read.
+    unsafe { asm!("mov {}, cr3", out(reg) cr3) };
+    cr3
 }
 
 /// One that comes while the handler of another runs.
@@ -125,10 +163,6 @@ fn instructions(tap: &mut Tap) {
             tap.is(trap, GP, of);
         }
     }
-}
-
-fn is_intel() -> bool {
-    __cpuid_count(0, 0).ebx == u32::from_le_bytes(*b"Genu")
 }
 
 fn set_dr7(value: u64) {
@@ -254,6 +288,9 @@ mod trampoline {
         "exits_trampoline_call:",
         ".byte 0xc1", // vmcall; d9 is vmmcall
         "mov dword ptr [0x8f10], eax",
+        "mov eax, 0x80000001",
+        "cpuid",
+        "mov dword ptr [0x8f18], edx",
         "lock inc dword ptr [0x8f14]",
         "7: cli",
         "hlt",
@@ -292,8 +329,10 @@ fn another_processor(tap: &mut Tap) {
         low(0x8e20).cast::<[u64; 3]>().write(table);
         low(0x8e00).cast::<u16>().write(23);
         low(0x8e02).cast::<u32>().write_unaligned(0x8e20);
-        low(0x8f00).cast::<[u32; 6]>().write([0; 6]);
+        low(0x8f00).cast::<[u32; 8]>().write([0; 8]);
     }
+    const SYSCALL: u32 = 1 << 11;
+    tap.is(__cpuid_count(0x8000_0001, 0).edx & SYSCALL, SYSCALL, "SYSCALL in long mode");
     // vCPU 1 has APIC number 2.
     for round in 1..=2 {
         tap.is(wrmsr(ICR, 2 << 32 | 0x4500), None, "INIT");
@@ -309,6 +348,7 @@ fn another_processor(tap: &mut Tap) {
         tap.is(peek(0x8f08) & 0xff, 0xff, "a port");
         tap.is(peek(0x8f0c), 0x3232_3232, "it goes on in 32-bit code");
         tap.is(peek(0x8f10), 4 << 16 | 17, "a hypercall from there");
+        tap.is(peek(0x8f18) & SYSCALL == 0, is_intel(), "there Intel's processors do not say that they have SYSCALL");
         tap.is(peek(0x8f14), round, "and is done");
     }
 }

@@ -10,6 +10,7 @@ use guest_pv::call::callback;
 use guest_pv::mem::table::{self, READ_WRITE, TABLE, USER};
 use guest_pv::tap::Tap;
 use guest_pv::{events, traps};
+use guests::cpu::is_intel;
 use guests::user::{self, CODE, STACK_TOP, UserSpace};
 use guests::{call, code, entry_of, frame_of, mmu_update, page};
 use xen_abi::Errno;
@@ -90,11 +91,6 @@ fn from_user(tap: &mut Tap) {
     tap.is(SEEN.load(Ordering::SeqCst) & 0xff, 1, "a callback that masks events");
     traps::set_handler(0xc0, None);
     events::set_upcall_mask(true);
-}
-
-fn is_intel() -> bool {
-    let leaf = core::arch::x86_64::__cpuid(0);
-    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
 }
 
 fn compat(tap: &mut Tap) {

@@ -21,6 +21,9 @@ const EXTENDED: usize = 0x22;
 const TOPOLOGY: usize = 2;
 const EXTENDED_INTEL: u32 = 8;
 
+/// Bits of a guest-physical address that nested tables of four levels translate.
+const PHYSICAL_BITS_PVH: u32 = 48;
+
 /// Bits of leaf 1 EDX that AMD repeats in leaf 0x80000001 EDX.
 const COMMON_1D: u32 = 0x0183_f3ff;
 
@@ -42,7 +45,7 @@ pub struct Policy {
     msrs: Msrs,
     /// Highest of the hypervisor's own leaves, and of those for another hypervisor's guests; 0: as many as there are.
     hypervisor_limits: [u8; 2],
-    /// The host has MTRRs, MONITOR, Enhanced SpeedStep: shown to the hardware domain's kernel only.
+    /// The host has SYSENTER; and MTRRs, MONITOR, Enhanced SpeedStep: shown to the hardware domain's kernel only.
     host: HostBits,
     hardware_domain: bool,
 }
@@ -58,6 +61,7 @@ pub struct Msrs {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct HostBits {
+    sep: bool,
     mtrr: bool,
     eist: bool,
     monitor: bool,
@@ -148,6 +152,7 @@ impl Policy {
 
         let set = policy.features();
         policy.host = HostBits {
+            sep: set.has(features::SEP),
             mtrr: set.has(features::MTRR),
             eist: set.has(features::EIST),
             monitor: set.has(features::MONITOR),
@@ -169,7 +174,15 @@ impl Policy {
     /// The policy of a PVH domain: what paging of its own can make use of, and a local APIC that is the hypervisor's.
     #[must_use]
     pub fn for_pvh(&self) -> Self {
-        self.offering(&features::PVH, &[features::X2APIC, features::MTRR], false)
+        let mut policy = self.offering(&features::PVH, &[features::X2APIC, features::MTRR], false);
+        // Its 32-bit code may use SYSENTER on every CPU.
+        let mut set = policy.features();
+        set.put(features::SEP, self.host.sep);
+        policy.put_features(&set);
+        // As far as its map of physical memory goes.
+        let bits = (policy.extended[8].a & 0xff).min(PHYSICAL_BITS_PVH);
+        policy.extended[8].a = policy.extended[8].a & !0xff | bits;
+        policy
     }
 
     /// The most that a PVH domain's policy can be made into.
@@ -187,6 +200,8 @@ impl Policy {
         let mut set = host_set.intersect(offered);
         always.iter().for_each(|feature| set.put(*feature, true));
         set.put(features::HYPERVISOR, true);
+        // Address masks of breakpoints are nobody's: vCPUs do not have them exchanged.
+        set.put(features::DBEXT, false);
         // A guest's speculation controls are not virtualised yet: the barrier alone works, as it is a command.
         set.put(features::IBRSB, false);
         set.put(features::IBRS, false);

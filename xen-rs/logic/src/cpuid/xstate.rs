@@ -73,6 +73,25 @@ pub const fn xcr0_is_valid(value: u64, offered: u64) -> bool {
         && (avx512 == 0 || (avx512 == xcr0::AVX512 && value & xcr0::YMM != 0))
 }
 
+/// Gives the parts of a legacy region (SDM vol. 1, 10.5.1) their initial values that XSAVEOPT has not written, as they had them:
+/// what `saved`, the low half of XSTATE_BV, has no bit for. MXCSR is always written.
+pub fn clear_unsaved(legacy: &mut [u8; 512], saved: u32) {
+    let (x87, rest) = legacy.split_at_mut(24);
+    let (_, rest) = rest.split_at_mut(8);
+    let (stack, rest) = rest.split_at_mut(128);
+    let (xmm, _) = rest.split_at_mut(256);
+    if saved & 1 == 0 {
+        x87.fill(0);
+        stack.fill(0);
+        if let Some(control) = x87.first_chunk_mut() {
+            *control = 0x037f_u16.to_le_bytes();
+        }
+    }
+    if saved & 2 == 0 {
+        xmm.fill(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +112,22 @@ mod tests {
         assert_eq!(standard_size(&components(), 0xe7), 2688);
         assert_eq!(compacted_size(&components(), 7), 832);
         assert_eq!(compacted_size(&components(), 0xe7), 832 + 64 + 512 + 1024);
+    }
+
+    #[test]
+    fn what_was_not_saved_is_initial() {
+        let old = [0x55; 512];
+        let with = |saved| {
+            let mut legacy = old;
+            clear_unsaved(&mut legacy, saved);
+            legacy
+        };
+        assert_eq!(with(3), old);
+        let (sse, x87, neither) = (with(2), with(1), with(0));
+        assert_eq!((&sse[..2], &sse[2..24], &sse[32..160]), (&[0x7f, 3][..], &[0; 22][..], &[0; 128][..]));
+        assert_eq!((&sse[24..32], &sse[160..]), (&old[24..32], &old[160..]));
+        assert_eq!((&x87[..160], &x87[160..416], &x87[416..]), (&old[..160], &[0; 256][..], &old[416..]));
+        assert_eq!((&neither[..160], &neither[160..]), (&sse[..160], &x87[160..]));
     }
 
     #[test]

@@ -113,3 +113,16 @@ fn a_policy_that_is_set_as_it_is_stays() {
 }
 
 extern crate std;
+
+#[test]
+fn for_pvh_as_far_as_its_map_goes() {
+    let pvh = Policy::of_host(host, Msrs::default()).for_pvh();
+    assert_eq!(pvh.answer(0x8000_0008, 0, &KERNEL).a, 48 << 8 | 48);
+    assert_eq!(pvh.answer(1, 0, &KERNEL).d >> 11 & 1, 1, "SYSENTER for its 32-bit code");
+    assert_eq!(pv().answer(1, 0, &KERNEL).d >> 11 & 1, 0);
+    let agreed = pvh.clone().agreed(&pvh).unwrap();
+    assert_eq!(agreed.answer(0x8000_0008, 0, &KERNEL).a & 0xff, 48);
+    let mut more = pvh.clone();
+    more.extended[8].a |= 0xff;
+    assert_eq!(more.agreed(&pvh).unwrap().answer(0x8000_0008, 0, &KERNEL).a & 0xff, 48);
+}

@@ -10,7 +10,7 @@ use super::cpu::{Features, cpuid, has, xsetbv};
 use alloc::boxed::Box;
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use logic::cpuid::xstate::xcr0;
+use logic::cpuid::xstate::{self, xcr0};
 
 /// Bytes of the legacy region: what FXSAVE writes.
 pub const LEGACY: usize = 512;
@@ -123,7 +123,11 @@ impl FpuArea {
     /// The legacy region: the layout of FXSAVE, which `vcpu_guest_context.fpu_ctxt` has.
     #[must_use]
     pub fn legacy(&self) -> [u8; LEGACY] {
-        self.bytes().first_chunk().copied().unwrap_or([0; LEGACY])
+        let mut legacy = self.bytes().first_chunk().copied().unwrap_or([0; LEGACY]);
+        if has(Features::XSAVE) {
+            xstate::clear_unsaved(&mut legacy, self.word(XSTATE_BV));
+        }
+        legacy
     }
 
     /// Takes x87 and SSE state from a legacy region; everything else is as after INIT. Bits of MXCSR that the CPU does

@@ -67,8 +67,18 @@ fn port() -> Exit {
         reads: qualification & 1 << 3 != 0,
         string: qualification & 1 << 4 != 0,
         repeated: qualification & 1 << 5 != 0,
-        next: read(Field::GUEST_RIP).wrapping_add(read(Field::INSTRUCTION_LENGTH)),
+        next: behind(read(Field::GUEST_RIP)),
     })
+}
+
+/// Where the guest goes on behind the instruction at this place. Outside 64-bit code addresses have 32 bits.
+fn behind(rip: u64) -> u64 {
+    let next = rip.wrapping_add(read(Field::INSTRUCTION_LENGTH));
+    if next >> 32 != rip >> 32 && !in_64bit_code() { next & 0xffff_ffff } else { next }
+}
+
+fn in_64bit_code() -> bool {
+    segment(Register::Cs).attributes & attributes::LONG != 0 && read(Field::GUEST_EFER) & 1 << 10 != 0
 }
 
 fn nested_fault() -> Exit {
@@ -183,8 +193,7 @@ fn control_register(vcpu: &mut VmxVcpu, regs: &mut GuestRegs) -> Exit {
     const MOV_FROM: u64 = 1;
     let qualification = read(Field::QUALIFICATION);
     let (number, kind, general) = (qualification & 0xf, qualification >> 4 & 3, qualification >> 8 & 0xf);
-    let code = segment(Register::Cs).attributes;
-    let in_64bit_code = code & attributes::LONG != 0 && read(Field::GUEST_EFER) & 1 << 10 != 0;
+    let in_64bit_code = in_64bit_code();
     let register = Gpr(general as u8);
     let value = if in_64bit_code { register.read(regs) } else { register.read(regs) & 0xffff_ffff };
     let done = match (number, kind) {
@@ -207,8 +216,7 @@ fn control_register(vcpu: &mut VmxVcpu, regs: &mut GuestRegs) -> Exit {
     if number != 8 {
         vcpu.flush_linear();
     }
-    let next = regs.rip.wrapping_add(read(Field::INSTRUCTION_LENGTH));
-    regs.rip = if in_64bit_code { next } else { next & 0xffff_ffff };
+    regs.rip = behind(regs.rip);
     vcpu.end_shadow();
     regs.rflags &= !rflags::RF;
     if regs.rflags & rflags::TF != 0 {

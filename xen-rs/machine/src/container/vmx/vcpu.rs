@@ -259,6 +259,16 @@ impl VmxVcpu {
         }
     }
 
+    /// An emulated instruction was the last one of the lower half of the addresses: the next one's fetch is #GP. The processor
+    /// says where that would have been, but is not entered there (SDM vol. 3C, 27.3.1.4; XSA-170).
+    #[cold]
+    fn leave_lower_half(&mut self, regs: &mut GuestRegs) {
+        regs.rip = canonical(regs.rip);
+        if self.pending == 0 {
+            self.inject(Event::general_protection());
+        }
+    }
+
     /// Runs the guest until it comes back. It is loaded on this CPU.
     #[inline(always)]
     pub(crate) fn enter(&mut self, regs: &mut GuestRegs) {
@@ -269,6 +279,9 @@ impl VmxVcpu {
             || self.round != this.asid_round.load(Ordering::Relaxed)
         {
             self.renew_translations(generation);
+        }
+        if canonical(regs.rip) != regs.rip {
+            self.leave_lower_half(regs);
         }
         write(Field::GUEST_RIP, regs.rip);
         write(Field::GUEST_RSP, regs.rsp);
