@@ -28,8 +28,8 @@ const MEASURED: [&str; 1] = ["brd"];
 /// Drivers of a guest's split devices, and of what is on them where that is not in the kernel itself.
 pub fn guest(kernel: Fetched) -> &'static [&'static str] {
     match kernel {
-        Fetched::Kernel686 => &["xen_blkfront", "crc32c_generic", "ext4"],
-        _ => &["xen_blkfront"],
+        Fetched::CloudKernel => &["xen_blkfront"],
+        _ => &["xen_blkfront", "crc32c_generic", "ext4"],
     }
 }
 

@@ -38,7 +38,8 @@ pub fn write_part(cx: &mut Context<'_>, offset: u32, bytes: u8, value: u32) {
 }
 
 /// `rdmsr` of one of its registers.
-pub fn read_msr(pvh: &PvhVcpu, domain: &Domain, number: u32) -> Result<u64, Fault> {
+pub fn read_msr(pvh: &mut PvhVcpu, domain: &Domain, number: u32) -> Result<u64, Fault> {
+    sync_priority(pvh);
     pvh.apic.read_msr(number, &domain.tsc).ok_or(Fault)
 }
 
@@ -152,12 +153,19 @@ pub fn start_if_asked(domain: &Domain, vcpu: &Arc<Vcpu>, held: &mut Held<'_, 0>)
     }
 }
 
-/// What INIT does at once to a vCPU that is parked: it has no state any more, and no NMI nor a handler of one.
+/// What INIT does at once to a vCPU that is parked: it has no state any more, no NMI nor a handler of one, and its APIC is as
+/// after a reset (SDM vol. 3A, 10.4.7.3).
 fn init(vcpu: &Vcpu, held: &mut Held<'_, 0>) {
     vcpu.clear(VcpuFlags::INITIALISED);
     vcpu.seat.ready.clear_nmi();
-    if let Some(pvh) = vcpu.parked.lock(held).0.as_mut().and_then(|state| state.pvh.as_deref_mut()) {
+    let (mut parked, _held) = vcpu.parked.lock(held);
+    let Some(state) = parked.as_mut() else { return };
+    state.timers.apic = None;
+    if let Some(pvh) = state.pvh.as_deref_mut() {
         pvh.nmis = Nmis::Taken;
+        pvh.apic.init();
+        settle(pvh);
+        vcpu.inbox.set_address(pvh.apic.address());
     }
 }
 

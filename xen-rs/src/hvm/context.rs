@@ -20,7 +20,7 @@ use xen_abi::{
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
-use super::{PvhVcpu, apic};
+use super::PvhVcpu;
 use crate::{
     cpu_loop,
     domain::{Domain, Life},
@@ -64,10 +64,6 @@ pub fn start(domain: &Domain, vcpu: &Vcpu, at: &CpuState, held: &mut Held<'_, 0>
         *cpu = *at;
         state.regs = GuestRegs { rflags: rflags::FIXED, ..GuestRegs::default() };
         state.fpu.reset();
-        if let Some(pvh) = state.pvh.as_deref_mut() {
-            pvh.apic.init();
-            apic::settle(pvh);
-        }
         Ok(())
     })
 }

@@ -3,7 +3,7 @@
 use logic::cpuid::{
     Leaf, Vendor,
     hypervisor::{self, Domain as XenLeaves},
-    policy::{Live, Policy},
+    policy::Live,
 };
 use logic::emulate::control::cr4;
 use logic::{hvm::length::Instruction, regs::GuestRegs};
@@ -46,22 +46,27 @@ fn ordinary(pvh: &PvhVcpu, domain: &Domain, vcpu: &Vcpu, regs: &GuestRegs) -> Re
     let mut answer = policy.answer(leaf, subleaf, &live);
     // Local APICs have even numbers, as Xen's.
     let apic_id = vcpu.id.0 * 2;
+    let without_apic = u32::from(!pvh.apic.is_switched_on()) << 9;
     match leaf {
-        1 => answer.b = answer.b & 0x00ff_ffff | apic_id << 24,
+        1 => {
+            answer.b = answer.b & 0x00ff_ffff | apic_id << 24;
+            answer.d &= !without_apic;
+        }
         0xb if policy.answer(0, 0, &live).a >= 0xb => {
             answer = Leaf { c: subleaf & 0xff, d: apic_id, ..answer };
         }
-        0x8000_0001 if is_hidden(pvh, policy) => answer.d &= !(1 << 11),
+        0x8000_0001 if policy.vendor() == Vendor::Intel => answer.d &= !(u32::from(!in_long_mode(pvh)) << 11),
+        0x8000_0001 => answer.d &= !without_apic,
         _ => {}
     }
     Ok(answer)
 }
 
-/// Whether the guest is not told of SYSCALL: processors of Intel's have it in long mode only.
+/// Whether the guest is told of SYSCALL by a processor of Intel's.
 #[cold]
-fn is_hidden(pvh: &PvhVcpu, policy: &Policy) -> bool {
+fn in_long_mode(pvh: &PvhVcpu) -> bool {
     const LONG_MODE_ACTIVE: u64 = 1 << 10;
-    policy.vendor() == Vendor::Intel && pvh.container.state().efer & LONG_MODE_ACTIVE == 0
+    pvh.container.state().efer & LONG_MODE_ACTIVE != 0
 }
 
 fn put(regs: &mut GuestRegs, answer: Leaf) {

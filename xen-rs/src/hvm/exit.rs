@@ -365,7 +365,11 @@ fn halt(cx: &mut Context<'_>) {
 }
 
 /// Whether an interrupt waits that the guest lets in, or an NMI.
-pub fn takes_event(cx: &Context<'_>) -> bool {
+pub fn takes_event(cx: &mut Context<'_>) -> bool {
+    // The guest may have changed its priority since an exit looked.
+    if let Some(pvh) = cx.state.pvh.as_deref_mut() {
+        apic::sync_priority(pvh);
+    }
     let lets_in = cx.regs.rflags & rflags::IF != 0;
     takes_nmi(cx) || lets_in && cx.state.pvh.as_deref().is_some_and(|pvh| upcall::is_due(pvh, cx.vcpu, cx.domain))
 }

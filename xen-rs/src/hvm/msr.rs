@@ -11,8 +11,8 @@ use crate::{cpu::Context, trap};
 const CR0_PG: u64 = 1 << 31;
 
 /// Value of a register.
-pub fn read(cx: &Context<'_>, number: u32) -> Result<u64, Fault> {
-    let pvh = cx.state.pvh.as_deref().ok_or(Fault)?;
+pub fn read(cx: &mut Context<'_>, number: u32) -> Result<u64, Fault> {
+    let pvh = cx.state.pvh.as_deref_mut().ok_or(Fault)?;
     match rules::place(number) {
         Place::Efer => Ok(pvh.container.paging().efer),
         Place::Pat => Ok(pvh.container.pat()),

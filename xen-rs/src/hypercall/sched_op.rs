@@ -74,7 +74,7 @@ pub fn block(cx: &mut Context<'_>) {
 
 /// Whether something waits that the guest would take at once: an event; in a container, any interrupt that it lets in, as the mask
 /// of events means nothing there.
-fn takes_event(cx: &Context<'_>) -> bool {
+fn takes_event(cx: &mut Context<'_>) -> bool {
     if cx.state.pvh.is_some() { hvm::exit::takes_event(cx) } else { cx.vcpu.info.get().needs_delivery() }
 }
 

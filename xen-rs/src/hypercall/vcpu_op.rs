@@ -82,7 +82,7 @@ pub fn for_code(cx: &mut Context<'_>, width: Width) -> Outcome {
         Op::SendNmi if va != 0 => Outcome::Fail(Errno::EINVAL),
         Op::SendNmi => {
             if !vcpu.seat.ready.set_nmi() {
-                cpu_loop::event(&vcpu, &mut cx.held);
+                cpu_loop::nudge(&vcpu, &mut cx.held);
             }
             Outcome::OK
         }

@@ -118,7 +118,7 @@ impl Clock for DomainTsc {
             Way::Scaled(scaled) => scaled.host_ticks(ticks.saturating_sub(scaled.at(rdtsc()))),
             Way::Emulated => return self.rules().when(ticks, now),
         };
-        let khz = u64::from(tsc_khz()).max(1);
-        now.after(Nanos(ahead.saturating_mul(1_000_000) / khz))
+        let ahead = u128::from(ahead) * 1_000_000 / u128::from(tsc_khz()).max(1);
+        now.after(Nanos(u64::try_from(ahead).unwrap_or(u64::MAX >> 2)))
     }
 }

@@ -67,6 +67,7 @@ fn run(tap: &mut Tap) {
     timer(tap);
     event(tap);
     cost(tap);
+    gone(tap);
 }
 
 fn take(vector: u64) {
@@ -137,6 +138,10 @@ fn priorities(tap: &mut Tap) {
     tap.is(wrmsr(TASK_PRIORITY, 0x57), None, "the task priority");
     tap.is((rdmsr(TASK_PRIORITY), cr8()), (Some(0x57), 5), "is CR8");
     tap.is(rdmsr(PROCESSOR_PRIORITY), Some(0x57), "and the processor's");
+    // SAFETY: a task priority, with no interrupt that waits.
+    unsafe { asm!("mov cr8, {}", in(reg) 6u64) };
+    tap.is((rdmsr(TASK_PRIORITY), rdmsr(PROCESSOR_PRIORITY)), (Some(0x60), Some(0x60)), "CR8 is both");
+    wrmsr(TASK_PRIORITY, 0x57);
     wrmsr(SELF_IPI, INNER);
     window();
     tap.is((taken(), word(REQUESTED, INNER)), (0, true), "an interrupt of its class waits");
@@ -279,6 +284,22 @@ fn event(tap: &mut Tap) {
     tap.is(taken(), BY_EVENT, "an event is an interrupt");
     tap.is(rdmsr(PROCESSOR_PRIORITY), Some(0), "and its EOI was the APIC's");
     let _ = guest_pv::events::close(port);
+    traps::set_handler(2, Some(|_| take(2)));
+    tap.is(call::vcpu::send_nmi(smp::this()), Ok(()), "an NMI");
+    window();
+    tap.is(taken(), 2, "is no event, too");
+}
+
+/// Without one CPUID tells of none (SDM vol. 3A, 10.4.3). All that it had is lost.
+fn gone(tap: &mut Tap) {
+    let told = || __cpuid_count(1, 0).edx & 1 << 9 != 0;
+    tap.ok(told(), "CPUID tells of it");
+    tap.is(wrmsr(APIC_BASE, 0xfee0_0100), None, "it is switched off for good");
+    tap.ok(!told(), "and CPUID tells of none");
+    wrmsr(APIC_BASE, 0xfee0_0900);
+    wrmsr(APIC_BASE, 0xfee0_0d00);
+    wrmsr(SPURIOUS, ON);
+    tap.ok(told(), "until it is back");
 }
 
 /// The least that something takes, in ticks of the TSC.

@@ -36,6 +36,7 @@ fn run(tap: &mut Tap) {
         poll(tap, own, other, masked);
     }
     block(tap, own);
+    halt(tap);
     events::close(own).expect("a port of ours");
     events::close(other).expect("a port of ours");
 }
@@ -115,4 +116,22 @@ fn block(tap: &mut Tap, own: Port) {
     tap.ok(passed < LONG / 2, "so does an event");
     tap.is(TAKEN.load(Ordering::SeqCst), 2, "that is taken, too");
     events::set_upcall_mask(true);
+}
+
+/// HLT with an interrupt of the APIC's that waits, and has waited for the task priority until just now.
+fn halt(tap: &mut Tap) {
+    TAKEN.store(0, Ordering::SeqCst);
+    // SAFETY: a task priority, before anything waits.
+    unsafe { asm!("mov cr8, {}", in(reg) 15u64) };
+    apic_write(0x300, 0x4_0000 | 0x41);
+    // SAFETY: nothing is to come of it yet.
+    unsafe { asm!("sti", "nop", "nop", "cli") };
+    tap.is(TAKEN.load(Ordering::SeqCst), 0, "what is below the task priority is not taken");
+    let begin = time::now();
+    call::vcpu::set_singleshot_timer(smp::this(), begin + LONG, 0).expect("the timer can be set");
+    // SAFETY: what comes has a handler.
+    unsafe { asm!("mov cr8, {}", "sti", "hlt", "cli", in(reg) 0u64) };
+    tap.ok(time::now() - begin < LONG / 2, "what a lower task priority lets in ends a HLT at once");
+    tap.ok(TAKEN.load(Ordering::SeqCst) > 0, "and is taken");
+    call::vcpu::stop_singleshot_timer(smp::this()).expect("it can be stopped");
 }

@@ -114,7 +114,7 @@ pub(super) fn send_trigger(cx: &mut Context<'_>, target: &Target, arg: &abi::Sen
     match arg.trigger {
         abi::XEN_DOMCTL_SENDTRIGGER_NMI => {
             if !vcpu.seat.ready.set_nmi() {
-                cpu_loop::event(vcpu, &mut cx.held);
+                cpu_loop::nudge(vcpu, &mut cx.held);
             }
             Ok(Reply::Nothing)
         }

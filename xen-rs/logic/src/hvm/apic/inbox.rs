@@ -10,7 +10,8 @@ pub struct Inbox {
     id: u32,
     vectors: [AtomicU32; 8],
     signals: AtomicU32,
-    /// Something may be in one of the others: set behind it, and taken back before they are looked at.
+    /// Something may be in one of the others: set behind it, and taken back before they are looked at. In one order with
+    /// [`Readiness`](crate::sched::Readiness): who goes to sleep and then finds nothing here is woken by the one who sets it.
     any: AtomicBool,
     address: AtomicU64,
 }
@@ -81,7 +82,7 @@ impl Inbox {
             Message::Startup(page) => self
                 .update(|old| if old & STARTUP != 0 { old } else { old & !STARTUP_PAGE | STARTUP | u32::from(page) }),
         };
-        self.any.store(true, Ordering::Release);
+        self.any.store(true, Ordering::SeqCst);
         new
     }
 
@@ -92,7 +93,7 @@ impl Inbox {
             Some(word) => word.fetch_or(bit, Ordering::AcqRel) & bit == 0,
             None => false,
         };
-        self.any.store(true, Ordering::Release);
+        self.any.store(true, Ordering::SeqCst);
         new
     }
 
@@ -129,7 +130,7 @@ impl Inbox {
     #[inline(always)]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.any.load(Ordering::Acquire)
+        !self.any.load(Ordering::SeqCst)
     }
 
     /// Empties it, but for INIT and a SIPI behind it.

@@ -139,6 +139,13 @@ impl Apic {
         self.base
     }
 
+    /// Whether IA32_APIC_BASE switches it on; without that CPUID tells of none (SDM vol. 3A, 10.4.3).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_switched_on(&self) -> bool {
+        self.base & BASE_ENABLED != 0
+    }
+
     /// Whether it is switched on and its registers are memory.
     #[must_use]
     pub const fn is_memory(&self) -> bool {
@@ -154,7 +161,7 @@ impl Apic {
     /// Whether interrupts reach it: the hardware's switch and the software's.
     #[must_use]
     pub const fn is_enabled(&self) -> bool {
-        self.base & BASE_ENABLED != 0 && self.spurious & SPURIOUS_ENABLED != 0
+        self.is_switched_on() && self.spurious & SPURIOUS_ENABLED != 0
     }
 
     /// Where in its page a guest-physical address lies, if it is memory and has it there.
@@ -221,7 +228,7 @@ impl Apic {
     pub fn address(&self) -> address::Address {
         address::Address {
             enabled: self.is_enabled(),
-            there: self.base & BASE_ENABLED != 0,
+            there: self.is_switched_on(),
             x2apic: self.is_x2apic(),
             flat: self.format >> 28 == 0xf,
             logical: if self.is_x2apic() { address::logical_of(self.id) } else { self.logical },

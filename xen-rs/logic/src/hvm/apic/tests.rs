@@ -406,3 +406,53 @@ fn what_hardware_would_do() {
     assert!(due(0x50, 0x3031, Some(0x60)) && !due(0x60, 0x3031, Some(0x60)));
     assert!(!due(0, 0, None) && !due(0, 0, Some(15)));
 }
+
+/// Two threads that come as close as they can for half a second: the order of plain accesses is the processor's own.
+#[test]
+#[cfg_attr(miri, ignore = "an interpreter has no store buffers")]
+fn what_comes_while_its_vcpu_goes_to_sleep_wakes_it() {
+    use crate::sched::Readiness;
+    use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+    let (inbox, ready) = (Inbox::new(0), Readiness::new());
+    let _ = ready.bring_up();
+    assert!(ready.switch_in());
+    let (arrived, over) = (AtomicU32::new(0), AtomicBool::new(false));
+    let meet = |both: u32| {
+        arrived.fetch_add(1, SeqCst);
+        for tries in 0.. {
+            if arrived.load(SeqCst) >= both {
+                break;
+            }
+            if tries < 1000 { core::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+    };
+    let mut lost = 0;
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            for round in (0..).step_by(4) {
+                meet(round + 2);
+                if over.load(SeqCst) {
+                    break;
+                }
+                inbox.post_vector(0x40);
+                let _ = ready.unblock();
+                meet(round + 4);
+            }
+        });
+        let begin = std::time::Instant::now();
+        for round in (0..).step_by(4) {
+            over.store(begin.elapsed().as_millis() > 500, SeqCst);
+            meet(round + 2);
+            if over.load(SeqCst) {
+                break;
+            }
+            ready.block();
+            let sees = !inbox.is_empty();
+            meet(round + 4);
+            lost += u32::from(!sees && ready.is_blocked());
+            let _ = ready.unblock();
+            let _ = inbox.drain(|_| {});
+        }
+    });
+    assert_eq!(lost, 0, "rounds in which it sleeps and nobody wakes it");
+}
