@@ -22,7 +22,9 @@ const PACKAGES: &str = "systemd-sysv,udev,kmod,linux-image-cloud-amd64,initramfs
 /// Makes a system of the packages, in namespaces of its own, so that no mount stays.
 const MAKE: &str = r#"
 set -e
-debootstrap --variant=minbase --include="$2" bookworm "$1"
+# It tells of its failures on its standard output.
+debootstrap --variant=minbase --include="$2" bookworm "$1" > "$1.log" || { tail -n 3 "$1.log" >&2; exit 1; }
+rm "$1.log"
 cd "$1"
 echo debian > etc/hostname
 echo '/dev/xvda / ext4 errors=remount-ro 0 1' > etc/fstab
