@@ -122,6 +122,7 @@ fn send(cx: &mut Context<'_>, ipi: &Ipi) {
         }
         if starts {
             start_if_asked(domain, vcpu, &mut cx.held);
+            cpu_loop::breathe(&mut cx.held);
         }
         if ipi.first_only {
             break;

@@ -281,14 +281,7 @@ fn grant_table_op(cx: &mut Context<'_>) -> Outcome {
     match low(command) {
         grant_table::GNTTABOP_COPY if count != 0 => copies(cx).unwrap_or_else(Outcome::Fail),
         grant_table::GNTTABOP_SETUP_TABLE => setup_table(cx).unwrap_or_else(Outcome::Fail),
-        grant_table::GNTTABOP_MAP_GRANT_REF
-        | grant_table::GNTTABOP_UNMAP_GRANT_REF
-        | grant_table::GNTTABOP_COPY
-        | grant_table::GNTTABOP_QUERY_SIZE
-        | grant_table::GNTTABOP_SET_VERSION
-        | grant_table::GNTTABOP_GET_VERSION
-        | grant_table::GNTTABOP_SWAP_GRANT_REF => calls::grant_table_op::grant_table_op(cx),
-        _ => Outcome::Fail(Errno::ENOSYS),
+        _ => super::hypercall::grant_table_op(cx),
     }
 }
 

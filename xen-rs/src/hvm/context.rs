@@ -9,6 +9,7 @@ use logic::{
     regs::{GuestRegs, rflags},
 };
 use machine::container::{CpuState, DescriptorTable, Segment, attributes};
+use machine::mem::heap;
 use xen_abi::{
     arch_x86::VcpuGuestContext,
     errno::Errno,
@@ -24,6 +25,7 @@ use super::PvhVcpu;
 use crate::{
     cpu_loop,
     domain::{Domain, Life},
+    memory,
     time::{self, DomainTsc},
     vcpu::{Vcpu, VcpuFlags, VcpuState},
 };
@@ -40,12 +42,16 @@ fn change(
     fill: impl FnOnce(&mut VcpuState, &mut CpuState) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     let tables = domain.pvh().and_then(|pvh| pvh.physmap.tables()).ok_or(Errno::EINVAL)?.clone();
+    memory::feed_heap(held);
     let (mut parked, _held) = vcpu.parked.lock(held);
     let state = parked.as_mut().ok_or(Errno::EBUSY)?;
     if domain.life.get() != Life::Alive {
         return Err(Errno::EINVAL);
     }
     if state.pvh.is_none() {
+        if heap::is_low() {
+            return Err(Errno::ENOMEM);
+        }
         state.pvh = Some(Box::new(PvhVcpu::new(tables, vcpu.id).ok_or(Errno::ENOMEM)?));
     }
     state.timers.periodic = None;

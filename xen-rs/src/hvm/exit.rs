@@ -232,7 +232,7 @@ fn length(cx: &Context<'_>, instruction: Instruction) -> Option<u64> {
 fn runs_code(cx: &mut Context<'_>, address: u64) -> bool {
     let domain = cx.domain;
     let Some(pvh) = domain.pvh() else { return false };
-    pvh.physmap.allow_code(domain.id, Gfn(address >> 12), &mut cx.held).unwrap_or_else(|_| {
+    pvh.physmap.allow_code(domain, Gfn(address >> 12), &mut cx.held).unwrap_or_else(|_| {
         crash(cx, "its pool has no frame left for tables of code");
         true
     })

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use logic::{event::Notify, hvm::length::Instruction, hypercall::Outcome, lock::Held, regs::GuestRegs};
 use machine::container::attributes;
-use xen_abi::{errno::Errno, hypercall, ids::Port};
+use xen_abi::{errno::Errno, grant_table, hypercall, ids::Port};
 
 use super::{compat, exit};
 use crate::{
@@ -100,7 +100,7 @@ fn route(cx: &mut Context<'_>, number: u64) -> Outcome {
         hypercall::HYPERVISOR_SCHED_OP => calls::sched_op::sched_op(cx),
         hypercall::HYPERVISOR_EVENT_CHANNEL_OP => calls::event_channel_op::event_channel_op(cx),
         hypercall::HYPERVISOR_MEMORY_OP => calls::memory_op::memory_op(cx),
-        hypercall::HYPERVISOR_GRANT_TABLE_OP => calls::grant_table_op::grant_table_op(cx),
+        hypercall::HYPERVISOR_GRANT_TABLE_OP => grant_table_op(cx),
         hypercall::HYPERVISOR_VCPU_OP => calls::vcpu_op::vcpu_op(cx),
         hypercall::HYPERVISOR_VM_ASSIST => calls::vm_assist::vm_assist(cx),
         hypercall::HYPERVISOR_CONSOLE_IO => calls::console_io::console_io(cx),
@@ -110,6 +110,23 @@ fn route(cx: &mut Context<'_>, number: u64) -> Outcome {
         hypercall::HYPERVISOR_DOMCTL => calls::domctl::domctl(cx),
         hypercall::HYPERVISOR_PHYSDEV_OP => calls::physdev_op::from_container(cx),
         hypercall::HYPERVISOR_MMUEXT_OP => calls::mmuext_op::of_others(cx),
+        _ => Outcome::Fail(Errno::ENOSYS),
+    }
+}
+
+/// Of the operations on grants, those that there are for guests with frame numbers of their own, as in Xen.
+pub(super) fn grant_table_op(cx: &mut Context<'_>) -> Outcome {
+    let [command, ..] = cx.args();
+    #[allow(clippy::cast_possible_truncation, reason = "an unsigned int in the ABI")]
+    match command as u32 {
+        grant_table::GNTTABOP_MAP_GRANT_REF
+        | grant_table::GNTTABOP_UNMAP_GRANT_REF
+        | grant_table::GNTTABOP_SETUP_TABLE
+        | grant_table::GNTTABOP_COPY
+        | grant_table::GNTTABOP_QUERY_SIZE
+        | grant_table::GNTTABOP_SET_VERSION
+        | grant_table::GNTTABOP_GET_VERSION
+        | grant_table::GNTTABOP_SWAP_GRANT_REF => calls::grant_table_op::grant_table_op(cx),
         _ => Outcome::Fail(Errno::ENOSYS),
     }
 }

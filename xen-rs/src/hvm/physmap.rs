@@ -149,7 +149,7 @@ impl DomainPhysmap {
     ///
     /// # Errors
     /// `EINVAL`: not pages of `owner`, a number that no guest has, or the domain dies. `EBUSY`: in use as something else.
-    /// `ENOMEM`: the pool is used up. What was entered before is taken out again, as by [`Self::give_back`].
+    /// `ENOMEM`: the pool is used up. What was entered before is taken out again, as by [`Self::remove`].
     pub fn enter(
         &self,
         domain: &Arc<Domain>,
@@ -175,7 +175,7 @@ impl DomainPhysmap {
             match entered {
                 Ok(part) => done += part.frames(),
                 Err(refused) => {
-                    let _ = self.take_out(domain, (gfn, done), |usage| usage == Use::Ram, held);
+                    let _ = self.take_out(domain, (gfn, done), |_| false, held);
                     return Err(errno(refused));
                 }
             }
@@ -202,7 +202,7 @@ impl DomainPhysmap {
     ///
     /// # Errors
     /// `ENOMEM`: the pool for tables is used up.
-    pub fn allow_code(&self, domain: DomId, gfn: Gfn, held: &mut Held<'_, 0>) -> Result<bool, Errno> {
+    pub fn allow_code(&self, domain: &Domain, gfn: Gfn, held: &mut Held<'_, 0>) -> Result<bool, Errno> {
         let (mut map, mut below) = self.map.lock(held);
         self.feed(domain, &mut map, &mut below);
         let Some(map) = map.as_mut() else { return Ok(false) };
@@ -229,7 +229,7 @@ impl DomainPhysmap {
         for _ in 0..2 {
             let entered = {
                 let (mut map, mut below) = self.map.lock(held);
-                self.feed(domain.id, &mut map, &mut below);
+                self.feed(domain, &mut map, &mut below);
                 match map.as_mut() {
                     // What its end has gone past is not looked at again.
                     _ if domain.life.get() != Life::Alive => Err((Refused::Misplaced, page)),
@@ -253,11 +253,12 @@ impl DomainPhysmap {
         Err(Refused::Occupied)
     }
 
-    /// Lets the map have the frames for tables that the next operation may need, as far as the pool goes.
-    fn feed(&self, domain: DomId, map: &mut Option<Map>, held: &mut Held<'_, { rank::PHYSMAP }>) {
-        if map.is_none() && self.tables.get().is_none() {
+    /// Lets the map have the frames for tables that the next operation may need, as far as the pool goes. No domain gets a map
+    /// that nobody would take apart any more.
+    fn feed(&self, domain: &Domain, map: &mut Option<Map>, held: &mut Held<'_, { rank::PHYSMAP }>) {
+        if map.is_none() && self.tables.get().is_none() && domain.life.get() == Life::Alive {
             let Ok(root) = memory::alloc(0, Zone::Any, held) else { return };
-            match nested::new(domain, container::table_format(), container::largest_page(), root) {
+            match nested::new(domain.id, container::table_format(), container::largest_page(), root) {
                 Ok((new, tables)) => {
                     self.tables.call_once(|| Arc::new(tables));
                     *map = Some(new);
@@ -316,7 +317,7 @@ impl DomainPhysmap {
             {
                 let (mut map, mut below) = self.map.lock(held);
                 while at < end && !stale.is_full() {
-                    self.feed(domain.id, &mut map, &mut below);
+                    self.feed(domain, &mut map, &mut below);
                     let Some(map) = map.as_mut() else {
                         at = end;
                         break;

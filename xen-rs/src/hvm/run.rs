@@ -3,7 +3,7 @@
 //! A CPU is in this loop as long as the scheduler gives it PVH vCPUs. It lies behind the scheduler's choice, so the ways of
 //! PV guests in and out do not know of it.
 
-use logic::{hvm::length::Instruction, lock::Held, regs::GuestRegs};
+use logic::{hvm::length::Instruction, lock::Held, regs::GuestRegs, time::Nanos};
 use machine::{
     arch::x86_64::interrupts,
     container::{Event, EventKind, Exit},
@@ -11,8 +11,8 @@ use machine::{
 
 use super::{apic, cpuid, exit, hypercall, upcall, vcpu::Nmis};
 use crate::{
-    cpu::{Cpu, Running},
-    cpu_loop,
+    cpu::{Cpu, CpuLocal, Running},
+    cpu_loop, time,
 };
 
 const NMI_VECTOR: u8 = 2;
@@ -34,7 +34,7 @@ pub fn run(
                 continue;
             }
             if let Some(running) = &mut cpu.running {
-                deliver_nmi(running, regs);
+                deliver_nmi(&mut cpu.local, running, regs);
             }
         }
         match stay(cpu, regs, held) {
@@ -107,8 +107,14 @@ fn stay(cpu: &mut Cpu, regs: &mut GuestRegs, held: &mut Held<'_, 0>) -> Left {
 
 /// An NMI is delivered unless the handler of another one runs.
 #[cold]
-fn deliver_nmi(running: &mut Running, regs: &GuestRegs) {
+fn deliver_nmi(local: &mut CpuLocal, running: &mut Running, regs: &GuestRegs) {
+    /// Time for some instructions.
+    const SOON: Nanos = Nanos(100_000);
     let Some(pvh) = running.state.pvh.as_deref_mut() else { return };
+    if pvh.container.is_in_shadow() {
+        // Behind `mov ss` it would be written to where the stack pointer still points (SDM vol. 3A, 6.8.3).
+        return cpu_loop::arm(&mut local.sched.timer, time::now().after(SOON));
+    }
     if running.vcpu.seat.ready.nmi_pending() && pvh.nmis.are_taken(regs.rip) && !pvh.container.has_pending() {
         running.vcpu.seat.ready.clear_nmi();
         pvh.nmis = Nmis::HeldOff;

@@ -24,7 +24,11 @@ use logic::{
 };
 use machine::arch::x86_64::interrupts;
 use machine::mem::shared::SharedPage;
-use xen_abi::{errno::Errno, grant_table as abi, ids::DomId};
+use xen_abi::{
+    errno::Errno,
+    grant_table as abi,
+    ids::{DomId, Mfn},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{
@@ -184,6 +188,11 @@ fn target(cx: &mut Context<'_>, op: &Allowed<Op>, id: DomId) -> Result<Target, R
     })
 }
 
+/// What a domain calls a frame of its grant table: where that has numbers of its own and the frame has none, all ones.
+fn number(domain: &Domain, mfn: Mfn, held: &mut Held<'_, 0>) -> u64 {
+    domain.pvh().map_or(mfn.0, |pvh| pvh.physmap.place_of(mfn, held).map_or(u64::MAX, |gfn| gfn.0))
+}
+
 fn setup_table(cx: &mut Context<'_>, op: &Allowed<Op>, arg: &mut abi::GnttabSetupTable) -> Result<(), Errno> {
     if !is_guest_range(arg.frame_list, 1) {
         return Err(Errno::EFAULT);
@@ -195,8 +204,8 @@ fn setup_table(cx: &mut Context<'_>, op: &Allowed<Op>, arg: &mut abi::GnttabSetu
         domain.grants.grow(&domain, arg.nr_frames, Version::One, &mut cx.held)?;
         for (index, told) in (0..arg.nr_frames).zip(Series::<u64, Out>::new(arg.frame_list)) {
             let mfn = domain.grants.table.lock(&mut cx.held).0.frame(index).map(SharedPage::mfn);
-            let mfn = mfn.ok_or(Refusal::GeneralError)?;
-            told.write(&mfn.0).map_err(|_| Refusal::BadVirtAddr)?;
+            let frame = number(&domain, mfn.ok_or(Refusal::GeneralError)?, &mut cx.held);
+            told.write(&frame).map_err(|_| Refusal::BadVirtAddr)?;
         }
         Ok(())
     });
@@ -228,8 +237,8 @@ fn get_status_frames(
         }
         for (index, told) in (0..arg.nr_frames).zip(Series::<u64, Out>::new(arg.frame_list)) {
             let mfn = domain.grants.table.lock(&mut cx.held).0.status_frame(index).map(SharedPage::mfn);
-            let mfn = mfn.ok_or(Refusal::GeneralError)?;
-            told.write(&mfn.0).map_err(|_| Refusal::BadVirtAddr)?;
+            let frame = number(&domain, mfn.ok_or(Refusal::GeneralError)?, &mut cx.held);
+            told.write(&frame).map_err(|_| Refusal::BadVirtAddr)?;
         }
         Ok(())
     });

@@ -4,11 +4,13 @@
 #![allow(clippy::cast_possible_truncation)] // The domain's number is part of a word.
 
 use core::arch::x86_64::__cpuid_count;
+use guest_pv::call::grant_table;
 use guest_pv::grants;
 use guest_pv::mem::{Access, Mapping};
 use guest_pv::tap::Tap;
 use guest_pv::{Mode, mode};
 use guests::{address_of, call, load, page, store};
+use xen_abi::errno::Errno;
 use xen_abi::grant_table::*;
 use xen_abi::hypercall::HYPERVISOR_GRANT_TABLE_OP;
 use xen_abi::ids::{DomId, GrantHandle, GrantRef};
@@ -27,6 +29,7 @@ fn run(tap: &mut Tap) {
     // The hypervisor's leaf for containers says which domain this is.
     let me = DomId(__cpuid_count(0x4000_0004, 0).ecx as u16);
     let window = Mapping::own(&[PLACE], Access::ReadWrite).expect("any frame can be mapped");
+    table(tap, me);
     mapping(tap, me, window.address());
     refusals(tap, me, window.address());
     over_memory(tap, me);
@@ -46,6 +49,23 @@ fn map(host_addr: u64, ref_: GrantRef, flags: u32, dom: DomId) -> (i16, GrantHan
 
 fn unmap(host_addr: u64, handle: GrantHandle) -> i16 {
     one(GNTTABOP_UNMAP_GRANT_REF, GnttabUnmapGrantRef { host_addr, handle, ..Default::default() }).status
+}
+
+/// What the domain is told of its table's frames are numbers of its own; and which operations there are for it.
+fn table(tap: &mut Tap, me: DomId) {
+    let data = page();
+    let reference = grants::grant(me, data.mfn(), Access::ReadWrite).expect("a free entry");
+    let mut frames = [0; 2];
+    tap.is(grant_table::setup_table(DomId::SELF, &mut frames), Ok(GNTST_OKAY), "the table's frames");
+    let first = Mapping::own(&frames[..1], Access::ReadWrite).expect("any frame can be mapped");
+    // An entry of version 1: flags and domain, and the frame behind them.
+    tap.is(load(first.address() + u64::from(reference.0) * 8) >> 32, data.mfn().0, "the first one is where it was put");
+    tap.is(frames[1], NOTHING, "the second one is nowhere");
+    for operation in [GNTTABOP_TRANSFER, GNTTABOP_UNMAP_AND_REPLACE, GNTTABOP_GET_STATUS_FRAMES, GNTTABOP_CACHE_FLUSH] {
+        let none = call(HYPERVISOR_GRANT_TABLE_OP, [operation.into(), 0, 0]);
+        tap.is(none, Err(Errno::ENOSYS), "an operation that there is not in a container");
+    }
+    grants::revoke(reference).expect("nobody has mapped it");
 }
 
 fn mapping(tap: &mut Tap, me: DomId, va: u64) {

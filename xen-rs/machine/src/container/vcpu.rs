@@ -162,6 +162,12 @@ impl Container {
         either!(&mut self.0, vcpu => vcpu.set_tsc(way));
     }
 
+    /// Whether the instruction before, `sti` or `mov ss`, holds interrupts off.
+    #[must_use]
+    pub fn is_in_shadow(&self) -> bool {
+        either!(&self.0, vcpu => vcpu.is_in_shadow())
+    }
+
     /// To come back when the handler of an NMI returns.
     pub fn want_nmi_window(&mut self) {
         either!(&mut self.0, vcpu => vcpu.want_nmi_window());

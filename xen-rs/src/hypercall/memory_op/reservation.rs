@@ -105,7 +105,6 @@ fn enter(domain: &Arc<Domain>, pvh: &PvhDomain, (gfn, first, order): (Gfn, Mfn, 
     if pvh.physmap.enter(domain, (gfn, first, order), domain.id, how, held).is_ok() {
         return Extent::Done;
     }
-    // Those that had been entered are freed already.
     let mut deferred = Vec::new();
     let mut mm = memory::mmu(held.again(), domain, &mut deferred);
     for i in 0..1u64 << order {

@@ -308,10 +308,16 @@ impl SvmVcpu {
         self.vmcb.shadow = 0;
     }
 
+    /// Whether it waits behind `sti` or `mov ss`.
+    #[inline(always)]
+    pub(crate) fn is_in_shadow(&self) -> bool {
+        self.vmcb.shadow & 1 != 0
+    }
+
     /// Whether an interrupt can be injected.
     #[inline(always)]
     pub(crate) fn takes_interrupts(&self, regs: &GuestRegs) -> bool {
-        regs.rflags & rflags::IF != 0 && self.vmcb.shadow & 1 == 0 && self.pending == 0
+        regs.rflags & rflags::IF != 0 && !self.is_in_shadow() && self.pending == 0
     }
 
     /// Whether an event waits for the next entry already.

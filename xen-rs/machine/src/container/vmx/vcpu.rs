@@ -382,10 +382,16 @@ impl VmxVcpu {
         });
     }
 
+    /// Whether it waits behind `sti` or `mov ss`.
+    #[inline(always)]
+    pub(crate) fn is_in_shadow(&self) -> bool {
+        self.with(|| read(Field::INTERRUPTIBILITY)) & SHADOWS != 0
+    }
+
     /// Whether an interrupt can be injected.
     #[inline(always)]
     pub(crate) fn takes_interrupts(&self, regs: &GuestRegs) -> bool {
-        regs.rflags & rflags::IF != 0 && self.pending == 0 && self.with(|| read(Field::INTERRUPTIBILITY)) & SHADOWS == 0
+        regs.rflags & rflags::IF != 0 && self.pending == 0 && !self.is_in_shadow()
     }
 
     /// Whether an event waits for the next entry already.
