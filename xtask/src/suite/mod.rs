@@ -15,6 +15,7 @@ pub mod models;
 mod power_cut;
 mod record;
 mod report;
+mod stalls;
 mod stretches;
 mod tap;
 mod warnings;
@@ -26,12 +27,13 @@ use crate::{build, workspace};
 use anyhow::{Context, Result, bail};
 use case::{Case, SuiteFile};
 pub use emulated::module;
-use emulated::{Judge, Reference, Row};
+use emulated::{Judge, Reference, Row, Verdict};
 use report::Tally;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 /// The suites that run in the emulator.
 pub const EMULATED: [&str; 5] = ["boot", "conformance", "kernel", "toolstack", "hostile"];
@@ -164,11 +166,33 @@ impl Test {
         doctor::ensure(&emulators.chain(cds).chain([Need::Compiler]).collect::<Vec<_>>())?;
         let logs = workspace::path("target/test-logs").join(suite);
         println!("\nsuite {suite} on {}", self.on.name());
-        let results = self.in_parallel(&rows, |row| {
-            let verdict = row.run(log_of(&logs, row)?);
-            let passed = report::row(&row.title(), &verdict);
-            Ok((passed, verdict.ok().map(|verdict| (row.title(), passed, verdict.note))))
+        let watch = stalls::Watch::begin();
+        let again = Mutex::new(Vec::new());
+        let mut results = self.in_parallel(&rows, |row| {
+            let began = Instant::now();
+            let log = log_of(&logs, row)?;
+            let mut verdict = row.run(log);
+            if let Ok(first) = &mut verdict
+                && !first.passed
+                && let Some(stall) = watch.since(began)
+            {
+                let kept = first.log.with_extension("first.log");
+                std::fs::rename(std::mem::replace(&mut first.log, kept.clone()), kept)?;
+                report::postponed(&row.title(), &verdict, stall);
+                again.lock().unwrap_or_else(PoisonError::into_inner).push((row.clone(), stall));
+                return Ok(None);
+            }
+            Ok(Some(ended(row, &verdict)))
         })?;
+        for (row, stall) in again.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            watch.wait_until_quiet();
+            let mut verdict = row.run(log_of(&logs, &row)?);
+            if let Ok(second) = &mut verdict {
+                second.note = format!("{} (again: {stall})", second.note).trim_start().to_owned();
+            }
+            results.push(Some(ended(&row, &verdict)));
+        }
+        let results: Vec<_> = results.into_iter().flatten().collect();
         let tally = results.iter().map(|(passed, _)| *passed).collect();
         if self.full && self.stretches.is_none() {
             // What could not be built or started says nothing of the row.
@@ -243,12 +267,12 @@ impl Test {
                 scope.spawn(|| {
                     while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let result = each(row);
-                        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(result);
+                        results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
                     }
                 });
             }
         });
-        results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().collect()
+        results.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
     }
 
     /// The rows of a suite: its cases on their machines.
@@ -318,6 +342,12 @@ impl Test {
         rows.retain(|row| row.title().contains(&self.case));
         Ok(rows)
     }
+}
+
+/// Reports what came of a row: whether it passed, and what the record of full runs says of it.
+fn ended(row: &Row, verdict: &Result<Verdict>) -> (bool, Option<record::Ended>) {
+    let passed = report::row(&row.title(), verdict);
+    (passed, verdict.as_ref().ok().map(|verdict| (row.title(), passed, verdict.note.clone())))
 }
 
 /// Where a row's output is kept.

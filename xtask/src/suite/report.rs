@@ -1,6 +1,7 @@
 //! What a test run shows: rows on the screen, and counts.
 
 use super::emulated::Verdict;
+use super::stalls::Stall;
 use anyhow::Result;
 use std::fmt;
 use std::fmt::Write as _;
@@ -51,12 +52,19 @@ impl fmt::Display for Tally {
 
 /// Prints a row as it ends; says whether it passed.
 pub fn row(title: &str, verdict: &Result<Verdict>) -> bool {
-    let (word, seconds) = match verdict {
-        Ok(verdict) if verdict.passed => ("ok", verdict.seconds),
-        Ok(verdict) => ("FAILED", verdict.seconds),
-        Err(_) => ("FAILED", 0.0),
-    };
-    let mut text = format!("  {word:<7} {title:<60} {seconds:>5.1} s  {}\n", note(verdict));
+    let passed = verdict.as_ref().is_ok_and(|verdict| verdict.passed);
+    print(if passed { "ok" } else { "FAILED" }, title, verdict, "");
+    passed
+}
+
+/// Prints a row that failed and runs again, and why.
+pub fn postponed(title: &str, verdict: &Result<Verdict>, stall: Stall) {
+    print("again", title, verdict, &format!(" ({stall})"));
+}
+
+fn print(word: &str, title: &str, verdict: &Result<Verdict>, why: &str) {
+    let seconds = verdict.as_ref().map_or(0.0, |verdict| verdict.seconds);
+    let mut text = format!("  {word:<7} {title:<60} {seconds:>5.1} s  {}{why}\n", note(verdict));
     if let Ok(verdict) = verdict
         && !verdict.passed
     {
@@ -67,7 +75,6 @@ pub fn row(title: &str, verdict: &Result<Verdict>) -> bool {
         let _ = writeln!(text, "          all of it: {}", verdict.log.display());
     }
     print!("{text}");
-    verdict.as_ref().is_ok_and(|verdict| verdict.passed)
 }
 
 /// What was seen, or what is wrong.
